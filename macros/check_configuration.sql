@@ -1,0 +1,126 @@
+{#- Refuse vars outside their range, all in one message, before anything is built. -#}
+{% macro check_configuration() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {% set problems = [] %}
+    {% set whole_numbers = {
+        'churn__horizon_days': [1, 365],
+        'churn__activity_days': [1, 1825],
+        'churn__min_orders': [1, 1000],
+        'churn__snapshot_every_days': [1, 28],
+        'churn__training_rows': [1000, 100000000],
+        'churn__history_days': [30, 3650],
+    } %}
+    {% for name, limits in whole_numbers.items() %}
+        {% set value = var(name) %}
+        {% if value is not integer or value is boolean or value < limits[0] or value > limits[1] %}
+            {% do problems.append(name ~ ' is ' ~ value ~ '; expected a whole number from ' ~ limits[0] ~ ' to ' ~ limits[1]) %}
+        {% endif %}
+    {% endfor %}
+    {% if var('churn__train') not in ['if_missing', 'always', 'never'] %}
+        {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, always or never') %}
+    {% endif %}
+    {% set bands = [var('churn__band_medium'), var('churn__band_high'), var('churn__band_critical')] %}
+    {% if bands | reject('number') | list or not 0 < bands[0] < bands[1] < bands[2] < 1 %}
+        {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected rising numbers between 0 and 1') %}
+    {% endif %}
+    {% set as_of_date = var('churn__as_of_date') %}
+    {% if as_of_date is not none and not modules.re.fullmatch('\d{4}-\d{2}-\d{2}', as_of_date | string) %}
+        {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
+    {% endif %}
+    {{ churn_radar.raise_problems(problems) }}
+{% endmacro %}
+
+
+{#- Refuse raw tables that do not keep the data contract, all in one message, before anything is built. -#}
+{% macro check_raw_tables() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {% set problems = [] %}
+    {% for contract in graph.sources.values() if contract.package_name == 'churn_radar' and contract.source_name == 'raw' %}
+        {% set table = contract.name %}
+        {% set relation = var('churn__' ~ table ~ '_source', none) or contract.relation_name %}
+        {% set types = churn_radar.raw_column_types(table) %}
+        {% if types is none and contract.meta.required %}
+            {% do problems.append(table ~ ': no such table; expected the file ' ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
+        {% elif types is not none %}
+            {% for column in contract.columns.values() %}
+                {% if column.name not in types %}
+                    {% if column.meta.get('required') %}
+                        {% do problems.append(table ~ '.' ~ column.name ~ ': the column is missing; expected ' ~ column.data_type) %}
+                    {% endif %}
+                {% else %}
+                    {% do problems.extend(churn_radar.type_problems(table, relation, column, types[column.name])) %}
+                {% endif %}
+            {% endfor %}
+            {% if table == 'customers' %}
+                {% for attribute in var('churn__customer_attributes') if attribute | lower not in types %}
+                    {% do problems.append('customers.' ~ attribute ~ ': named in churn__customer_attributes, but the column is missing') %}
+                {% endfor %}
+            {% endif %}
+        {% endif %}
+    {% endfor %}
+    {% if not problems %}
+        {% do problems.extend(churn_radar.order_problems()) %}
+    {% endif %}
+    {{ churn_radar.raise_problems(problems) }}
+{% endmacro %}
+
+
+{#- What keeps a raw column from being read as the contract's type. -#}
+{% macro type_problems(table, relation, column, type) %}
+    {% set families = {'varchar': 'text', 'double': 'number', 'timestamp': 'timestamp'} %}
+    {% set expected = families[column.data_type] %}
+    {% if type.startswith('VARCHAR') %}
+        {% set found = 'text' %}
+    {% elif type.startswith(('TIMESTAMP', 'DATE')) %}
+        {% set found = 'timestamp' %}
+    {% elif type.startswith(('DECIMAL', 'FLOAT', 'DOUBLE', 'REAL')) or 'INT' in type %}
+        {% set found = 'number' %}
+    {% else %}
+        {% set found = type %}
+    {% endif %}
+    {% set name = table ~ '.' ~ column.name %}
+    {% if type == '"NULL"' or expected == found or (expected == 'text' and (found == 'number' or type == 'UUID')) %}
+        {{ return([]) }}
+    {% elif found == 'text' %}
+        {% set quoted = adapter.quote(column.name) %}
+        {% set bad = run_query(
+            'select count(*), min(' ~ quoted ~ ') from ' ~ relation
+            ~ ' where ' ~ quoted ~ ' is not null and try_cast(' ~ quoted ~ ' as ' ~ column.data_type ~ ') is null'
+        ).rows[0] %}
+        {% if bad[0] == 0 %}{{ return([]) }}{% endif %}
+        {{ return([name ~ ': ' ~ bad[0] ~ ' values cannot be read as ' ~ column.data_type ~ ", for example '" ~ bad[1] ~ "'"]) }}
+    {% else %}
+        {{ return([name ~ ': the type is ' ~ type ~ '; expected ' ~ column.data_type]) }}
+    {% endif %}
+{% endmacro %}
+
+
+{#- What is wrong with the orders themselves; their columns are known to be right. -#}
+{% macro order_problems() %}
+    {% set checked = churn_radar.checked_rows('orders') %}
+    {% set summary = run_query(
+        "select count(*), count(case when rejection_reason is null and status = 'completed' then 1 end),"
+        ~ " min(case when rejection_reason is null and status = 'completed' then cast(ordered_at as date) end),"
+        ~ " min(case when status not in ('completed', 'cancelled', 'returned') then status end)"
+        ~ " from (" ~ checked ~ ") as checked"
+    ).rows[0] %}
+    {% set as_of_date = var('churn__as_of_date') %}
+    {% if summary[0] == 0 %}
+        {{ return(['orders: the table is empty; expected at least one completed order']) }}
+    {% elif summary[3] is not none %}
+        {{ return(["orders.status: found '" ~ summary[3] ~ "'; expected completed, cancelled or returned"]) }}
+    {% elif summary[1] == 0 %}
+        {{ return(['orders: none of ' ~ summary[0] ~ ' rows is a possible completed order; expected at least one']) }}
+    {% elif as_of_date is not none and as_of_date | string <= summary[2] | string %}
+        {{ return(['churn__as_of_date is ' ~ as_of_date ~ ', but the first completed order is of ' ~ summary[2] ~ '; expected a later date']) }}
+    {% endif %}
+    {{ return([]) }}
+{% endmacro %}
+
+
+{#- Stop the run with one line per problem. -#}
+{% macro raise_problems(problems) %}
+    {% if problems %}
+        {% do exceptions.raise_compiler_error('Churn Radar cannot start:\n  ' ~ problems | join('\n  ')) %}
+    {% endif %}
+{% endmacro %}

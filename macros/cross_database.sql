@@ -1,0 +1,59 @@
+{#- SQL that warehouses spell differently: a public macro only dispatches. -#}
+
+{#- Whole days from one date to a later one. -#}
+{% macro days_between(earlier, later) %}
+    {{- return(adapter.dispatch('days_between', 'churn_radar')(earlier, later)) -}}
+{% endmacro %}
+
+{% macro default__days_between(earlier, later) %}({{ later }} - {{ earlier }}){% endmacro %}
+
+
+{#- A date some days later; `days` is an integer or an integer expression. -#}
+{% macro add_days(date, days) %}
+    {{- return(adapter.dispatch('add_days', 'churn_radar')(date, days)) -}}
+{% endmacro %}
+
+{% macro default__add_days(date, days) %}({{ date }} + {{ days }}){% endmacro %}
+
+
+{#- One row per day, `first` and `last` included, in a column named `day`; both are scalar expressions. -#}
+{% macro days_from_to(first, last) %}
+    {{- return(adapter.dispatch('days_from_to', 'churn_radar')(first, last)) -}}
+{% endmacro %}
+
+{% macro default__days_from_to(first, last) %}
+    select cast(series.moment as date) as day
+    from generate_series(cast({{ first }} as timestamp), cast({{ last }} as timestamp), interval '1' day) as series (moment)
+{% endmacro %}
+
+
+{#- Whether a double is a number other than infinity and NaN; null for null. -#}
+{% macro is_finite(expression) %}
+    {{- return(adapter.dispatch('is_finite', 'churn_radar')(expression)) -}}
+{% endmacro %}
+
+{% macro default__is_finite(expression) %}isfinite({{ expression }}){% endmacro %}
+
+
+{#- A number from 0 to 2^32 - 1 that depends on the text only, the same on every run and machine. -#}
+{% macro stable_hash(text) %}
+    {{- return(adapter.dispatch('stable_hash', 'churn_radar')(text)) -}}
+{% endmacro %}
+
+{% macro default__stable_hash(text) %}cast('0x' || substr(md5({{ text }}), 1, 8) as bigint){% endmacro %}
+
+
+{#- Monday is 1, Sunday is 7. -#}
+{% macro day_of_week(date) %}
+    {{- return(adapter.dispatch('day_of_week', 'churn_radar')(date)) -}}
+{% endmacro %}
+
+{% macro default__day_of_week(date) %}extract(isodow from {{ date }}){% endmacro %}
+
+
+{#- Seconds from one timestamp to a later one, with fractions. -#}
+{% macro seconds_between(earlier, later) %}
+    {{- return(adapter.dispatch('seconds_between', 'churn_radar')(earlier, later)) -}}
+{% endmacro %}
+
+{% macro default__seconds_between(earlier, later) %}extract(epoch from ({{ later }} - {{ earlier }})){% endmacro %}

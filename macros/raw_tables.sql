@@ -1,0 +1,139 @@
+{#- Reading the shop's raw tables by the data contract in models/staging/raw.yml. -#}
+
+{#- The contract of one raw table: its node in dbt's graph, with columns and meta. -#}
+{% macro raw_contract(table) %}
+    {% for node in graph.sources.values() if node.package_name == 'churn_radar' and node.name == table %}
+        {{ return(node) }}
+    {% endfor %}
+    {% do exceptions.raise_compiler_error("no raw table is named '" ~ table ~ "'; models/staging/raw.yml lists them") %}
+{% endmacro %}
+
+
+{#- Where a raw table lies: the relation in churn__<table>_source, else the Parquet file. -#}
+{% macro raw_relation(table) %}
+    {% set file = source('raw', table) %}
+    {{ return(var('churn__' ~ table ~ '_source', none) or file) }}
+{% endmacro %}
+
+
+{#- Columns and types that a raw table really has, {lower-case name: type}; none when the shop has no such table. -#}
+{% macro raw_column_types(table) %}
+    {{ return(adapter.dispatch('raw_column_types', 'churn_radar')(table)) }}
+{% endmacro %}
+
+{% macro duckdb__raw_column_types(table) %}
+    {% set relation = churn_radar.raw_relation(table) | string %}
+    {% if relation.startswith("'") %}
+        {% set files = run_query("select count(*) from glob(" ~ relation ~ ")") %}
+        {% if files.rows[0][0] == 0 %}{{ return(none) }}{% endif %}
+    {% endif %}
+    {% set types = {} %}
+    {% for row in run_query("describe select * from " ~ relation).rows %}
+        {% do types.update({row[0] | lower: row[1] | upper}) %}
+    {% endfor %}
+    {{ return(types) }}
+{% endmacro %}
+
+
+{#- 0 for a count over a raw table that the shop has, null (typed) for one that it does not have. -#}
+{% macro zero_if_present(table) %}
+    {%- if not execute or churn_radar.raw_column_types(table) is not none -%} 0
+    {%- else -%} cast(null as bigint)
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
+    Select every row of a raw table in the contract's names and types, with `rejection_reason`:
+    why the row is impossible, null when it is fine. Columns that the shop lacks are null;
+    a table that it lacks is empty.
+-#}
+{% macro checked_rows(table) %}
+    {% set relation = churn_radar.raw_relation(table) %}
+    {% if not execute %}{{ return('select 1') }}{% endif %}
+    {% set contract = churn_radar.raw_contract(table) %}
+    {% set types = churn_radar.raw_column_types(table) %}
+    {% set present = types or {} %}
+    {% set names = contract.columns.values() | map(attribute='name') | list %}
+select
+    *,
+    case
+        {%- for column in contract.columns.values() if column.meta.get('required') and column.data_type != 'double' and column.name not in ['review_text', 'event_type'] %}
+        when {{ column.name }} is null then '{{ column.name }} is null'
+        {%- endfor %}
+        {%- if contract.meta.get('event_time') %}
+        {%- set event_time = contract.meta.event_time %}
+        when {{ event_time }} < timestamp '1990-01-01' then '{{ event_time }} is before 1990'
+        when {{ event_time }} > {{ 'coalesce(loaded_at, ' if 'loaded_at' in names else '(' -}}
+            timestamp '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}') + interval '1' day
+            then '{{ event_time }} is in the future'
+        {%- endif %}
+        {%- for column in contract.columns.values() if column.data_type == 'double' %}
+        when not {{ churn_radar.is_finite(column.name) }} then '{{ column.name }} is not a finite number'
+        {%- endfor %}
+        {%- if table == 'orders' %}
+        when amount is null and status = 'completed' then 'amount of a completed order is null'
+        when amount < 0 and status = 'completed' then 'amount of a completed order is negative'
+        {%- elif table == 'order_items' %}
+        when quantity is null or quantity < 0 then 'quantity is null or negative'
+        {%- endif %}
+    end as rejection_reason
+from (
+    select
+        {%- for column in contract.columns.values() %}
+        {%- if column.name not in present %}
+        cast({{ "'completed'" if table == 'orders' and column.name == 'status' else 'null' }} as {{ column.data_type }}) as {{ column.name }},
+        {%- elif table == 'orders' and column.name == 'status' %}
+        coalesce(lower(trim(cast(status as varchar))), 'completed') as status,
+        {%- else %}
+        cast({{ adapter.quote(column.name) }} as {{ column.data_type }}) as {{ column.name }},
+        {%- endif %}
+        {%- endfor %}
+        {%- if table == 'customers' %}
+        {%- for attribute in var('churn__customer_attributes') %}
+        {{ adapter.quote(attribute) }},
+        {%- endfor %}
+        {%- endif %}
+    {%- if types is none %}
+    where false
+    {%- else %}
+    from {{ relation }}
+    {%- endif %}
+) as typed
+{% endmacro %}
+
+
+{#- The staged rows of a raw table: possible ones only, and of those with one key the newest. -#}
+{% macro staged_rows(table) %}
+    {% set checked = churn_radar.checked_rows(table) %}
+    {% if not execute %}{{ return('select 1') }}{% endif %}
+    {% set contract = churn_radar.raw_contract(table) %}
+    {% set key = contract.meta.primary_key %}
+    {% set names = contract.columns.values() | map(attribute='name') | list %}
+    {#- after loaded_at every column breaks ties, so that any order of the rows gives the same result -#}
+    {% set newest_first = ['loaded_at desc nulls last'] if 'loaded_at' in names else [] %}
+    {% for name in names if name not in key and name != 'loaded_at' %}
+        {% do newest_first.append(name ~ ' desc nulls last') %}
+    {% endfor %}
+with
+
+checked as (
+    {{ checked | indent(4) }}
+),
+
+ranked as (
+    select
+        *,
+        row_number() over (
+            partition by {{ key | join(', ') }}
+            order by {{ newest_first | join(', ') or key[0] }}
+        ) as duplicate_number
+    from checked
+    where rejection_reason is null
+)
+
+select
+    {{ (names + (var('churn__customer_attributes') if table == 'customers' else [])) | join(',\n    ') }}
+from ranked
+where duplicate_number = 1
+{% endmacro %}

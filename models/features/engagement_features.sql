@@ -1,0 +1,73 @@
+{%- set windows = [7, 30, 90] -%}
+{%- set event_types = churn_radar.event_types() + ['other'] -%}
+{%- set zero = churn_radar.zero_if_present('events') -%}
+
+with
+
+snapshots as (
+    select * from {{ ref('int_customer_snapshots') }}
+),
+
+daily_activity as (
+    select * from {{ ref('int_customer_daily_activity') }}
+),
+
+known_days as (
+    select
+        snapshots.as_of_date,
+        daily_activity.*,
+        {{ churn_radar.days_between('daily_activity.activity_date', 'snapshots.as_of_date') }} as days_ago
+    from snapshots
+    inner join daily_activity
+        on
+            snapshots.customer_id = daily_activity.customer_id
+            and snapshots.as_of_date > daily_activity.activity_date
+            and snapshots.as_of_date > daily_activity.arrived_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
+),
+
+engagement as (
+    select
+        customer_id,
+        as_of_date,
+        {%- for days in windows %}
+        {%- for event_type in event_types %}
+        sum(case when days_ago <= {{ days }} then {{ event_type }}_events else 0 end) as {{ event_type }}_events_{{ days }}d,
+        {%- endfor %}
+        sum(case when days_ago <= {{ days }} then sessions else 0 end) as sessions_{{ days }}d,
+        count(distinct case when days_ago <= {{ days }} and events > 0 then activity_date end) as visit_days_{{ days }}d,
+        {%- endfor %}
+        sum(case when days_ago > 30 and days_ago <= 60 then view_events else 0 end) as view_events_previous_30d,
+        count(distinct case when days_ago > 30 and days_ago <= 60 and events > 0 then activity_date end) as visit_days_previous_30d,
+        sum(case when days_ago <= 30 then abandoned_carts else 0 end) as abandoned_carts_30d,
+        sum(case when days_ago <= 90 then abandoned_carts else 0 end) as abandoned_carts_90d,
+        sum(case when days_ago <= 90 then orders else 0 end) as orders_90d,
+        min(case when events > 0 then days_ago end) as days_since_last_visit
+    from known_days
+    group by customer_id, as_of_date
+)
+
+select
+    snapshots.customer_id,
+    snapshots.as_of_date,
+    cast(engagement.days_since_last_visit as bigint) as days_since_last_visit,
+    {%- for days in windows %}
+    {%- for event_type in event_types %}
+    cast(engagement.{{ event_type }}_events_{{ days }}d + {{ zero }} as bigint) as {{ event_type }}_events_{{ days }}d,
+    {%- endfor %}
+    cast(engagement.sessions_{{ days }}d + {{ zero }} as bigint) as sessions_{{ days }}d,
+    cast(engagement.visit_days_{{ days }}d + {{ zero }} as bigint) as visit_days_{{ days }}d,
+    {%- endfor %}
+    cast(engagement.abandoned_carts_30d + {{ zero }} as bigint) as abandoned_carts_30d,
+    cast(engagement.abandoned_carts_90d + {{ zero }} as bigint) as abandoned_carts_90d,
+    cast(engagement.orders_90d * 1.0 / nullif(engagement.cart_add_events_90d, 0) as double) as orders_per_cart_add_90d,
+    cast(engagement.orders_90d * 1.0 / nullif(engagement.view_events_90d, 0) as double) as orders_per_view_90d,
+    cast(
+        (engagement.view_events_30d + 1.0 + {{ zero }}) / (engagement.view_events_previous_30d + 1.0) as double
+    ) as view_trend_30d,
+    cast(
+        (engagement.visit_days_30d + 1.0 + {{ zero }}) / (engagement.visit_days_previous_30d + 1.0) as double
+    ) as visit_trend_30d
+from snapshots
+left join engagement
+    on snapshots.customer_id = engagement.customer_id and snapshots.as_of_date = engagement.as_of_date

@@ -1,0 +1,257 @@
+{%- set windows = [7, 30, 90, 180, 365] -%}
+{%- set horizon = var('churn__horizon_days') -%}
+
+with
+
+snapshots as (
+    select * from {{ ref('int_customer_snapshots') }}
+),
+
+daily_activity as (
+    select *
+    from {{ ref('int_customer_daily_activity') }}
+    where orders + cancelled_orders + returned_orders > 0
+),
+
+daily_products as (
+    select * from {{ ref('int_customer_daily_products') }}
+),
+
+known_days as (
+    select
+        snapshots.as_of_date,
+        daily_activity.*,
+        {{ churn_radar.days_between('daily_activity.activity_date', 'snapshots.as_of_date') }} as days_ago
+    from snapshots
+    inner join daily_activity
+        on
+            snapshots.customer_id = daily_activity.customer_id
+            and snapshots.as_of_date > daily_activity.activity_date
+            and snapshots.as_of_date > daily_activity.arrived_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
+),
+
+windowed_orders as (
+    select
+        customer_id,
+        as_of_date,
+        {%- for days in windows %}
+        sum(case when days_ago <= {{ days }} then orders else 0 end) as orders_{{ days }}d,
+        sum(case when days_ago <= {{ days }} then amount else 0 end) as spend_{{ days }}d,
+        {%- endfor %}
+        sum(orders) as orders_total,
+        sum(amount) as spend_total,
+        sum(case when days_ago > 30 and days_ago <= 60 then orders else 0 end) as orders_previous_30d,
+        sum(case when days_ago > 30 and days_ago <= 60 then amount else 0 end) as spend_previous_30d,
+        sum(case when days_ago > 90 and days_ago <= 180 then orders else 0 end) as orders_previous_90d,
+        sum(case when days_ago > 90 and days_ago <= 180 then amount else 0 end) as spend_previous_90d,
+        sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then orders else 0 end) as orders_same_window_last_year,
+        sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as spend_same_window_last_year,
+        max(largest_order_amount) as largest_order_amount,
+        sum(discount_amount) as discount_total,
+        sum(case when days_ago <= 90 then coupon_orders else 0 end) as coupon_orders_90d,
+        sum(cancelled_orders) as cancelled_orders_total,
+        sum(returned_orders) as returned_orders_total,
+        sum(case when days_ago <= 90 then items end) as items_90d,
+        sum(items) as items_total,
+        sum(case when {{ churn_radar.day_of_week('activity_date') }} >= 6 then orders else 0 end) as weekend_orders,
+        sum(night_orders) as night_orders,
+        sum(morning_orders) as morning_orders,
+        sum(afternoon_orders) as afternoon_orders,
+        sum(evening_orders) as evening_orders
+    from known_days
+    group by customer_id, as_of_date
+),
+
+-- one row per day with an order, although rows of one day may have arrived on several
+order_days as (
+    select
+        customer_id,
+        as_of_date,
+        activity_date,
+        {{ churn_radar.days_between(
+            'lag(activity_date) over (partition by customer_id, as_of_date order by activity_date)', 'activity_date'
+        ) }} as gap_days
+    from known_days
+    where orders > 0
+    group by customer_id, as_of_date, activity_date
+),
+
+gaps as (
+    select
+        customer_id,
+        as_of_date,
+        avg(gap_days) as gap_mean_days,
+        stddev_samp(gap_days) as gap_std_days,
+        max(gap_days) as gap_max_days,
+        max(activity_date) as last_order_date
+    from order_days
+    group by customer_id, as_of_date
+),
+
+last_gaps as (
+    select
+        order_days.customer_id,
+        order_days.as_of_date,
+        order_days.gap_days as last_gap_days
+    from order_days
+    inner join gaps
+        on
+            order_days.customer_id = gaps.customer_id
+            and order_days.as_of_date = gaps.as_of_date
+            and order_days.activity_date = gaps.last_order_date
+),
+
+known_products as (
+    select
+        snapshots.customer_id,
+        snapshots.as_of_date,
+        daily_products.product_id,
+        daily_products.category,
+        {{ churn_radar.days_between('daily_products.activity_date', 'snapshots.as_of_date') }} as days_ago,
+        daily_products.amount
+    from snapshots
+    inner join daily_products
+        on
+            snapshots.customer_id = daily_products.customer_id
+            and snapshots.as_of_date > daily_products.activity_date
+            and snapshots.as_of_date > daily_products.arrived_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', -90) }} <= daily_products.activity_date
+),
+
+product_variety as (
+    select
+        customer_id,
+        as_of_date,
+        count(distinct case when days_ago <= 30 then product_id end) as distinct_products_30d,
+        count(distinct product_id) as distinct_products_90d
+    from known_products
+    group by customer_id, as_of_date
+),
+
+category_spend as (
+    select
+        customer_id,
+        as_of_date,
+        category,
+        max(case when days_ago <= 30 then 1 else 0 end) as bought_30d,
+        sum(amount) as amount
+    from known_products
+    where category is not null
+    group by customer_id, as_of_date, category
+),
+
+category_variety as (
+    select
+        customer_id,
+        as_of_date,
+        sum(bought_30d) as distinct_categories_30d,
+        count(*) as distinct_categories_90d,
+        max(amount) / nullif(sum(amount), 0) as favourite_category_share_90d
+    from category_spend
+    group by customer_id, as_of_date
+),
+
+shop_history as (
+    select min(activity_date) as first_date from daily_activity
+)
+
+select
+    snapshots.customer_id,
+    snapshots.as_of_date,
+
+    -- recency and tenure
+    cast({{ churn_radar.days_between('snapshots.last_order_date', 'snapshots.as_of_date') }} as bigint) as days_since_last_order,
+    cast({{ churn_radar.days_between('snapshots.first_order_date', 'snapshots.as_of_date') }} as bigint) as days_since_first_order,
+    cast(
+        (extract(year from snapshots.as_of_date) - extract(year from snapshots.first_order_date)) * 12
+        + extract(month from snapshots.as_of_date) - extract(month from snapshots.first_order_date) as bigint
+    ) as months_since_first_order,
+
+    -- frequency and spend
+    {%- for days in windows %}
+    cast(coalesce(windowed_orders.orders_{{ days }}d, 0) as bigint) as orders_{{ days }}d,
+    {%- endfor %}
+    cast(coalesce(windowed_orders.orders_total, 0) as bigint) as orders_total,
+    {%- for days in windows %}
+    cast(coalesce(windowed_orders.spend_{{ days }}d, 0) as double) as spend_{{ days }}d,
+    {%- endfor %}
+    cast(coalesce(windowed_orders.spend_total, 0) as double) as spend_total,
+    cast(windowed_orders.spend_total / nullif(windowed_orders.orders_total, 0) as double) as average_order_amount,
+    cast(windowed_orders.largest_order_amount as double) as largest_order_amount,
+
+    -- trends
+    cast((windowed_orders.orders_30d + 1.0) / (windowed_orders.orders_previous_30d + 1.0) as double) as orders_trend_30d,
+    cast((windowed_orders.orders_90d + 1.0) / (windowed_orders.orders_previous_90d + 1.0) as double) as orders_trend_90d,
+    cast((windowed_orders.spend_30d + 1.0) / (windowed_orders.spend_previous_30d + 1.0) as double) as spend_trend_30d,
+    cast((windowed_orders.spend_90d + 1.0) / (windowed_orders.spend_previous_90d + 1.0) as double) as spend_trend_90d,
+
+    -- season: the label window, a year earlier, where the shop's history reaches back to it
+    cast(
+        case
+            when shop_history.first_date <= {{ churn_radar.add_days('snapshots.as_of_date', -365) }}
+                then coalesce(windowed_orders.orders_same_window_last_year, 0)
+        end as bigint
+    ) as orders_same_window_last_year,
+    cast(
+        case
+            when shop_history.first_date <= {{ churn_radar.add_days('snapshots.as_of_date', -365) }}
+                then coalesce(windowed_orders.spend_same_window_last_year, 0)
+        end as double
+    ) as spend_same_window_last_year,
+
+    -- rhythm
+    cast(gaps.gap_mean_days as double) as gap_mean_days,
+    cast(gaps.gap_std_days as double) as gap_std_days,
+    cast(gaps.gap_std_days / nullif(gaps.gap_mean_days, 0) as double) as gap_cv,
+    cast(gaps.gap_max_days as bigint) as gap_max_days,
+    cast(last_gaps.last_gap_days as bigint) as last_gap_days,
+    cast(
+        {{ churn_radar.days_between('snapshots.last_order_date', 'snapshots.as_of_date') }} / nullif(gaps.gap_mean_days, 0) as double
+    ) as overdue_ratio,
+
+    -- baskets
+    cast(windowed_orders.items_90d as double) as items_90d,
+    cast(windowed_orders.items_total / nullif(windowed_orders.orders_total, 0) as double) as items_per_order,
+    cast(coalesce(product_variety.distinct_products_30d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_products_30d,
+    cast(coalesce(product_variety.distinct_products_90d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_products_90d,
+    cast(coalesce(category_variety.distinct_categories_30d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_categories_30d,
+    cast(coalesce(category_variety.distinct_categories_90d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_categories_90d,
+    cast(category_variety.favourite_category_share_90d as double) as favourite_category_share_90d,
+
+    -- discounts, returns and cancellations
+    cast(
+        windowed_orders.discount_total / nullif(windowed_orders.discount_total + windowed_orders.spend_total, 0) as double
+    ) as discount_share,
+    cast(windowed_orders.coupon_orders_90d * 1.0 / nullif(windowed_orders.orders_90d, 0) as double) as coupon_order_share_90d,
+    cast(
+        windowed_orders.returned_orders_total * 1.0
+        / nullif(
+            windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
+        ) as double
+    ) as returned_order_share,
+    cast(
+        windowed_orders.cancelled_orders_total * 1.0
+        / nullif(
+            windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
+        ) as double
+    ) as cancelled_order_share,
+
+    -- when they buy
+    cast(windowed_orders.weekend_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as double) as weekend_order_share,
+    cast(windowed_orders.night_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as double) as night_order_share,
+    cast(windowed_orders.morning_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as double) as morning_order_share,
+    cast(windowed_orders.afternoon_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as double) as afternoon_order_share,
+    cast(windowed_orders.evening_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as double) as evening_order_share
+from snapshots
+cross join shop_history
+left join windowed_orders
+    on snapshots.customer_id = windowed_orders.customer_id and snapshots.as_of_date = windowed_orders.as_of_date
+left join gaps
+    on snapshots.customer_id = gaps.customer_id and snapshots.as_of_date = gaps.as_of_date
+left join last_gaps
+    on snapshots.customer_id = last_gaps.customer_id and snapshots.as_of_date = last_gaps.as_of_date
+left join product_variety
+    on snapshots.customer_id = product_variety.customer_id and snapshots.as_of_date = product_variety.as_of_date
+left join category_variety
+    on snapshots.customer_id = category_variety.customer_id and snapshots.as_of_date = category_variety.as_of_date

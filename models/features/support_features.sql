@@ -1,0 +1,57 @@
+{%- set zero = churn_radar.zero_if_present('support_tickets') -%}
+
+with
+
+snapshots as (
+    select * from {{ ref('int_customer_snapshots') }}
+),
+
+support_tickets as (
+    select * from {{ ref('stg_support_tickets') }}
+),
+
+known_tickets as (
+    select
+        snapshots.customer_id,
+        snapshots.as_of_date,
+        support_tickets.opened_at,
+        -- what happened when the ticket was closed is known only from then on
+        case when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp) then support_tickets.closed_at end as closed_at,
+        case
+            when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp) then support_tickets.satisfaction
+        end as satisfaction,
+        {{ churn_radar.days_between('cast(support_tickets.opened_at as date)', 'snapshots.as_of_date') }} as days_ago
+    from snapshots
+    inner join support_tickets
+        on
+            snapshots.customer_id = support_tickets.customer_id
+            and cast(snapshots.as_of_date as timestamp) > support_tickets.opened_at
+            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= cast(support_tickets.opened_at as date)
+),
+
+ticket_history as (
+    select
+        customer_id,
+        as_of_date,
+        count(case when days_ago <= 30 then 1 end) as tickets_30d,
+        count(case when days_ago <= 90 then 1 end) as tickets_90d,
+        count(case when closed_at is null then 1 end) as open_tickets,
+        avg({{ churn_radar.seconds_between('opened_at', 'closed_at') }} / 3600.0) as hours_to_close_mean,
+        avg(satisfaction) as satisfaction_mean,
+        min(days_ago) as days_since_last_ticket
+    from known_tickets
+    group by customer_id, as_of_date
+)
+
+select
+    snapshots.customer_id,
+    snapshots.as_of_date,
+    cast(coalesce(ticket_history.tickets_30d, {{ zero }}) as bigint) as tickets_30d,
+    cast(coalesce(ticket_history.tickets_90d, {{ zero }}) as bigint) as tickets_90d,
+    cast(coalesce(ticket_history.open_tickets, {{ zero }}) as bigint) as open_tickets,
+    cast(ticket_history.hours_to_close_mean as double) as hours_to_close_mean,
+    cast(ticket_history.satisfaction_mean as double) as satisfaction_mean,
+    cast(ticket_history.days_since_last_ticket as bigint) as days_since_last_ticket
+from snapshots
+left join ticket_history
+    on snapshots.customer_id = ticket_history.customer_id and snapshots.as_of_date = ticket_history.as_of_date

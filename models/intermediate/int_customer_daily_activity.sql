@@ -1,0 +1,101 @@
+with
+
+orders as (
+    select * from {{ ref('stg_orders') }}
+),
+
+order_items as (
+    select * from {{ ref('stg_order_items') }}
+),
+
+events as (
+    select * from {{ ref('stg_events') }}
+),
+
+order_quantities as (
+    select
+        order_id,
+        sum(quantity) as items
+    from order_items
+    group by order_id
+),
+
+dated_orders as (
+    select
+        orders.*,
+        order_quantities.items,
+        cast(orders.ordered_at as date) as activity_date,
+        greatest(
+            cast(orders.ordered_at as date), coalesce(cast(orders.loaded_at as date), cast(orders.ordered_at as date))
+        ) as arrived_date,
+        extract(hour from orders.ordered_at) as hour_of_day
+    from orders
+    left join order_quantities on orders.order_id = order_quantities.order_id
+),
+
+order_days as (
+    select
+        customer_id,
+        activity_date,
+        arrived_date,
+        count(case when status = 'completed' then 1 end) as orders,
+        count(case when status = 'cancelled' then 1 end) as cancelled_orders,
+        count(case when status = 'returned' then 1 end) as returned_orders,
+        count(case when status = 'completed' then coupon_code end) as coupon_orders,
+        sum(case when status = 'completed' then amount else 0 end) as amount,
+        max(case when status = 'completed' then amount end) as largest_order_amount,
+        sum(case when status = 'completed' then discount_amount end) as discount_amount,
+        sum(case when status = 'completed' then items end) as items,
+        count(case when status = 'completed' and hour_of_day < 6 then 1 end) as night_orders,
+        count(case when status = 'completed' and hour_of_day >= 6 and hour_of_day < 12 then 1 end) as morning_orders,
+        count(case when status = 'completed' and hour_of_day >= 12 and hour_of_day < 18 then 1 end) as afternoon_orders,
+        count(case when status = 'completed' and hour_of_day >= 18 then 1 end) as evening_orders
+    from dated_orders
+    group by customer_id, activity_date, arrived_date
+),
+
+event_days as (
+    select
+        customer_id,
+        cast(occurred_at as date) as activity_date,
+        cast(occurred_at as date) as arrived_date,
+        count(*) as events,
+        count(distinct session_id) as sessions,
+        {%- for event_type in churn_radar.event_types() %}
+        count(case when event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
+        {%- endfor %}
+        count(
+            case when event_type not in ('{{ churn_radar.event_types() | join("', '") }}') then 1 end
+        ) as other_events
+    from events
+    group by customer_id, cast(occurred_at as date)
+)
+
+select
+    coalesce(order_days.customer_id, event_days.customer_id) as customer_id,
+    coalesce(order_days.activity_date, event_days.activity_date) as activity_date,
+    coalesce(order_days.arrived_date, event_days.arrived_date) as arrived_date,
+    coalesce(order_days.orders, 0) as orders,
+    coalesce(order_days.cancelled_orders, 0) as cancelled_orders,
+    coalesce(order_days.returned_orders, 0) as returned_orders,
+    coalesce(order_days.coupon_orders, 0) as coupon_orders,
+    coalesce(order_days.amount, 0) as amount,
+    order_days.largest_order_amount,
+    order_days.discount_amount,
+    order_days.items,
+    coalesce(order_days.night_orders, 0) as night_orders,
+    coalesce(order_days.morning_orders, 0) as morning_orders,
+    coalesce(order_days.afternoon_orders, 0) as afternoon_orders,
+    coalesce(order_days.evening_orders, 0) as evening_orders,
+    coalesce(event_days.events, 0) as events,
+    coalesce(event_days.sessions, 0) as sessions,
+    {%- for event_type in churn_radar.event_types() + ['other'] %}
+    coalesce(event_days.{{ event_type }}_events, 0) as {{ event_type }}_events,
+    {%- endfor %}
+    case when event_days.cart_add_events > 0 and coalesce(order_days.orders, 0) = 0 then 1 else 0 end as abandoned_carts
+from order_days
+full outer join event_days
+    on
+        order_days.customer_id = event_days.customer_id
+        and order_days.activity_date = event_days.activity_date
+        and order_days.arrived_date = event_days.arrived_date

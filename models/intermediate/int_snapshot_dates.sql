@@ -1,0 +1,54 @@
+{%- set as_of_date = var('churn__as_of_date') -%}
+{%- set every = var('churn__snapshot_every_days') -%}
+{#- training snapshots are four weeks apart, or the next multiple of the grid -#}
+{%- set training_step = every * ((28 / every) | round(0, 'ceil') | int) -%}
+
+with
+
+observed as (
+    select
+        min(activity_date) as first_order_date,
+        {%- if as_of_date is none %}
+        {{ churn_radar.add_days('max(activity_date)', 1) }} as observed_until
+        {%- else %}
+        cast('{{ as_of_date }}' as date) as observed_until
+        {%- endif %}
+    from {{ ref('int_customer_daily_activity') }}
+    where orders > 0
+),
+
+days as (
+    {{ churn_radar.days_from_to('(select first_order_date from observed)', '(select observed_until from observed)') }}
+),
+
+-- grid dates before which a whole activity window was seen and after which a whole label window was
+labelled as (
+    select days.day as as_of_date
+    from days
+    cross join observed
+    where
+        -- 1970-01-05 is a Monday: the grid is fixed to the calendar
+        {{ churn_radar.days_between("cast('1970-01-05' as date)", 'days.day') }} % {{ every }} = 0
+        and {{ churn_radar.add_days('observed.first_order_date', var('churn__activity_days')) }} <= days.day
+        and {{ churn_radar.add_days('observed.observed_until', -var('churn__history_days')) }} <= days.day
+        and {{ churn_radar.add_days('days.day', var('churn__horizon_days')) }} <= observed.observed_until
+),
+
+training as (
+    select as_of_date
+    from labelled
+    where
+        {{ churn_radar.days_between('as_of_date', '(select max(as_of_date) from labelled)') }} % {{ training_step }} = 0
+)
+
+select
+    as_of_date,
+    false as is_newest
+from training
+
+union all
+
+select
+    observed_until as as_of_date,
+    true as is_newest
+from observed

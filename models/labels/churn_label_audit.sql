@@ -1,0 +1,114 @@
+{{ config(materialized='view') }}
+
+with
+
+daily_orders as (
+    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+),
+
+observed as (
+    select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
+),
+
+customers as (
+    select
+        customer_id,
+        min(activity_date) as first_order_date
+    from daily_orders
+    group by customer_id
+),
+
+days as (
+    {{ churn_radar.days_from_to('(select min(first_order_date) from customers)', '(select observed_until from observed)') }}
+),
+
+questions as (
+    select
+        customers.customer_id,
+        days.day as as_of_date,
+        {{ churn_radar.add_days('days.day', -var('churn__activity_days')) }} as activity_window_starts_on,
+        {{ churn_radar.add_days('days.day', var('churn__horizon_days')) }} as window_ends_on,
+        observed.observed_until
+    from customers
+    cross join days
+    cross join observed
+),
+
+orders_before as (
+    select
+        questions.customer_id,
+        questions.as_of_date,
+        sum(daily_orders.orders) as orders,
+        min(daily_orders.activity_date) as first_order_date,
+        max(daily_orders.activity_date) as last_order_date
+    from questions
+    inner join daily_orders
+        on
+            questions.customer_id = daily_orders.customer_id
+            and questions.as_of_date > daily_orders.activity_date
+            and questions.as_of_date > daily_orders.arrived_date
+    group by questions.customer_id, questions.as_of_date
+),
+
+orders_in_window as (
+    select
+        questions.customer_id,
+        questions.as_of_date,
+        min(daily_orders.activity_date) as next_order_date
+    from questions
+    inner join daily_orders
+        on
+            questions.customer_id = daily_orders.customer_id
+            and questions.as_of_date <= daily_orders.activity_date
+            and questions.window_ends_on > daily_orders.activity_date
+            and questions.observed_until > daily_orders.activity_date
+    group by questions.customer_id, questions.as_of_date
+),
+
+answers as (
+    select
+        questions.*,
+        coalesce(orders_before.orders, 0) as orders,
+        orders_before.first_order_date,
+        orders_before.last_order_date,
+        orders_in_window.next_order_date,
+        case
+            when orders_before.orders is null then 'not_eligible'
+            when orders_before.orders < {{ var('churn__min_orders') }} then 'not_eligible'
+            when orders_before.last_order_date < questions.activity_window_starts_on then 'not_eligible'
+            when questions.window_ends_on > questions.observed_until then 'censored'
+            when orders_in_window.next_order_date is null then 'churned'
+            else 'retained'
+        end as status
+    from questions
+    left join orders_before
+        on questions.customer_id = orders_before.customer_id and questions.as_of_date = orders_before.as_of_date
+    left join orders_in_window
+        on questions.customer_id = orders_in_window.customer_id and questions.as_of_date = orders_in_window.as_of_date
+)
+
+select
+    customer_id,
+    as_of_date,
+    status,
+    case
+        when status = 'not_eligible' and last_order_date is null
+            then 'no completed order before ' || cast(as_of_date as varchar)
+        when status = 'not_eligible' and orders < {{ var('churn__min_orders') }}
+            then cast(orders as varchar) || ' completed orders before ' || cast(as_of_date as varchar) || ', fewer than {{ var("churn__min_orders") }}'
+        when status = 'not_eligible'
+            then 'last order on ' || cast(last_order_date as varchar) || ', before ' || cast(activity_window_starts_on as varchar)
+        when status = 'censored'
+            then 'the window ends on ' || cast(window_ends_on as varchar) || ', after the data (' || cast(observed_until as varchar) || ')'
+        when status = 'churned'
+            then 'no completed order from ' || cast(as_of_date as varchar) || ' to before ' || cast(window_ends_on as varchar)
+        else 'ordered again on ' || cast(next_order_date as varchar)
+    end as reason,
+    cast(orders as bigint) as orders,
+    first_order_date,
+    last_order_date,
+    activity_window_starts_on,
+    next_order_date,
+    window_ends_on,
+    observed_until
+from answers

@@ -1,0 +1,1 @@
+{{ churn_radar.staged_rows('customers') }}

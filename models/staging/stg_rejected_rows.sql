@@ -1,0 +1,12 @@
+{%- set tables = ['orders', 'customers', 'order_items', 'events', 'reviews', 'support_tickets', 'campaign_touches'] -%}
+{% for table in tables %}
+select
+    '{{ table }}' as source_table,
+    rejection_reason,
+    cast(to_json(checked) as varchar) as row_content
+from (
+    {{ churn_radar.checked_rows(table) | indent(4) }}
+) as checked
+where rejection_reason is not null
+{% if not loop.last %}union all{% endif %}
+{% endfor %}
