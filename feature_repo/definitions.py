@@ -1,0 +1,60 @@
+"""What Feast serves: one entity, a feature view per contracted dbt table, two feature services.
+
+Nothing is written down twice: names, types and descriptions come from dbt's manifest.
+"""
+
+from datetime import timedelta
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from manifest import FeatureTable, default_manifest_path, read_feature_tables
+
+from inference.home import home
+
+customer = Entity(
+    name="customer",
+    join_keys=["customer_id"],
+    value_type=ValueType.STRING,
+    description="A customer of the shop.",
+)
+
+#: A snapshot that is older than this does not describe the customer any more.
+TIME_TO_LIVE = timedelta(days=35)
+
+
+def feature_view(table: FeatureTable) -> FeatureView:
+    """Describe a dbt table to Feast."""
+    return FeatureView(
+        name=table.name,
+        description=table.description,
+        entities=[customer],
+        ttl=TIME_TO_LIVE,
+        schema=[
+            Field(name=column.name, dtype=column.dtype, description=column.description)
+            for column in table.columns
+        ],
+        source=FileSource(
+            name=f"{table.name}_parquet",
+            path=str(home() / table.folder / f"{table.name}.parquet"),
+            timestamp_field=table.timestamp_field,
+            created_timestamp_column=table.created_timestamp_column or "",
+        ),
+    )
+
+
+tables = read_feature_tables(default_manifest_path())
+views = {table.name: feature_view(table) for table in tables}
+globals().update(views)  # Feast collects the objects that a module holds by name
+
+#: What the model reads.
+churn_model_v1 = FeatureService(
+    name="churn_model_v1",
+    features=[views[table.name] for table in tables if table.service == "churn_model_v1"],
+    description="The features that the churn model reads.",
+)
+
+#: What applications read.
+churn_scores_v1 = FeatureService(
+    name="churn_scores_v1",
+    features=[views[table.name] for table in tables if table.service == "churn_scores_v1"],
+    description="Each customer's newest churn score with its reasons.",
+)

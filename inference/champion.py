@@ -1,0 +1,110 @@
+"""Which model scores: train when asked or when there is none, promote only what is better."""
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+from inference import feature_store, registry
+from inference.calibration import anchored_level, level_shift
+from inference.ensemble import ChurnModel
+from inference.errors import ChurnRadarError
+from inference.registry import RegisteredModel
+from inference.training import level_history, train
+
+
+def ensure_champion(labels: pd.DataFrame, horizon_days: int, when: str) -> pd.DataFrame:
+    """Train where that is due and list all versions.
+
+    Parameters
+    ----------
+    labels : DataFrame
+        ``churn_labels``.
+    horizon_days : int
+        Length of the label window.
+    when : str
+        ``if_missing`` trains when no champion answers the horizon, ``always`` trains, ``never`` does not.
+
+    Returns
+    -------
+    DataFrame
+        The table ``churn_model``: one row per version.
+
+    Raises
+    ------
+    ChurnRadarError
+        If training is due and there is too little history, or not allowed and there is no champion.
+    """
+    feature_store.apply()
+    current = registry.champion()
+    missing = None
+    if current is None:
+        missing = "there was no champion"
+    elif current.model.horizon_days != horizon_days:
+        missing = f"the champion answers {current.model.horizon_days} days, not {horizon_days}"
+    if when == "never" and missing:
+        raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
+    if when == "always" or missing:
+        rows = _training_rows(labels)
+        challenger = train(rows, horizon_days)
+        promote, reason = (True, missing) if missing else compare(current, challenger, rows)
+        registry.register(challenger, promote, reason)
+    return registry.versions()
+
+
+def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame) -> tuple[bool, str]:
+    """Decide whether a challenger becomes champion: only with lower log-loss on the same later rows.
+
+    The later rows are the challenger's validation snapshots that the champion was not trained on;
+    there the challenger's own predictions are out of time as well. Where there are none, because no
+    label window has closed since, both are judged by their own rolling validation on the snapshots
+    that they share.
+
+    Returns
+    -------
+    tuple of bool and str
+        Whether to promote, and why.
+    """
+    challenger_losses = challenger.details.get("validation_log_losses", {})
+    last_learned = current.model.details["last_snapshot"]
+    later = sorted(date for date in challenger_losses if date > last_learned)
+    if later:
+        ours = np.mean([challenger_losses[date] for date in later])
+        theirs = np.mean([_snapshot_loss(current.model, rows, date) for date in later])
+        where = f"on {len(later)} later snapshots"
+    else:
+        shared = sorted(challenger_losses.keys() & current.model.details.get("validation_log_losses", {}).keys())
+        if not shared:
+            return False, f"no later rows to compare with champion {current.version}"
+        ours = np.mean([challenger_losses[date] for date in shared])
+        theirs = np.mean([current.model.details["validation_log_losses"][date] for date in shared])
+        where = f"in rolling validation on {len(shared)} shared snapshots"
+    promote = bool(ours < theirs)
+    verdict = "below" if promote else "not below"
+    return promote, f"log-loss {ours:.5f}, {verdict} {theirs:.5f} of champion {current.version}, {where}"
+
+
+def _training_rows(labels: pd.DataFrame) -> pd.DataFrame:
+    known = labels[labels.churned.notna()]
+    if known.empty:
+        raise ChurnRadarError(
+            "churn_labels: no snapshot has a whole activity window before it and a whole label window after it; "
+            "expected at least one. Too little history to train: wait, or lower churn__activity_days or "
+            "churn__horizon_days"
+        )
+    return feature_store.historical_features(known)
+
+
+def _snapshot_loss(model: ChurnModel, rows: pd.DataFrame, date: str) -> float:
+    as_of_date = pd.Timestamp(date)
+    snapshot = rows[pd.to_datetime(rows.as_of_date) == as_of_date]
+    logit = model.logit(model.matrix(snapshot))
+    level = anchored_level(
+        model.anchor,
+        as_of_date,
+        level_history(rows, model.horizon_days),
+        float(expit(logit).mean()),
+        float(snapshot.no_order_probability.mean()),
+    )
+    shift = 0.0 if level is None else level_shift(logit, level)
+    return float(log_loss(snapshot.churned.astype(int), expit(logit + shift), labels=[0, 1]))

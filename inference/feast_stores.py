@@ -1,0 +1,38 @@
+"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by ``CHURN_REDIS``.
+
+Feast puts environment variables into ``feature_store.yaml`` but has no defaults for those that are
+not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_store.yaml`` names the two
+classes below, which fill in the defaults and hand over to Feast's own.
+"""
+
+from pathlib import Path
+
+from feast.infra.online_stores.redis import RedisOnlineStoreConfig
+from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
+from feast.infra.registry.file import FileRegistryStore
+from feast.repo_config import FeastConfigBaseModel, RegistryConfig
+
+from inference.home import home
+
+
+class HomeRegistryStore(FileRegistryStore):
+    """Feast's file registry in the home folder."""
+
+    def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
+        super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
+
+
+class HomeOnlineStoreConfig:
+    """Feast's own configuration of Redis where ``redis`` is set, else of SQLite at ``path``."""
+
+    def __new__(cls, type: str, redis: str, path: str) -> FeastConfigBaseModel:  # noqa: A002
+        if redis and not redis.startswith("$"):
+            return RedisOnlineStoreConfig(type="redis", connection_string=redis)
+        return SqliteOnlineStoreConfig(type="sqlite", path=_in_home(path))
+
+
+def _in_home(path: str) -> str:
+    """Resolve a path that starts with the home folder, whether or not the variable was set."""
+    resolved = home() / path.rsplit("}/", 1)[-1] if path.startswith("$") else home().parent / path
+    resolved.parent.mkdir(parents=True, exist_ok=True)
+    return str(resolved)

@@ -1,0 +1,94 @@
+"""Feast as the Python side uses it: definitions applied, features read offline and online."""
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from inference.errors import ChurnRadarError
+from inference.home import PROJECT_DIR
+
+FEATURE_REPO = PROJECT_DIR / "feature_repo"
+
+#: Feature services: what the model reads, what applications read.
+MODEL_SERVICE = "churn_model_v1"
+SCORES_SERVICE = "churn_scores_v1"
+
+
+def apply() -> None:
+    """Register the feature repository's definitions, as ``feast apply`` does.
+
+    Raises
+    ------
+    ChurnRadarError
+        If Feast refuses them.
+    """
+    feast = Path(sys.executable).with_name("feast")
+    command = [feast, "-c", FEATURE_REPO, "apply", "--skip-source-validation"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ChurnRadarError(f"feast apply: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+
+
+def open_store():
+    """Open the feature store of this project."""
+    # importing Feast takes seconds, and it warns about its own unfinished parts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from feast import FeatureStore
+
+        return FeatureStore(repo_path=str(FEATURE_REPO))
+
+
+def historical_features(rows: pd.DataFrame, service: str = MODEL_SERVICE) -> pd.DataFrame:
+    """Join features to rows, each as they stood at its as-of date.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With ``customer_id`` and ``as_of_date``; any other columns are kept.
+    service : str
+        Feature service.
+
+    Returns
+    -------
+    DataFrame
+        The rows in their order, with a column per feature.
+    """
+    if rows.empty:
+        raise ChurnRadarError("int_customer_snapshots: no eligible customer; expected at least one")
+    store = open_store()
+    keyed = rows.assign(event_timestamp=pd.to_datetime(rows.as_of_date).dt.tz_localize("UTC"))
+    key = ["customer_id", "event_timestamp"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        features = store.get_historical_features(keyed[key], store.get_feature_service(service)).to_df()
+    # the offline store may reorder rows: join on the key, never by position
+    features["event_timestamp"] = pd.to_datetime(features.event_timestamp, utc=True)
+    return keyed.merge(features, on=key, how="left", validate="one_to_one").drop(columns="event_timestamp")
+
+
+def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
+    """Look customers up in the online store.
+
+    Parameters
+    ----------
+    customer_ids : sequence of str
+        Customers.
+    service : str
+        Feature service.
+
+    Returns
+    -------
+    DataFrame
+        One row per customer in the order asked for: ``customer_id`` and a column per feature, null
+        where the customer is unknown or the feature is.
+    """
+    store = open_store()
+    response = store.get_online_features(
+        store.get_feature_service(service), [{"customer_id": str(c)} for c in customer_ids]
+    )
+    return pd.DataFrame(response.to_dict())

@@ -1,0 +1,21 @@
+"""Where things lie: the project, its state, the raw tables."""
+
+import os
+from pathlib import Path
+
+PROJECT_DIR = Path(__file__).resolve().parents[1]
+
+
+def home() -> Path:
+    """Folder of all state: ``CHURN_HOME``, relative to the project, ``.churn`` by default."""
+    return PROJECT_DIR / os.environ.get("CHURN_HOME", ".churn")
+
+
+def raw_dir() -> Path:
+    """Folder of the raw Parquet files: ``CHURN_RAW_DIR``, by default ``raw`` in the home folder."""
+    return PROJECT_DIR / os.environ.get("CHURN_RAW_DIR", home() / "raw")
+
+
+def published(table: str) -> Path:
+    """Parquet file of a published table, which is always complete."""
+    return home() / "published" / f"{table}.parquet"

@@ -1,0 +1,202 @@
+"""The members of the average: classifiers with one interface.
+
+Every member has ``fit(X, y)``, ``predict_proba(X)``, ``logit(X)``, ``contributions(X)``, ``save(path)`` and
+``load(path)``, where ``X`` is a DataFrame of float64 features, null where unknown.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, Self
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import skops.io
+from scipy.special import expit
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+
+class Member(Protocol):
+    """A classifier that can explain and save itself."""
+
+    name: str
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
+        """Learn from features of shape (n_rows, n_features) and labels 0 or 1 of shape (n_rows,)."""
+
+    def logit(self, X: pd.DataFrame) -> np.ndarray:
+        """Log-odds of churn, shape (n_rows,)."""
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities of staying and of churn, shape (n_rows, 2)."""
+
+    def contributions(self, X: pd.DataFrame) -> np.ndarray:
+        """SHAP values in log-odds, shape (n_rows, n_features + 1); the last column is the base value."""
+
+    def save(self, folder: Path) -> None:
+        """Write the member's files into a folder."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote."""
+
+
+def signed_log(X: np.ndarray) -> np.ndarray:
+    """sign(x) log(1 + |x|): tames money and counts, keeps the sign."""
+    return np.sign(X) * np.log1p(np.abs(X))
+
+
+def clip_outliers(X: np.ndarray) -> np.ndarray:
+    """Keep standardised values within six standard deviations."""
+    return np.clip(X, -6, 6)
+
+
+class LogisticMember:
+    """Strongly regularised logistic regression on standardised signed logarithms.
+
+    Unknown values stand at the mean and get an indicator.
+    """
+
+    name = "logistic"
+
+    def __init__(self, C: float = 0.01) -> None:
+        self.C = C
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
+        """Learn from features and labels 0 or 1."""
+        self.pipeline_ = Pipeline(
+            [
+                ("signed_log", FunctionTransformer(signed_log)),
+                ("standardise", StandardScaler()),
+                ("clip", FunctionTransformer(clip_outliers)),
+                (
+                    "impute",
+                    SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True),
+                ),
+                ("regress", LogisticRegression(C=self.C, max_iter=2000)),
+            ]
+        ).fit(X.to_numpy(), y)
+        self.centre_ = self._transform(X).mean(axis=0)
+        return self
+
+    def logit(self, X: pd.DataFrame) -> np.ndarray:
+        """Log-odds of churn."""
+        return self.pipeline_.decision_function(X.to_numpy())
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities of staying and of churn."""
+        return _probabilities(self.logit(X))
+
+    def contributions(self, X: pd.DataFrame) -> np.ndarray:
+        """Coefficient times distance from the training mean: the SHAP values of a linear model.
+
+        A missing indicator counts towards its feature (Lundberg and Lee 2017, section 4.2).
+        """
+        regress = self.pipeline_["regress"]
+        parts = (self._transform(X) - self.centre_) * regress.coef_[0]
+        indicated = self.pipeline_["impute"].indicator_.features_
+        result = np.zeros((len(X), X.shape[1] + 1))
+        result[:, :-1] = parts[:, : X.shape[1]]
+        result[:, indicated] += parts[:, X.shape[1] :]
+        result[:, -1] = regress.intercept_[0] + self.centre_ @ regress.coef_[0]
+        return result
+
+    def save(self, folder: Path) -> None:
+        """Write ``logistic.skops``."""
+        skops.io.dump({"C": self.C, "pipeline": self.pipeline_, "centre": self.centre_}, folder / "logistic.skops")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``logistic.skops``; nothing in it is executed but what is named here."""
+        trusted = ["inference.members.clip_outliers", "inference.members.signed_log", "numpy.dtype"]
+        state = skops.io.load(folder / "logistic.skops", trusted=trusted)
+        member = cls(state["C"])
+        member.pipeline_, member.centre_ = state["pipeline"], state["centre"]
+        return member
+
+    def _transform(self, X: pd.DataFrame) -> np.ndarray:
+        return self.pipeline_[:-1].transform(X.to_numpy())
+
+
+class BoostingMember:
+    """Shallow LightGBM trees, the mean of a few seeds."""
+
+    name = "boosting"
+    parameters: dict = {  # noqa: RUF012
+        "objective": "binary",
+        "num_leaves": 7,
+        "learning_rate": 0.04,
+        "feature_fraction": 0.4,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "min_data_in_leaf": 75,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    n_trees = 160
+
+    def __init__(self, n_seeds: int = 4) -> None:
+        self.n_seeds = n_seeds
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
+        """Learn from features and labels 0 or 1."""
+        self.boosters_ = list(fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, y))
+        return self
+
+    def logit(self, X: pd.DataFrame) -> np.ndarray:
+        """Log-odds of churn."""
+        return np.mean([b.predict(X.to_numpy(), raw_score=True) for b in self.boosters_], axis=0)
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities of staying and of churn."""
+        return _probabilities(self.logit(X))
+
+    def contributions(self, X: pd.DataFrame) -> np.ndarray:
+        """Exact SHAP values of the trees (Lundberg, Erion and Lee 2018), as LightGBM computes them."""
+        return np.mean([b.predict(X.to_numpy(), pred_contrib=True) for b in self.boosters_], axis=0)
+
+    def save(self, folder: Path) -> None:
+        """Write ``boosting.json``: the trees in LightGBM's own text format."""
+        save_boosters(self.boosters_, folder / "boosting.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``boosting.json``."""
+        member = cls()
+        member.boosters_ = load_boosters(folder / "boosting.json")
+        member.n_seeds = len(member.boosters_)
+        return member
+
+
+#: Members by name, in the order in which they are listed everywhere.
+MEMBERS: dict[str, type[Member]] = {cls.name: cls for cls in (LogisticMember, BoostingMember)}
+
+
+def fit_boosters(
+    parameters: dict, n_trees: int, n_seeds: int, X: pd.DataFrame, y: np.ndarray
+) -> Iterator[lightgbm.Booster]:
+    """Train one booster per seed on the same data."""
+    for seed in range(n_seeds):
+        # a booster binds its data set, so each seed needs its own
+        data = lightgbm.Dataset(X.to_numpy(), y, feature_name=list(X.columns), free_raw_data=True)
+        yield lightgbm.train({**parameters, "seed": seed}, data, n_trees)
+
+
+def save_boosters(boosters: list[lightgbm.Booster], path: Path) -> None:
+    """Write boosters as a JSON list of LightGBM model texts."""
+    path.write_text(json.dumps([booster.model_to_string() for booster in boosters]))
+
+
+def load_boosters(path: Path) -> list[lightgbm.Booster]:
+    """Read what ``save_boosters`` wrote."""
+    return [lightgbm.Booster(model_str=text) for text in json.loads(path.read_text())]
+
+
+def _probabilities(logit: np.ndarray) -> np.ndarray:
+    churn = expit(logit)
+    return np.column_stack([1 - churn, churn])

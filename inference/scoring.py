@@ -1,0 +1,96 @@
+"""Scores: the champion's answer for a snapshot, with reasons."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from inference import feature_store, registry
+from inference.calibration import anchored_level, level_shift
+from inference.errors import ChurnRadarError
+from inference.reasons import reasons
+from inference.registry import RegisteredModel
+from inference.training import level_history
+
+
+def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Score the customers of the newest snapshot by the champion.
+
+    Parameters
+    ----------
+    snapshots : DataFrame
+        ``int_customer_snapshots``.
+    labels : DataFrame
+        ``churn_labels``, for the level.
+
+    Returns
+    -------
+    DataFrame
+        The table ``churn_predictions``.
+
+    Raises
+    ------
+    ChurnRadarError
+        If there is no champion or no customer.
+    """
+    current = registry.champion()
+    if current is None:
+        raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")
+    newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]]
+    rows = feature_store.historical_features(newest.sort_values("customer_id"))
+    return score(current, rows, labels)
+
+
+def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Score customers of one as-of date.
+
+    Parameters
+    ----------
+    current : RegisteredModel
+        Model and version.
+    rows : DataFrame
+        ``customer_id``, ``as_of_date`` and features.
+    labels : DataFrame
+        ``churn_labels``: observed churn rates set the level where the model's anchor asks for them.
+
+    Returns
+    -------
+    DataFrame
+        One row per customer: probabilities, ``level_shift`` (log-odds added to the members' mean),
+        expected spend in the shop's currency, reasons, lineage.
+    """
+    model = current.model
+    X = model.matrix(rows)
+    member_logits = model.member_logits(X)
+    logit = np.mean(list(member_logits.values()), axis=0)
+    as_of_date = pd.Timestamp(rows.as_of_date.iloc[0])
+    level = anchored_level(
+        model.anchor,
+        as_of_date,
+        level_history(labels, model.horizon_days),
+        float(expit(logit).mean()),
+        float(rows.no_order_probability.mean()),
+    )
+    shift = 0.0 if level is None else level_shift(logit, level)
+    told = reasons(rows[model.features], model.contributions(X))
+    scored = pd.DataFrame(
+        {
+            "customer_id": rows.customer_id,
+            "as_of_date": rows.as_of_date,
+            "model_version": current.version,
+            "horizon_days": model.horizon_days,
+            "churn_probability": expit(logit + shift),
+            "expected_spend": model.spend.predict(X),
+            "level_shift": shift,
+        }
+    )
+    for name in ("transformer", "boosting", "logistic"):
+        scored[f"{name}_probability"] = expit(member_logits[name]) if name in member_logits else np.nan
+    for position in range(3):
+        scored[f"reason_{position + 1}"] = pd.Series(
+            [r[position] if len(r) > position else None for r in told], dtype="object", index=scored.index
+        )
+    scored["feature_snapshot_at"] = as_of_date
+    scored["scored_at"] = datetime.now(UTC).replace(tzinfo=None)
+    return scored

@@ -1,0 +1,259 @@
+"""Training: rolling validation on later snapshots decides, then everything known is learned."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+from inference.calibration import ANCHORS, LevelHistory, anchored_level, choose_anchor, level_shift
+from inference.ensemble import ChurnModel, feature_matrix
+from inference.errors import ChurnRadarError
+from inference.evaluation import best_f1_threshold, evaluate
+from inference.members import MEMBERS, BoostingMember, LogisticMember, Member
+from inference.progress import track
+from inference.spend import SpendModel
+
+#: Columns of the training rows that are not features.
+LABEL_COLUMNS = (
+    "customer_id",
+    "as_of_date",
+    "horizon_days",
+    "window_ends_on",
+    "churned",
+    "horizon_orders",
+    "horizon_spend",
+)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a model is trained.
+
+    Parameters
+    ----------
+    least_customers : int
+        Fewer labelled customers than this are refused.
+    least_customers_for_boosting : int
+        Fewer labelled customers than this are left to logistic regression alone.
+    validation_snapshots : int
+        Most snapshots of the rolling validation, the newest ones.
+    """
+
+    least_customers: int = 50
+    least_customers_for_boosting: int = 300
+    validation_snapshots: int = 6
+
+
+def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | None = None) -> ChurnModel:
+    """Choose members and level by rolling validation, then fit on all rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        One row per customer and snapshot: ``customer_id``, ``as_of_date``, ``churned`` (0 or 1; null
+        rows are dropped), ``horizon_spend`` and the features, ``no_order_probability`` among them.
+    horizon_days : int
+        Length of the label window.
+    settings : TrainingSettings, optional
+        Defaults where not given.
+
+    Returns
+    -------
+    ChurnModel
+
+    Raises
+    ------
+    ChurnRadarError
+        If there are too few labelled customers or only one class.
+    """
+    settings = settings or TrainingSettings()
+    rows = rows[rows.churned.notna()].assign(as_of_date=lambda r: pd.to_datetime(r.as_of_date))
+    rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True)
+    check_trainable(rows, settings)
+    features = [c for c in rows.columns if c not in LABEL_COLUMNS and rows[c].notna().any()]
+    X, y = feature_matrix(rows, features), rows.churned.to_numpy(dtype=int)
+
+    validation = rolling_validation(rows, X, y, horizon_days, settings)
+    names, losses = choose_members(validation)
+    names = names or [member.name for member in eligible_members(rows, settings)]
+    backtest = backtest_level(validation, names, rows, horizon_days)
+    anchor, level_error = choose_anchor(backtest) if len(backtest) else ("latest_rate", None)
+    members = [MEMBERS[name]().fit(X, y) for name in names]
+
+    ordered = y == 0
+    model = ChurnModel(
+        features=features,
+        members=members,
+        spend=SpendModel().fit(X[ordered], rows.horizon_spend[ordered].to_numpy(dtype=float)),
+        anchor=anchor,
+        threshold=0.5,
+        horizon_days=horizon_days,
+    )
+    model.details = {
+        "training_rows": len(rows),
+        "training_customers": int(rows.customer_id.nunique()),
+        "first_snapshot": str(rows.as_of_date.min().date()),
+        "last_snapshot": str(rows.as_of_date.max().date()),
+        "level_error": level_error,
+        "member_log_losses": losses,
+    }
+    if len(backtest):
+        out_of_time = anchored_validation(validation, names, backtest, anchor)
+        model.threshold = best_f1_threshold(out_of_time.churned, out_of_time.probability)
+        model.details["validation"] = evaluate(
+            out_of_time.churned, out_of_time.probability, model.threshold
+        ).to_dict()
+        model.details["validation_log_losses"] = snapshot_log_losses(out_of_time)
+        model.details["level_backtest"] = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
+    return model
+
+
+def check_trainable(rows: pd.DataFrame, settings: TrainingSettings) -> None:
+    """Refuse rows that carry no model, in one line that says what is missing."""
+    customers = rows.customer_id.nunique()
+    if customers < settings.least_customers:
+        raise ChurnRadarError(
+            f"churn_labels: {customers} customers with a known outcome; expected at least "
+            f"{settings.least_customers}. Too little history to train: wait for more label windows to close, or "
+            "lower churn__horizon_days or churn__activity_days"
+        )
+    if rows.churned.nunique() < 2:
+        outcome = "churned" if rows.churned.iloc[0] == 1 else "ordered again"
+        raise ChurnRadarError(
+            f"churn_labels.churned: all {len(rows)} labelled rows {outcome}; expected some of both. "
+            "Change churn__horizon_days"
+        )
+
+
+def eligible_members(rows: pd.DataFrame, settings: TrainingSettings) -> list[Member]:
+    """Untrained members that this many customers can carry."""
+    if rows.customer_id.nunique() < settings.least_customers_for_boosting:
+        return [LogisticMember()]
+    return [LogisticMember(), BoostingMember()]
+
+
+def rolling_validation(
+    rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray, horizon_days: int, settings: TrainingSettings
+) -> pd.DataFrame:
+    """Predict each later snapshot from those whose label windows had closed before it.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``as_of_date``, ``churned``, ``days_since_last_order``, ``no_order_probability`` and a column of
+        log-odds per member; empty where no snapshot has enough before it.
+    """
+    horizon = pd.Timedelta(days=horizon_days)
+    folds = []
+    for as_of_date in sorted(rows.as_of_date.unique()):
+        earlier = (rows.as_of_date + horizon <= as_of_date).to_numpy()
+        now = (rows.as_of_date == as_of_date).to_numpy()
+        enough = rows.customer_id[earlier].nunique() >= settings.least_customers
+        if enough and len(set(y[earlier])) == 2 and len(set(y[now])) == 2:
+            folds.append((earlier, now))
+    predictions = []
+    for earlier, now in track(folds[-settings.validation_snapshots :], "Validating on later snapshots"):
+        fold = rows.loc[now, ["customer_id", "as_of_date", "churned", "no_order_probability"]].copy()
+        for member in eligible_members(rows[earlier], settings):
+            fold[member.name] = member.fit(X[earlier], y[earlier]).logit(X[now])
+        predictions.append(fold)
+    return pd.concat(predictions, ignore_index=True) if predictions else pd.DataFrame()
+
+
+def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
+    """Keep the members that lower out-of-time log-loss.
+
+    Starting from all members that predicted every validation row, the one whose removal lowers the
+    loss most is dropped until no removal does. Every average is judged at the true level of each
+    snapshot, so that a member is not preferred for a lucky level: the level has its own anchor.
+
+    Returns
+    -------
+    list of str
+        Members kept.
+    dict of str to float
+        Log-loss of each average that was tried, by the names of its members joined with ``+``.
+    """
+    if validation.empty:
+        return [], {}
+    candidates = [name for name in MEMBERS if name in validation and validation[name].notna().all()]
+    losses = {}
+
+    def loss(names: list[str]) -> float:
+        key = "+".join(names)
+        if key not in losses:
+            losses[key] = _log_loss_at_true_level(validation, names)
+        return losses[key]
+
+    kept = candidates
+    while len(kept) > 1:
+        best = min(([n for n in kept if n != out] for out in kept), key=loss)
+        if loss(best) >= loss(kept):
+            break
+        kept = best
+    for name in candidates:
+        loss([name])
+    loss(kept)
+    return kept, losses
+
+
+def _log_loss_at_true_level(validation: pd.DataFrame, names: list[str]) -> float:
+    probabilities = np.empty(len(validation))
+    for rows in validation.groupby("as_of_date").indices.values():
+        logit = validation.iloc[rows][names].mean(axis=1).to_numpy()
+        rate = validation.churned.iloc[rows].mean()
+        probabilities[rows] = expit(logit + level_shift(logit, rate))
+    return float(log_loss(validation.churned.astype(int), probabilities))
+
+
+def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:
+    """Observed churn rate of every labelled snapshot."""
+    known = labels[labels.churned.notna()]
+    rates = known.churned.astype(float).groupby(pd.to_datetime(known.as_of_date)).mean()
+    return LevelHistory(rates, horizon_days)
+
+
+def backtest_level(
+    validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int
+) -> pd.DataFrame:
+    """What each anchor would have expected of each validation snapshot.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by as-of date: ``churn_rate`` and a column per anchor.
+    """
+    if validation.empty:
+        return pd.DataFrame()
+    history = level_history(rows, horizon_days)
+    records = {}
+    for as_of_date, snapshot in validation.groupby("as_of_date"):
+        model_level = float(expit(snapshot[names].mean(axis=1)).mean())
+        forecast_level = float(snapshot.no_order_probability.mean())
+        records[as_of_date] = {"churn_rate": float(snapshot.churned.mean())} | {
+            anchor: anchored_level(anchor, as_of_date, history, model_level, forecast_level) for anchor in ANCHORS
+        }
+    return pd.DataFrame.from_dict(records, orient="index", dtype=float).rename_axis("as_of_date")
+
+
+def anchored_validation(
+    validation: pd.DataFrame, names: list[str], backtest: pd.DataFrame, anchor: str
+) -> pd.DataFrame:
+    """Validation rows with the probability that would have been given: ``probability`` is added."""
+    parts = []
+    for as_of_date, snapshot in validation.groupby("as_of_date"):
+        logit = snapshot[names].mean(axis=1).to_numpy()
+        level = backtest.loc[as_of_date, anchor]
+        shift = 0.0 if np.isnan(level) else level_shift(logit, level)
+        parts.append(snapshot.assign(churned=snapshot.churned.astype(int), probability=expit(logit + shift)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def snapshot_log_losses(predictions: pd.DataFrame) -> dict[str, float]:
+    """Log-loss of each snapshot, by date."""
+    return {
+        str(as_of_date.date()): float(log_loss(snapshot.churned, snapshot.probability, labels=[0, 1]))
+        for as_of_date, snapshot in predictions.groupby("as_of_date")
+    }

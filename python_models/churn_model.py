@@ -1,0 +1,17 @@
+from inference.champion import ensure_champion
+
+
+def model(dbt, session):
+    dbt.config(materialized="table")
+    # read through Feast, from the Parquet that these tables export
+    for _ in (
+        dbt.ref("order_features"),
+        dbt.ref("engagement_features"),
+        dbt.ref("review_features"),
+        dbt.ref("support_features"),
+        dbt.ref("campaign_features"),
+        dbt.ref("forecast_features"),
+    ):
+        pass
+    labels = dbt.ref("churn_labels").df()
+    return ensure_champion(labels, dbt.config.get("horizon_days"), dbt.config.get("train"))
