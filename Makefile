@@ -1,7 +1,7 @@
-# Every target makes its own virtual environment; it is reinstalled only when the lock changed.
+# Every target makes its own virtual environment; packages are reinstalled only when the lock changed.
 SHELL := /bin/bash
-.DELETE_ON_ERROR:
 .SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -9,13 +9,52 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 export CHURN_HOME ?= $(CURDIR)/.churn
-export PATH := $(CURDIR)/$(BIN):$(PATH)
+CHURN_RAW_DIR ?= $(CHURN_HOME)/raw
+# keep dbt, Feast and MLflow from calling home
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export FEAST_USAGE := false
+export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: install run test lint bench prove clean
+# the as-of date and the riskiest customer of what was published last
+SCORES = read_parquet('$(CHURN_HOME)/published/churn_scores.parquet')
+NEWEST = $(BIN)/python -c "import duckdb; print(*duckdb.sql(\"\"\"select strftime(as_of_date, '%Y-%m-%dT00:00:00'), \
+	customer_id from $(SCORES) order by as_of_date desc, churn_probability desc, customer_id limit 1\"\"\").fetchone())"
 
-install: $(INSTALLED)
+.PHONY: help install run test lint format clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## Make the virtual environment.
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+run: install $(CHURN_RAW_DIR)/orders.parquet ## Real purchases to churn_scores and an online lookup.
+	$(BIN)/dbt build
+	$(BIN)/feast -c feature_repo apply
+	read -r as_of customer < <($(NEWEST)); \
+	$(BIN)/feast -c feature_repo materialize "$$as_of" "$$as_of"; \
+	$(BIN)/churn-radar report --top 20; \
+	$(BIN)/churn-radar explain "$$customer"
+
+$(CHURN_RAW_DIR)/orders.parquet: | install
+	$(BIN)/churn-radar load-example complete-journey
+
+test: install ## Run every test, one end-to-end run on real data included.
+	$(BIN)/python -m pytest
+
+lint: install ## Check Python and SQL.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/sqlfluff lint --disable-progress-bar models
+
+format: install ## Rewrite Python and SQL in the project's style.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/sqlfluff fix --disable-progress-bar models
+
+clean: ## Delete what was built; state in CHURN_HOME stays.
+	rm -rf target logs build $(VENV) *.egg-info

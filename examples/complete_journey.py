@@ -115,9 +115,7 @@ def _customers(lines: pd.DataFrame, demographics: pd.DataFrame) -> pd.DataFrame:
     return customers.rename(columns={"household_id": "customer_id"}).astype({"customer_id": str})
 
 
-def _campaign_touches(
-    campaigns: pd.DataFrame, descriptions: pd.DataFrame, redemptions: pd.DataFrame
-) -> pd.DataFrame:
+def _campaign_touches(campaigns: pd.DataFrame, descriptions: pd.DataFrame, redemptions: pd.DataFrame) -> pd.DataFrame:
     touches = campaigns.merge(descriptions, on="campaign_id", validate="many_to_one")
     first_redemptions = redemptions.groupby(["campaign_id", "household_id"], as_index=False).agg(
         redeemed_at=("redemption_date", "min")

@@ -29,8 +29,7 @@ def feature_view(table: FeatureTable) -> FeatureView:
         entities=[customer],
         ttl=TIME_TO_LIVE,
         schema=[
-            Field(name=column.name, dtype=column.dtype, description=column.description)
-            for column in table.columns
+            Field(name=column.name, dtype=column.dtype, description=column.description) for column in table.columns
         ],
         source=FileSource(
             name=f"{table.name}_parquet",

@@ -5,6 +5,7 @@ not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_st
 classes below, which fill in the defaults and hand over to Feast's own.
 """
 
+import warnings
 from pathlib import Path
 
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig
@@ -13,6 +14,9 @@ from feast.infra.registry.file import FileRegistryStore
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig
 
 from inference.home import home
+
+# Feast turns deprecation warnings on for everybody; this one is between ibis and DuckDB, once per view
+warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
 
 
 class HomeRegistryStore(FileRegistryStore):
@@ -25,7 +29,8 @@ class HomeRegistryStore(FileRegistryStore):
 class HomeOnlineStoreConfig:
     """Feast's own configuration of Redis where ``redis`` is set, else of SQLite at ``path``."""
 
-    def __new__(cls, type: str, redis: str, path: str) -> FeastConfigBaseModel:  # noqa: A002
+    def __new__(cls, type: str, redis: str, path: str) -> FeastConfigBaseModel:
+        """Return the configuration of the store in use."""
         if redis and not redis.startswith("$"):
             return RedisOnlineStoreConfig(type="redis", connection_string=redis)
         return SqliteOnlineStoreConfig(type="sqlite", path=_in_home(path))

@@ -88,13 +88,9 @@ class MBGNBD:
     def alive_logit(self, repeats: np.ndarray, last: np.ndarray, age: np.ndarray) -> np.ndarray:
         """Log-odds that each customer is still alive (Hoppe and Wagner 2007, equation 12)."""
         x, t_x, T = (np.asarray(v, dtype=np.float64) for v in (repeats, last, age))
-        return np.log(self.b + x) - np.log(self.a) - (self.r + x) * np.log(
-            (self.alpha + T) / (self.alpha + t_x)
-        )
+        return np.log(self.b + x) - np.log(self.a) - (self.r + x) * np.log((self.alpha + T) / (self.alpha + t_x))
 
-    def no_order_probability(
-        self, repeats: np.ndarray, last: np.ndarray, age: np.ndarray, days: float
-    ) -> np.ndarray:
+    def no_order_probability(self, repeats: np.ndarray, last: np.ndarray, age: np.ndarray, days: float) -> np.ndarray:
         """Probability that no order comes in the next ``days`` days: gone, or alive and silent.
 
         A customer who is alive has a rate with a gamma(r + x, alpha + T) posterior, so stays silent
@@ -105,9 +101,7 @@ class MBGNBD:
         silent = ((self.alpha + T) / (self.alpha + T + days)) ** (self.r + x)
         return 1 - alive * (1 - silent)
 
-    def expected_orders(
-        self, repeats: np.ndarray, last: np.ndarray, age: np.ndarray, days: float
-    ) -> np.ndarray:
+    def expected_orders(self, repeats: np.ndarray, last: np.ndarray, age: np.ndarray, days: float) -> np.ndarray:
         """Expected days with an order in the next ``days`` days, ignoring that the customer may leave in them."""
         x, T = np.asarray(repeats, dtype=np.float64), np.asarray(age, dtype=np.float64)
         return expit(self.alive_logit(repeats, last, age)) * (self.r + x) / (self.alpha + T) * days

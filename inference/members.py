@@ -181,10 +181,12 @@ def fit_boosters(
     parameters: dict, n_trees: int, n_seeds: int, X: pd.DataFrame, y: np.ndarray
 ) -> Iterator[lightgbm.Booster]:
     """Train one booster per seed on the same data."""
+    # threads that wait by spinning gain little on few rows and stall whatever else runs on the machine
+    threads = 1 if len(X) < 100_000 else 0
     for seed in range(n_seeds):
         # a booster binds its data set, so each seed needs its own
         data = lightgbm.Dataset(X.to_numpy(), y, feature_name=list(X.columns), free_raw_data=True)
-        yield lightgbm.train({**parameters, "seed": seed}, data, n_trees)
+        yield lightgbm.train({**parameters, "seed": seed, "num_threads": threads}, data, n_trees)
 
 
 def save_boosters(boosters: list[lightgbm.Booster], path: Path) -> None:

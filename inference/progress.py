@@ -12,6 +12,4 @@ Item = TypeVar("Item")
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:
     """Iterate with a progress bar."""
     console = Console(stderr=True)
-    return progress.track(
-        items, description, console=console, transient=True, disable=not console.is_terminal
-    )
+    return progress.track(items, description, console=console, transient=True, disable=not console.is_terminal)

@@ -102,9 +102,7 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
     if len(backtest):
         out_of_time = anchored_validation(validation, names, backtest, anchor)
         model.threshold = best_f1_threshold(out_of_time.churned, out_of_time.probability)
-        model.details["validation"] = evaluate(
-            out_of_time.churned, out_of_time.probability, model.threshold
-        ).to_dict()
+        model.details["validation"] = evaluate(out_of_time.churned, out_of_time.probability, model.threshold).to_dict()
         model.details["validation_log_losses"] = snapshot_log_losses(out_of_time)
         model.details["level_backtest"] = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
     return model
@@ -142,8 +140,8 @@ def rolling_validation(
     Returns
     -------
     DataFrame
-        ``customer_id``, ``as_of_date``, ``churned``, ``days_since_last_order``, ``no_order_probability`` and a column of
-        log-odds per member; empty where no snapshot has enough before it.
+        ``customer_id``, ``as_of_date``, ``churned``, ``no_order_probability`` and a column of log-odds per
+        member; empty where no snapshot has enough before it.
     """
     horizon = pd.Timedelta(days=horizon_days)
     folds = []
@@ -215,9 +213,7 @@ def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:
     return LevelHistory(rates, horizon_days)
 
 
-def backtest_level(
-    validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int
-) -> pd.DataFrame:
+def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
     """What each anchor would have expected of each validation snapshot.
 
     Returns

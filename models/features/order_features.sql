@@ -1,5 +1,6 @@
 {%- set windows = [7, 30, 90, 180, 365] -%}
 {%- set horizon = var('churn__horizon_days') -%}
+{%- set no_items = churn_radar.zero_if_present('order_items') -%}
 
 with
 
@@ -213,10 +214,10 @@ select
     -- baskets
     cast(windowed_orders.items_90d as double) as items_90d,
     cast(windowed_orders.items_total / nullif(windowed_orders.orders_total, 0) as double) as items_per_order,
-    cast(coalesce(product_variety.distinct_products_30d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_products_30d,
-    cast(coalesce(product_variety.distinct_products_90d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_products_90d,
-    cast(coalesce(category_variety.distinct_categories_30d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_categories_30d,
-    cast(coalesce(category_variety.distinct_categories_90d, {{ churn_radar.zero_if_present('order_items') }}) as bigint) as distinct_categories_90d,
+    cast(coalesce(product_variety.distinct_products_30d, {{ no_items }}) as bigint) as distinct_products_30d,
+    cast(coalesce(product_variety.distinct_products_90d, {{ no_items }}) as bigint) as distinct_products_90d,
+    cast(coalesce(category_variety.distinct_categories_30d, {{ no_items }}) as bigint) as distinct_categories_30d,
+    cast(coalesce(category_variety.distinct_categories_90d, {{ no_items }}) as bigint) as distinct_categories_90d,
     cast(category_variety.favourite_category_share_90d as double) as favourite_category_share_90d,
 
     -- discounts, returns and cancellations

@@ -1,3 +1,5 @@
+{%- set named_types = "'" ~ churn_radar.event_types() | join("', '") ~ "'" -%}
+
 with
 
 orders as (
@@ -64,9 +66,7 @@ event_days as (
         {%- for event_type in churn_radar.event_types() %}
         count(case when event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
         {%- endfor %}
-        count(
-            case when event_type not in ('{{ churn_radar.event_types() | join("', '") }}') then 1 end
-        ) as other_events
+        count(case when event_type not in ({{ named_types }}) then 1 end) as other_events
     from events
     group by customer_id, cast(occurred_at as date)
 )

@@ -20,7 +20,7 @@ active_customers as (
             snapshot_dates.as_of_date > daily_orders.activity_date
             and snapshot_dates.as_of_date > daily_orders.arrived_date
             and {{ churn_radar.add_days('snapshot_dates.as_of_date', -var('churn__activity_days')) }} <= daily_orders.activity_date
-    group by 1, 2, 3
+    group by daily_orders.customer_id, snapshot_dates.as_of_date, snapshot_dates.is_newest
 ),
 
 -- one in how many: a power of two, so that a growing shop changes the sample rarely
@@ -105,4 +105,4 @@ inner join daily_orders
         pairs.customer_id = daily_orders.customer_id
         and pairs.as_of_date > daily_orders.activity_date
         and pairs.as_of_date > daily_orders.arrived_date
-group by 1, 2, 3, 4
+group by pairs.customer_id, pairs.as_of_date, pairs.is_snapshot, pairs.is_forecast_sample

@@ -34,11 +34,15 @@ labelled as (
         and {{ churn_radar.add_days('days.day', var('churn__horizon_days')) }} <= observed.observed_until
 ),
 
+newest_labelled as (
+    select max(as_of_date) as as_of_date from labelled
+),
+
 training as (
-    select as_of_date
+    select labelled.as_of_date
     from labelled
-    where
-        {{ churn_radar.days_between('as_of_date', '(select max(as_of_date) from labelled)') }} % {{ training_step }} = 0
+    cross join newest_labelled
+    where {{ churn_radar.days_between('labelled.as_of_date', 'newest_labelled.as_of_date') }} % {{ training_step }} = 0
 )
 
 select

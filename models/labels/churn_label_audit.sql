@@ -95,7 +95,9 @@ select
         when status = 'not_eligible' and last_order_date is null
             then 'no completed order before ' || cast(as_of_date as varchar)
         when status = 'not_eligible' and orders < {{ var('churn__min_orders') }}
-            then cast(orders as varchar) || ' completed orders before ' || cast(as_of_date as varchar) || ', fewer than {{ var("churn__min_orders") }}'
+            then
+                cast(orders as varchar) || ' completed orders before ' || cast(as_of_date as varchar)
+                || ', fewer than {{ var("churn__min_orders") }}'
         when status = 'not_eligible'
             then 'last order on ' || cast(last_order_date as varchar) || ', before ' || cast(activity_window_starts_on as varchar)
         when status = 'censored'

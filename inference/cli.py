@@ -1,0 +1,169 @@
+"""The command line, ``churn-radar``."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+import yaml
+
+from inference.errors import ChurnRadarError
+from inference.home import PROJECT_DIR, published, raw_dir
+
+app = typer.Typer(
+    help="Which customers are about to leave, why, and what they are worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Top = Annotated[int, typer.Option(min=1, help="How many customers to list.")]
+Vars = Annotated[str, typer.Option("--vars", help="dbt vars as YAML, such as '{churn__horizon_days: 60}'.")]
+
+
+def main() -> None:
+    """Run the command line; what users can mend ends in one line and exit status 1."""
+    try:
+        app()
+    except ChurnRadarError as error:
+        print(f"churn-radar: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command("load-example", epilog="Example: churn-radar load-example complete-journey")
+def load_example(
+    name: Annotated[str, typer.Argument(help="Name of the example: complete-journey.")],
+    force: Annotated[bool, typer.Option(help="Overwrite raw tables that are there already.")] = False,
+) -> None:
+    """Write the raw tables of a public data set to CHURN_RAW_DIR."""
+    example = _example(name)
+    folder = raw_dir()
+    if (folder / "orders.parquet").exists() and not force:
+        raise ChurnRadarError(f"{folder / 'orders.parquet'}: there already; use --force to overwrite it")
+    for table, rows in example.write(folder).items():
+        typer.echo(f"{rows:>9,} rows  {folder / table}.parquet")
+
+
+@app.command(epilog="Example: churn-radar train")
+def train(variables: Vars = "{}") -> None:
+    """Train a challenger; it becomes champion only if it is better on the same later rows."""
+    from inference import dbt, registry, terminal
+
+    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "always"})
+    versions = registry.versions()
+    newest = versions.iloc[-1]
+    typer.echo(f"Version {newest.model_version} {newest.decision.replace('_', ' ')}: {newest.reason}")
+    terminal.console().print(terminal.model_table(versions[versions.is_champion].iloc[0]))
+
+
+@app.command(epilog="Example: churn-radar score --top 10")
+def score(top: Top = 20, variables: Vars = "{}") -> None:
+    """Build features and score every customer by the champion, without training."""
+    from inference import dbt
+
+    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"})
+    _print_top(top)
+
+
+@app.command(epilog="Example: churn-radar report --top 20")
+def report(top: Top = 20) -> None:
+    """Show the champion and the customers at highest risk, from what was published last."""
+    from inference import registry, terminal
+
+    versions = registry.versions()
+    if versions.is_champion.any():
+        terminal.console().print(terminal.model_table(versions[versions.is_champion].iloc[0]))
+    _print_top(top)
+
+
+@app.command(epilog="Example: churn-radar explain 1301")
+def explain(customer: Annotated[str, typer.Argument(help="Customer id.")]) -> None:
+    """Look one customer's score and reasons up in the online store, as an application does."""
+    from inference import terminal
+    from inference.feature_store import SCORES_SERVICE, online_features
+
+    found = online_features([customer], SCORES_SERVICE).iloc[0]
+    if found.isna()[["churn_probability"]].all():
+        raise ChurnRadarError(f"customer {customer} has no score in the online store; run feast materialize first")
+    terminal.console().print(terminal.record_table(found.to_dict(), f"Online: customer {customer}"))
+
+
+@app.command(epilog="Example: churn-radar backtest --as-of 2017-12-01 --rolling 3")
+def backtest(
+    as_of: Annotated[
+        datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Cut-off: only rows before it are used.")
+    ],
+    rolling: Annotated[int, typer.Option(min=0, help="Also this many earlier cut-offs, four weeks apart.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    variables: Vars = "{}",
+) -> None:
+    """Cut the raw data off at a date, build and score from that, and compare with what happened after."""
+    from inference import terminal
+    from inference.backtest import backtest as run_backtest
+    from inference.backtest import rolling_dates
+    from inference.progress import track
+
+    dates = rolling_dates(as_of.date(), rolling)
+    results = [run_backtest(d, _parse_vars(variables)) for d in track(dates, "Backtesting")]
+    if as_json:
+        typer.echo(json.dumps([asdict(r) for r in results], default=_json_date, indent=2))
+        return
+    console = terminal.console()
+    console.print(terminal.backtest_table(results[-1:]))
+    if rolling:
+        console.print(terminal.rolling_table(results))
+        console.print(terminal.backtest_table(results))
+
+
+def _print_top(top: int) -> None:
+    import duckdb
+
+    from inference import terminal
+
+    file = published("churn_scores")
+    if not file.exists():
+        raise ChurnRadarError(f"{file}: no scores yet; run dbt build first")
+    scores = duckdb.sql(
+        f"""
+        select * from read_parquet('{file}')
+        qualify dense_rank() over (order by as_of_date desc) = 1
+            and row_number() over (partition by customer_id order by scored_at desc) = 1
+        order by churn_probability desc, customer_id
+        """
+    ).df()
+    title = (
+        f"The {min(top, len(scores))} customers at highest risk of {len(scores):,}, as of "
+        f"{scores.as_of_date.iloc[0]:%Y-%m-%d}: no order in the next {scores.horizon_days.iloc[0]} days"
+    )
+    terminal.console().print(terminal.scores_table(scores.head(top), title))
+
+
+def _example(name: str) -> ModuleType:
+    files = {path.stem.replace("_", "-"): path for path in sorted((PROJECT_DIR / "examples").glob("*.py"))}
+    if name not in files:
+        raise ChurnRadarError(f"no example is named {name}; expected one of {', '.join(files)}")
+    spec = importlib.util.spec_from_file_location(files[name].stem, files[name])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _parse_vars(text: str) -> dict:
+    try:
+        variables = yaml.safe_load(text) or {}
+    except yaml.YAMLError:
+        variables = None
+    if not isinstance(variables, dict):
+        raise ChurnRadarError(f"--vars is {text}; expected a YAML mapping such as {{churn__horizon_days: 60}}")
+    return variables
+
+
+def _json_date(value: object) -> str:
+    if isinstance(value, date | Path):
+        return str(value)
+    raise TypeError(type(value))

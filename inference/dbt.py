@@ -1,0 +1,53 @@
+"""Running dbt, as a user would, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from inference.errors import ChurnRadarError
+from inference.home import PROJECT_DIR
+
+
+def run(
+    *arguments: str,
+    variables: Mapping | None = None,
+    env: Mapping[str, str] | None = None,
+    quiet: bool = False,
+) -> None:
+    """Run a dbt command in the project.
+
+    Parameters
+    ----------
+    *arguments : str
+        Command and options, such as ``build``.
+    variables : mapping, optional
+        dbt vars.
+    env : mapping, optional
+        Environment variables beside those of this process.
+    quiet : bool
+        Show nothing unless dbt fails.
+
+    Raises
+    ------
+    ChurnRadarError
+        If dbt fails; its own output says why.
+    """
+    command = [str(Path(sys.executable).with_name("dbt")), *(["--quiet"] if quiet else []), *arguments]
+    if variables:
+        command += ["--vars", json.dumps(dict(variables))]
+    done = subprocess.run(
+        command,
+        cwd=PROJECT_DIR,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        if quiet:
+            sys.stderr.write(done.stdout)
+        raise ChurnRadarError(f"dbt {arguments[0]} failed; its output above says why")

@@ -1,0 +1,142 @@
+"""Tables for people, at most 100 columns wide."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from inference.backtest import Backtest
+
+#: Figures of an evaluation: name, label, format.
+FIGURES = (
+    ("auroc", "AUROC", "{:.4f}"),
+    ("auroc_low", "  95 % interval, from", "{:.4f}"),
+    ("auroc_high", "  to", "{:.4f}"),
+    ("pr_auc", "PR-AUC", "{:.4f}"),
+    ("log_loss", "log-loss", "{:.4f}"),
+    ("brier", "Brier", "{:.4f}"),
+    ("ece", "ECE, 10 bins", "{:.4f}"),
+    ("churn_rate", "real churn rate", "{:.4f}"),
+    ("mean_probability", "mean predicted", "{:.4f}"),
+    ("level_error", "error of the level", "{:+.4f}"),
+    ("threshold", "threshold", "{:.4f}"),
+    ("f1", "F1 at the threshold", "{:.4f}"),
+    ("recall", "recall at the threshold", "{:.4f}"),
+    ("top_decile_lift", "top-decile lift", "{:.2f}"),
+)
+
+
+def console() -> Console:
+    """Terminal output; 100 columns where the terminal does not say."""
+    terminal = Console()
+    return terminal if terminal.is_terminal and terminal.width <= 100 else Console(width=100)
+
+
+def backtest_table(results: Sequence[Backtest]) -> Table:
+    """Show figures of the model beside recency alone: one cut-off, or the mean of several."""
+    dates = [r.as_of_date.isoformat() for r in results]
+    title = (
+        f"Backtest at {dates[0]}" if len(dates) == 1 else f"Mean of {len(dates)} backtests, {dates[0]} to {dates[-1]}"
+    )
+    table = Table(title=title)
+    table.add_column("")
+    table.add_column("Churn Radar", justify="right")
+    table.add_column("recency alone", justify="right")
+    customers = sum(r.model.n_customers for r in results) / len(results)
+    table.add_row("customers", f"{customers:,.0f}", f"{customers:,.0f}")
+    for name, label, pattern in FIGURES:
+        means = [
+            sum(getattr(evaluation, name) for evaluation in column) / len(results)
+            for column in ([r.model for r in results], [r.recency for r in results])
+        ]
+        table.add_row(label, *(pattern.format(mean) for mean in means))
+    if len(results) > 1:
+        absolute = [
+            sum(abs(evaluation.level_error) for evaluation in column) / len(results)
+            for column in ([r.model for r in results], [r.recency for r in results])
+        ]
+        table.add_row("absolute error of the level", *(f"{mean:.4f}" for mean in absolute))
+    return table
+
+
+def rolling_table(results: Sequence[Backtest]) -> Table:
+    """One line per cut-off."""
+    table = Table(title="Rolling backtest")
+    for heading in (
+        "as of",
+        "customers",
+        "churned",
+        "predicted",
+        "AUROC",
+        "recency",
+        "ECE",
+        "log-loss",
+        "lift",
+    ):
+        table.add_column(heading, justify="left" if heading == "as of" else "right")
+    for r in results:
+        m = r.model
+        table.add_row(
+            r.as_of_date.isoformat(),
+            f"{m.n_customers:,}",
+            f"{m.churn_rate:.4f}",
+            f"{m.mean_probability:.4f}",
+            f"{m.auroc:.4f}",
+            f"{r.recency.auroc:.4f}",
+            f"{m.ece:.4f}",
+            f"{m.log_loss:.4f}",
+            f"{m.top_decile_lift:.2f}",
+        )
+    return table
+
+
+def scores_table(scores: pd.DataFrame, title: str) -> Table:
+    """Show customers with risk, value and reasons."""
+    table = Table(title=title, show_lines=False)
+    table.add_column("customer", no_wrap=True)
+    table.add_column("churn", justify="right")
+    table.add_column("band", no_wrap=True)
+    table.add_column("at risk", justify="right")
+    table.add_column("why")
+    for row in scores.itertuples():
+        told = [reason for reason in (row.reason_1, row.reason_2, row.reason_3) if isinstance(reason, str)]
+        table.add_row(
+            row.customer_id,
+            f"{row.churn_probability:.0%}",
+            row.risk_band,
+            f"{row.value_at_risk:,.2f}",
+            "; ".join(told),
+        )
+    return table
+
+
+def model_table(version: pd.Series) -> Table:
+    """Show the champion and what was promised of it."""
+    table = Table(title=f"Champion: version {version.model_version}", show_header=False)
+    error = version.level_error
+    rows = {
+        "members": version.members.replace("+", " + "),
+        "learned from": f"{version.training_rows:,} rows of {version.training_customers:,} customers, "
+        f"{version.first_snapshot:%Y-%m-%d} to {version.last_snapshot:%Y-%m-%d}",
+        "AUROC on later snapshots": _figure(version.validation_auroc),
+        "log-loss on later snapshots": _figure(version.validation_log_loss),
+        "ECE on later snapshots": _figure(version.validation_ece),
+        "level set by": f"{version.level_anchor}; its error over past snapshots: {_figure(error)}",
+        "why champion": version.reason,
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def record_table(record: dict, title: str) -> Table:
+    """Show one row of a table as names and values."""
+    table = Table(title=title, show_header=False)
+    for name, value in record.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "not measured: too few snapshots" if pd.isna(value) else f"{value:.4f}"
