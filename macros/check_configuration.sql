@@ -8,7 +8,7 @@
         'churn__min_orders': [1, 1000],
         'churn__snapshot_every_days': [1, 28],
         'churn__training_rows': [1000, 100000000],
-        'churn__history_days': [30, 3650],
+        'churn__history_days': [365, 3650],
     } %}
     {% for name, limits in whole_numbers.items() %}
         {% set value = var(name) %}

@@ -39,11 +39,31 @@ engagement as (
         {%- endfor %}
         sum(case when days_ago > 30 and days_ago <= 60 then view_events else 0 end) as view_events_previous_30d,
         count(distinct case when days_ago > 30 and days_ago <= 60 and events > 0 then activity_date end) as visit_days_previous_30d,
-        sum(case when days_ago <= 30 then abandoned_carts else 0 end) as abandoned_carts_30d,
-        sum(case when days_ago <= 90 then abandoned_carts else 0 end) as abandoned_carts_90d,
         sum(case when days_ago <= 90 then orders else 0 end) as orders_90d,
         min(case when events > 0 then days_ago end) as days_since_last_visit
     from known_days
+    group by customer_id, as_of_date
+),
+
+-- an order of the day may have arrived later than the cart, so the day's rows are put together first
+abandoned_cart_days as (
+    select
+        customer_id,
+        as_of_date,
+        days_ago
+    from known_days
+    where days_ago <= 90 and (cart_add_events > 0 or orders > 0)
+    group by customer_id, as_of_date, days_ago
+    having sum(cart_add_events) > 0 and sum(orders) = 0
+),
+
+abandoned_carts as (
+    select
+        customer_id,
+        as_of_date,
+        count(case when days_ago <= 30 then 1 end) as abandoned_carts_30d,
+        count(*) as abandoned_carts_90d
+    from abandoned_cart_days
     group by customer_id, as_of_date
 )
 
@@ -58,8 +78,8 @@ select
     cast(engagement.sessions_{{ days }}d + {{ zero }} as bigint) as sessions_{{ days }}d,
     cast(engagement.visit_days_{{ days }}d + {{ zero }} as bigint) as visit_days_{{ days }}d,
     {%- endfor %}
-    cast(engagement.abandoned_carts_30d + {{ zero }} as bigint) as abandoned_carts_30d,
-    cast(engagement.abandoned_carts_90d + {{ zero }} as bigint) as abandoned_carts_90d,
+    cast(coalesce(abandoned_carts.abandoned_carts_30d, {{ zero }}) as bigint) as abandoned_carts_30d,
+    cast(coalesce(abandoned_carts.abandoned_carts_90d, {{ zero }}) as bigint) as abandoned_carts_90d,
     cast(engagement.orders_90d * 1.0 / nullif(engagement.cart_add_events_90d, 0) as double) as orders_per_cart_add_90d,
     cast(engagement.orders_90d * 1.0 / nullif(engagement.view_events_90d, 0) as double) as orders_per_view_90d,
     cast(
@@ -71,3 +91,5 @@ select
 from snapshots
 left join engagement
     on snapshots.customer_id = engagement.customer_id and snapshots.as_of_date = engagement.as_of_date
+left join abandoned_carts
+    on snapshots.customer_id = abandoned_carts.customer_id and snapshots.as_of_date = abandoned_carts.as_of_date

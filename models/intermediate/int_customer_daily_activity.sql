@@ -89,10 +89,10 @@ select
     coalesce(order_days.evening_orders, 0) as evening_orders,
     coalesce(event_days.events, 0) as events,
     coalesce(event_days.sessions, 0) as sessions,
-    {%- for event_type in churn_radar.event_types() + ['other'] %}
+    {%- for event_type in churn_radar.event_types() %}
     coalesce(event_days.{{ event_type }}_events, 0) as {{ event_type }}_events,
     {%- endfor %}
-    case when event_days.cart_add_events > 0 and coalesce(order_days.orders, 0) = 0 then 1 else 0 end as abandoned_carts
+    coalesce(event_days.other_events, 0) as other_events
 from order_days
 full outer join event_days
     on

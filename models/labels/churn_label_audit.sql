@@ -62,6 +62,7 @@ orders_in_window as (
             and questions.as_of_date <= daily_orders.activity_date
             and questions.window_ends_on > daily_orders.activity_date
             and questions.observed_until > daily_orders.activity_date
+            and {{ churn_radar.known_now('daily_orders.arrived_date') }}
     group by questions.customer_id, questions.as_of_date
 ),
 
@@ -96,7 +97,7 @@ select
             then 'no completed order before ' || cast(as_of_date as varchar)
         when status = 'not_eligible' and orders < {{ var('churn__min_orders') }}
             then
-                cast(orders as varchar) || ' completed orders before ' || cast(as_of_date as varchar)
+                'completed orders before ' || cast(as_of_date as varchar) || ': ' || cast(orders as varchar)
                 || ', fewer than {{ var("churn__min_orders") }}'
         when status = 'not_eligible'
             then 'last order on ' || cast(last_order_date as varchar) || ', before ' || cast(activity_window_starts_on as varchar)

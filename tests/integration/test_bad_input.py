@@ -1,0 +1,133 @@
+"""Bad input ends in one clear line and a non-zero exit, and earlier published scores stay as they were."""
+
+import pandas as pd
+import pytest
+from shop import Shop, orders, small_shop_orders
+
+GOOD = small_shop_orders()
+
+
+def refused(shop: Shop, *expected: str, **variables) -> None:
+    """Build and see that it fails with the lines, publishing nothing new."""
+    shop.published.parent.mkdir(parents=True, exist_ok=True)
+    shop.published.write_bytes(b"what was published before")
+    done = shop.dbt("build", "--exclude-resource-type", "unit_test", check=False, **variables)
+    assert done.returncode != 0
+    for line in expected:
+        assert line in done.stdout
+    assert "Traceback" not in done.stdout
+    assert done.stderr == ""
+    assert shop.published.read_bytes() == b"what was published before"
+
+
+def test_missing_orders(shop):
+    refused(shop, f"orders: no such table; expected the file '{shop.raw}/orders.parquet', or a relation in")
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (GOOD.head(0), "orders: the table is empty; expected at least one completed order"),
+        (GOOD.drop(columns="amount"), "orders.amount: the column is missing; expected double"),
+        (GOOD.assign(amount=True), "orders.amount: the type is BOOLEAN; expected double"),
+        (
+            GOOD.assign(ordered_at=GOOD.ordered_at.astype(str).where(GOOD.index > 1, "yesterday")),
+            "orders.ordered_at: 2 values cannot be read as timestamp, for example 'yesterday'",
+        ),
+        (
+            GOOD.assign(status="shipped"),
+            "orders.status: found 'shipped'; expected completed, cancelled or returned",
+        ),
+        (
+            GOOD.assign(amount=-1.0),
+            f"orders: none of {len(GOOD)} rows is a possible completed order; expected at least one",
+        ),
+    ],
+    ids=["empty", "missing column", "wrong type", "unparsable date", "unknown status", "all rejected"],
+)
+def test_orders_that_break_the_contract(shop, table, expected):
+    refused(shop.write(orders=table), expected)
+
+
+def test_every_problem_is_named_at_once(shop):
+    refused(
+        shop.write(orders=GOOD),
+        "churn__horizon_days is 0; expected a whole number from 1 to 365",
+        "churn__train is sometimes; expected if_missing, always or never",
+        churn__horizon_days=0,
+        churn__train="sometimes",
+    )
+
+
+def test_an_as_of_date_before_the_first_order(shop):
+    refused(
+        shop.write(orders=GOOD),
+        "churn__as_of_date is 2020-01-01, but the first completed order is of 2023-01-02; expected a later date",
+        churn__as_of_date="2020-01-01",
+    )
+
+
+def test_too_few_labelled_customers(shop):
+    refused(
+        shop.write(orders=small_shop_orders(20)),
+        "churn_labels: 20 customers with a known outcome; expected at least 50. Too little history to train",
+    )
+
+
+def test_too_little_history(shop):
+    refused(
+        shop.write(orders=small_shop_orders(100, days=60)),
+        "churn_labels: no snapshot has a whole activity window before it and a whole label window after it",
+    )
+
+
+def test_only_one_outcome(shop):
+    days = pd.date_range("2023-01-02", periods=200, freq="D")
+    everybody = [(f"c{i}", day, 10.0) for i in range(60) for day in days]
+    refused(shop.write(orders=orders(everybody)), "churn_labels.churned: all ", churn__min_orders=1)
+
+
+def test_impossible_rows_are_set_aside_with_the_reason_and_the_rest_is_used(shop):
+    bad = pd.DataFrame(
+        {
+            "order_id": ["b1", None, "b3", "b4", "b5"],
+            "customer_id": ["c1", "c1", None, "c1", "c1"],
+            "ordered_at": pd.to_datetime(["2023-02-01", "2023-02-01", "2023-02-01", "1970-01-01", "2199-01-01"]),
+            "amount": [-5.0, 1.0, 1.0, 1.0, 1.0],
+        }
+    )
+    shop.write(orders=pd.concat([GOOD, bad], ignore_index=True))
+    shop.dbt("run", "--select", "+stg_rejected_rows", "+int_snapshot_dates")
+    rejected = shop.table("stg_rejected_rows")
+    assert list(rejected.source_table) == ["orders"] * 5
+    assert sorted(rejected.rejection_reason) == [
+        "amount of a completed order is negative",
+        "customer_id is null",
+        "order_id is null",
+        "ordered_at is before 1990",
+        "ordered_at is in the future",
+    ]
+    assert '"order_id":"b1"' in " ".join(rejected.row_content)
+    assert len(shop.table("stg_orders")) == len(GOOD)
+
+
+def test_of_two_rows_with_one_key_the_newest_wins(shop):
+    first = GOOD.assign(loaded_at=GOOD.ordered_at)
+    again = first.head(1).assign(amount=999.0, loaded_at=first.ordered_at.iloc[0] + pd.Timedelta(days=1))
+    shop.write(orders=pd.concat([again, first], ignore_index=True))
+    shop.dbt("run", "--select", "stg_orders")
+    staged = shop.table("stg_orders")
+    assert len(staged) == len(GOOD)
+    assert staged.set_index("order_id").amount[first.order_id.iloc[0]] == 999.0
+
+
+def test_a_small_shop_with_orders_alone_gets_scores(shop):
+    shop.write(orders=small_shop_orders(120, 300))
+    shop.dbt("build", "--exclude-resource-type", "unit_test")
+    scores = shop.scores()
+    assert len(scores) > 30
+    # fewer than 300 labelled customers are left to logistic regression alone
+    assert scores.boosting_probability.isna().all()
+    assert scores.logistic_probability.notna().all()
+    engagement = shop.table("engagement_features").drop(columns=["customer_id", "as_of_date"])
+    assert engagement.isna().all(axis=None)

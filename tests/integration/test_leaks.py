@@ -1,0 +1,162 @@
+"""Nothing that happens at or after an as-of date changes what is known at it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from shop import PROJECT, Shop, small_shop_orders
+
+FEATURES = (
+    "order_features",
+    "engagement_features",
+    "review_features",
+    "support_features",
+    "campaign_features",
+    "forecast_features",
+)
+CUT = pd.Timestamp("2023-08-07")
+
+
+def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
+    """All seven raw tables, with rows before, on and after the cut, some of which arrive late."""
+    rng = np.random.default_rng(seed)
+    orders = small_shop_orders(60, 300, seed)
+    n = len(orders)
+    late = rng.random(n) < 0.2
+    orders["loaded_at"] = orders.ordered_at + pd.to_timedelta(np.where(late, rng.integers(1, 9, n), 0), "D")
+    orders["status"] = rng.choice(["completed", "returned", "cancelled"], n, p=[0.9, 0.05, 0.05])
+    orders["coupon_code"] = np.where(rng.random(n) < 0.3, "TEN", None)
+    orders["discount_amount"] = rng.gamma(1, 3, n).round(2)
+    customers = sorted(orders.customer_id.unique())
+
+    def moments(size: int) -> pd.DatetimeIndex:
+        return pd.Timestamp("2023-01-02") + pd.to_timedelta(rng.uniform(0, 300 * 86400, size), "s").floor("s")
+
+    def who(size: int) -> np.ndarray:
+        return rng.choice(customers, size)
+
+    items = orders[["order_id"]].loc[orders.index.repeat(2)].reset_index(drop=True)
+    items["product_id"] = [f"p{i % 2}{rng.integers(9)}" for i in range(len(items))]
+    items["quantity"], items["unit_price"] = (
+        rng.integers(1, 4, len(items)),
+        rng.gamma(3, 4, len(items)).round(2),
+    )
+    items["category"] = items.product_id.str[-1]
+    types = ["view", "search", "cart_add", "cart_remove", "wishlist", "login", "share"]
+    events = pd.DataFrame(
+        {"customer_id": who(4000), "event_type": rng.choice(types, 4000), "occurred_at": moments(4000)}
+    )
+    events["event_id"], events["session_id"] = (
+        [f"e{i}" for i in range(4000)],
+        rng.integers(0, 900, 4000).astype(str),
+    )
+    reviews = pd.DataFrame({"customer_id": who(300), "reviewed_at": moments(300), "rating": rng.integers(1, 6, 300)})
+    reviews["review_id"], reviews["review_text"] = [f"r{i}" for i in range(300)], "fine"
+    reviews["loaded_at"] = reviews.reviewed_at + pd.to_timedelta(rng.integers(0, 5, 300), "D")
+    tickets = pd.DataFrame(
+        {"customer_id": who(200), "opened_at": moments(200), "satisfaction": rng.integers(1, 6, 200)}
+    )
+    tickets["ticket_id"] = [f"t{i}" for i in range(200)]
+    tickets["closed_at"] = tickets.opened_at + pd.to_timedelta(rng.uniform(1, 20, 200), "D").floor("s")
+    touches = pd.DataFrame({"customer_id": who(400), "touched_at": moments(400), "action": "mail", "campaign_id": "x"})
+    touches["touch_id"] = [f"x{i}" for i in range(400)]
+    redeemed = pd.to_timedelta(rng.uniform(0, 20, 400), "D").floor("s")
+    touches["redeemed_at"] = (touches.touched_at + redeemed).where(rng.random(400) < 0.4)
+    return {
+        "orders": orders,
+        "order_items": items,
+        "events": events,
+        "reviews": reviews,
+        "support_tickets": tickets,
+        "campaign_touches": touches,
+    }
+
+
+def without_what_came_later(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> dict[str, pd.DataFrame]:
+    """Leave out every row that happened or arrived at or after the cut, and forget later moments."""
+    orders = tables["orders"]
+    known = orders[(orders.ordered_at < cut) & (orders.loaded_at < cut)]
+    reviews, tickets, touches = tables["reviews"], tables["support_tickets"], tables["campaign_touches"]
+    tickets = tickets[tickets.opened_at < cut]
+    touches = touches[touches.touched_at < cut]
+    return {
+        "orders": known,
+        "order_items": tables["order_items"][tables["order_items"].order_id.isin(known.order_id)],
+        "events": tables["events"][tables["events"].occurred_at < cut],
+        "reviews": reviews[(reviews.reviewed_at < cut) & (reviews.loaded_at < cut)],
+        "support_tickets": tickets.assign(
+            satisfaction=tickets.satisfaction.where(tickets.closed_at < cut),
+            closed_at=tickets.closed_at.where(tickets.closed_at < cut),
+        ),
+        "campaign_touches": touches.assign(redeemed_at=touches.redeemed_at.where(touches.redeemed_at < cut)),
+    }
+
+
+def leaking_features(project: Path, folder: Path) -> set[str]:
+    """Build with and without the future; return ``table.column`` of every feature that differs."""
+    tables = shop_with_everything()
+    past = without_what_came_later(tables, CUT)
+    built = []
+    for name, raw in {"whole": tables, "past": past}.items():
+        shop = Shop(folder / name, project).write(**raw)
+        shop.dbt("run", "--select", *(f"+{f}" for f in FEATURES), churn__as_of_date=str(CUT.date()))
+        built.append({f: shop.table(f).set_index(["customer_id", "as_of_date"]).sort_index() for f in FEATURES})
+    whole, past = built
+    different = set()
+    for feature_table in FEATURES:
+        assert len(whole[feature_table]) > 100
+        if not whole[feature_table].index.equals(past[feature_table].index):
+            different.add(f"{feature_table}.rows")
+            continue
+        for column in whole[feature_table].columns:
+            a, b = whole[feature_table][column], past[feature_table][column]
+            same = np.isclose(a.astype(float), b.astype(float), rtol=1e-9, atol=1e-9, equal_nan=True)
+            if not same.all():
+                different.add(f"{feature_table}.{column}")
+    return different
+
+
+def project_with(folder: Path, file: str, right: str, wrong: str) -> Path:
+    """Copy the dbt project and plant a mistake in one file."""
+    project = folder / "project"
+    for name in ("models", "python_models", "macros", "dbt_plugins"):
+        shutil.copytree(PROJECT / name, project / name)
+    for name in ("dbt_project.yml", "profiles.yml"):
+        shutil.copy(PROJECT / name, project / name)
+    path = project / file
+    assert right in path.read_text()
+    path.write_text(path.read_text().replace(right, wrong))
+    return project
+
+
+def test_no_feature_reads_what_came_later(tmp_path):
+    assert leaking_features(PROJECT, tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong", "caught"),
+    [
+        (
+            "models/features/order_features.sql",
+            "snapshots.as_of_date > daily_activity.activity_date\n"
+            "            and snapshots.as_of_date > daily_activity.arrived_date",
+            "snapshots.as_of_date >= daily_activity.activity_date",
+            "order_features.orders_7d",
+        ),
+        (
+            "models/features/review_features.sql",
+            "cast(snapshots.as_of_date as timestamp) > reviews.reviewed_at",
+            "cast(snapshots.as_of_date as timestamp) + interval '1' day > reviews.reviewed_at",
+            "review_features.reviews_total",
+        ),
+    ],
+)
+def test_a_feature_that_reads_one_day_too_far_is_caught(tmp_path, file, right, wrong, caught):
+    project = project_with(tmp_path, file, right, wrong)
+    if "review" in file:
+        other = "cast(snapshots.as_of_date as timestamp) > coalesce(reviews.loaded_at, reviews.reviewed_at)"
+        path = project / file
+        path.write_text(path.read_text().replace(other, "true"))
+    assert caught in leaking_features(project, tmp_path)

@@ -1,0 +1,126 @@
+"""One run on real purchases, end to end."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+
+import duckdb
+import numpy as np
+import pandas as pd
+from shop import BIN, PROJECT, Shop
+
+
+def test_every_eligible_household_is_scored_with_a_reason(real_shop):
+    shop, _ = real_shop
+    scores = shop.scores()
+    orders = pd.read_parquet(shop.raw / "orders.parquet")
+    newest = orders.ordered_at.max().normalize() + pd.Timedelta(days=1)
+    active = orders[orders.ordered_at >= newest - pd.Timedelta(days=90)].customer_id.nunique()
+    assert len(scores) == active
+    assert scores.churn_probability.between(0, 1).all()
+    assert scores.reason_1.notna().all()
+    assert set(scores.risk_band) <= {"low", "medium", "high", "critical"}
+    np.testing.assert_allclose(scores.value_at_risk, scores.churn_probability * scores.expected_spend)
+
+
+def test_the_first_reason_of_the_riskiest_tells_their_own_numbers(real_shop):
+    shop, _ = real_shop
+    features = shop.table("order_features").set_index(["customer_id", "as_of_date"])
+    scores = shop.scores().sort_values("churn_probability", ascending=False).head(20)
+    told = 0
+    for row in scores.itertuples():
+        said = re.match(r"last order (\d+) days? ago", row.reason_1)
+        if said:
+            own = features.loc[(row.customer_id, pd.Timestamp(row.as_of_date)), "days_since_last_order"]
+            assert int(said.group(1)) == own
+            told += 1
+    assert told >= 10
+
+
+def test_dbt_and_feast_say_nothing_that_a_user_should_not_see(real_shop):
+    _, runs = real_shop
+    for done in runs:
+        assert done.stderr == ""
+        assert not re.search("deprecat|warning", done.stdout, re.IGNORECASE)
+    assert "WARN=0 ERROR=0" in runs[0].stdout
+
+
+def test_a_second_build_changes_nothing_but_scored_at(real_shop):
+    shop, _ = real_shop
+    before = shop.scores()
+    shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
+    after = shop.scores()
+    assert (after.scored_at > before.scored_at.max()).all()
+    pd.testing.assert_frame_equal(before.drop(columns="scored_at"), after.drop(columns="scored_at"))
+
+
+def test_online_values_equal_offline_values_in_every_feature_view(real_shop):
+    shop, _ = real_shop
+    # in a process of its own, because the feature store reads the environment
+    done = subprocess.run(
+        [BIN / "python", PROJECT / "tests" / "integration" / "compare_online_offline.py", "1000"],
+        cwd=PROJECT,
+        env=shop.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["customers"] == 1000
+    assert figures["feature_views"] == 7
+    assert figures["different"] == []
+
+
+def test_labels_agree_with_their_audit(real_shop):
+    shop, _ = real_shop
+    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
+        rows = connection.sql(
+            """
+            select labels.churned, audit.status, count(*) as n
+            from churn_labels as labels
+            join churn_label_audit as audit using (customer_id, as_of_date)
+            group by all
+            """
+        ).fetchall()
+        labelled = connection.sql("select count(*) from churn_labels").fetchall()[0][0]
+    agreed = {(1, "churned"), (0, "retained"), (None, "censored")}
+    assert {(churned, status) for churned, status, _ in rows} == agreed
+    assert sum(n for *_, n in rows) == labelled
+
+
+def test_a_killed_build_leaves_the_published_scores_readable_and_complete(real_shop):
+    shop, _ = real_shop
+    n_customers = len(shop.scores())
+    for seconds in (4, 14):
+        build = subprocess.Popen(
+            [BIN / "dbt", "build", "--exclude-resource-type", "unit_test"],
+            cwd=shop.project,
+            env=shop.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(seconds)
+        build.send_signal(signal.SIGKILL)
+        build.wait()
+        assert len(shop.scores()) == n_customers
+
+
+def test_backtest_ranks_and_calibrates_as_promised(real_shop):
+    shop, _ = real_shop
+    done = shop.run("churn-radar", "backtest", "--as-of", "2017-12-01", "--json")
+    result = json.loads(done.stdout)[0]
+    assert result["model"]["n_customers"] == 2323
+    assert result["model"]["auroc"] >= 0.87
+    assert result["model"]["ece"] <= 0.02
+    assert abs(result["model"]["level_error"]) <= 0.02
+    assert 0.79 <= result["recency"]["auroc"] <= 0.81
+
+
+def test_an_unknown_customer_is_named(real_shop):
+    shop: Shop = real_shop[0]
+    done = shop.run("churn-radar", "explain", "nobody", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "churn-radar: customer nobody has no score in the online store; run feast materialize first\n"

@@ -1,0 +1,71 @@
+import os
+from pathlib import Path
+
+import pytest
+from feast.repo_config import RegistryConfig
+
+from inference import feast_stores, home
+from inference.feast_stores import HomeOnlineStoreConfig, HomeRegistryStore
+
+#: As they stand in feature_store.yaml; Feast leaves a variable that is not set as it is.
+REDIS = "${CHURN_REDIS}"
+PATH = "${CHURN_HOME}/feast/online.db"
+
+
+def online_store() -> object:
+    """Configure the online store as Feast does, which expands environment variables first."""
+    return HomeOnlineStoreConfig(
+        type="inference.feast_stores.HomeOnlineStore",
+        redis=os.path.expandvars(REDIS),
+        path=os.path.expandvars(PATH),
+    )
+
+
+def test_sqlite_in_the_home_folder_is_the_default(churn_home: Path) -> None:
+    config = online_store()
+    assert config.type == "sqlite"
+    assert config.path == str(churn_home / "feast" / "online.db")
+
+
+def test_the_folder_of_the_database_is_made(churn_home: Path) -> None:
+    online_store()
+    assert (churn_home / "feast").is_dir()
+
+
+def test_an_empty_churn_redis_means_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_REDIS", "")
+    assert online_store().type == "sqlite"
+
+
+def test_redis_where_churn_redis_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_REDIS", "127.0.0.1:6379")
+    config = online_store()
+    assert config.type == "redis"
+    assert config.connection_string == "127.0.0.1:6379"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder to which relative folders belong."""
+    monkeypatch.setattr(home, "PROJECT_DIR", tmp_path)
+    monkeypatch.setattr(feast_stores, "PROJECT_DIR", tmp_path, raising=False)
+    return tmp_path
+
+
+def test_without_churn_home_the_default_is_filled_in(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHURN_HOME")
+    assert online_store().path == str(project / ".churn" / "feast" / "online.db")
+
+
+@pytest.mark.parametrize("folder", ["state", "var/state"])
+def test_a_relative_churn_home_counts_from_the_project(
+    project: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv("CHURN_HOME", folder)
+    assert online_store().path == str(project / folder / "feast" / "online.db")
+
+
+def test_the_registry_lies_beside_it(churn_home: Path) -> None:
+    path = os.path.expandvars("${CHURN_HOME}/feast/registry.db")
+    store = HomeRegistryStore(RegistryConfig(path=path), Path("feature_repo"))
+    assert store._filepath == churn_home / "feast" / "registry.db"

@@ -1,0 +1,37 @@
+from pathlib import Path
+
+import pytest
+
+from inference.home import PROJECT_DIR, home, published, raw_dir
+
+
+def test_the_project_is_where_dbt_project_yml_lies() -> None:
+    assert (PROJECT_DIR / "dbt_project.yml").exists()
+
+
+def test_state_lies_in_the_project_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHURN_HOME")
+    assert home() == PROJECT_DIR / ".churn"
+    assert raw_dir() == PROJECT_DIR / ".churn" / "raw"
+
+
+def test_state_lies_where_churn_home_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_HOME", "/srv/churn")
+    assert home() == Path("/srv/churn")
+    assert raw_dir() == Path("/srv/churn/raw")
+    assert published("churn_scores") == Path("/srv/churn/published/churn_scores.parquet")
+
+
+def test_relative_folders_count_from_the_project_wherever_one_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHURN_HOME", "var/state")
+    monkeypatch.setenv("CHURN_RAW_DIR", "data")
+    assert home() == PROJECT_DIR / "var" / "state"
+    assert raw_dir() == PROJECT_DIR / "data"
+
+
+def test_raw_tables_may_lie_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_RAW_DIR", "/data/shop")
+    assert raw_dir() == Path("/data/shop")
