@@ -99,7 +99,7 @@ def _feature_table(model: dict) -> FeatureTable:
 
 def _feast_type(model: str, column: dict) -> FeastType:
     try:
-        return FEAST_TYPES[column["data_type"].lower()]
+        return FEAST_TYPES[(column["data_type"] or "").lower()]
     except KeyError:
         raise ValueError(
             f"{model}.{column['name']}: data type {column['data_type']} cannot be served unchanged; "

@@ -61,7 +61,8 @@ def anchored_level(
         return history.latest_rate(as_of_date)
     if anchor == "last_year":
         return history.last_year(as_of_date)
-    return {"model": model_level, "forecast": forecast_level}[anchor]
+    level = {"model": model_level, "forecast": forecast_level}[anchor]
+    return None if np.isnan(level) else level
 
 
 def choose_anchor(backtest: pd.DataFrame) -> tuple[str, float]:
@@ -103,4 +104,5 @@ def level_shift(logit: np.ndarray, level: float) -> float:
         What to add to every logit.
     """
     target = min(max(level, 0.001), 0.999)
-    return float(brentq(lambda shift: expit(logit + shift).mean() - target, -30, 30, xtol=1e-12))
+    farthest = 30 + float(np.abs(logit).max())
+    return float(brentq(lambda shift: expit(logit + shift).mean() - target, -farthest, farthest, xtol=1e-12))

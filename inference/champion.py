@@ -47,6 +47,8 @@ def ensure_champion(labels: pd.DataFrame, horizon_days: int, when: str) -> pd.Da
     if when == "always" or missing:
         rows = _training_rows(labels)
         challenger = train(rows, horizon_days)
+        if not missing and (gone := sorted(set(current.model.features) - set(rows.columns))):
+            missing = f"the champion reads features that are gone: {', '.join(gone[:5])}"
         promote, reason = (True, missing) if missing else compare(current, challenger, rows)
         registry.register(challenger, promote, reason)
     return registry.versions()
@@ -55,10 +57,9 @@ def ensure_champion(labels: pd.DataFrame, horizon_days: int, when: str) -> pd.Da
 def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame) -> tuple[bool, str]:
     """Decide whether a challenger becomes champion: only with lower log-loss on the same later rows.
 
-    The later rows are the challenger's validation snapshots that the champion was not trained on;
-    there the challenger's own predictions are out of time as well. Where there are none, because no
-    label window has closed since, both are judged by their own rolling validation on the snapshots
-    that they share.
+    The later rows are the challenger's validation snapshots that begin after the last label window that
+    the champion learned from; there the challenger's own predictions are out of time as well. Where there
+    are none yet, both are judged by their own rolling validation on the snapshots that they share.
 
     Returns
     -------
@@ -66,8 +67,8 @@ def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame
         Whether to promote, and why.
     """
     challenger_losses = challenger.details.get("validation_log_losses", {})
-    last_learned = current.model.details["last_snapshot"]
-    later = sorted(date for date in challenger_losses if date > last_learned)
+    learned_until = pd.Timestamp(current.model.details["last_snapshot"]) + pd.Timedelta(days=current.model.horizon_days)
+    later = sorted(date for date in challenger_losses if pd.Timestamp(date) >= learned_until)
     if later:
         ours = np.mean([challenger_losses[date] for date in later])
         theirs = np.mean([_snapshot_loss(current.model, rows, date) for date in later])

@@ -1,12 +1,14 @@
 """The churn model: an average of members in log-odds, a spend model, and how to set the level."""
 
 import json
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pandas as pd
+from lightgbm.basic import LightGBMError
 from scipy.special import expit
 
 from inference.errors import ChurnRadarError
@@ -86,6 +88,7 @@ class ChurnModel:
             "features": self.features,
             "members": [member.name for member in self.members],
             "spend_mean": self.spend.mean_,
+            "spend_scale": self.spend.scale_,
             "anchor": self.anchor,
             "threshold": self.threshold,
             "horizon_days": self.horizon_days,
@@ -107,13 +110,13 @@ class ChurnModel:
             return cls(
                 features=config["features"],
                 members=[MEMBERS[name].load(folder) for name in config["members"]],
-                spend=SpendModel.load(folder, config["spend_mean"]),
+                spend=SpendModel.load(folder, config["spend_mean"], config["spend_scale"]),
                 anchor=config["anchor"],
                 threshold=config["threshold"],
                 horizon_days=config["horizon_days"],
                 details=config["details"],
             )
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, LightGBMError, zipfile.BadZipFile) as error:
             raise ChurnRadarError(f"{folder}: no complete churn model there ({error})") from None
 
 

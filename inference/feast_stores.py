@@ -13,7 +13,7 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
 from feast.infra.registry.file import FileRegistryStore
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig
 
-from inference.home import home
+from inference.home import PROJECT_DIR, home
 
 # Feast turns deprecation warnings on for everybody; this one is between ibis and DuckDB, once per view
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
@@ -38,6 +38,6 @@ class HomeOnlineStoreConfig:
 
 def _in_home(path: str) -> str:
     """Resolve a path that starts with the home folder, whether or not the variable was set."""
-    resolved = home() / path.rsplit("}/", 1)[-1] if path.startswith("$") else home().parent / path
+    resolved = home() / path.rsplit("}/", 1)[-1] if path.startswith("$") else PROJECT_DIR / path
     resolved.parent.mkdir(parents=True, exist_ok=True)
     return str(resolved)

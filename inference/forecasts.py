@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from inference.errors import ChurnRadarError
 from inference.mbg_nbd import MBGNBD
 from inference.progress import track
 
@@ -22,6 +23,8 @@ def forecast_purchases(histories: pd.DataFrame, horizon_days: int) -> pd.DataFra
         One row per snapshot customer: ``customer_id``, ``as_of_date``, ``no_order_probability``,
         ``alive_logit`` and ``expected_orders`` (days with an order), all float64.
     """
+    if histories.empty:
+        raise ChurnRadarError("int_purchase_histories: no customer ordered before a snapshot; expected at least one")
     forecasts = [
         _forecast_snapshot(snapshot, horizon_days)
         for _, snapshot in track(list(histories.groupby("as_of_date")), "Forecasting purchases")

@@ -8,12 +8,12 @@ PROJECT_DIR = Path(__file__).resolve().parents[1]
 
 def home() -> Path:
     """Folder of all state: ``CHURN_HOME``, relative to the project, ``.churn`` by default."""
-    return PROJECT_DIR / os.environ.get("CHURN_HOME", ".churn")
+    return PROJECT_DIR / Path(os.environ.get("CHURN_HOME") or ".churn").expanduser()
 
 
 def raw_dir() -> Path:
     """Folder of the raw Parquet files: ``CHURN_RAW_DIR``, by default ``raw`` in the home folder."""
-    return PROJECT_DIR / os.environ.get("CHURN_RAW_DIR", home() / "raw")
+    return PROJECT_DIR / Path(os.environ.get("CHURN_RAW_DIR") or home() / "raw").expanduser()
 
 
 def published(table: str) -> Path:

@@ -73,9 +73,16 @@ class MBGNBD:
 
         def loss(theta: np.ndarray) -> float:
             log_likelihood = n @ cls(*np.exp(theta)).log_likelihood(x, t_x, T)
-            return -log_likelihood + 0.5 * np.sum(((theta - centre) / PRIOR_WIDTH) ** 2)
+            # per customer, so that the optimiser's steps do not depend on how many there are
+            return (0.5 * np.sum(((theta - centre) / PRIOR_WIDTH) ** 2) - log_likelihood) / n.sum()
 
-        best = minimize(loss, centre, method="L-BFGS-B", bounds=[(c - 12, c + 12) for c in centre])
+        best = minimize(
+            loss,
+            centre,
+            method="L-BFGS-B",
+            bounds=[(c - 12, c + 12) for c in centre],
+            options={"ftol": 1e-12, "gtol": 1e-8},
+        )
         return cls(*(float(v) for v in np.exp(best.x)))
 
     def log_likelihood(self, x: np.ndarray, t_x: np.ndarray, T: np.ndarray) -> np.ndarray:

@@ -68,18 +68,20 @@ class LogisticMember:
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
         """Learn from features and labels 0 or 1."""
-        self.pipeline_ = Pipeline(
+        pipeline = Pipeline(
             [
                 ("signed_log", FunctionTransformer(signed_log)),
                 ("standardise", StandardScaler()),
                 ("clip", FunctionTransformer(clip_outliers)),
                 (
                     "impute",
-                    SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True),
+                    SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True, keep_empty_features=True),
                 ),
                 ("regress", LogisticRegression(C=self.C, max_iter=2000)),
             ]
-        ).fit(X.to_numpy(), y)
+        )
+        with np.errstate(invalid="ignore"):  # the mean of a column that is never known
+            self.pipeline_ = pipeline.fit(X.to_numpy(), y)
         self.centre_ = self._transform(X).mean(axis=0)
         return self
 

@@ -25,7 +25,7 @@ class Theme:
     patterns : tuple of str
         Feature names or shell patterns of them.
     sentence : callable
-        Makes the sentence from a row of features, or returns None where it has nothing to say.
+        Makes the sentence from the known features of a row, or returns None where it has nothing to say.
     """
 
     name: str
@@ -36,10 +36,17 @@ class Theme:
         """Whether a feature belongs to the theme."""
         return any(fnmatchcase(feature, pattern) for pattern in self.patterns)
 
+    def tell(self, row: Row) -> str | None:
+        """Make the sentence; None where the row lacks a number that it needs."""
+        try:
+            return self.sentence(row)
+        except KeyError:
+            return None
+
 
 def known(row: Row, name: str) -> bool:
     """Whether a row has a value for a feature."""
-    return name in row and not pd.isna(row[name])
+    return name in row
 
 
 def count(number: float, noun: str) -> str:
@@ -225,7 +232,7 @@ def theme_of(feature: str) -> Theme:
     def sentence(row: Row) -> str | None:
         return f"{feature.replace('_', ' ')}: {row[feature]:,.4g}" if known(row, feature) else None
 
-    return Theme(feature, (feature,), sentence)
+    return Theme(f"feature {feature}", (feature,), sentence)
 
 
 def reasons(features: pd.DataFrame, contributions: np.ndarray, n_reasons: int = 3) -> list[list[str]]:
@@ -260,6 +267,8 @@ def reasons(features: pd.DataFrame, contributions: np.ndarray, n_reasons: int = 
 
     told = []
     for row, ranking, forces in zip(features.to_dict("records"), order, strength, strict=True):
-        sentences = (ordered_themes[i].sentence(row) for i in ranking if forces[i] > 0)
+        # a sentence sees known numbers only
+        numbers = {name: value for name, value in row.items() if not pd.isna(value)}
+        sentences = (ordered_themes[i].tell(numbers) for i in ranking if forces[i] > 0)
         told.append([s for s in sentences if s][:n_reasons])
     return told

@@ -45,24 +45,26 @@ class SpendModel:
             Net amount in the horizon, in the shop's currency.
         """
         self.mean_ = float(np.mean(spend)) if len(spend) else 0.0
-        self.boosters_ = []
+        self.boosters_, self.scale_ = [], 1.0
         if len(spend) >= self.least_rows and self.mean_ > 0:
             self.boosters_ = list(fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, spend))
+            # trees that are stopped early stay off the mean, which sums of money must not
+            self.scale_ = self.mean_ / float(np.mean(self.predict(X)))
         return self
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
         """Expected spend of a customer who orders, in the shop's currency, shape (n_rows,)."""
         if not self.boosters_:
             return np.full(len(X), self.mean_)
-        return np.mean([booster.predict(X.to_numpy()) for booster in self.boosters_], axis=0)
+        return self.scale_ * np.mean([booster.predict(X.to_numpy()) for booster in self.boosters_], axis=0)
 
     def save(self, folder: Path) -> None:
         """Write ``spend.json``."""
         save_boosters(self.boosters_, folder / "spend.json")
 
     @classmethod
-    def load(cls, folder: Path, mean: float) -> Self:
-        """Read ``spend.json``; ``mean`` is kept with the rest of the model."""
+    def load(cls, folder: Path, mean: float, scale: float) -> Self:
+        """Read ``spend.json``; mean and scale are kept with the rest of the model."""
         model = cls()
-        model.boosters_, model.mean_ = load_boosters(folder / "spend.json"), mean
+        model.boosters_, model.mean_, model.scale_ = load_boosters(folder / "spend.json"), mean, scale
         return model

@@ -163,7 +163,7 @@ def rolling_validation(
 def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
     """Keep the members that lower out-of-time log-loss.
 
-    Starting from all members that predicted every validation row, the one whose removal lowers the
+    Starting from all members that predicted the newest validation snapshot, the one whose removal lowers the
     loss most is dropped until no removal does. Every average is judged at the true level of each
     snapshot, so that a member is not preferred for a lucky level: the level has its own anchor.
 
@@ -176,7 +176,10 @@ def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float
     """
     if validation.empty:
         return [], {}
-    candidates = [name for name in MEMBERS if name in validation and validation[name].notna().all()]
+    # a young shop's early folds lack the members that it could not carry yet: compare where all ran
+    newest = validation[validation.as_of_date == validation.as_of_date.max()]
+    candidates = [name for name in MEMBERS if name in validation and newest[name].notna().all()]
+    validation = validation.dropna(subset=candidates)
     losses = {}
 
     def loss(names: list[str]) -> float:

@@ -69,10 +69,17 @@ def test_the_same_data_give_the_same_model(fitted: SpendModel) -> None:
 def test_a_saved_model_answers_bit_for_bit_the_same(fitted: SpendModel, tmp_path: Path) -> None:
     X, _ = make_orders(seed=1)
     fitted.save(tmp_path)
-    np.testing.assert_array_equal(SpendModel.load(tmp_path, 110.0).predict(X), fitted.predict(X))
+    np.testing.assert_array_equal(SpendModel.load(tmp_path, 110.0, fitted.scale_).predict(X), fitted.predict(X))
 
 
 def test_a_saved_mean_comes_back(tmp_path: Path) -> None:
     X = pd.DataFrame({"big": [0.0, 1.0]})
     SpendModel().fit(X, np.array([10.0, 20.0])).save(tmp_path)
-    assert list(SpendModel.load(tmp_path, 15.0).predict(X)) == [15.0, 15.0]
+    assert list(SpendModel.load(tmp_path, 15.0, 1.0).predict(X)) == [15.0, 15.0]
+
+
+def test_the_mean_prediction_is_the_mean_of_what_was_spent() -> None:
+    rng = np.random.default_rng(3)
+    X = pd.DataFrame({"a": rng.normal(size=800), "b": rng.normal(size=800)})
+    spend = rng.gamma(0.5, 60, 800)
+    assert SpendModel().fit(X, spend).predict(X).mean() == pytest.approx(spend.mean())

@@ -165,8 +165,15 @@ class TestChooseMembers:
         assert losses["boosting"] == pytest.approx(by_hand)
         assert losses["logistic"] == pytest.approx(by_hand)
 
-    def test_a_member_that_could_not_predict_everybody_is_no_candidate(self) -> None:
+    def test_members_are_compared_where_all_of_them_ran(self) -> None:
+        # the shop was too young for boosting at the first snapshot
         boosting = [None] * 4 + list(self.good[4:])
+        kept, losses = choose_members(make_validation(logistic=self.useless, boosting=boosting))
+        assert kept == ["boosting"]
+        assert losses["boosting"] == pytest.approx(-np.log(expit([2.0, 1.0, 1.0, 2.0])).mean())
+
+    def test_a_member_that_did_not_run_at_the_newest_snapshot_is_no_candidate(self) -> None:
+        boosting = list(self.good[:4]) + [None] * 4
         kept, losses = choose_members(make_validation(logistic=self.useless, boosting=boosting))
         assert kept == ["logistic"]
         assert list(losses) == ["logistic"]
