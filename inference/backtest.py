@@ -23,11 +23,27 @@ STEP_DAYS = 28
 
 @dataclass(frozen=True)
 class Backtest:
-    """What was said at a date, and what recency alone would have said, against what happened."""
+    """What was said at a date, and what recency alone would have said, against what happened.
+
+    Parameters
+    ----------
+    as_of_date : date
+        Cut-off.
+    model, recency : Evaluation
+        Figures of the churn probability.
+    spend_error, naive_spend_error : float
+        Mean absolute error of ``expected_spend`` for those who did order, in the shop's currency, and of
+        taking their last 90 days' spend at the same pace.
+    mean_spend : float
+        What those who ordered spent, on average.
+    """
 
     as_of_date: date
     model: Evaluation
     recency: Evaluation
+    spend_error: float
+    naive_spend_error: float
+    mean_spend: float
 
 
 def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
@@ -70,7 +86,7 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
         )
         with duckdb.connect(state / "churn_radar.duckdb", read_only=True) as connection:
             scores = connection.sql(
-                "select customer_id, horizon_days, churn_probability, days_since_last_order "
+                "select customer_id, horizon_days, churn_probability, expected_spend, days_since_last_order, spend_90d "
                 "from churn_scores join order_features using (customer_id, as_of_date)"
             ).df()
             history = connection.sql(
@@ -79,13 +95,18 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
             ).df()
             threshold = _threshold(connection)
     horizon_days = int(scores.horizon_days.iloc[0])
-    returned = customers_who_ordered(raw_dir() / "orders.parquet", as_of_date, horizon_days)
-    churned = (~scores.customer_id.isin(returned)).to_numpy(dtype=int)
+    spent = spend_in_horizon(raw_dir() / "orders.parquet", as_of_date, horizon_days)
+    churned = (~scores.customer_id.isin(spent.index)).to_numpy(dtype=int)
     recency, recency_threshold = _recency_alone(history, scores)
+    stayed = scores[churned == 0]
+    spend = stayed.customer_id.map(spent)
     return Backtest(
         as_of_date,
         evaluate(churned, scores.churn_probability.to_numpy(), threshold),
         evaluate(churned, recency, recency_threshold),
+        spend_error=float((stayed.expected_spend - spend).abs().mean()),
+        naive_spend_error=float((stayed.spend_90d * horizon_days / 90 - spend).abs().mean()),
+        mean_spend=float(spend.mean()),
     )
 
 
@@ -135,8 +156,8 @@ def raw_contract() -> dict[str, dict]:
     return {table["name"]: table for table in contract["sources"][0]["tables"]}
 
 
-def customers_who_ordered(orders: Path, as_of_date: date, horizon_days: int) -> set[str]:
-    """Customers with a completed order in the horizon after a date.
+def spend_in_horizon(orders: Path, as_of_date: date, horizon_days: int) -> pd.Series:
+    """Net amount of the completed orders in the horizon after a date, by customer; those without are left out.
 
     Raises
     ------
@@ -155,7 +176,8 @@ def customers_who_ordered(orders: Path, as_of_date: date, horizon_days: int) -> 
         )
     ordered_at = "cast(ordered_at as timestamp)"
     inside = completed.filter(f"{ordered_at} >= timestamp '{as_of_date}' and {ordered_at} < timestamp '{ends}'")
-    return {row[0] for row in inside.project("cast(customer_id as varchar)").distinct().fetchall()}
+    spent = inside.aggregate("cast(customer_id as varchar) as customer_id, sum(amount) as amount", "customer_id").df()
+    return spent.set_index("customer_id").amount
 
 
 def _recency_alone(history: pd.DataFrame, scores: pd.DataFrame) -> tuple[np.ndarray, float]:

@@ -51,6 +51,9 @@ def backtest_table(results: Sequence[Backtest]) -> Table:
             for column in ([r.model for r in results], [r.recency for r in results])
         ]
         table.add_row(label, *(pattern.format(mean) for mean in means))
+    pairs = [(r.spend_error, r.naive_spend_error) for r in results]
+    spend = [sum(column) / len(results) for column in zip(*pairs, strict=True)]
+    table.add_row("absolute error of spend", f"{spend[0]:,.2f}", f"{spend[1]:,.2f} (last 90 days)")
     if len(results) > 1:
         absolute = [
             sum(abs(evaluation.level_error) for evaluation in column) / len(results)
