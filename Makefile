@@ -20,7 +20,7 @@ SCORES = read_parquet('$(CHURN_HOME)/published/churn_scores.parquet')
 NEWEST = $(BIN)/python -c "import duckdb; print(*duckdb.sql(\"\"\"select strftime(as_of_date, '%Y-%m-%dT00:00:00'), \
 	customer_id from $(SCORES) order by as_of_date desc, churn_probability desc, customer_id limit 1\"\"\").fetchone())"
 
-.PHONY: help install run test lint format clean
+.PHONY: help install run test prove lint format clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,7 +44,10 @@ $(CHURN_RAW_DIR)/orders.parquet: | install
 	$(BIN)/churn-radar load-example complete-journey
 
 test: install ## Run every test, one end-to-end run on real data included.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+prove: install ## Slow proofs: builds killed at random moments.
+	$(BIN)/python -m pytest tests/prove -v
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

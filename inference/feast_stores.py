@@ -11,6 +11,7 @@ from pathlib import Path
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
 from feast.infra.registry.file import FileRegistryStore
+from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig
 
 from inference.home import PROJECT_DIR, home
@@ -20,10 +21,20 @@ warnings.filterwarnings("ignore", message="fetch_arrow_table", category=Deprecat
 
 
 class HomeRegistryStore(FileRegistryStore):
-    """Feast's file registry in the home folder."""
+    """Feast's file registry in the home folder, written beside and renamed into place."""
 
     def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
         super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
+
+    def _write_registry(self, registry_proto: RegistryProto) -> None:
+        # Feast overwrites the file: killed half-way, it would leave a registry that nobody can read
+        final = self._filepath
+        self._filepath = final.with_suffix(".partial")
+        try:
+            super()._write_registry(registry_proto)
+            self._filepath.replace(final)
+        finally:
+            self._filepath = final
 
 
 class HomeOnlineStoreConfig:

@@ -91,4 +91,7 @@ def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
     response = store.get_online_features(
         store.get_feature_service(service), [{"customer_id": str(c)} for c in customer_ids]
     )
-    return pd.DataFrame(response.to_dict())
+    found = pd.DataFrame(response.to_dict())
+    # Feast answers in no order of its own
+    names = [f.name for p in store.get_feature_service(service).feature_view_projections for f in p.features]
+    return found[["customer_id", *names]]

@@ -9,7 +9,10 @@ import time
 import duckdb
 import numpy as np
 import pandas as pd
+import pytest
 from shop import BIN, PROJECT, Shop
+
+pytestmark = pytest.mark.xdist_group("real_shop")
 
 
 def test_every_eligible_household_is_scored_with_a_reason(real_shop):

@@ -1,41 +1,65 @@
+"""Lookups on a real, tiny feature store: two customers, one feature view, two services."""
+
 import subprocess
-from types import SimpleNamespace
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast.types import Float64, Int64, String
 
 from inference import feature_store
 from inference.errors import ChurnRadarError
 
+AS_OF = datetime(2024, 1, 1, tzinfo=UTC)
+YAML = """
+project: tiny
+provider: local
+registry: registry.db
+offline_store: {type: duckdb}
+online_store: {type: sqlite, path: online.db}
+entity_key_serialization_version: 3
+"""
 
-class FakeStore:
-    """Answers like Feast's DuckDB store: rows in another order, times in UTC."""
 
-    def get_feature_service(self, name: str) -> str:
-        return name
-
-    def get_historical_features(self, keys: pd.DataFrame, service: str) -> SimpleNamespace:
-        assert service == "churn_model_v1"
-        silence = {"a": 1.0, "b": 2.0, "c": None}
-        answer = keys.iloc[::-1].reset_index(drop=True)
-        answer = answer.assign(days_since_last_order=answer.customer_id.map(silence))
-        return SimpleNamespace(to_df=lambda: answer)
-
-    def get_online_features(self, service: str, keys: list[dict]) -> SimpleNamespace:
-        known = {"1": 0.9}
-        columns = {
-            "customer_id": [key["customer_id"] for key in keys],
-            "churn_probability": [known.get(key["customer_id"]) for key in keys],
-        }
-        return SimpleNamespace(to_dict=lambda: columns)
+@pytest.fixture(scope="module")
+def tiny_repo(tmp_path_factory):
+    repo = tmp_path_factory.mktemp("repo")
+    (repo / "feature_store.yaml").write_text(YAML)
+    known = {
+        "customer_id": ["a", "b"],
+        "event_timestamp": [AS_OF.replace(tzinfo=None)] * 2,
+        "days_since_last_order": [1, 2],
+        "churn_probability": [0.9, 0.1],
+        "risk_band": ["high", "low"],
+    }
+    pd.DataFrame(known).to_parquet(repo / "known.parquet")
+    customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
+    view = FeatureView(
+        name="known",
+        entities=[customer],
+        ttl=timedelta(days=35),
+        schema=[
+            Field(name="days_since_last_order", dtype=Int64),
+            Field(name="churn_probability", dtype=Float64),
+            Field(name="risk_band", dtype=String),
+        ],
+        source=FileSource(path=str(repo / "known.parquet"), timestamp_field="event_timestamp"),
+    )
+    store = FeatureStore(repo_path=str(repo))
+    model = FeatureService(name="churn_model_v1", features=[view[["days_since_last_order"]]])
+    scores = FeatureService(name="churn_scores_v1", features=[view[["churn_probability", "risk_band"]]])
+    store.apply([customer, view, model, scores])
+    store.materialize(AS_OF, AS_OF)
+    return repo
 
 
 @pytest.fixture
-def fake_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_store, "open_store", FakeStore)
+def tiny_store(monkeypatch: pytest.MonkeyPatch, tiny_repo):
+    monkeypatch.setattr(feature_store, "FEATURE_REPO", tiny_repo)
 
 
-@pytest.mark.usefixtures("fake_store")
+@pytest.mark.usefixtures("tiny_store")
 class TestLookups:
     rows = pd.DataFrame(
         {
@@ -60,9 +84,13 @@ class TestLookups:
             feature_store.historical_features(self.rows[:0])
 
     def test_online_customers_come_in_the_order_asked_for_strangers_with_nulls(self) -> None:
-        found = feature_store.online_features([2, 1], "churn_scores_v1")
-        assert found.customer_id.tolist() == ["2", "1"]
+        found = feature_store.online_features(["stranger", "a"], "churn_scores_v1")
+        assert found.customer_id.tolist() == ["stranger", "a"]
         assert found.churn_probability.fillna(-1).tolist() == [-1, 0.9]
+
+    def test_online_features_come_in_the_order_of_the_service(self) -> None:
+        found = feature_store.online_features(["a"], "churn_scores_v1")
+        assert list(found.columns) == ["customer_id", "churn_probability", "risk_band"]
 
 
 def test_what_feast_refuses_is_told_in_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,51 @@
+import sys
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from inference import cli
+from inference.home import raw_dir
+
+
+def refused(monkeypatch, capsys, *arguments: str) -> str:
+    """Run a command that fails; return its one line."""
+    monkeypatch.setattr(sys, "argv", ["churn-radar", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["load-example", "train", "score", "report", "explain", "backtest"])
+def test_every_command_has_help_with_an_example(command):
+    shown = CliRunner().invoke(cli.app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert f"Example: churn-radar {command}" in shown.output
+
+
+def test_an_unknown_example_is_refused_with_the_known_ones(monkeypatch, capsys):
+    line = refused(monkeypatch, capsys, "load-example", "amazon")
+    assert line == "churn-radar: no example is named amazon; expected one of complete-journey\n"
+
+
+def test_raw_tables_are_not_overwritten_by_an_example(monkeypatch, capsys):
+    raw_dir().mkdir(parents=True)
+    pd.DataFrame({"mine": [1]}).to_parquet(raw_dir() / "orders.parquet")
+    line = refused(monkeypatch, capsys, "load-example", "complete-journey")
+    assert line.endswith("orders.parquet: there already; use --force to overwrite it\n")
+    assert list(pd.read_parquet(raw_dir() / "orders.parquet")) == ["mine"]
+
+
+def test_vars_that_are_no_mapping_are_refused(monkeypatch, capsys):
+    line = refused(monkeypatch, capsys, "backtest", "--as-of", "2017-12-01", "--vars", "sixty")
+    assert line == "churn-radar: --vars is sixty; expected a YAML mapping such as {churn__horizon_days: 60}\n"
+
+
+def test_a_report_without_scores_says_what_to_do(monkeypatch, capsys):
+    assert refused(monkeypatch, capsys, "report").endswith("churn_scores.parquet: no scores yet; run dbt build first\n")
+
+
+def test_a_backtest_without_raw_orders_names_the_file(monkeypatch, capsys):
+    line = refused(monkeypatch, capsys, "backtest", "--as-of", "2017-12-01")
+    assert "orders.parquet: no such file; a backtest needs the raw orders there" in line
