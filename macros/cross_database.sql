@@ -27,12 +27,23 @@
 {% endmacro %}
 
 
-{#- Whether a double is a number other than infinity and NaN; null for null. -#}
-{% macro is_finite(expression) %}
-    {{- return(adapter.dispatch('is_finite', 'churn_radar')(expression)) -}}
+{#- Whether a double is an ordinary number: not infinity, not NaN, below 10^12; null for null. -#}
+{% macro is_ordinary(expression) %}
+    {{- return(adapter.dispatch('is_ordinary', 'churn_radar')(expression)) -}}
 {% endmacro %}
 
-{% macro default__is_finite(expression) %}isfinite({{ expression }}){% endmacro %}
+{% macro default__is_ordinary(expression) %}(isfinite({{ expression }}) and abs({{ expression }}) < 1e12){% endmacro %}
+
+
+{#-
+    A fixed-point number with four decimals. Sums of doubles depend on the order in which threads add, and a last
+    bit is enough to send a customer down another branch of a tree; sums of these do not.
+-#}
+{% macro exact(expression) %}
+    {{- return(adapter.dispatch('exact', 'churn_radar')(expression)) -}}
+{% endmacro %}
+
+{% macro default__exact(expression) %}cast({{ expression }} as decimal(18, 4)){% endmacro %}
 
 
 {#- A number from 0 to 2^32 - 1 that depends on the text only, the same on every run and machine. -#}
@@ -51,9 +62,9 @@
 {% macro default__day_of_week(date) %}extract(isodow from {{ date }}){% endmacro %}
 
 
-{#- Seconds from one timestamp to a later one, with fractions. -#}
+{#- Whole seconds from one timestamp to a later one. -#}
 {% macro seconds_between(earlier, later) %}
     {{- return(adapter.dispatch('seconds_between', 'churn_radar')(earlier, later)) -}}
 {% endmacro %}
 
-{% macro default__seconds_between(earlier, later) %}extract(epoch from ({{ later }} - {{ earlier }})){% endmacro %}
+{% macro default__seconds_between(earlier, later) %}cast(extract(epoch from ({{ later }} - {{ earlier }})) as bigint){% endmacro %}

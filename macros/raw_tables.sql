@@ -69,7 +69,7 @@ select
             then '{{ event_time }} is in the future'
         {%- endif %}
         {%- for column in contract.columns.values() if column.data_type == 'double' %}
-        when not {{ churn_radar.is_finite(column.name) }} then '{{ column.name }} is not a finite number'
+        when not {{ churn_radar.is_ordinary(column.name) }} then '{{ column.name }} is not a number below 10^12'
         {%- endfor %}
         {%- if table == 'orders' %}
         when amount is null and status = 'completed' then 'amount of a completed order is null'

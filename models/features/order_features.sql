@@ -38,23 +38,23 @@ windowed_orders as (
         as_of_date,
         {%- for days in windows %}
         sum(case when days_ago <= {{ days }} then orders else 0 end) as orders_{{ days }}d,
-        sum(case when days_ago <= {{ days }} then amount else 0 end) as spend_{{ days }}d,
+        cast(sum(case when days_ago <= {{ days }} then amount else 0 end) as double) as spend_{{ days }}d,
         {%- endfor %}
         sum(orders) as orders_total,
-        sum(amount) as spend_total,
+        cast(sum(amount) as double) as spend_total,
         sum(case when days_ago > 30 and days_ago <= 60 then orders else 0 end) as orders_previous_30d,
-        sum(case when days_ago > 30 and days_ago <= 60 then amount else 0 end) as spend_previous_30d,
+        cast(sum(case when days_ago > 30 and days_ago <= 60 then amount else 0 end) as double) as spend_previous_30d,
         sum(case when days_ago > 90 and days_ago <= 180 then orders else 0 end) as orders_previous_90d,
-        sum(case when days_ago > 90 and days_ago <= 180 then amount else 0 end) as spend_previous_90d,
+        cast(sum(case when days_ago > 90 and days_ago <= 180 then amount else 0 end) as double) as spend_previous_90d,
         sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then orders else 0 end) as orders_same_window_last_year,
-        sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as spend_same_window_last_year,
+        cast(sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as double) as spend_same_window_last_year,
         max(largest_order_amount) as largest_order_amount,
-        sum(discount_amount) as discount_total,
+        cast(sum(discount_amount) as double) as discount_total,
         sum(case when days_ago <= 90 then coupon_orders else 0 end) as coupon_orders_90d,
         sum(cancelled_orders) as cancelled_orders_total,
         sum(returned_orders) as returned_orders_total,
-        sum(case when days_ago <= 90 then items end) as items_90d,
-        sum(items) as items_total,
+        cast(sum(case when days_ago <= 90 then items end) as double) as items_90d,
+        cast(sum(items) as double) as items_total,
         sum(case when {{ churn_radar.day_of_week('activity_date') }} >= 6 then orders else 0 end) as weekend_orders,
         sum(night_orders) as night_orders,
         sum(morning_orders) as morning_orders,
@@ -83,7 +83,11 @@ gaps as (
         customer_id,
         as_of_date,
         avg(gap_days) as gap_mean_days,
-        stddev_samp(gap_days) as gap_std_days,
+        -- from whole numbers, so that the order of adding does not matter
+        sqrt(
+            (count(gap_days) * sum(gap_days * gap_days) - sum(gap_days) * sum(gap_days)) * 1.0
+            / nullif(count(gap_days) * (count(gap_days) - 1), 0)
+        ) as gap_std_days,
         max(gap_days) as gap_max_days,
         max(activity_date) as last_order_date
     from order_days
@@ -148,7 +152,7 @@ category_variety as (
         as_of_date,
         sum(bought_30d) as distinct_categories_30d,
         count(*) as distinct_categories_90d,
-        max(amount) / nullif(sum(amount), 0) as favourite_category_share_90d
+        cast(max(amount) as double) / nullif(cast(sum(amount) as double), 0) as favourite_category_share_90d
     from category_spend
     group by customer_id, as_of_date
 ),

@@ -14,7 +14,7 @@ known_reviews as (
     select
         snapshots.customer_id,
         snapshots.as_of_date,
-        reviews.rating,
+        {{ churn_radar.exact('reviews.rating') }} as rating,
         {{ churn_radar.days_between('cast(reviews.reviewed_at as date)', 'snapshots.as_of_date') }} as days_ago,
         row_number() over (
             partition by snapshots.customer_id, snapshots.as_of_date

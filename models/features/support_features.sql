@@ -18,7 +18,8 @@ known_tickets as (
         -- what happened when the ticket was closed is known only from then on
         case when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp) then support_tickets.closed_at end as closed_at,
         case
-            when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp) then support_tickets.satisfaction
+            when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp)
+                then {{ churn_radar.exact('support_tickets.satisfaction') }}
         end as satisfaction,
         {{ churn_radar.days_between('cast(support_tickets.opened_at as date)', 'snapshots.as_of_date') }} as days_ago
     from snapshots
@@ -36,7 +37,7 @@ ticket_history as (
         count(case when days_ago <= 30 then 1 end) as tickets_30d,
         count(case when days_ago <= 90 then 1 end) as tickets_90d,
         count(case when closed_at is null then 1 end) as open_tickets,
-        avg({{ churn_radar.seconds_between('opened_at', 'closed_at') }} / 3600.0) as hours_to_close_mean,
+        avg({{ churn_radar.seconds_between('opened_at', 'closed_at') }}) / 3600.0 as hours_to_close_mean,
         avg(satisfaction) as satisfaction_mean,
         min(days_ago) as days_since_last_ticket
     from known_tickets

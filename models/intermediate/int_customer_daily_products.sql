@@ -16,8 +16,8 @@ select
     ) as arrived_date,
     order_items.product_id,
     max(order_items.category) as category,
-    sum(order_items.quantity) as quantity,
-    sum(order_items.quantity * order_items.unit_price) as amount
+    {{ churn_radar.exact('sum(' ~ churn_radar.exact('order_items.quantity') ~ ')') }} as quantity,
+    {{ churn_radar.exact('sum(' ~ churn_radar.exact('order_items.quantity * order_items.unit_price') ~ ')') }} as amount
 from orders
 inner join order_items on orders.order_id = order_items.order_id
 group by 1, 2, 3, 4

@@ -15,6 +15,10 @@ from shop import BIN, PROJECT, Shop
 pytestmark = pytest.mark.xdist_group("real_shop")
 
 
+def feature_files(shop: Shop) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (shop.home / "features").glob("*.parquet")}
+
+
 def test_every_eligible_household_is_scored_with_a_reason(real_shop):
     shop, _ = real_shop
     scores = shop.scores()
@@ -52,9 +56,11 @@ def test_dbt_and_feast_say_nothing_that_a_user_should_not_see(real_shop):
 
 def test_a_second_build_changes_nothing_but_scored_at(real_shop):
     shop, _ = real_shop
-    before = shop.scores()
+    before, features = shop.scores(), feature_files(shop)
     shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
     after = shop.scores()
+    assert len(features) == 6
+    assert feature_files(shop) == features
     assert (after.scored_at > before.scored_at.max()).all()
     pd.testing.assert_frame_equal(before.drop(columns="scored_at"), after.drop(columns="scored_at"))
 
