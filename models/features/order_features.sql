@@ -47,7 +47,9 @@ windowed_orders as (
         sum(case when days_ago > 90 and days_ago <= 180 then orders else 0 end) as orders_previous_90d,
         cast(sum(case when days_ago > 90 and days_ago <= 180 then amount else 0 end) as double) as spend_previous_90d,
         sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then orders else 0 end) as orders_same_window_last_year,
-        cast(sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as double) as spend_same_window_last_year,
+        cast(
+            sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as double
+        ) as spend_same_window_last_year,
         max(largest_order_amount) as largest_order_amount,
         cast(sum(discount_amount) as double) as discount_total,
         sum(case when days_ago <= 90 then coupon_orders else 0 end) as coupon_orders_90d,
