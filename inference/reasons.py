@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
+from inference.embeddings import ASPECTS
+
 Row = Mapping[str, float]
 
 
@@ -151,6 +153,19 @@ def _reviews(row: Row) -> str | None:
     return text + (f", {count(row['rating_last'], 'star')}" if known(row, "rating_last") else "")
 
 
+def _words(row: Row) -> str | None:
+    def worst(source: str) -> str:
+        scores = {aspect: row.get(f"{source}_{aspect}_complaint_90d", -np.inf) for aspect in ASPECTS}
+        return max(scores, key=scores.get)
+
+    if known(row, "days_since_last_review_complaint") and row["days_since_last_review_complaint"] <= 90:
+        days = count(row["days_since_last_review_complaint"], "day")
+        return f"complained about {worst('review')} in a review, last {days} ago"
+    if known(row, "ticket_complaint_90d"):
+        return f"wrote to support about {worst('ticket')} in the last 90 days"
+    return "no complaint in the reviews of the last 90 days" if known(row, "review_complaint_90d") else None
+
+
 def _support(row: Row) -> str | None:
     if not known(row, "tickets_90d"):
         return None
@@ -209,6 +224,17 @@ THEMES = (
     Theme("discounts", ("discount_share", "coupon_order_share_*"), _discounts),
     Theme("returns", ("returned_order_share", "cancelled_order_share"), _returns),
     Theme("timing", ("*_order_share",), _timing),
+    Theme(
+        "words",
+        (
+            "review_complaint_*",
+            "review_*_complaint_90d",
+            "days_since_last_review_complaint",
+            "rating_words_gap",
+            "ticket_*complaint_90d",
+        ),
+        _words,
+    ),
     Theme("reviews", ("review*", "rating_*", "days_since_last_review"), _reviews),
     Theme(
         "support",

@@ -20,3 +20,11 @@
         or {{ column_name }} > {{ maximum }}
         {%- endif %}
 {% endtest %}
+
+
+{#- More than one different value in `column`. -#}
+{% test one_value(model, column) %}
+    select count(distinct {{ column }}) as different_values
+    from {{ model }}
+    having count(distinct {{ column }}) > 1
+{% endtest %}

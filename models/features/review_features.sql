@@ -7,7 +7,15 @@ snapshots as (
 ),
 
 reviews as (
-    select * from {{ ref('stg_reviews') }}
+    select
+        stg_reviews.*,
+        {%- for aspect in churn_radar.aspects() %}
+        review_embeddings.{{ aspect }}_score,
+        {%- endfor %}
+        review_embeddings.complaint_score
+    from {{ ref('stg_reviews') }} as stg_reviews
+    left join {{ ref('review_embeddings') }} as review_embeddings
+        on 'reviews:' || stg_reviews.review_id = review_embeddings.text_id
 ),
 
 known_reviews as (
@@ -15,6 +23,10 @@ known_reviews as (
         snapshots.customer_id,
         snapshots.as_of_date,
         {{ churn_radar.exact('reviews.rating') }} as rating,
+        {%- for aspect in churn_radar.aspects() %}
+        reviews.{{ aspect }}_score,
+        {%- endfor %}
+        {{ churn_radar.exact('reviews.complaint_score') }} as complaint_score,
         {{ churn_radar.days_between('cast(reviews.reviewed_at as date)', 'snapshots.as_of_date') }} as days_ago,
         row_number() over (
             partition by snapshots.customer_id, snapshots.as_of_date
@@ -38,7 +50,14 @@ review_history as (
         avg(rating) as rating_mean,
         max(case when recency_rank = 1 then rating end) as rating_last,
         avg(case when recency_rank > 1 then rating end) as rating_mean_before,
-        min(days_ago) as days_since_last_review
+        min(days_ago) as days_since_last_review,
+        max(case when recency_rank = 1 then complaint_score end) as complaint_last,
+        max(case when days_ago <= 90 then complaint_score end) as complaint_max_90d,
+        avg(case when recency_rank > 1 then complaint_score end) as complaint_mean_before,
+        {%- for aspect in churn_radar.aspects() %}
+        max(case when days_ago <= 90 then {{ aspect }}_score end) as {{ aspect }}_complaint_90d,
+        {%- endfor %}
+        min(case when complaint_score >= {{ var('churn__complaint_from') }} then days_ago end) as days_since_last_complaint
     from known_reviews
     group by customer_id, as_of_date
 )
@@ -51,7 +70,17 @@ select
     cast(review_history.rating_mean as double) as rating_mean,
     cast(review_history.rating_last as double) as rating_last,
     cast(review_history.rating_last - review_history.rating_mean_before as double) as rating_change,
-    cast(review_history.days_since_last_review as bigint) as days_since_last_review
+    cast(review_history.days_since_last_review as bigint) as days_since_last_review,
+
+    -- what the words say
+    cast(review_history.complaint_last as double) as review_complaint_last,
+    cast(review_history.complaint_max_90d as double) as review_complaint_90d,
+    cast(review_history.complaint_last - review_history.complaint_mean_before as double) as review_complaint_change,
+    {%- for aspect in churn_radar.aspects() %}
+    cast(review_history.{{ aspect }}_complaint_90d as double) as review_{{ aspect }}_complaint_90d,
+    {%- endfor %}
+    cast(review_history.days_since_last_complaint as bigint) as days_since_last_review_complaint,
+    cast((review_history.rating_last - 3) / 2 + review_history.complaint_last as double) as rating_words_gap
 from snapshots
 left join review_history
     on snapshots.customer_id = review_history.customer_id and snapshots.as_of_date = review_history.as_of_date

@@ -7,7 +7,15 @@ snapshots as (
 ),
 
 support_tickets as (
-    select * from {{ ref('stg_support_tickets') }}
+    select
+        stg_support_tickets.*,
+        {%- for aspect in churn_radar.aspects() %}
+        review_embeddings.{{ aspect }}_score,
+        {%- endfor %}
+        review_embeddings.complaint_score
+    from {{ ref('stg_support_tickets') }} as stg_support_tickets
+    left join {{ ref('review_embeddings') }} as review_embeddings
+        on 'support_tickets:' || stg_support_tickets.ticket_id = review_embeddings.text_id
 ),
 
 known_tickets as (
@@ -21,6 +29,10 @@ known_tickets as (
             when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp)
                 then {{ churn_radar.exact('support_tickets.satisfaction') }}
         end as satisfaction,
+        {%- for aspect in churn_radar.aspects() %}
+        support_tickets.{{ aspect }}_score,
+        {%- endfor %}
+        support_tickets.complaint_score,
         {{ churn_radar.days_between('cast(support_tickets.opened_at as date)', 'snapshots.as_of_date') }} as days_ago
     from snapshots
     inner join support_tickets
@@ -39,7 +51,11 @@ ticket_history as (
         count(case when closed_at is null then 1 end) as open_tickets,
         avg({{ churn_radar.seconds_between('opened_at', 'closed_at') }}) / 3600.0 as hours_to_close_mean,
         avg(satisfaction) as satisfaction_mean,
-        min(days_ago) as days_since_last_ticket
+        min(days_ago) as days_since_last_ticket,
+        {%- for aspect in churn_radar.aspects() %}
+        max(case when days_ago <= 90 then {{ aspect }}_score end) as {{ aspect }}_complaint_90d,
+        {%- endfor %}
+        max(case when days_ago <= 90 then complaint_score end) as complaint_max_90d
     from known_tickets
     group by customer_id, as_of_date
 )
@@ -52,7 +68,13 @@ select
     cast(coalesce(ticket_history.open_tickets, {{ zero }}) as bigint) as open_tickets,
     cast(ticket_history.hours_to_close_mean as double) as hours_to_close_mean,
     cast(ticket_history.satisfaction_mean as double) as satisfaction_mean,
-    cast(ticket_history.days_since_last_ticket as bigint) as days_since_last_ticket
+    cast(ticket_history.days_since_last_ticket as bigint) as days_since_last_ticket,
+
+    -- what the words say
+    {%- for aspect in churn_radar.aspects() %}
+    cast(ticket_history.{{ aspect }}_complaint_90d as double) as ticket_{{ aspect }}_complaint_90d,
+    {%- endfor %}
+    cast(ticket_history.complaint_max_90d as double) as ticket_complaint_90d
 from snapshots
 left join ticket_history
     on snapshots.customer_id = ticket_history.customer_id and snapshots.as_of_date = ticket_history.as_of_date

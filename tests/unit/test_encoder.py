@@ -25,7 +25,7 @@ LOVELY = "Lovely colour, fits perfectly."
 def make_tiny_encoder(folder: Path, dimension: int = 24, seed: int = 0) -> str:
     """Save an untrained encoder of another architecture and dimension; return its path."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import DistilBertConfig, DistilBertModel, DistilBertTokenizerFast
 
     torch.manual_seed(seed)

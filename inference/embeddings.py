@@ -1,0 +1,198 @@
+"""Embeddings of what customers wrote: each text once per encoder, kept through crashes."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inference.encoder import Encoder, clean_text
+from inference.errors import ChurnRadarError
+from inference.home import home
+
+#: Texts that are encoded between two saves; a killed build loses at most these.
+TEXTS_PER_SAVE = 2048
+
+#: What customers praise or complain about; the seed aspect_descriptions describes each.
+ASPECTS = ("delivery", "quality", "price", "service", "returns")
+
+SCHEMA = pa.schema(
+    [
+        ("text_id", pa.string()),
+        ("source_table", pa.string()),
+        ("customer_id", pa.string()),
+        ("written_at", pa.timestamp("us")),
+        ("text_hash", pa.string()),
+        ("encoder_revision", pa.string()),
+        ("aspects_revision", pa.string()),
+        ("embedding", pa.list_(pa.float32())),
+        *((f"{aspect}_score", pa.float64()) for aspect in ASPECTS),
+        ("complaint_score", pa.float64()),
+    ]
+)
+
+
+def embed_new_texts(
+    texts: pd.DataFrame,
+    stored: pd.DataFrame | None,
+    aspects: pd.DataFrame,
+    load_encoder: Callable[[], Encoder] = Encoder,
+) -> pa.Table:
+    """Embed the texts that are not yet stored by this encoder and these aspect descriptions.
+
+    Parameters
+    ----------
+    texts : DataFrame
+        ``text_id``, ``source_table``, ``customer_id``, ``written_at`` and ``text``; texts without a word are
+        left out.
+    stored : DataFrame or None
+        ``text_id``, ``text_hash``, ``encoder_revision`` and ``aspects_revision`` of the rows that are there.
+    aspects : DataFrame
+        The seed: ``aspect``, ``polarity`` (complaint or praise) and ``description``.
+    load_encoder : callable
+        Loads the encoder; not called where there is no text.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row of ``SCHEMA`` per text that is new, changed, or stored by another encoder or with other
+        aspect descriptions.
+
+    Raises
+    ------
+    ChurnRadarError
+        If an aspect lacks a complaint or a praise, or the encoder cannot be loaded.
+    """
+    _check_aspects(aspects)
+    cleaned = texts.text.fillna("").map(clean_text)
+    texts = texts.assign(text=cleaned)[cleaned != ""]
+    if texts.empty:
+        print("review_embeddings: no text to encode")
+        return SCHEMA.empty_table()
+    encoder = load_encoder()
+    texts = texts.assign(
+        text_hash=texts.text.map(_hash), encoder_revision=encoder.revision, aspects_revision=_aspects_revision(aspects)
+    )
+    key = ["text_id", "text_hash", "encoder_revision", "aspects_revision"]
+    known = set() if stored is None else set(stored[key].itertuples(index=False, name=None))
+    new = texts[[row not in known for row in texts[key].itertuples(index=False, name=None)]]
+    vectors = cached_embeddings(new, encoder)
+    encoded = vectors.pop("encoded")[0]
+    print(
+        f"review_embeddings: encoded {encoded:,} texts, {len(new):,} of {len(texts):,} rows new; "
+        f"encoder {encoder.settings.name}, revision {encoder.revision}"
+    )
+    if new.empty:
+        return SCHEMA.empty_table()
+    matrix = np.vstack([vectors[text_hash] for text_hash in new.text_hash])
+    scores = aspect_scores(matrix, aspects, encoder)
+    columns = {name: new[name] for name in SCHEMA.names if name in new} | scores
+    columns["written_at"] = pd.to_datetime(new.written_at)
+    arrays = [
+        _list_array(matrix) if field.name == "embedding" else pa.array(columns[field.name], field.type)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def cached_embeddings(texts: pd.DataFrame, encoder: Encoder) -> dict[str, np.ndarray]:
+    """Embeddings by text hash, from the folder of this encoder revision or encoded and saved there.
+
+    Returns
+    -------
+    dict of str to ndarray
+        An embedding per hash; under ``encoded`` the number of texts that had to be encoded, as an array.
+    """
+    folder = home() / "embeddings" / encoder.revision
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = dict(zip(texts.text_hash, texts.text, strict=True))
+    vectors = _read_parts(folder, wanted)
+    missing = [text_hash for text_hash in wanted if text_hash not in vectors]
+    for start in range(0, len(missing), TEXTS_PER_SAVE):
+        part = missing[start : start + TEXTS_PER_SAVE]
+        embedded = encoder.encode([wanted[text_hash] for text_hash in part])
+        _save_part(folder, part, embedded)
+        vectors.update(zip(part, embedded, strict=True))
+    return vectors | {"encoded": np.array([len(missing)])}
+
+
+def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encoder) -> dict[str, np.ndarray]:
+    """How far each text complains about each aspect rather than praises it.
+
+    Parameters
+    ----------
+    embeddings : ndarray of shape (n_texts, dimension)
+        Embedded texts.
+    aspects : DataFrame
+        The seed ``aspect_descriptions``.
+    encoder : Encoder
+        Embeds the descriptions.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_texts,)
+        ``<aspect>_score``: the largest cosine to a complaint about it minus the largest to a praise of it,
+        -2 to 2; ``complaint_score``: the same over the descriptions of all aspects.
+    """
+    described = _unit(encoder.encode(list(aspects.description)))
+    cosines = (_unit(embeddings) @ described.T).astype(np.float64)
+    complaint = (aspects.polarity == "complaint").to_numpy()
+
+    def score(of: np.ndarray) -> np.ndarray:
+        return cosines[:, of & complaint].max(axis=1) - cosines[:, of & ~complaint].max(axis=1)
+
+    scores = {f"{aspect}_score": score((aspects.aspect == aspect).to_numpy()) for aspect in ASPECTS}
+    return scores | {"complaint_score": score(np.full(len(aspects), True))}
+
+
+def _check_aspects(aspects: pd.DataFrame) -> None:
+    described = set(aspects[["aspect", "polarity"]].itertuples(index=False, name=None))
+    missing = [f"{a} {p}" for a in ASPECTS for p in ("complaint", "praise") if (a, p) not in described]
+    if missing:
+        raise ChurnRadarError(
+            f"seed aspect_descriptions: no description of {', '.join(missing)}; expected at least one of each"
+        )
+
+
+def _read_parts(folder: Path, wanted: dict[str, str]) -> dict[str, np.ndarray]:
+    if not wanted or not any(folder.glob("*.parquet")):
+        return {}
+    with duckdb.connect() as connection:
+        connection.register("wanted", pd.DataFrame({"text_hash": list(wanted)}))
+        parts = connection.sql(
+            f"select any_value(embedding) as embedding, text_hash from '{folder}/*.parquet' "
+            "semi join wanted using (text_hash) group by text_hash"
+        ).to_arrow_table()
+    if parts.num_rows == 0:
+        return {}
+    matrix = parts["embedding"].combine_chunks().flatten().to_numpy().reshape(parts.num_rows, -1)
+    return dict(zip(parts["text_hash"].to_pylist(), matrix, strict=True))
+
+
+def _save_part(folder: Path, hashes: list[str], embedded: np.ndarray) -> None:
+    # written beside and renamed: a part is whole or not there
+    partial = folder / f"{hashes[0]}.partial"
+    pq.write_table(pa.table({"text_hash": hashes, "embedding": _list_array(embedded)}), partial)
+    partial.replace(partial.with_suffix(".parquet"))
+
+
+def _list_array(matrix: np.ndarray) -> pa.Array:
+    offsets = pa.array(np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(matrix, dtype=np.float32).ravel()))
+
+
+def _unit(matrix: np.ndarray) -> np.ndarray:
+    return matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _aspects_revision(aspects: pd.DataFrame) -> str:
+    ordered = aspects.sort_values(["aspect", "polarity", "description"])
+    return _hash(ordered[["aspect", "polarity", "description"]].to_csv(index=False))[:16]
