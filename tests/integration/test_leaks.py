@@ -17,6 +17,7 @@ FEATURES = (
     "forecast_features",
 )
 CUT = pd.Timestamp("2023-08-07")
+TEXTS = ["Came weeks late", "Lovely, fits perfectly", "Broke at once", "Nobody answers", "Good value", "Fine", ""]
 
 
 def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
@@ -53,12 +54,12 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
         rng.integers(0, 900, 4000).astype(str),
     )
     reviews = pd.DataFrame({"customer_id": who(300), "reviewed_at": moments(300), "rating": rng.integers(1, 6, 300)})
-    reviews["review_id"], reviews["review_text"] = [f"r{i}" for i in range(300)], "fine"
+    reviews["review_id"], reviews["review_text"] = [f"r{i}" for i in range(300)], rng.choice(TEXTS, 300)
     reviews["loaded_at"] = reviews.reviewed_at + pd.to_timedelta(rng.integers(0, 5, 300), "D")
     tickets = pd.DataFrame(
         {"customer_id": who(200), "opened_at": moments(200), "satisfaction": rng.integers(1, 6, 200)}
     )
-    tickets["ticket_id"] = [f"t{i}" for i in range(200)]
+    tickets["ticket_id"], tickets["ticket_text"] = [f"t{i}" for i in range(200)], rng.choice(TEXTS, 200)
     tickets["closed_at"] = tickets.opened_at + pd.to_timedelta(rng.uniform(1, 20, 200), "D").floor("s")
     touches = pd.DataFrame({"customer_id": who(400), "touched_at": moments(400), "action": "mail", "campaign_id": "x"})
     touches["touch_id"] = [f"x{i}" for i in range(400)]
@@ -101,7 +102,9 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
     built = []
     for name, raw in {"whole": tables, "past": past}.items():
         shop = Shop(folder / name, project).write(**raw)
-        shop.dbt("run", "--select", *(f"+{f}" for f in FEATURES), churn__as_of_date=str(CUT.date()))
+        selected = (f"+{f}" for f in FEATURES)
+        no_tests = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
+        shop.dbt("build", *no_tests, "--select", *selected, churn__as_of_date=str(CUT.date()))
         built.append({f: shop.table(f).set_index(["customer_id", "as_of_date"]).sort_index() for f in FEATURES})
     whole, past = built
     different = set()
@@ -121,7 +124,7 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
 def project_with(folder: Path, file: str, right: str, wrong: str) -> Path:
     """Copy the dbt project and plant a mistake in one file."""
     project = folder / "project"
-    for name in ("models", "python_models", "macros", "dbt_plugins"):
+    for name in ("models", "python_models", "macros", "seeds", "dbt_plugins"):
         shutil.copytree(PROJECT / name, project / name)
     for name in ("dbt_project.yml", "profiles.yml"):
         shutil.copy(PROJECT / name, project / name)
