@@ -20,7 +20,7 @@ SCORES = read_parquet('$(CHURN_HOME)/published/churn_scores.parquet')
 NEWEST = $(BIN)/python -c "import duckdb; print(*duckdb.sql(\"\"\"select strftime(as_of_date, '%Y-%m-%dT00:00:00'), \
 	customer_id from $(SCORES) order by as_of_date desc, churn_probability desc, customer_id limit 1\"\"\").fetchone())"
 
-.PHONY: help install run test prove lint format clean
+.PHONY: help install run run-simulated test prove lint format clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,11 @@ run: install $(CHURN_RAW_DIR)/orders.parquet ## Real purchases to churn_scores a
 	$(BIN)/feast -c feature_repo materialize "$$as_of" "$$as_of"; \
 	$(BIN)/churn-radar report --top 20; \
 	$(BIN)/churn-radar explain "$$customer"
+
+run-simulated: export CHURN_HOME := $(CHURN_HOME)/simulated
+run-simulated: install ## The same on a simulated shop with reviews, tickets, visits and campaigns.
+	test -e "$$CHURN_HOME/raw/orders.parquet" || $(BIN)/churn-radar simulate
+	CHURN_RAW_DIR= $(MAKE) --no-print-directory run
 
 $(CHURN_RAW_DIR)/orders.parquet: | install
 	$(BIN)/churn-radar load-example complete-journey

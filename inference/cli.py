@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from inference.errors import ChurnRadarError
-from inference.home import PROJECT_DIR, published, raw_dir
+from inference.home import PROJECT_DIR, home, published, raw_dir
 
 app = typer.Typer(
     help="Which customers are about to leave, why, and what they are worth.",
@@ -42,11 +42,23 @@ def load_example(
 ) -> None:
     """Write the raw tables of a public data set to CHURN_RAW_DIR."""
     example = _example(name)
-    folder = raw_dir()
-    if (folder / "orders.parquet").exists() and not force:
-        raise ChurnRadarError(f"{folder / 'orders.parquet'}: there already; use --force to overwrite it")
-    for table, rows in example.write(folder).items():
-        typer.echo(f"{rows:>9,} rows  {folder / table}.parquet")
+    _print_written(example.write(_empty_raw_dir(force)))
+
+
+@app.command(epilog="Example: churn-radar simulate --customers 5000 --days 540 --seed 1 --language en")
+def simulate(
+    customers: Annotated[int, typer.Option(help="Customers over the whole history.")] = 5000,
+    days: Annotated[int, typer.Option(help="Days of history.")] = 540,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same shop.")] = 1,
+    language: Annotated[str, typer.Option(help="Language of reviews and tickets: en or zh.")] = "en",
+    season: Annotated[str, typer.Option(help="Swing of demand over the year: none, mild or strong.")] = "mild",
+    force: Annotated[bool, typer.Option(help="Overwrite raw tables that are there already.")] = False,
+) -> None:
+    """Write the raw tables of a simulated shop to CHURN_RAW_DIR, and its hidden truth to CHURN_HOME/truth."""
+    from inference import simulation
+
+    settings = simulation.SimulationSettings(customers, days, seed, language, season)
+    _print_written(simulation.simulate(settings, _empty_raw_dir(force), home() / "truth"))
 
 
 @app.command(epilog="Example: churn-radar train")
@@ -118,6 +130,18 @@ def backtest(
     if rolling:
         console.print(terminal.rolling_table(results))
         console.print(terminal.backtest_table(results))
+
+
+def _empty_raw_dir(force: bool) -> Path:
+    folder = raw_dir()
+    if (folder / "orders.parquet").exists() and not force:
+        raise ChurnRadarError(f"{folder / 'orders.parquet'}: there already; use --force to overwrite it")
+    return folder
+
+
+def _print_written(counts: dict[str, int]) -> None:
+    for table, rows in counts.items():
+        typer.echo(f"{rows:>9,} rows  {raw_dir() / table}.parquet")
 
 
 def _print_top(top: int) -> None:

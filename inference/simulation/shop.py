@@ -1,0 +1,118 @@
+"""Writing a simulated shop, block by block, in bounded memory."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inference.errors import ChurnRadarError
+from inference.progress import track
+from inference.simulation.lives import SEASON_SWING, live
+from inference.simulation.tables import Block
+from inference.simulation.words import LANGUAGES
+
+#: The history ends before this day.
+END = pd.Timestamp("2025-07-01")
+CUSTOMERS_PER_BLOCK = 2000
+
+
+@dataclass(frozen=True)
+class SimulationSettings:
+    """What is simulated.
+
+    Parameters
+    ----------
+    customers : int
+        Customers over the whole history.
+    days : int
+        Days of history, which ends at ``END``.
+    seed : int
+        The same settings and seed give the same files.
+    language : str
+        ``en`` or ``zh``.
+    season : str
+        Swing of demand over the year: ``none``, ``mild`` or ``strong``.
+
+    Raises
+    ------
+    ChurnRadarError
+        If a value is outside its range.
+    """
+
+    customers: int = 5000
+    days: int = 540
+    seed: int = 1
+    language: str = "en"
+    season: str = "mild"
+
+    def __post_init__(self) -> None:
+        if self.customers < 1:
+            raise ChurnRadarError(f"--customers is {self.customers}; expected at least 1")
+        if self.days < 60:
+            raise ChurnRadarError(f"--days is {self.days}; expected at least 60")
+        if self.language not in LANGUAGES:
+            raise ChurnRadarError(f"--language is {self.language}; expected one of {', '.join(LANGUAGES)}")
+        if self.season not in SEASON_SWING:
+            raise ChurnRadarError(f"--season is {self.season}; expected one of {', '.join(SEASON_SWING)}")
+
+
+def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, int]:
+    """Write raw tables and truth as Parquet.
+
+    Parameters
+    ----------
+    settings : SimulationSettings
+        What to simulate.
+    raw, truth : Path
+        Folders of the seven raw tables and of what no model may read. Files are written beside and
+        renamed at the end, so a simulation that was killed leaves none.
+
+    Returns
+    -------
+    dict of str to int
+        Rows per raw table.
+    """
+    beside = raw.with_name(f"{raw.name}.partial"), truth.with_name(f"{truth.name}.partial")
+    for folder in beside:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    writers: dict[Path, pq.ParquetWriter] = {}
+    counts: dict[str, int] = {}
+    start = END - pd.Timedelta(days=settings.days)
+    blocks = range(0, settings.customers, CUSTOMERS_PER_BLOCK)
+    for number, first in enumerate(track(blocks, "Simulating")):
+        rng = np.random.default_rng([settings.seed, number])
+        size = min(CUSTOMERS_PER_BLOCK, settings.customers - first)
+        people = live(size, settings.days, start.day_of_year, settings.season, rng)
+        block = Block(people, number, first, start, settings.days, LANGUAGES[settings.language], rng)
+        for folder, tables in zip(beside, block.tables(), strict=True):
+            for name, table in tables.items():
+                _append(writers, folder / f"{name}.parquet", table)
+                if folder == beside[0]:
+                    counts[name] = counts.get(name, 0) + len(table)
+    for writer in writers.values():
+        writer.close()
+    for folder, target in zip(beside, (raw, truth), strict=True):
+        target.mkdir(parents=True, exist_ok=True)
+        for file in folder.iterdir():
+            file.replace(target / file.name)
+        folder.rmdir()
+    return counts
+
+
+def _append(writers: dict[Path, pq.ParquetWriter], path: Path, table: pd.DataFrame) -> None:
+    # the first block decides the types; a column that is null in it would have none
+    typed = table.convert_dtypes(convert_integer=False, convert_floating=False, convert_boolean=False)
+    arrow = pa.Table.from_pandas(typed, preserve_index=False).replace_schema_metadata()
+    fields = [
+        pa.field(f.name, pa.string() if pa.types.is_null(f.type) or pa.types.is_large_string(f.type) else f.type)
+        for f in arrow.schema
+    ]
+    arrow = arrow.cast(pa.schema(fields))
+    if path not in writers:
+        writers[path] = pq.ParquetWriter(path, arrow.schema, compression="zstd")
+    writers[path].write_table(arrow.cast(writers[path].schema))

@@ -1,0 +1,263 @@
+"""The raw tables and the hidden truth of a block of simulated lives."""
+
+import numpy as np
+import pandas as pd
+
+from inference.simulation.lives import ACTION_COSTS, ACTIONS, PROPENSITIES, SEGMENTS, Lives, true_effects
+from inference.simulation.words import Bank, complaint, neutral, praise
+
+CATEGORIES = (
+    "garden",
+    "kitchen",
+    "lighting",
+    "outdoor",
+    "fashion",
+    "shoes",
+    "audio",
+    "bath",
+    "toys",
+    "office",
+    "travel",
+    "decor",
+)
+PRODUCTS_PER_CATEGORY = 40
+#: Chance of a review after an order that went well; after an incident known from words only; after another incident.
+REVIEW_CHANCES = {"well": 0.45, "words_only": 0.95, "other": 0.55}
+#: Share of reviews of an order that went well that are neutral rather than happy.
+NEUTRAL_SHARE = 0.4
+#: Share of ratings that disagree with the words, and share that are missing.
+DISAGREEING_RATINGS, MISSING_RATINGS = 0.12, 0.15
+#: Mean days for which a customer who has left still browses.
+BROWSING_AFTER_LEAVING_DAYS = 45.0
+
+
+class Block:
+    """Turns lives into tables.
+
+    Parameters
+    ----------
+    people : Lives
+        What happened.
+    number : int
+        Block number, which keeps keys apart.
+    first_id : int
+        Number of the block's first customer.
+    start : Timestamp
+        First day of the shop.
+    days : int
+        Length of the history.
+    bank : Bank
+        Phrases.
+    rng : Generator
+        Source of chance.
+    """
+
+    def __init__(
+        self,
+        people: Lives,
+        number: int,
+        first_id: int,
+        start: pd.Timestamp,
+        days: int,
+        bank: Bank,
+        rng: np.random.Generator,
+    ) -> None:
+        self.people, self.number, self.start, self.days = people, number, start, days
+        self.bank, self.rng = bank, rng
+        self.names = np.array([f"c{first_id + i:07d}" for i in range(len(people.signed_up))], dtype=object)
+        self.taste = rng.dirichlet(np.full(len(CATEGORIES), 0.3), len(self.names))
+
+    def tables(self) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+        """Return the seven raw tables and the truth tables."""
+        orders, items = self._orders()
+        reviews, tickets, told = self._texts(orders)
+        raw = {
+            "orders": orders,
+            "customers": self._customers(),
+            "order_items": items,
+            "events": self._events(),
+            "reviews": reviews,
+            "support_tickets": tickets,
+            "campaign_touches": self._touches(),
+        }
+        return raw, {"customers": self._true_customers(), "incidents": told}
+
+    def _moments(self, day: np.ndarray) -> pd.DatetimeIndex:
+        return self.start + pd.to_timedelta((day * 86400).astype(np.int64), "s")
+
+    def _keys(self, prefix: str, n: int) -> list[str]:
+        return [f"{prefix}{self.number}-{i}" for i in range(n)]
+
+    def _orders(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        people, rng = self.people, self.rng
+        n = len(people.order_day)
+        visible = (people.incident_aspect != "") & ~people.words_only
+        sent_back = visible & np.isin(people.incident_aspect, ["quality", "returns"]) & (rng.random(n) < 0.25)
+        order_ids = np.array(self._keys("o", n), dtype=object)
+        lines = 1 + rng.poisson(1.2, n)
+        owner = np.repeat(np.arange(n), lines)
+        # everybody's taste, by inversion
+        edges = self.taste.cumsum(axis=1)[people.order_customer[owner]]
+        category = (rng.random((len(owner), 1)) > edges[:, :-1]).sum(axis=1)
+        product = category * PRODUCTS_PER_CATEGORY + rng.integers(0, PRODUCTS_PER_CATEGORY, len(owner))
+        items = pd.DataFrame(
+            {
+                "order_id": order_ids[owner],
+                "product_id": [f"p{p}" for p in product],
+                "quantity": 1 + rng.poisson(0.2, len(owner)),
+                "unit_price": np.round(8 + 45 * ((product * 7919) % 97) / 97, 2),
+                "product_name": [f"{CATEGORIES[c]} no. {p}" for c, p in zip(category, product, strict=True)],
+                "category": np.array(CATEGORIES, dtype=object)[category],
+            }
+        ).drop_duplicates(["order_id", "product_id"])
+        paid = (items.quantity * items.unit_price).groupby(items.order_id).sum().reindex(order_ids).to_numpy()
+        coupon = rng.random(n) < 0.15
+        orders = pd.DataFrame(
+            {
+                "order_id": order_ids,
+                "customer_id": self.names[people.order_customer],
+                "ordered_at": self._moments(people.order_day),
+                "amount": np.round(np.where(coupon, paid * 0.9, paid), 2),
+                "status": np.where(sent_back, "returned", "completed"),
+                "discount_amount": np.round(np.where(coupon, paid * 0.1, 0), 2),
+                "coupon_code": np.where(coupon, "TEN", None),
+            }
+        )
+        return orders, items.reset_index(drop=True)
+
+    def _customers(self) -> pd.DataFrame:
+        signed_up = np.floor(self.people.signed_up)
+        return pd.DataFrame(
+            {
+                "customer_id": self.names,
+                "signed_up_at": self._moments(signed_up),
+                "country": self.rng.choice(["DE", "FR", "NL", "AT"], len(self.names)),
+            }
+        )
+
+    def _texts(self, orders: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        people, rng = self.people, self.rng
+        n = len(orders)
+        incident = people.incident_aspect != ""
+        kind = np.where(~incident, "well", np.where(people.words_only, "words_only", "other"))
+        reviewed = rng.random(n) < np.array([REVIEW_CHANCES[k] for k in kind])
+        complained = incident & ~people.words_only & (rng.random(n) < 0.6)
+        written = people.order_day + rng.uniform(0.3, 4, n)
+        reviewed &= written < self.days
+        ticketed = complained & (written < self.days)
+        texts = np.empty(n, dtype=object)
+        for i in np.flatnonzero(reviewed | ticketed):
+            if incident[i]:
+                texts[i] = complaint(self.bank, people.incident_aspect[i], people.incident_severity[i], rng)
+            else:
+                texts[i] = neutral(self.bank, rng) if rng.random() < NEUTRAL_SHARE else praise(self.bank, rng)
+        honest = np.where(incident & ~people.words_only, rng.integers(1, 4, n), rng.integers(3, 6, n)).astype(float)
+        rating = np.where(rng.random(n) < DISAGREEING_RATINGS, 6 - honest, honest)
+        rating[rng.random(n) < MISSING_RATINGS] = np.nan
+        moments, review_ids, ticket_ids = self._moments(written), self._keys("r", n), self._keys("t", n)
+        reviews = pd.DataFrame(
+            {
+                "review_id": review_ids,
+                "customer_id": orders.customer_id,
+                "review_text": texts,
+                "reviewed_at": moments,
+                "rating": rating,
+            }
+        )[reviewed]
+        hours = rng.exponential(40, n)
+        closed = written + hours / 24
+        answered = closed < self.days
+        tickets = pd.DataFrame(
+            {
+                "ticket_id": ticket_ids,
+                "customer_id": orders.customer_id,
+                "opened_at": moments,
+                "closed_at": pd.Series(self._moments(np.minimum(closed, self.days))).where(answered),
+                "topic": people.incident_aspect,
+                "ticket_text": texts,
+                "satisfaction": np.where(answered, rng.integers(1, 5, n), np.nan),
+            }
+        )[ticketed]
+        told = pd.DataFrame(
+            {
+                "customer_id": orders.customer_id,
+                "order_id": orders.order_id,
+                "happened_at": orders.ordered_at,
+                "aspect": people.incident_aspect,
+                "severity": people.incident_severity,
+                "words_only": people.words_only,
+                "review_id": pd.Series(review_ids).where(reviewed),
+                "ticket_id": pd.Series(ticket_ids).where(ticketed),
+                "caused_leaving": people.caused_leaving,
+            }
+        )[incident]
+        return (t.reset_index(drop=True) for t in (reviews, tickets, told))
+
+    def _events(self) -> pd.DataFrame:
+        people, rng = self.people, self.rng
+        # a visit with every order, and others about every eight days; who has left still looks around for a while
+        fades = rng.exponential(BROWSING_AFTER_LEAVING_DAYS, len(self.names))
+        until = np.minimum(people.left + fades, self.days)
+        since = np.maximum(people.signed_up, 0)
+        idle = rng.poisson(np.maximum(until - since, 0) / 8)
+        idle_customer = np.repeat(np.arange(len(self.names)), idle)
+        idle_day = rng.uniform(since[idle_customer], np.maximum(until, since)[idle_customer])
+        customer = np.concatenate([people.order_customer, idle_customer])
+        day = np.concatenate([people.order_day - rng.uniform(0.005, 0.03, len(people.order_day)), idle_day])
+        buys = np.arange(len(customer)) < len(people.order_day)
+        counts = {
+            "view": 1 + rng.poisson(2.5, len(customer)),
+            "search": rng.poisson(0.5, len(customer)),
+            "cart_add": np.where(buys, 1 + rng.poisson(0.5, len(customer)), rng.random(len(customer)) < 0.15),
+            "cart_remove": (rng.random(len(customer)) < 0.05).astype(int),
+            "wishlist": (rng.random(len(customer)) < 0.06).astype(int),
+            "login": (rng.random(len(customer)) < 0.5).astype(int),
+        }
+        visit = np.concatenate([np.repeat(np.arange(len(customer)), c.astype(int)) for c in counts.values()])
+        kinds = np.concatenate([np.full(int(c.sum()), name, dtype=object) for name, c in counts.items()])
+        moment = np.maximum(day[visit], 0) + rng.uniform(0, 0.005, len(visit))
+        inside = moment < self.days
+        visit, kinds, moment = visit[inside], kinds[inside], moment[inside]
+        return pd.DataFrame(
+            {
+                "event_id": self._keys("e", len(visit)),
+                "customer_id": self.names[customer[visit]],
+                "event_type": kinds,
+                "occurred_at": self._moments(moment),
+                "session_id": [f"s{self.number}-{v}" for v in visit],
+            }
+        )
+
+    def _touches(self) -> pd.DataFrame:
+        people, rng = self.people, self.rng
+        n, action = len(people.touch_day), people.touch_action
+        coupon = action == ACTIONS.index("coupon")
+        still_there = people.touch_day < people.left[people.touch_customer]
+        redeemed = people.touch_day + rng.uniform(1, 14, n)
+        used = coupon & still_there & (rng.random(n) < 0.3) & (redeemed < self.days)
+        return pd.DataFrame(
+            {
+                "touch_id": self._keys("x", n),
+                "customer_id": self.names[people.touch_customer],
+                "campaign_id": [f"w{int(d)}" for d in people.touch_day],
+                "action": np.array(ACTIONS, dtype=object)[action],
+                "touched_at": self._moments(people.touch_day),
+                "cost": np.array(ACTION_COSTS)[action],
+                "propensity": np.array(PROPENSITIES)[action],
+                "redeemed_at": pd.Series(self._moments(np.minimum(redeemed, self.days))).where(used),
+            }
+        )
+
+    def _true_customers(self) -> pd.DataFrame:
+        people = self.people
+        left = pd.Series(self._moments(np.minimum(people.left, self.days))).where(people.left < self.days)
+        effects = true_effects(people.segment)
+        return pd.DataFrame(
+            {
+                "customer_id": self.names,
+                "mean_gap_days": people.mean_gap,
+                "left_at": left,
+                "segment": np.array(SEGMENTS, dtype=object)[people.segment],
+                **{f"effect_{action}": effects[:, i] for i, action in enumerate(ACTIONS[:-1])},
+            }
+        )
