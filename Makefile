@@ -10,6 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 export CHURN_HOME ?= $(CURDIR)/.churn
 CHURN_RAW_DIR ?= $(CHURN_HOME)/raw
+SIMULATED := $(CHURN_HOME)/simulated
 # keep dbt, Feast and MLflow from calling home
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export FEAST_USAGE := false
@@ -40,10 +41,10 @@ run: install $(CHURN_RAW_DIR)/orders.parquet ## Real purchases to churn_scores a
 	$(BIN)/churn-radar report --top 20; \
 	$(BIN)/churn-radar explain "$$customer"
 
-run-simulated: export CHURN_HOME := $(CHURN_HOME)/simulated
 run-simulated: install ## The same on a simulated shop with reviews, tickets, visits and campaigns.
-	test -e "$$CHURN_HOME/raw/orders.parquet" || $(BIN)/churn-radar simulate
-	CHURN_RAW_DIR= $(MAKE) --no-print-directory run
+	test -e "$(SIMULATED)/raw/orders.parquet" || \
+	CHURN_HOME="$(SIMULATED)" CHURN_RAW_DIR="$(SIMULATED)/raw" $(BIN)/churn-radar simulate
+	$(MAKE) --no-print-directory run CHURN_HOME="$(SIMULATED)" CHURN_RAW_DIR="$(SIMULATED)/raw"
 
 $(CHURN_RAW_DIR)/orders.parquet: | install
 	$(BIN)/churn-radar load-example complete-journey

@@ -163,7 +163,7 @@ def _words(row: Row) -> str | None:
         return f"complained about {worst('review')} in a review, last {days} ago"
     if known(row, "ticket_complaint_90d"):
         return f"wrote to support about {worst('ticket')} in the last 90 days"
-    return "no complaint in the reviews of the last 90 days" if known(row, "review_complaint_90d") else None
+    return None
 
 
 def _support(row: Row) -> str | None:
