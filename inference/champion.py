@@ -13,7 +13,9 @@ from inference.registry import RegisteredModel
 from inference.training import level_history, train
 
 
-def ensure_champion(labels: pd.DataFrame, horizon_days: int, when: str) -> pd.DataFrame:
+def ensure_champion(
+    labels: pd.DataFrame, horizon_days: int, when: str, encoder_revision: str | None = None
+) -> pd.DataFrame:
     """Train where that is due and list all versions.
 
     Parameters
@@ -24,6 +26,9 @@ def ensure_champion(labels: pd.DataFrame, horizon_days: int, when: str) -> pd.Da
         Length of the label window.
     when : str
         ``if_missing`` trains when no champion answers the horizon, ``always`` trains, ``never`` does not.
+
+    encoder_revision : str, optional
+        The encoder that read this shop's texts.
 
     Returns
     -------
@@ -42,12 +47,14 @@ def ensure_champion(labels: pd.DataFrame, horizon_days: int, when: str) -> pd.Da
         missing = "there was no champion"
     elif current.model.horizon_days != horizon_days:
         missing = f"the champion answers {current.model.horizon_days} days, not {horizon_days}"
+    elif current.model.words is not None and encoder_revision not in (None, current.model.encoder_revision):
+        missing = "the champion learned from texts by another encoder"
     if when == "never" and missing:
         raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
     if when == "always" or missing:
         rows = _training_rows(labels)
         challenger = train(rows, horizon_days)
-        if not missing and (gone := sorted(set(current.model.features) - set(rows.columns))):
+        if not missing and (gone := sorted(set(current.model.reads) - set(rows.columns))):
             missing = f"the champion reads features that are gone: {', '.join(gone[:5])}"
         promote, reason = (True, missing) if missing else compare(current, challenger, rows)
         registry.register(challenger, promote, reason)

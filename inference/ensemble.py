@@ -14,6 +14,7 @@ from scipy.special import expit
 from inference.errors import ChurnRadarError
 from inference.members import MEMBERS, Member
 from inference.spend import SpendModel
+from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
 
 
 @dataclass
@@ -34,6 +35,10 @@ class ChurnModel:
         Probability from which on a customer is called a churner, for F1 and recall.
     horizon_days : int
         Length of the label window.
+    words : WordsModel, optional
+        Reads the pooled embedding, where words earned their place.
+    encoder_revision : str, optional
+        The encoder whose embeddings ``words`` learned from.
     details : dict
         What is known about its training and validation; JSON.
     """
@@ -44,22 +49,34 @@ class ChurnModel:
     anchor: str
     threshold: float
     horizon_days: int
+    words: WordsModel | None = None
+    encoder_revision: str | None = None
     details: dict = field(default_factory=dict)
 
+    @property
+    def reads(self) -> list[str]:
+        """Columns of the feature tables that it reads."""
+        return [EMBEDDING if name == WORDS_LOGIT else name for name in self.features]
+
     def matrix(self, features: pd.DataFrame) -> pd.DataFrame:
-        """Pick the model's columns as float64.
+        """Pick the model's columns as float64, the log-odds of the words among them where it reads words.
 
         Raises
         ------
         ChurnRadarError
             If a column is missing.
         """
-        missing = [name for name in self.features if name not in features]
+        missing = [name for name in self.reads if name not in features]
         if missing:
             raise ChurnRadarError(
                 f"features {', '.join(missing[:5])} are missing; the model was trained with them: retrain it"
             )
-        return feature_matrix(features, self.features)
+        X = feature_matrix(features, [name for name in self.features if name != WORDS_LOGIT])
+        if self.words is None:
+            return X
+        embeddings = embedding_matrix(features)
+        logit = np.nan if embeddings is None else self.words.transform(embeddings)
+        return X.assign(**{WORDS_LOGIT: logit})[self.features]
 
     def member_logits(self, X: pd.DataFrame) -> dict[str, np.ndarray]:
         """Log-odds of every member, each of shape (n_rows,)."""
@@ -84,6 +101,8 @@ class ChurnModel:
         for member in self.members:
             member.save(folder)
         self.spend.save(folder)
+        if self.words is not None:
+            self.words.save(folder)
         config = {
             "features": self.features,
             "members": [member.name for member in self.members],
@@ -92,6 +111,8 @@ class ChurnModel:
             "anchor": self.anchor,
             "threshold": self.threshold,
             "horizon_days": self.horizon_days,
+            "reads_words": self.words is not None,
+            "encoder_revision": self.encoder_revision,
             "details": self.details,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=2))
@@ -114,6 +135,8 @@ class ChurnModel:
                 anchor=config["anchor"],
                 threshold=config["threshold"],
                 horizon_days=config["horizon_days"],
+                words=WordsModel.load(folder) if config["reads_words"] else None,
+                encoder_revision=config["encoder_revision"],
                 details=config["details"],
             )
         except (OSError, KeyError, TypeError, ValueError, LightGBMError, zipfile.BadZipFile) as error:

@@ -232,6 +232,8 @@ THEMES = (
             "days_since_last_review_complaint",
             "rating_words_gap",
             "ticket_*complaint_90d",
+            "words_logit",
+            "texts_60d",
         ),
         _words,
     ),
@@ -267,7 +269,7 @@ def reasons(features: pd.DataFrame, contributions: np.ndarray, n_reasons: int = 
     Parameters
     ----------
     features : DataFrame of shape (n_customers, n_features)
-        The model's features, null where unknown.
+        The model's features in its order, null where unknown; columns after them may be told of, too.
     contributions : ndarray of shape (n_customers, n_features + 1)
         SHAP values in log-odds, base value last.
     n_reasons : int
@@ -281,7 +283,7 @@ def reasons(features: pd.DataFrame, contributions: np.ndarray, n_reasons: int = 
     """
     themes: dict[str, Theme] = {}
     columns: dict[str, list[int]] = {}
-    for position, feature in enumerate(features.columns):
+    for position, feature in enumerate(features.columns[: contributions.shape[1] - 1]):
         theme = theme_of(feature)
         themes.setdefault(theme.name, theme)
         columns.setdefault(theme.name, []).append(position)

@@ -23,6 +23,8 @@ VERSION_COLUMNS = (
     "reason",
     "horizon_days",
     "members",
+    "reads_words",
+    "words_gain",
     "level_anchor",
     "level_error",
     "threshold",
@@ -98,6 +100,8 @@ def register(model: ChurnModel, promote: bool, reason: str) -> str:
         connection.log_param(run_id, name, value)
     for name, value in model.details.get("validation", {}).items():
         connection.log_metric(run_id, f"validation_{name}", value)
+    if model.details.get("words_gain"):
+        connection.log_metric(run_id, "words_gain", model.details["words_gain"]["mean"])
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder, "model"))
         connection.log_artifacts(run_id, Path(folder, "model"), "model")
@@ -133,6 +137,8 @@ def versions() -> pd.DataFrame:
                 "reason": version.tags["reason"],
                 "horizon_days": int(parameters["horizon_days"]),
                 "members": parameters["members"],
+                "reads_words": parameters["reads_words"] == "True",
+                "words_gain": metrics.get("words_gain"),
                 "level_anchor": parameters["anchor"],
                 "level_error": level_error,
                 "threshold": float(parameters["threshold"]),
@@ -161,6 +167,7 @@ def _parameters(model: ChurnModel) -> dict:
     return {name: model.details[name] for name in names} | {
         "horizon_days": model.horizon_days,
         "members": "+".join(member.name for member in model.members),
+        "reads_words": model.words is not None,
         "anchor": model.anchor,
         "threshold": model.threshold,
         "n_features": len(model.features),

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from scipy.special import expit
 
 from inference import feature_store, registry
@@ -73,7 +74,14 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
         float(rows.no_order_probability.mean()),
     )
     shift = 0.0 if level is None else level_shift(logit, level)
-    told = reasons(rows[model.features], model.contributions(X))
+    read = rows.encoder_revision.dropna().unique() if model.words is not None else ()
+    if any(revision != model.encoder_revision for revision in read):
+        raise ChurnRadarError(
+            f"model {current.version} learned from texts by encoder {model.encoder_revision}, but text_features were "
+            f"read by {read[0]}; expected one encoder: set CHURN_ENCODER back, or train again"
+        )
+    # the words speak through what they complain about, which the model need not read
+    told = reasons(X.join(rows[[c for c in rows if c not in X and is_numeric_dtype(rows[c])]]), model.contributions(X))
     scored = pd.DataFrame(
         {
             "customer_id": rows.customer_id,

@@ -120,6 +120,7 @@ def model_table(version: pd.Series) -> Table:
     error = version.level_error
     rows = {
         "members": version.members.replace("+", " + "),
+        "what words add": _words(version),
         "learned from": f"{version.training_rows:,} rows of {version.training_customers:,} customers, "
         f"{version.first_snapshot:%Y-%m-%d} to {version.last_snapshot:%Y-%m-%d}",
         "AUROC on later snapshots": _figure(version.validation_auroc),
@@ -139,6 +140,13 @@ def record_table(record: dict, title: str) -> Table:
     for name, value in record.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     return table
+
+
+def _words(version: pd.Series) -> str:
+    if pd.isna(version.words_gain):
+        return "nothing: too few texts to learn from"
+    gain = f"log-loss {-version.words_gain:+.4f} on later snapshots"
+    return gain if version.reads_words else f"nothing beyond chance ({gain}): left out"
 
 
 def _figure(value: float | None) -> str:

@@ -13,5 +13,7 @@ def model(dbt, session):
         dbt.ref("forecast_features"),
     ):
         pass
-    labels = dbt.ref("churn_labels").df()
-    return ensure_champion(labels, dbt.config.get("horizon_days"), dbt.config.get("train"))
+    labels, texts = dbt.ref("churn_labels").df(), dbt.ref("text_features").df()
+    revisions = texts.encoder_revision.dropna()
+    encoder = None if revisions.empty else revisions.iloc[0]
+    return ensure_champion(labels, dbt.config.get("horizon_days"), dbt.config.get("train"), encoder)

@@ -3,6 +3,7 @@ select
     'reviews' as source_table,
     customer_id,
     reviewed_at as written_at,
+    greatest(reviewed_at, coalesce(loaded_at, reviewed_at)) as known_at,
     review_text as text
 from {{ ref('stg_reviews') }}
 where review_text is not null
@@ -14,6 +15,7 @@ select
     'support_tickets' as source_table,
     customer_id,
     opened_at as written_at,
+    opened_at as known_at,
     ticket_text as text
 from {{ ref('stg_support_tickets') }}
 where ticket_text is not null

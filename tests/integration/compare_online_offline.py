@@ -6,6 +6,7 @@ Usage: compare_online_offline.py N_CUSTOMERS. Prints JSON: what was compared and
 import json
 import sys
 
+import numpy as np
 import pandas as pd
 
 from inference.feature_store import historical_features, online_features, open_store
@@ -16,6 +17,9 @@ SERVICES = ("churn_model_v1", "churn_scores_v1")
 
 def differences(offline: pd.Series, online: pd.Series) -> int:
     """Count rows that differ: exactly for integers and strings, by more than 1e-9 for floats."""
+    if offline.map(np.ndim).any() or online.map(np.ndim).any():
+        vectors = zip(offline, online, strict=True)
+        return sum(not np.array_equal(_vector(a), _vector(b)) for a, b in vectors)
     unknown = offline.isna() & online.isna()
     if pd.api.types.is_float_dtype(offline) and not (offline.dropna() % 1 == 0).all():
         same = (offline - pd.to_numeric(online)).abs() <= 1e-9
@@ -24,6 +28,10 @@ def differences(offline: pd.Series, online: pd.Series) -> int:
     else:
         same = offline == online
     return int((~(same | unknown)).sum())
+
+
+def _vector(value: object) -> np.ndarray:
+    return np.zeros(0, np.float32) if value is None else np.asarray(value, dtype=np.float32)
 
 
 def main(n_customers: int) -> None:

@@ -15,6 +15,7 @@ FEATURES = (
     "support_features",
     "campaign_features",
     "forecast_features",
+    "text_features",
 )
 CUT = pd.Timestamp("2023-08-07")
 TEXTS = ["Came weeks late", "Lovely, fits perfectly", "Broke at once", "Nobody answers", "Good value", "Fine", ""]
@@ -95,6 +96,13 @@ def without_what_came_later(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) 
     }
 
 
+def numbers(value: object) -> np.ndarray:
+    """A value or vector as numbers; text by its hash, null as not a number."""
+    if isinstance(value, str):
+        return np.array(float(hash(value)))
+    return np.array(np.nan) if value is None or value is pd.NA else np.asarray(value, dtype=float)
+
+
 def leaking_features(project: Path, folder: Path) -> set[str]:
     """Build with and without the future; return ``table.column`` of every feature that differs."""
     tables = shop_with_everything()
@@ -114,9 +122,9 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
             different.add(f"{feature_table}.rows")
             continue
         for column in whole[feature_table].columns:
-            a, b = whole[feature_table][column], past[feature_table][column]
-            same = np.isclose(a.astype(float), b.astype(float), rtol=1e-9, atol=1e-9, equal_nan=True)
-            if not same.all():
+            a, b = (table[feature_table][column].map(numbers) for table in (whole, past))
+            same = [x.shape == y.shape and np.allclose(x, y, 1e-6, 1e-6, True) for x, y in zip(a, b, strict=True)]
+            if not all(same):
                 different.add(f"{feature_table}.{column}")
     return different
 

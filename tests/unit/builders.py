@@ -120,4 +120,4 @@ class SayingMember:
 def make_saying_model(anchor: str = "model", **details: object) -> ChurnModel:
     """A model whose log-odds stand in the column ``said`` and whose customers spend 10 each."""
     spend = SpendModel().fit(pd.DataFrame({"said": [0.0]}), np.array([10.0]))
-    return ChurnModel(["said"], [SayingMember()], spend, anchor, 0.5, 30, dict(details))
+    return ChurnModel(["said"], [SayingMember()], spend, anchor, 0.5, 30, details=dict(details))

@@ -54,7 +54,7 @@ COLUMNS = [
     for path in FEATURE_FILES
     for model in yaml.safe_load(path.read_text())["models"]
     for column in model["columns"]
-    if column["name"] not in ("customer_id", "as_of_date")
+    if column["name"] not in ("customer_id", "as_of_date", "text_embedding", "encoder_revision")
 ]
 
 

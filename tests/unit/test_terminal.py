@@ -67,6 +67,8 @@ def test_a_champion_without_validation_says_so():
         {
             "model_version": "1",
             "members": "logistic",
+            "reads_words": False,
+            "words_gain": np.nan,
             "training_rows": 60,
             "training_customers": 60,
             "first_snapshot": pd.Timestamp("2024-01-01"),

@@ -1,0 +1,49 @@
+import numpy as np
+import pandas as pd
+
+from inference.text_pools import SCHEMA, pool_texts
+
+SNAPSHOTS = pd.DataFrame(
+    {"customer_id": ["a", "b", "a"], "as_of_date": pd.to_datetime(["2024-03-01", "2024-03-01", "2024-04-15"])}
+)
+
+
+def pool(*texts: tuple[str, str, str, list[float]]) -> pd.DataFrame:
+    """Pool texts of (customer, written, known, embedding)."""
+    frame = pd.DataFrame(texts, columns=["customer_id", "written_at", "known_at", "embedding"])
+    frame = frame.assign(
+        text_id=[f"t{i}" for i in range(len(frame))],
+        written_at=pd.to_datetime(frame.written_at),
+        known_at=pd.to_datetime(frame.known_at),
+        encoder_revision="abc",
+    )
+    return pool_texts(SNAPSHOTS, frame.drop(columns=["embedding", "encoder_revision"]), frame).to_pandas()
+
+
+def test_the_newer_text_weighs_more_by_half_lives_of_fifteen_days():
+    pooled = pool(("a", "2024-02-15", "2024-02-15", [0.0, 3.0]), ("a", "2024-01-31", "2024-01-31", [3.0, 0.0]))
+    first = pooled[pooled.as_of_date == pd.Timestamp("2024-03-01").date()].iloc[0]
+    # 15 and 30 days old: weights 1/2 and 1/4
+    np.testing.assert_allclose(first.text_embedding, [1.0, 2.0])
+    assert first.texts_60d == 2
+    assert first.encoder_revision == "abc"
+
+
+def test_a_text_counts_from_when_it_was_written_and_had_arrived():
+    pooled = pool(
+        ("a", "2024-02-29 23:59", "2024-02-29 23:59", [1.0]),
+        ("a", "2024-03-01 00:00", "2024-03-01 00:00", [9.0]),
+        ("a", "2024-02-20 00:00", "2024-03-01 00:00", [9.0]),
+    )
+    assert pooled.texts_60d.tolist() == [1, 3]
+    np.testing.assert_allclose(pooled.text_embedding[0], [1.0])
+
+
+def test_a_text_of_more_than_sixty_days_ago_is_forgotten():
+    pooled = pool(("a", "2024-01-01", "2024-01-01", [1.0]), ("b", "2023-12-31", "2023-12-31", [1.0]))
+    assert pooled.customer_id.tolist() == ["a"]
+
+
+def test_no_text_no_row():
+    assert pool(("stranger", "2024-02-01", "2024-02-01", [1.0])).empty
+    assert list(pool().columns) == SCHEMA.names
