@@ -99,8 +99,8 @@ def without_what_came_later(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) 
 def numbers(value: object) -> np.ndarray:
     """A value or vector as numbers; text by its hash, null as not a number."""
     if isinstance(value, str):
-        return np.array(float(hash(value)))
-    return np.array(np.nan) if value is None or value is pd.NA else np.asarray(value, dtype=float)
+        return np.array([float(hash(value))])
+    return np.array([np.nan]) if value is None or value is pd.NA else np.atleast_1d(np.asarray(value, dtype=float))
 
 
 def leaking_features(project: Path, folder: Path) -> set[str]:
