@@ -87,7 +87,7 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
         with duckdb.connect(state / "churn_radar.duckdb", read_only=True) as connection:
             scores = connection.sql(
                 "select customer_id, horizon_days, churn_probability, expected_spend, days_since_last_order, spend_90d "
-                "from churn_scores join order_features using (customer_id, as_of_date)"
+                "from churn_scores join order_features using (customer_id, as_of_date) order by customer_id"
             ).df()
             history = connection.sql(
                 "select churned, days_since_last_order "
