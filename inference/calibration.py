@@ -65,6 +65,34 @@ def anchored_level(
     return None if np.isnan(level) else level
 
 
+def anchored_shift(
+    anchor: str, as_of_date: pd.Timestamp, history: LevelHistory, logit: np.ndarray, forecast: pd.Series
+) -> float:
+    """Shift that gives a snapshot's log-odds the level of its anchor; 0 where the anchor has nothing to say.
+
+    Parameters
+    ----------
+    anchor : str
+        One of ``ANCHORS``.
+    as_of_date : Timestamp
+        Snapshot.
+    history : LevelHistory
+        Observed churn rates.
+    logit : ndarray of shape (n_customers,)
+        The model's log-odds.
+    forecast : Series of shape (n_customers,)
+        ``no_order_probability`` of the same customers.
+
+    Returns
+    -------
+    float
+        What to add to every logit.
+    """
+    model_level, forecast_level = float(expit(logit).mean()), float(forecast.mean())
+    level = anchored_level(anchor, as_of_date, history, model_level, forecast_level)
+    return 0.0 if level is None else level_shift(logit, level)
+
+
 def choose_anchor(backtest: pd.DataFrame) -> tuple[str, float]:
     """Choose the anchor with the smallest mean absolute error over past snapshots.
 

@@ -6,7 +6,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from inference import feature_store, registry
-from inference.calibration import anchored_level, level_shift
+from inference.calibration import anchored_shift
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
 from inference.registry import RegisteredModel
@@ -107,12 +107,6 @@ def _snapshot_loss(model: ChurnModel, rows: pd.DataFrame, date: str) -> float:
     as_of_date = pd.Timestamp(date)
     snapshot = rows[pd.to_datetime(rows.as_of_date) == as_of_date]
     logit = model.logit(model.matrix(snapshot))
-    level = anchored_level(
-        model.anchor,
-        as_of_date,
-        level_history(rows, model.horizon_days),
-        float(expit(logit).mean()),
-        float(snapshot.no_order_probability.mean()),
-    )
-    shift = 0.0 if level is None else level_shift(logit, level)
+    history = level_history(rows, model.horizon_days)
+    shift = anchored_shift(model.anchor, as_of_date, history, logit, snapshot.no_order_probability)
     return float(log_loss(snapshot.churned.astype(int), expit(logit + shift), labels=[0, 1]))

@@ -8,7 +8,7 @@ from pandas.api.types import is_numeric_dtype
 from scipy.special import expit
 
 from inference import feature_store, registry
-from inference.calibration import anchored_level, level_shift
+from inference.calibration import anchored_shift
 from inference.errors import ChurnRadarError
 from inference.reasons import reasons
 from inference.registry import RegisteredModel
@@ -66,14 +66,8 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
     member_logits = model.member_logits(X)
     logit = np.mean(list(member_logits.values()), axis=0)
     as_of_date = pd.Timestamp(rows.as_of_date.iloc[0])
-    level = anchored_level(
-        model.anchor,
-        as_of_date,
-        level_history(labels, model.horizon_days),
-        float(expit(logit).mean()),
-        float(rows.no_order_probability.mean()),
-    )
-    shift = 0.0 if level is None else level_shift(logit, level)
+    history = level_history(labels, model.horizon_days)
+    shift = anchored_shift(model.anchor, as_of_date, history, logit, rows.no_order_probability)
     read = rows.encoder_revision.dropna().unique() if model.words is not None else ()
     if any(revision != model.encoder_revision for revision in read):
         raise ChurnRadarError(
