@@ -51,6 +51,13 @@ churn_model_v1 = FeatureService(
     description="The features that the churn model reads.",
 )
 
+#: What the transformer reads besides.
+churn_sequences_v1 = FeatureService(
+    name="churn_sequences_v1",
+    features=[views[table.name] for table in tables if table.service == "churn_sequences_v1"],
+    description="Each customer's newest events and texts, newest first.",
+)
+
 #: What applications read.
 churn_scores_v1 = FeatureService(
     name="churn_scores_v1",

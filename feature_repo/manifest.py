@@ -16,6 +16,7 @@ FEAST_TYPES: dict[str, FeastType] = {
     "boolean": Bool,
     "timestamp": UnixTimestamp,
     "float[]": Array(Float32),
+    "varchar[]": Array(String),
 }
 
 #: Columns that say whose row it is and of when, not what is known.

@@ -9,6 +9,7 @@ from inference import feature_store, registry
 from inference.calibration import anchored_shift
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
+from inference.fine_tuning import forget_checkpoints
 from inference.registry import RegisteredModel
 from inference.training import level_history, train
 
@@ -47,7 +48,7 @@ def ensure_champion(
         missing = "there was no champion"
     elif current.model.horizon_days != horizon_days:
         missing = f"the champion answers {current.model.horizon_days} days, not {horizon_days}"
-    elif current.model.words is not None and encoder_revision not in (None, current.model.encoder_revision):
+    elif current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):
         missing = "the champion learned from texts by another encoder"
     if when == "never" and missing:
         raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
@@ -58,6 +59,7 @@ def ensure_champion(
             missing = f"the champion reads features that are gone: {', '.join(gone[:5])}"
         promote, reason = (True, missing) if missing else compare(current, challenger, rows)
         registry.register(challenger, promote, reason)
+        forget_checkpoints()
     return registry.versions()
 
 
@@ -100,13 +102,13 @@ def _training_rows(labels: pd.DataFrame) -> pd.DataFrame:
             "expected at least one. Too little history to train: wait, or lower churn__activity_days or "
             "churn__horizon_days"
         )
-    return feature_store.historical_features(known)
+    return feature_store.historical_features(known, feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
 
 
 def _snapshot_loss(model: ChurnModel, rows: pd.DataFrame, date: str) -> float:
     as_of_date = pd.Timestamp(date)
     snapshot = rows[pd.to_datetime(rows.as_of_date) == as_of_date]
-    logit = model.logit(model.matrix(snapshot))
+    logit = model.logit(*model.inputs(snapshot))
     history = level_history(rows, model.horizon_days)
     shift = anchored_shift(model.anchor, as_of_date, history, logit, snapshot.no_order_probability)
     return float(log_loss(snapshot.churned.astype(int), expit(logit + shift), labels=[0, 1]))

@@ -75,13 +75,14 @@ def embed_new_texts(
         return SCHEMA.empty_table()
     encoder = load_encoder()
     texts = texts.assign(
-        text_hash=texts.text.map(_hash), encoder_revision=encoder.revision, aspects_revision=_aspects_revision(aspects)
+        text_hash=texts.text.map(hash_text),
+        encoder_revision=encoder.revision,
+        aspects_revision=_aspects_revision(aspects),
     )
     key = ["text_id", "text_hash", "encoder_revision", "aspects_revision"]
     known = set() if stored is None else set(stored[key].itertuples(index=False, name=None))
     new = texts[[row not in known for row in texts[key].itertuples(index=False, name=None)]]
-    vectors = cached_embeddings(new, encoder)
-    encoded = vectors.pop("encoded")[0]
+    vectors, encoded = cached_vectors(encoder.revision, dict(zip(new.text_hash, new.text, strict=True)), encoder.encode)
     print(
         f"review_embeddings: encoded {encoded:,} texts, {len(new):,} of {len(texts):,} rows new; "
         f"encoder {encoder.settings.name}, revision {encoder.revision}"
@@ -99,25 +100,37 @@ def embed_new_texts(
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def cached_embeddings(texts: pd.DataFrame, encoder: Encoder) -> dict[str, np.ndarray]:
-    """Embeddings by text hash, from the folder of this encoder revision or encoded and saved there.
+def cached_vectors(
+    revision: str, wanted: dict[str, str], encode: Callable[[list[str]], np.ndarray]
+) -> tuple[dict[str, np.ndarray], int]:
+    """Vectors of texts, from the folder of what reads them or read now and saved there.
+
+    Parameters
+    ----------
+    revision : str
+        Revision of what reads: vectors of two are never mixed.
+    wanted : dict of str to str
+        Texts by their hash.
+    encode : callable
+        Reads a list of texts into an array of shape (n_texts, dimension).
 
     Returns
     -------
     dict of str to ndarray
-        An embedding per hash; under ``encoded`` the number of texts that had to be encoded, as an array.
+        A vector per hash.
+    int
+        How many had to be read.
     """
-    folder = home() / "embeddings" / encoder.revision
+    folder = home() / "embeddings" / revision
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = dict(zip(texts.text_hash, texts.text, strict=True))
     vectors = _read_parts(folder, wanted)
     missing = [text_hash for text_hash in wanted if text_hash not in vectors]
     for start in range(0, len(missing), TEXTS_PER_SAVE):
         part = missing[start : start + TEXTS_PER_SAVE]
-        embedded = encoder.encode([wanted[text_hash] for text_hash in part])
+        embedded = encode([wanted[text_hash] for text_hash in part])
         _save_part(folder, part, embedded)
         vectors.update(zip(part, embedded, strict=True))
-    return vectors | {"encoded": np.array([len(missing)])}
+    return vectors, len(missing)
 
 
 def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encoder) -> dict[str, np.ndarray]:
@@ -189,10 +202,11 @@ def _unit(matrix: np.ndarray) -> np.ndarray:
     return matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
 
 
-def _hash(text: str) -> str:
+def hash_text(text: str) -> str:
+    """Key under which a text's vectors are kept."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _aspects_revision(aspects: pd.DataFrame) -> str:
     ordered = aspects.sort_values(["aspect", "polarity", "description"])
-    return _hash(ordered[["aspect", "polarity", "description"]].to_csv(index=False))[:16]
+    return hash_text(ordered[["aspect", "polarity", "description"]].to_csv(index=False))[:16]

@@ -102,6 +102,21 @@ class Encoder:
             self._try_bfloat16()
         self.revision = self._revision()
 
+    @property
+    def tokenizer(self):
+        """Tokenizer of the model."""
+        return self._model.tokenizer
+
+    @property
+    def transformer(self):
+        """The transformer that gives token vectors; None where the model has none that could be fine-tuned."""
+        return getattr(self._model[0], "auto_model", None)
+
+    @property
+    def pooling(self) -> str:
+        """How token vectors become one, by the name that sentence-transformers gives it."""
+        return str(self._model[1].get_config_dict()["pooling_mode"])
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts.
 

@@ -13,7 +13,9 @@ from scipy.special import expit
 
 from inference.errors import ChurnRadarError
 from inference.members import MEMBERS, Member
+from inference.sequences import Sequences, read_sequences
 from inference.spend import SpendModel
+from inference.transformer import PARTS, TransformerMember
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
 
 
@@ -26,7 +28,7 @@ class ChurnModel:
     features : list of str
         Columns that it reads, in order.
     members : list of Member
-        What is averaged.
+        Classifiers on the features; the transformer adds to the mean of their log-odds.
     spend : SpendModel
         Expected spend of a customer who orders.
     anchor : str
@@ -37,8 +39,12 @@ class ChurnModel:
         Length of the label window.
     words : WordsModel, optional
         Reads the pooled embedding, where words earned their place.
+    transformer : TransformerMember, optional
+        Reads events and words, where it earned its place.
+    averaged : list of str, optional
+        Names of the members whose log-odds are averaged; all where not given.
     encoder_revision : str, optional
-        The encoder whose embeddings ``words`` learned from.
+        The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from.
     details : dict
         What is known about its training and validation; JSON.
     """
@@ -50,8 +56,20 @@ class ChurnModel:
     threshold: float
     horizon_days: int
     words: WordsModel | None = None
+    transformer: TransformerMember | None = None
+    averaged: list[str] | None = None
     encoder_revision: str | None = None
     details: dict = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the members whose log-odds are averaged."""
+        return self.averaged or [member.name for member in self.members]
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether any part of it reads what customers wrote."""
+        return self.words is not None or (self.transformer is not None and self.transformer.reads_words)
 
     @property
     def reads(self) -> list[str]:
@@ -78,22 +96,41 @@ class ChurnModel:
         logit = np.nan if embeddings is None else self.words.transform(embeddings)
         return X.assign(**{WORDS_LOGIT: logit})[self.features]
 
-    def member_logits(self, X: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Log-odds of every member, each of shape (n_rows,)."""
-        return {member.name: member.logit(X) for member in self.members}
+    def inputs(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, Sequences | None]:
+        """Features and, where the transformer reads them, sequences of rows of the feature tables."""
+        return self.matrix(rows), None if self.transformer is None else read_sequences(rows)
 
-    def logit(self, X: pd.DataFrame) -> np.ndarray:
+    def member_logits(self, X: pd.DataFrame, sequences: Sequences | None = None) -> dict[str, np.ndarray]:
+        """Log-odds of every member that is averaged, each of shape (n_rows,)."""
+        logits = {member.name: member.logit(X) for member in self.members}
+        if self.transformer is not None:
+            tabular = np.mean(list(logits.values()), axis=0)
+            logits[self.transformer.name] = self.transformer.logit(X, sequences, tabular)
+        return {name: logits[name] for name in self.names}
+
+    def logit(self, X: pd.DataFrame, sequences: Sequences | None = None) -> np.ndarray:
         """Mean log-odds of the members, before the level is set, shape (n_rows,)."""
-        return np.mean(list(self.member_logits(X).values()), axis=0)
+        return np.mean(list(self.member_logits(X, sequences).values()), axis=0)
 
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+    def predict_proba(self, X: pd.DataFrame, sequences: Sequences | None = None) -> np.ndarray:
         """Probabilities of staying and of churn at the model's own level, shape (n_rows, 2)."""
-        churn = expit(self.logit(X))
+        churn = expit(self.logit(X, sequences))
         return np.column_stack([1 - churn, churn])
 
-    def contributions(self, X: pd.DataFrame) -> np.ndarray:
-        """SHAP values of the average in log-odds, shape (n_rows, n_features + 1), base value last."""
-        return np.mean([member.contributions(X) for member in self.members], axis=0)
+    def contributions(self, X: pd.DataFrame, sequences: Sequences | None = None) -> pd.DataFrame:
+        """What moved the average away from its base value, in log-odds: one column per feature.
+
+        SHAP values of the members on features; for the transformer the columns ``PARTS`` besides. The rows' sum
+        is their log-odds less the base value.
+        """
+        of_members = {member.name: member.contributions(X)[:, :-1] for member in self.members}
+        tabular = np.mean(list(of_members.values()), axis=0)
+        if self.transformer is None:
+            return pd.DataFrame(tabular, columns=list(X.columns), index=X.index)
+        logits = np.mean([member.logit(X) for member in self.members], axis=0)
+        parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
+        averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)
+        return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *PARTS], index=X.index)
 
     def save(self, folder: Path) -> None:
         """Write the model's files into a folder."""
@@ -103,6 +140,8 @@ class ChurnModel:
         self.spend.save(folder)
         if self.words is not None:
             self.words.save(folder)
+        if self.transformer is not None:
+            self.transformer.save(folder)
         config = {
             "features": self.features,
             "members": [member.name for member in self.members],
@@ -111,7 +150,9 @@ class ChurnModel:
             "anchor": self.anchor,
             "threshold": self.threshold,
             "horizon_days": self.horizon_days,
-            "reads_words": self.words is not None,
+            "has_words": self.words is not None,
+            "has_transformer": self.transformer is not None,
+            "averaged": self.averaged,
             "encoder_revision": self.encoder_revision,
             "details": self.details,
         }
@@ -135,7 +176,9 @@ class ChurnModel:
                 anchor=config["anchor"],
                 threshold=config["threshold"],
                 horizon_days=config["horizon_days"],
-                words=WordsModel.load(folder) if config["reads_words"] else None,
+                words=WordsModel.load(folder) if config["has_words"] else None,
+                transformer=TransformerMember.load(folder) if config["has_transformer"] else None,
+                averaged=config["averaged"],
                 encoder_revision=config["encoder_revision"],
                 details=config["details"],
             )

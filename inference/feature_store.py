@@ -13,8 +13,9 @@ from inference.home import PROJECT_DIR
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
 
-#: Feature services: what the model reads, what applications read.
+#: Feature services: what the model reads, what its transformer reads besides, what applications read.
 MODEL_SERVICE = "churn_model_v1"
+SEQUENCES_SERVICE = "churn_sequences_v1"
 SCORES_SERVICE = "churn_scores_v1"
 
 
@@ -43,15 +44,15 @@ def open_store():
         return FeatureStore(repo_path=str(FEATURE_REPO))
 
 
-def historical_features(rows: pd.DataFrame, service: str = MODEL_SERVICE) -> pd.DataFrame:
+def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     """Join features to rows, each as they stood at its as-of date.
 
     Parameters
     ----------
     rows : DataFrame
         With ``customer_id`` and ``as_of_date``; any other columns are kept.
-    service : str
-        Feature service.
+    *services : str
+        Feature services; the model's where none is given.
 
     Returns
     -------
@@ -63,12 +64,14 @@ def historical_features(rows: pd.DataFrame, service: str = MODEL_SERVICE) -> pd.
     store = open_store()
     keyed = rows.assign(event_timestamp=pd.to_datetime(rows.as_of_date).dt.tz_localize("UTC"))
     key = ["customer_id", "event_timestamp"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        features = store.get_historical_features(keyed[key], store.get_feature_service(service)).to_df()
-    # the offline store may reorder rows: join on the key, never by position
-    features["event_timestamp"] = pd.to_datetime(features.event_timestamp, utc=True)
-    return keyed.merge(features, on=key, how="left", validate="one_to_one").drop(columns="event_timestamp")
+    for service in services or (MODEL_SERVICE,):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            features = store.get_historical_features(keyed[key], store.get_feature_service(service)).to_df()
+        # the offline store may reorder rows: join on the key, never by position
+        features["event_timestamp"] = pd.to_datetime(features.event_timestamp, utc=True)
+        keyed = keyed.merge(features, on=key, how="left", validate="one_to_one")
+    return keyed.drop(columns="event_timestamp")
 
 
 def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:

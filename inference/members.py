@@ -55,6 +55,23 @@ def clip_outliers(X: np.ndarray) -> np.ndarray:
     return np.clip(X, -6, 6)
 
 
+def standardiser() -> list[tuple[str, object]]:
+    """Steps that turn features into signed logarithms in units of standard deviations, with missing indicators.
+
+    Unknown values stand at the mean.
+    """
+    return [
+        ("signed_log", FunctionTransformer(signed_log)),
+        ("standardise", StandardScaler()),
+        ("clip", FunctionTransformer(clip_outliers)),
+        ("impute", SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True, keep_empty_features=True)),
+    ]
+
+
+#: Functions of the standardiser, which skops may load.
+TRUSTED = ["inference.members.clip_outliers", "inference.members.signed_log", "numpy.dtype"]
+
+
 class LogisticMember:
     """Strongly regularised logistic regression on standardised signed logarithms.
 
@@ -68,18 +85,7 @@ class LogisticMember:
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
         """Learn from features and labels 0 or 1."""
-        pipeline = Pipeline(
-            [
-                ("signed_log", FunctionTransformer(signed_log)),
-                ("standardise", StandardScaler()),
-                ("clip", FunctionTransformer(clip_outliers)),
-                (
-                    "impute",
-                    SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True, keep_empty_features=True),
-                ),
-                ("regress", LogisticRegression(C=self.C, max_iter=2000)),
-            ]
-        )
+        pipeline = Pipeline([*standardiser(), ("regress", LogisticRegression(C=self.C, max_iter=2000))])
         with np.errstate(invalid="ignore"):  # the mean of a column that is never known
             self.pipeline_ = pipeline.fit(X.to_numpy(), y)
         self.centre_ = self._transform(X).mean(axis=0)
@@ -114,8 +120,7 @@ class LogisticMember:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``logistic.skops``; nothing in it is executed but what is named here."""
-        trusted = ["inference.members.clip_outliers", "inference.members.signed_log", "numpy.dtype"]
-        state = skops.io.load(folder / "logistic.skops", trusted=trusted)
+        state = skops.io.load(folder / "logistic.skops", trusted=TRUSTED)
         member = cls(state["C"])
         member.pipeline_, member.centre_ = state["pipeline"], state["centre"]
         return member

@@ -196,6 +196,8 @@ THEMES = (
             "no_order_*",
             "alive_*",
             "expected_orders",
+            "transformer_events",
+            "transformer_numbers",
         ),
         _rhythm,
     ),
@@ -234,6 +236,7 @@ THEMES = (
             "ticket_*complaint_90d",
             "words_logit",
             "texts_60d",
+            "transformer_words",
         ),
         _words,
     ),
@@ -263,15 +266,23 @@ def theme_of(feature: str) -> Theme:
     return Theme(f"feature {feature}", (feature,), sentence)
 
 
-def reasons(features: pd.DataFrame, contributions: np.ndarray, n_reasons: int = 3) -> list[list[str]]:
+def reasons(
+    features: pd.DataFrame,
+    contributions: pd.DataFrame,
+    quote: Callable[[np.ndarray, np.ndarray], list[str | None]] | None = None,
+    n_reasons: int = 3,
+) -> list[list[str]]:
     """Tell what moved each score away from the average customer's, strongest first.
 
     Parameters
     ----------
     features : DataFrame of shape (n_customers, n_features)
-        The model's features in its order, null where unknown; columns after them may be told of, too.
-    contributions : ndarray of shape (n_customers, n_features + 1)
-        SHAP values in log-odds, base value last.
+        What sentences may tell of, null where unknown.
+    contributions : DataFrame of shape (n_customers, n_contributions)
+        What moved the score, in log-odds, by feature.
+    quote : callable, optional
+        Finds what customers wrote that moved their score, from their positions and directions (1 up, -1 down);
+        asked only of those whose words count among the strongest reasons.
     n_reasons : int
         Most reasons per customer.
 
@@ -283,20 +294,44 @@ def reasons(features: pd.DataFrame, contributions: np.ndarray, n_reasons: int = 
     """
     themes: dict[str, Theme] = {}
     columns: dict[str, list[int]] = {}
-    for position, feature in enumerate(features.columns[: contributions.shape[1] - 1]):
+    for position, feature in enumerate(contributions.columns):
         theme = theme_of(feature)
         themes.setdefault(theme.name, theme)
         columns.setdefault(theme.name, []).append(position)
-    by_theme = np.column_stack([contributions[:, positions].sum(axis=1) for positions in columns.values()])
-    direction = np.where(contributions[:, :-1].sum(axis=1) >= 0, 1.0, -1.0)
+    values = contributions.to_numpy()
+    by_theme = np.column_stack([values[:, positions].sum(axis=1) for positions in columns.values()])
+    direction = np.where(values.sum(axis=1) >= 0, 1.0, -1.0)
     strength = by_theme * direction[:, None]
     order = np.argsort(-strength, axis=1, kind="stable")
     ordered_themes = list(themes.values())
+    quotes = _quotes(list(themes), strength, order, direction, quote, n_reasons)
 
     told = []
-    for row, ranking, forces in zip(features.to_dict("records"), order, strength, strict=True):
+    for position, (row, ranking) in enumerate(zip(features.to_dict("records"), order, strict=True)):
         # a sentence sees known numbers only
         numbers = {name: value for name, value in row.items() if not pd.isna(value)}
-        sentences = (ordered_themes[i].tell(numbers) for i in ranking if forces[i] > 0)
+        sentences = (
+            quotes.get(position) or theme.tell(numbers) if theme.name == "words" else theme.tell(numbers)
+            for theme, force in ((ordered_themes[i], strength[position, i]) for i in ranking)
+            if force > 0
+        )
         told.append([s for s in sentences if s][:n_reasons])
     return told
+
+
+def _quotes(
+    names: list[str],
+    strength: np.ndarray,
+    order: np.ndarray,
+    direction: np.ndarray,
+    quote: Callable[[np.ndarray, np.ndarray], list[str | None]] | None,
+    n_reasons: int,
+) -> dict[int, str | None]:
+    """Quotes by position, of customers whose words are among their strongest reasons."""
+    if quote is None or "words" not in names:
+        return {}
+    words = names.index("words")
+    # one more than is told, as a theme may have nothing to say
+    strong = (order[:, : n_reasons + 1] == words).any(axis=1) & (strength[:, words] > 0)
+    positions = np.flatnonzero(strong)
+    return dict(zip(positions.tolist(), quote(positions, direction[positions]), strict=True)) if len(positions) else {}

@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ VERSION_COLUMNS = (
     "members",
     "reads_words",
     "words_gain",
+    "transformer_gain",
     "level_anchor",
     "level_error",
     "threshold",
@@ -100,8 +102,9 @@ def register(model: ChurnModel, promote: bool, reason: str) -> str:
         connection.log_param(run_id, name, value)
     for name, value in model.details.get("validation", {}).items():
         connection.log_metric(run_id, f"validation_{name}", value)
-    if model.details.get("words_gain"):
-        connection.log_metric(run_id, "words_gain", model.details["words_gain"]["mean"])
+    for name, gain in _gains(model).items():
+        connection.log_metric(run_id, name, gain)
+    _log_curves(connection, run_id, model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder, "model"))
         connection.log_artifacts(run_id, Path(folder, "model"), "model")
@@ -139,6 +142,7 @@ def versions() -> pd.DataFrame:
                 "members": parameters["members"],
                 "reads_words": parameters["reads_words"] == "True",
                 "words_gain": metrics.get("words_gain"),
+                "transformer_gain": metrics.get("transformer_gain"),
                 "level_anchor": parameters["anchor"],
                 "level_error": level_error,
                 "threshold": float(parameters["threshold"]),
@@ -156,6 +160,31 @@ def versions() -> pd.DataFrame:
     return table.sort_values("model_version", key=lambda v: v.astype(int), ignore_index=True)
 
 
+def _gains(model: ChurnModel) -> dict[str, float]:
+    """What words and the transformer lowered the log-loss of later snapshots by, where that was measured."""
+    transformer = (model.details.get("transformer") or {}).get("gains", {})
+    gains = {
+        "words_gain": model.details.get("words_gain"),
+        "transformer_gain": transformer.get("kept"),
+        "transformer_events_gain": transformer.get("events"),
+        "transformer_words_gain": transformer.get("words"),
+    }
+    return {name: gain["mean"] for name, gain in gains.items() if gain}
+
+
+def _log_curves(connection, run_id: str, model: ChurnModel) -> None:
+    """Log the loss curves of every training of the transformer."""
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    for history in (model.details.get("transformer") or {}).get("histories", []):
+        name = history["name"].replace(" ", "_")
+        points = [Metric(f"{name}_loss", p["loss"], now, p["step"]) for p in history["steps"]]
+        points += [Metric(f"{name}_later_log_loss", p["log_loss"], now, p["step"]) for p in history["later"]]
+        for start in range(0, len(points), 500):
+            connection.log_batch(run_id, metrics=points[start : start + 500])
+
+
 def _parameters(model: ChurnModel) -> dict:
     names = (
         "training_rows",
@@ -166,8 +195,8 @@ def _parameters(model: ChurnModel) -> dict:
     )
     return {name: model.details[name] for name in names} | {
         "horizon_days": model.horizon_days,
-        "members": "+".join(member.name for member in model.members),
-        "reads_words": model.words is not None,
+        "members": "+".join(model.names),
+        "reads_words": model.reads_words,
         "anchor": model.anchor,
         "threshold": model.threshold,
         "n_features": len(model.features),

@@ -1,5 +1,6 @@
 """Scores: the champion's answer for a snapshot, with reasons."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
@@ -9,9 +10,12 @@ from scipy.special import expit
 
 from inference import feature_store, registry
 from inference.calibration import anchored_shift
+from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
+from inference.quotes import quote_words
 from inference.reasons import reasons
 from inference.registry import RegisteredModel
+from inference.sequences import has_sequences, read_sequences
 from inference.training import level_history
 
 
@@ -38,9 +42,11 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.D
     current = registry.champion()
     if current is None:
         raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")
-    newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]]
-    rows = feature_store.historical_features(newest.sort_values("customer_id"))
-    return score(current, rows, labels)
+    newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]].sort_values("customer_id")
+    services = [feature_store.MODEL_SERVICE]
+    if current.model.transformer is not None or current.model.reads_words:
+        services.append(feature_store.SEQUENCES_SERVICE)
+    return score(current, feature_store.historical_features(newest, *services), labels)
 
 
 def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -62,20 +68,24 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
         expected spend in the shop's currency, reasons, lineage.
     """
     model = current.model
-    X = model.matrix(rows)
-    member_logits = model.member_logits(X)
+    X, sequences = model.inputs(rows)
+    member_logits = model.member_logits(X, sequences)
     logit = np.mean(list(member_logits.values()), axis=0)
     as_of_date = pd.Timestamp(rows.as_of_date.iloc[0])
     history = level_history(labels, model.horizon_days)
     shift = anchored_shift(model.anchor, as_of_date, history, logit, rows.no_order_probability)
-    read = rows.encoder_revision.dropna().unique() if model.words is not None else ()
+    read = rows.encoder_revision.dropna().unique() if model.reads_words else ()
     if any(revision != model.encoder_revision for revision in read):
         raise ChurnRadarError(
             f"model {current.version} learned from texts by encoder {model.encoder_revision}, but text_features were "
             f"read by {read[0]}; expected one encoder: set CHURN_ENCODER back, or train again"
         )
-    # the words speak through what they complain about, which the model need not read
-    told = reasons(X.join(rows[[c for c in rows if c not in X and is_numeric_dtype(rows[c])]]), model.contributions(X))
+    told = reasons(
+        # the words speak through what they complain about, which the model need not read
+        X.join(rows[[c for c in rows if c not in X and is_numeric_dtype(rows[c])]]),
+        model.contributions(X, sequences),
+        _quoter(model, rows, X) if model.reads_words and has_sequences(rows) else None,
+    )
     scored = pd.DataFrame(
         {
             "customer_id": rows.customer_id,
@@ -96,3 +106,13 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
     scored["feature_snapshot_at"] = as_of_date
     scored["scored_at"] = datetime.now(UTC).replace(tzinfo=None)
     return scored
+
+
+def _quoter(model: ChurnModel, rows: pd.DataFrame, X: pd.DataFrame) -> Callable:
+    sequences = read_sequences(rows)
+
+    def quote(positions: np.ndarray, direction: np.ndarray) -> list[str | None]:
+        asked = rows.iloc[positions], X.iloc[positions], sequences.take(positions)
+        return quote_words(model, *asked, direction)
+
+    return quote

@@ -121,6 +121,7 @@ def model_table(version: pd.Series) -> Table:
     rows = {
         "members": version.members.replace("+", " + "),
         "what words add": _words(version),
+        "what the transformer adds": _transformer(version),
         "learned from": f"{version.training_rows:,} rows of {version.training_customers:,} customers, "
         f"{version.first_snapshot:%Y-%m-%d} to {version.last_snapshot:%Y-%m-%d}",
         "AUROC on later snapshots": _figure(version.validation_auroc),
@@ -147,6 +148,13 @@ def _words(version: pd.Series) -> str:
         return "nothing: too few texts to learn from"
     gain = f"log-loss {-version.words_gain:+.4f} on later snapshots"
     return gain if version.reads_words else f"nothing beyond chance ({gain}): left out"
+
+
+def _transformer(version: pd.Series) -> str:
+    if pd.isna(version.transformer_gain):
+        return "not tried: too few customers or snapshots"
+    gain = f"log-loss {-version.transformer_gain:+.4f} on later snapshots"
+    return gain if "transformer" in version.members else f"nothing beyond chance ({gain}): left out"
 
 
 def _figure(value: float | None) -> str:

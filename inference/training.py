@@ -8,11 +8,21 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from inference.calibration import ANCHORS, LevelHistory, anchored_level, choose_anchor, level_shift
+from inference.earning import (
+    Material,
+    fold_features,
+    gain_of_words,
+    judge_transformer,
+    losses_at_true_level,
+    train_transformer,
+)
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
 from inference.evaluation import best_f1_threshold, evaluate
+from inference.fine_tuning import TransformerSettings
 from inference.members import MEMBERS, BoostingMember, LogisticMember, Member
 from inference.progress import track
+from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, has_sequences, read_sequences
 from inference.spend import SpendModel
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 
@@ -27,6 +37,8 @@ LABEL_COLUMNS = (
     "horizon_spend",
     "encoder_revision",
     EMBEDDING,
+    *EVENT_COLUMNS,
+    *TEXT_COLUMNS,
 )
 
 
@@ -40,13 +52,25 @@ class TrainingSettings:
         Fewer labelled customers than this are refused.
     least_customers_for_boosting : int
         Fewer labelled customers than this are left to logistic regression alone.
+    least_customers_for_transformer : int
+        Fewer labelled customers than this are not given to the transformer.
     validation_snapshots : int
         Most snapshots of the rolling validation, the newest ones.
+    transformer_snapshots : int
+        Newest of them on which the transformer must earn its place; the one before decides how long it trains.
+    transformer : TransformerSettings or None
+        How the transformer is trained; None leaves it out.
+    trials : int
+        How many settings of the transformer are tried on the snapshot that decides how long it trains.
     """
 
     least_customers: int = 50
     least_customers_for_boosting: int = 300
+    least_customers_for_transformer: int = 1000
     validation_snapshots: int = 6
+    transformer_snapshots: int = 3
+    transformer: TransformerSettings | None = TransformerSettings()  # noqa: RUF009
+    trials: int = 0
 
 
 def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | None = None) -> ChurnModel:
@@ -89,7 +113,17 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
             X = X.assign(**{WORDS_LOGIT: words.fit_transform(embeddings, y, rows.customer_id.to_numpy())})
     names, losses = choose_members(validation)
     names = names or [member.name for member in eligible_members(rows, settings)]
-    backtest = backtest_level(validation, names, rows, horizon_days)
+    averaged, verdict, transformer = names, None, None
+    if has_sequences(rows) and rows.customer_id.nunique() >= settings.least_customers_for_transformer:
+        folds = rolling_folds(rows, y, horizon_days, settings)
+        material = Material(rows, X, y, read_sequences(rows), embeddings if words else None, names)
+        verdict = judge_transformer(material, folds, validation, settings)
+    if verdict is not None:
+        averaged, validation = verdict.averaged, verdict.validation
+        losses |= verdict.losses
+        if "transformer" in averaged:
+            transformer = train_transformer(material, verdict)
+    backtest = backtest_level(validation, averaged, rows, horizon_days)
     anchor, level_error = choose_anchor(backtest) if len(backtest) else ("latest_rate", None)
     members = [MEMBERS[name]().fit(X, y) for name in names]
 
@@ -102,8 +136,11 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
         threshold=0.5,
         horizon_days=horizon_days,
         words=words,
-        encoder_revision=None if words is None else rows.encoder_revision.dropna().iloc[0],
+        transformer=transformer,
+        averaged=averaged,
     )
+    if model.reads_words:
+        model.encoder_revision = rows.encoder_revision.dropna().iloc[0]
     model.details = {
         "training_rows": len(rows),
         "training_customers": int(rows.customer_id.nunique()),
@@ -112,9 +149,10 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
         "level_error": level_error,
         "member_log_losses": losses,
         "words_gain": words_gain,
+        "transformer": None if verdict is None else verdict.to_dict(),
     }
     if len(backtest):
-        out_of_time = anchored_validation(validation, names, backtest, anchor)
+        out_of_time = anchored_validation(validation, averaged, backtest, anchor)
         model.threshold = best_f1_threshold(out_of_time.churned, out_of_time.probability)
         model.details["validation"] = evaluate(out_of_time.churned, out_of_time.probability, model.threshold).to_dict()
         model.details["validation_log_losses"] = snapshot_log_losses(out_of_time)
@@ -146,6 +184,21 @@ def eligible_members(rows: pd.DataFrame, settings: TrainingSettings) -> list[Mem
     return [LogisticMember(), BoostingMember()]
 
 
+def rolling_folds(
+    rows: pd.DataFrame, y: np.ndarray, horizon_days: int, settings: TrainingSettings
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Masks of the rows whose label windows had closed before each later snapshot, and of the snapshot's own."""
+    horizon = pd.Timedelta(days=horizon_days)
+    folds = []
+    for as_of_date in sorted(rows.as_of_date.unique()):
+        earlier = (rows.as_of_date + horizon <= as_of_date).to_numpy()
+        now = (rows.as_of_date == as_of_date).to_numpy()
+        enough = rows.customer_id[earlier].nunique() >= settings.least_customers
+        if enough and len(set(y[earlier])) == 2 and len(set(y[now])) == 2:
+            folds.append((earlier, now))
+    return folds[-settings.validation_snapshots :]
+
+
 def rolling_validation(
     rows: pd.DataFrame,
     X: pd.DataFrame,
@@ -165,48 +218,15 @@ def rolling_validation(
         ``customer_id``, ``as_of_date``, ``churned``, ``no_order_probability`` and a column of log-odds per
         member; empty where no snapshot has enough before it.
     """
-    horizon = pd.Timedelta(days=horizon_days)
-    folds = []
-    for as_of_date in sorted(rows.as_of_date.unique()):
-        earlier = (rows.as_of_date + horizon <= as_of_date).to_numpy()
-        now = (rows.as_of_date == as_of_date).to_numpy()
-        enough = rows.customer_id[earlier].nunique() >= settings.least_customers
-        if enough and len(set(y[earlier])) == 2 and len(set(y[now])) == 2:
-            folds.append((earlier, now))
     predictions = []
-    for earlier, now in track(folds[-settings.validation_snapshots :], "Validating on later snapshots"):
+    folds = rolling_folds(rows, y, horizon_days, settings)
+    for earlier, now in track(folds, "Validating on later snapshots"):
         fold = rows.loc[now, ["customer_id", "as_of_date", "churned", "no_order_probability"]].copy()
-        X_earlier, X_now = X[earlier], X[now]
-        if embeddings is not None and enough_words(embeddings[earlier], y[earlier]):
-            words = WordsModel()
-            learned = words.fit_transform(embeddings[earlier], y[earlier], rows.customer_id[earlier].to_numpy())
-            X_earlier = X_earlier.assign(**{WORDS_LOGIT: learned})
-            X_now = X_now.assign(**{WORDS_LOGIT: words.transform(embeddings[now])})
+        X_earlier, X_now = fold_features(X, y, rows.customer_id.to_numpy(), embeddings, earlier, now)
         for member in eligible_members(rows[earlier], settings):
             fold[member.name] = member.fit(X_earlier, y[earlier]).logit(X_now)
         predictions.append(fold)
     return pd.concat(predictions, ignore_index=True) if predictions else pd.DataFrame()
-
-
-def gain_of_words(without: pd.DataFrame, with_words: pd.DataFrame) -> dict[str, float] | None:
-    """Measure how much words lower the log-loss of later snapshots, with a 95 % interval of the paired difference.
-
-    Returns
-    -------
-    dict of str to float or None
-        ``mean``, ``low`` and ``high``, in nats per customer at the true level; None with fewer than two
-        later snapshots, on which nothing can be earned.
-    """
-    if without.empty or without.as_of_date.nunique() < 2:
-        return None
-    names = [name for name in MEMBERS if name in without]
-    losses = [_losses_at_true_level(table, names) for table in (without, with_words)]
-    # one customer's snapshots are not independent: the unit is the customer
-    gain = pd.Series(losses[0] - losses[1]).groupby(without.customer_id.to_numpy()).agg(["sum", "size"])
-    mean = gain["sum"].sum() / gain["size"].sum()
-    deviation = gain["sum"] - mean * gain["size"]
-    error = np.sqrt((deviation**2).sum()) / gain["size"].sum()
-    return {"mean": float(mean), "low": float(mean - 1.96 * error), "high": float(mean + 1.96 * error)}
 
 
 def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
@@ -234,7 +254,7 @@ def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float
     def loss(names: list[str]) -> float:
         key = "+".join(names)
         if key not in losses:
-            losses[key] = _log_loss_at_true_level(validation, names)
+            losses[key] = float(losses_at_true_level(validation, names).mean())
         return losses[key]
 
     kept = candidates
@@ -247,19 +267,6 @@ def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float
         loss([name])
     loss(kept)
     return kept, losses
-
-
-def _log_loss_at_true_level(validation: pd.DataFrame, names: list[str]) -> float:
-    return float(_losses_at_true_level(validation, names).mean())
-
-
-def _losses_at_true_level(validation: pd.DataFrame, names: list[str]) -> np.ndarray:
-    probabilities = np.empty(len(validation))
-    for rows in validation.groupby("as_of_date").indices.values():
-        logit = validation.iloc[rows][names].mean(axis=1).to_numpy()
-        rate = validation.churned.iloc[rows].mean()
-        probabilities[rows] = expit(logit + level_shift(logit, rate))
-    return -np.log(np.where(validation.churned == 1, probabilities, 1 - probabilities))
 
 
 def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:

@@ -51,7 +51,7 @@ class WordsModel:
         """
         wrote = ~np.isnan(embeddings[:, 0])
         result = np.full(len(y), np.nan)
-        model = LogisticRegression(C=self.C, max_iter=1000)
+        model = LogisticRegression(C=self.C, solver="newton-cholesky")
         result[wrote] = cross_val_predict(
             model,
             embeddings[wrote],

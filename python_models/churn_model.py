@@ -11,6 +11,7 @@ def model(dbt, session):
         dbt.ref("support_features"),
         dbt.ref("campaign_features"),
         dbt.ref("forecast_features"),
+        dbt.ref("sequence_features"),
     ):
         pass
     labels, texts = dbt.ref("churn_labels").df(), dbt.ref("text_features").df()

@@ -1,12 +1,16 @@
 select
-    'reviews:' || review_id as text_id,
+    'reviews:' || reviews.review_id as text_id,
     'reviews' as source_table,
-    customer_id,
-    reviewed_at as written_at,
-    greatest(reviewed_at, coalesce(loaded_at, reviewed_at)) as known_at,
-    review_text as text
-from {{ ref('stg_reviews') }}
-where review_text is not null
+    reviews.customer_id,
+    reviews.reviewed_at as written_at,
+    greatest(reviews.reviewed_at, coalesce(reviews.loaded_at, reviews.reviewed_at)) as known_at,
+    reviews.review_text as text,
+    reviews.rating,
+    -- a name that the product got later was not known when the text was
+    case when products.known_at <= reviews.reviewed_at then products.product_name end as subject
+from {{ ref('stg_reviews') }} as reviews
+left join {{ ref('int_products') }} as products on reviews.product_id = products.product_id
+where reviews.review_text is not null
 
 union all
 
@@ -16,6 +20,8 @@ select
     customer_id,
     opened_at as written_at,
     opened_at as known_at,
-    ticket_text as text
+    ticket_text as text,
+    cast(null as double) as rating,
+    topic as subject
 from {{ ref('stg_support_tickets') }}
 where ticket_text is not null

@@ -116,7 +116,7 @@ class TestEnsureChampion:
         monkeypatch.setattr(
             feature_store,
             "historical_features",
-            lambda known: known.merge(features, on=["customer_id", "as_of_date"]),
+            lambda known, *services: known.merge(features, on=["customer_id", "as_of_date"]),
         )
 
     def test_trains_where_there_is_no_champion_and_then_rests(self) -> None:

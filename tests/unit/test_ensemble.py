@@ -67,11 +67,16 @@ class TestAverage:
         np.testing.assert_allclose(fixed.predict_proba(self.X), [[1 - churn, churn]] * 2)
 
     def test_contributions_are_the_mean_of_the_members(self, fixed: ChurnModel) -> None:
-        np.testing.assert_array_equal(fixed.contributions(self.X), [[0.5, 0, 0]] * 2)
+        contributions = fixed.contributions(self.X)
+        assert list(contributions) == ["silence", "spend"]
+        np.testing.assert_array_equal(contributions, [[0.5, 0]] * 2)
 
-    def test_contributions_of_real_members_sum_to_the_log_odds(self, trained: ChurnModel, rows: pd.DataFrame) -> None:
+    def test_contributions_of_real_members_sum_to_the_log_odds_less_the_base_value(
+        self, trained: ChurnModel, rows: pd.DataFrame
+    ) -> None:
         X = trained.matrix(rows)
-        np.testing.assert_allclose(trained.contributions(X).sum(axis=1), trained.logit(X), rtol=0, atol=1e-9)
+        base = np.mean([member.contributions(X)[:, -1] for member in trained.members], axis=0)
+        np.testing.assert_allclose(trained.contributions(X).sum(axis=1) + base, trained.logit(X), rtol=0, atol=1e-9)
 
 
 class TestMatrix:

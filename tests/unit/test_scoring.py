@@ -182,7 +182,9 @@ class TestNewestSnapshot:
         current = RegisteredModel("3", make_saying_model())
         monkeypatch.setattr(registry, "champion", lambda: current)
         monkeypatch.setattr(
-            feature_store, "historical_features", lambda rows: rows.assign(said=1.0, no_order_probability=0.4)
+            feature_store,
+            "historical_features",
+            lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4),
         )
         scored = score_newest_snapshot(self.snapshots, LABELS)
         assert scored.customer_id.tolist() == ["a", "b"]

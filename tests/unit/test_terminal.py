@@ -69,6 +69,7 @@ def test_a_champion_without_validation_says_so():
             "members": "logistic",
             "reads_words": False,
             "words_gain": np.nan,
+            "transformer_gain": np.nan,
             "training_rows": 60,
             "training_customers": 60,
             "first_snapshot": pd.Timestamp("2024-01-01"),

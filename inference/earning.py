@@ -1,0 +1,368 @@
+"""What earns a place in the score: words, and the transformer, judged on later snapshots."""
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.model_selection import GroupKFold
+
+from inference.calibration import level_shift
+from inference.encoder import Encoder
+from inference.fine_tuning import TransformerSettings
+from inference.members import MEMBERS, BoostingMember
+from inference.sequences import Sequences
+from inference.transformer import TransformerMember
+from inference.words import WORDS_LOGIT, WordsModel, enough_words
+
+
+@dataclass(frozen=True)
+class Material:
+    """What members learn from.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``customer_id``, ``as_of_date`` and ``horizon_spend``.
+    X : DataFrame
+        Features, the words' log-odds among them where words earned their place.
+    y : ndarray of shape (n_rows,)
+        1 for churned, else 0.
+    sequences : Sequences
+        Events and texts.
+    embeddings : ndarray or None
+        Pooled embeddings where the tabular members read them.
+    names : list of str
+        Tabular members that were kept; the transformer adds to the mean of their log-odds.
+    """
+
+    rows: pd.DataFrame
+    X: pd.DataFrame
+    y: np.ndarray
+    sequences: Sequences
+    embeddings: np.ndarray | None
+    names: list[str]
+
+    @property
+    def customers(self) -> np.ndarray:
+        """Whose row each is."""
+        return self.rows.customer_id.to_numpy()
+
+    @property
+    def spend(self) -> np.ndarray:
+        """Spend in the horizon."""
+        return self.rows.horizon_spend.to_numpy(dtype=float)
+
+
+@dataclass
+class Verdict:
+    """Whether the transformer earned its place, and how it is to be trained.
+
+    Parameters
+    ----------
+    averaged : list of str
+        Members of the average.
+    validation : DataFrame
+        The rolling validation with the column ``transformer``, where it did not run equal to the tabular mean.
+    settings : TransformerSettings
+        As given, or the best of the trials.
+    reads_words : bool
+        Whether words lowered the log-loss of later snapshots beyond what events did.
+    epochs : dict of str to float
+        Passes over the rows, for ``events`` and ``words``.
+    gains : dict of str to dict
+        ``events``: average with the transformer against without, no words; ``words``: what its words add to
+        that; ``kept``: what the choice adds. Each ``mean``, ``low`` and ``high`` in nats.
+    losses : dict of str to float
+        Log-loss of each average that was tried, on the snapshots that judged the transformer.
+    histories : list of dict
+        Curves of each training.
+    """
+
+    averaged: list[str]
+    validation: pd.DataFrame
+    settings: TransformerSettings
+    reads_words: bool
+    epochs: dict[str, float]
+    gains: dict[str, dict | None]
+    losses: dict[str, float]
+    histories: list[dict] = field(default_factory=list)
+
+    def to_dict(self) -> dict:
+        """Return what is worth keeping with the model, as JSON."""
+        names = ("averaged", "reads_words", "epochs", "gains", "losses", "histories")
+        return {name: getattr(self, name) for name in names} | {"settings": asdict(self.settings)}
+
+
+def judge_transformer(material: Material, folds: list, validation: pd.DataFrame, settings) -> Verdict | None:
+    """Train the transformer on the newest folds, and keep it only where it lowers their log-loss beyond chance.
+
+    The fold before those that judge decides how long it trains (and with what settings, where trials are
+    asked for), so no snapshot that judges it was used to tune it. Words must gain over events alone.
+
+    Parameters
+    ----------
+    material : Material
+        All training rows.
+    folds : list of tuple of ndarray
+        Masks of earlier and later rows, oldest first.
+    validation : DataFrame
+        Out-of-time log-odds of the tabular members on these folds.
+    settings : TrainingSettings
+        How many snapshots judge, how many trials, and the transformer's own.
+
+    Returns
+    -------
+    Verdict or None
+        None where there are too few later snapshots to judge on.
+    """
+    if settings.transformer is None or len(folds) < 3:
+        return None
+    tuning, *judging = folds[-settings.transformer_snapshots - 1 :]
+    encoder = Encoder() if _words_to_read(material, tuning[0]) else None
+    if encoder is not None and encoder.transformer is None:
+        print(f"{encoder.settings.name} has no transformer to fine-tune: its embeddings are read as they are")
+        encoder = None
+    histories: list[dict] = []
+    chosen = settings.transformer
+    fold = _prepare(material, tuning, validation)
+    if settings.trials:
+        chosen = search(fold, chosen, settings.trials)
+    readers = {"events": None} if encoder is None else {"events": None, "words": encoder}
+    epochs: dict[str, float] = {}
+    member = None
+    for variant, reader in readers.items():
+        member = fold.fit(chosen, None, f"Tuning {variant}", reader, member)
+        epochs[variant] = member.history_.best_epochs
+        histories.append({"name": f"tuning {variant}", **asdict(member.history_)})
+    parts = []
+    for number, masks in enumerate(judging, 1):
+        fold = _prepare(material, masks, validation)
+        part = _of_snapshot(validation, material, masks[1]).copy()
+        member = None
+        for variant, reader in readers.items():
+            title = f"Judging {variant} {number} of {len(judging)}"
+            member = fold.fit(chosen, epochs[variant], title, reader, member)
+            part[variant] = member.logit(*fold.later[:3], keep=False)
+            histories.append({"name": title.lower(), **asdict(member.history_)})
+        parts.append(part)
+    judged = pd.concat(parts, ignore_index=True)
+    return _verdict(material.names, validation, judged, chosen, epochs, histories)
+
+
+def train_transformer(material: Material, verdict: Verdict) -> TransformerMember:
+    """Train the transformer that was kept on all rows."""
+    X, y = material.X, material.y
+    tabular = cross_fitted_logit(X, y, material.customers, material.names)
+    arguments = (X, material.sequences, tabular, y, material.spend)
+    member = TransformerMember(verdict.settings).fit(*arguments, verdict.epochs["events"], title="Training events")
+    if verdict.reads_words:
+        member = TransformerMember(verdict.settings).fit(
+            *arguments, verdict.epochs["words"], encoder=Encoder(), start=member, title="Training words"
+        )
+    verdict.histories.append({"name": "training", **asdict(member.history_)})
+    return member
+
+
+def search(fold: "_Fold", settings: TransformerSettings, n_trials: int) -> TransformerSettings:
+    """Try settings of the network with Optuna, on events and numbers; the log-loss of the fold's snapshot decides.
+
+    The settings given are the first trial, so the choice is never worse there than they are.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def settings_of(trial) -> TransformerSettings:
+        return replace(
+            settings,
+            width=trial.suggest_categorical("width", [32, 48, 64]),
+            event_layers=trial.suggest_int("event_layers", 1, 3),
+            dropout=trial.suggest_float("dropout", 0.1, 0.4),
+            learning_rate=trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True),
+            weight_decay=trial.suggest_float("weight_decay", 1e-3, 0.3, log=True),
+        )
+
+    def loss(trial) -> float:
+        member = fold.fit(settings_of(trial), None, f"Trial {trial.number + 1} of {n_trials}")
+        return min(point["log_loss"] for point in member.history_.later)
+
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=settings.seed))
+    tried = ("width", "event_layers", "dropout", "learning_rate", "weight_decay")
+    study.enqueue_trial({name: getattr(settings, name) for name in tried})
+    study.optimize(loss, n_trials=n_trials)
+    return settings_of(study.best_trial)
+
+
+def cross_fitted_logit(X: pd.DataFrame, y: np.ndarray, customers: np.ndarray, names: list[str]) -> np.ndarray:
+    """Mean log-odds of the tabular members for their own training rows, each predicted from other customers.
+
+    A residual learned on what members know by heart would learn nothing.
+    """
+    result = np.zeros(len(y))
+    for learned, left_out in GroupKFold(3).split(X, y, customers):
+        members = [BoostingMember(n_seeds=1) if name == BoostingMember.name else MEMBERS[name]() for name in names]
+        logits = [m.fit(X.iloc[learned], y[learned]).logit(X.iloc[left_out]) for m in members]
+        result[left_out] = np.mean(logits, axis=0)
+    return result
+
+
+def fold_features(
+    X: pd.DataFrame,
+    y: np.ndarray,
+    customers: np.ndarray,
+    embeddings: np.ndarray | None,
+    earlier: np.ndarray,
+    now: np.ndarray,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features of the earlier and the later rows, with the words' log-odds learned from the earlier ones."""
+    X = X.drop(columns=WORDS_LOGIT, errors="ignore")
+    X_earlier, X_now = X[earlier], X[now]
+    if embeddings is not None and enough_words(embeddings[earlier], y[earlier]):
+        words = WordsModel()
+        learned = words.fit_transform(embeddings[earlier], y[earlier], customers[earlier])
+        X_earlier = X_earlier.assign(**{WORDS_LOGIT: learned})
+        X_now = X_now.assign(**{WORDS_LOGIT: words.transform(embeddings[now])})
+    return X_earlier, X_now
+
+
+def gain_of_words(without: pd.DataFrame, with_words: pd.DataFrame) -> dict[str, float] | None:
+    """Measure how much words lower the log-loss of later snapshots, with a 95 % interval of the paired difference.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``mean``, ``low`` and ``high``, in nats per customer at the true level; None with fewer than two
+        later snapshots, on which nothing can be earned.
+    """
+    if without.empty or without.as_of_date.nunique() < 2:
+        return None
+    names = [name for name in MEMBERS if name in without]
+    losses = [losses_at_true_level(table, names) for table in (without, with_words)]
+    return paired_gain(losses[0] - losses[1], without.customer_id.to_numpy())
+
+
+def paired_gain(differences: np.ndarray, customers: np.ndarray) -> dict[str, float]:
+    """Mean of paired differences of losses with its 95 % interval.
+
+    One customer's snapshots are not independent, so the unit is the customer (a ratio estimator's variance,
+    Cochran 1977, section 6.3).
+
+    Returns
+    -------
+    dict of str to float
+        ``mean``, ``low`` and ``high``.
+    """
+    gain = pd.Series(differences).groupby(customers).agg(["sum", "size"])
+    mean = gain["sum"].sum() / gain["size"].sum()
+    deviation = gain["sum"] - mean * gain["size"]
+    error = np.sqrt((deviation**2).sum()) / gain["size"].sum()
+    return {"mean": float(mean), "low": float(mean - 1.96 * error), "high": float(mean + 1.96 * error)}
+
+
+def losses_at_true_level(validation: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Log-loss of an average for each row, at the true level of its snapshot, shape (n_rows,)."""
+    probabilities = np.empty(len(validation))
+    for rows in validation.groupby("as_of_date").indices.values():
+        logit = validation.iloc[rows][names].mean(axis=1).to_numpy()
+        rate = validation.churned.iloc[rows].mean()
+        probabilities[rows] = expit(logit + level_shift(logit, rate))
+    return -np.log(np.where(validation.churned == 1, probabilities, 1 - probabilities))
+
+
+def _verdict(
+    names: list[str],
+    validation: pd.DataFrame,
+    judged: pd.DataFrame,
+    settings: TransformerSettings,
+    epochs: dict[str, float],
+    histories: list[dict],
+) -> Verdict:
+    """Compare averages on the snapshots that judge."""
+    customers = judged.customer_id.to_numpy()
+    losses: dict[str, np.ndarray] = {"+".join(names): losses_at_true_level(judged, names)}
+    averages: dict[str, dict[str, list[str]]] = {}
+    for variant in epochs:
+        table = judged.assign(transformer=judged[variant])
+        averages[variant] = {}
+        for average in ([*names, "transformer"], ["transformer"]):
+            key = f"{'+'.join(average)} ({variant})"
+            averages[variant][key] = average
+            losses[key] = losses_at_true_level(table, average)
+
+    def best(variant: str) -> str:
+        return min(averages[variant], key=lambda key: losses[key].mean())
+
+    without = losses["+".join(names)]
+    gains = {"events": paired_gain(without - losses[best("events")], customers)}
+    variant = "events"
+    if "words" in epochs:
+        gains["words"] = paired_gain(losses[best("events")] - losses[best("words")], customers)
+        if gains["words"]["low"] > 0:
+            variant = "words"
+    gains["kept"] = paired_gain(without - losses[best(variant)], customers)
+    kept = gains["kept"]["low"] > 0
+    column = pd.merge(
+        validation[["customer_id", "as_of_date"]], judged[["customer_id", "as_of_date", variant]], how="left"
+    )[variant].to_numpy()
+    transformer = np.where(np.isnan(column), validation[names].mean(axis=1), column)
+    return Verdict(
+        averaged=averages[variant][best(variant)] if kept else names,
+        validation=validation.assign(transformer=transformer),
+        settings=settings,
+        reads_words=kept and variant == "words",
+        epochs=epochs,
+        gains=gains,
+        losses={key: float(loss.mean()) for key, loss in losses.items()},
+        histories=histories,
+    )
+
+
+def _words_to_read(material: Material, earlier: np.ndarray) -> bool:
+    wrote = np.where(material.sequences.wrote[earlier], 1.0, math.nan)
+    return enough_words(wrote[:, None], material.y[earlier])
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A fold's earlier rows and its later snapshot, with what the tabular members say of both."""
+
+    X: pd.DataFrame
+    sequences: Sequences
+    tabular_logit: np.ndarray
+    y: np.ndarray
+    spend: np.ndarray
+    later: tuple[pd.DataFrame, Sequences, np.ndarray, np.ndarray]
+
+    def fit(
+        self,
+        settings: TransformerSettings,
+        n_epochs: float | None,
+        title: str,
+        encoder: Encoder | None = None,
+        start: TransformerMember | None = None,
+    ) -> TransformerMember:
+        """Train on the earlier rows; without a number of epochs, stop early on the later snapshot."""
+        later = self.later if n_epochs is None else None
+        arguments = (self.X, self.sequences, self.tabular_logit, self.y, self.spend)
+        return TransformerMember(settings).fit(*arguments, n_epochs, later, encoder, start, title)
+
+
+def _prepare(material: Material, masks: tuple[np.ndarray, np.ndarray], validation: pd.DataFrame) -> _Fold:
+    earlier, now = masks
+    customers, y = material.customers, material.y
+    X, X_now = fold_features(material.X, y, customers, material.embeddings, earlier, now)
+    said = _of_snapshot(validation, material, now)[material.names].mean(axis=1).to_numpy()
+    return _Fold(
+        X,
+        material.sequences.take(earlier),
+        cross_fitted_logit(X, y[earlier], customers[earlier], material.names),
+        y[earlier],
+        material.spend[earlier],
+        (X_now, material.sequences.take(now), said, y[now]),
+    )
+
+
+def _of_snapshot(validation: pd.DataFrame, material: Material, now: np.ndarray) -> pd.DataFrame:
+    return validation[validation.as_of_date == material.rows.as_of_date[now].iloc[0]]

@@ -1,0 +1,112 @@
+with
+
+orders as (
+    select * from {{ ref('stg_orders') }}
+),
+
+item_categories as (
+    select
+        order_id,
+        category,
+        row_number() over (
+            partition by order_id order by sum({{ churn_radar.exact('quantity * unit_price') }}) desc, category
+        ) as position
+    from {{ ref('stg_order_items') }}
+    where category is not null
+    group by order_id, category
+),
+
+order_events as (
+    select
+        orders.customer_id,
+        'orders:' || orders.order_id as event_id,
+        case orders.status when 'completed' then 'order' else orders.status end as event_type,
+        orders.ordered_at as occurred_at,
+        greatest(orders.ordered_at, coalesce(orders.loaded_at, orders.ordered_at)) as known_at,
+        orders.amount,
+        item_categories.category
+    from orders
+    left join item_categories on orders.order_id = item_categories.order_id and item_categories.position = 1
+),
+
+-- a day's browsing is one event: what it came to, and how many steps it took
+visits as (
+    select
+        customer_id,
+        'events:' || cast(cast(occurred_at as date) as varchar) as event_id,
+        'visit' as event_type,
+        max(occurred_at) as occurred_at,
+        max(occurred_at) as known_at,
+        cast(count(*) as double) as amount,
+        case
+            when max(case when event_type = 'cart_add' then 1 end) = 1 then 'cart_add'
+            when max(case when event_type = 'wishlist' then 1 end) = 1 then 'wishlist'
+            when max(case when event_type = 'search' then 1 end) = 1 then 'search'
+            when max(case when event_type = 'view' then 1 end) = 1 then 'view'
+            else 'other'
+        end as category
+    from {{ ref('stg_events') }}
+    group by customer_id, cast(occurred_at as date)
+),
+
+reviews as (
+    select
+        customer_id,
+        'reviews:' || review_id as event_id,
+        'review' as event_type,
+        reviewed_at as occurred_at,
+        greatest(reviewed_at, coalesce(loaded_at, reviewed_at)) as known_at,
+        rating as amount,
+        cast(null as varchar) as category
+    from {{ ref('stg_reviews') }}
+),
+
+tickets as (
+    select
+        customer_id,
+        'support_tickets:' || ticket_id as event_id,
+        'ticket' as event_type,
+        opened_at as occurred_at,
+        opened_at as known_at,
+        cast(null as double) as amount,
+        topic as category
+    from {{ ref('stg_support_tickets') }}
+),
+
+contacts as (
+    select
+        customer_id,
+        'campaign_touches:' || touch_id as event_id,
+        'contact' as event_type,
+        touched_at as occurred_at,
+        touched_at as known_at,
+        cast(null as double) as amount,
+        action as category
+    from {{ ref('stg_campaign_touches') }}
+    where action <> 'holdout'
+),
+
+redemptions as (
+    select
+        customer_id,
+        'campaign_touches:' || touch_id as event_id,
+        'redemption' as event_type,
+        redeemed_at as occurred_at,
+        redeemed_at as known_at,
+        cast(null as double) as amount,
+        action as category
+    from {{ ref('stg_campaign_touches') }}
+    where redeemed_at is not null
+)
+
+select * from order_events
+union all
+select * from visits
+union all
+select * from reviews
+union all
+select * from tickets
+union all
+select * from contacts
+union all
+select * from redemptions
