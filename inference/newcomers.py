@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from scipy.special import betaln, expit, softmax
+from scipy.special import betaln, expit, ndtr, softmax
 from scipy.stats import beta
 
 from inference.reasons import count
@@ -146,9 +146,9 @@ def lent_by_siblings(members: pd.DataFrame, customers: float, above: pd.Series) 
 def family_likeness(members: pd.DataFrame) -> float:
     """How alike the rates of a family's members are, in observations.
 
-    Rates are Beta(m s, (1 - m) s) around the family's mean m, so counts are beta-binomial with an intraclass
-    correlation of 1 / (s + 1). Its posterior mean under a uniform prior is used rather than the likelihood's
-    maximum, which is at no variation at all (s infinite) for many a family of few members.
+    Rates are Beta(m s, (1 - m) s), so counts are beta-binomial with an intraclass correlation of 1 / (s + 1). Its
+    posterior mean is taken, with uniform priors of it and of the mean rate ``m``, and not the likelihood's maximum:
+    that is at no variation at all (s infinite) for many a family of few members.
 
     Parameters
     ----------
@@ -158,17 +158,21 @@ def family_likeness(members: pd.DataFrame) -> float:
     Returns
     -------
     float
-        s: 1 where nothing is known, many where rates hardly differ.
+        s: 1 where nothing is known, large where rates hardly differ.
     """
-    churned, stayed = members.to_numpy().T[:, :, None]
-    mean = (churned.sum() + JEFFREYS) / (churned.sum() + stayed.sum() + 2 * JEFFREYS)
-    logit = np.linspace(-12, 12, 961)
-    correlation = expit(logit)
-    s = np.exp(-logit)
-    likelihood = betaln(churned + mean * s, stayed + (1 - mean) * s) - betaln(mean * s, (1 - mean) * s)
-    # evenly spaced in logits, so that a uniform prior has the density of the logistic distribution
-    posterior = softmax(likelihood.sum(axis=0) + np.log(correlation) + np.log1p(-correlation))
-    return float(1 / (posterior @ correlation) - 1)
+    counts = members[members.sum(axis=1) > 0].to_numpy()
+    # dense where the mean must lie if members are alike
+    alike = beta.ppf(ndtr(np.linspace(-5, 5, 60)), *(counts.sum(axis=0) + JEFFREYS))
+    mean = np.unique(np.concatenate([np.linspace(0.01, 0.99, 40), alike]))
+    logit = np.linspace(-12, 12, 161)[:, None]
+    correlation, s = expit(logit), np.exp(-logit)
+    a, b = mean * s, (1 - mean) * s
+    likelihood = -len(counts) * betaln(a, b)
+    for churned, stayed in counts:
+        likelihood += betaln(churned + a, stayed + b)
+    # weights of the grid: uniform in the mean, and in the correlation, of which the grid has the logits
+    posterior = softmax(likelihood + np.log(np.gradient(mean)) + np.log(correlation * (1 - correlation)))
+    return float(1 / (posterior * correlation).sum() - 1)
 
 
 def _binned(newcomers: pd.DataFrame) -> pd.DataFrame:
