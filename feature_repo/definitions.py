@@ -1,4 +1,4 @@
-"""What Feast serves: one entity, a feature view per contracted dbt table, two feature services.
+"""What Feast serves: one entity, a feature view per contracted dbt table, a few feature services.
 
 Nothing is written down twice: names, types and descriptions come from dbt's manifest.
 """
@@ -44,23 +44,19 @@ tables = read_feature_tables(default_manifest_path())
 views = {table.name: feature_view(table) for table in tables}
 globals().update(views)  # Feast collects the objects that a module holds by name
 
-#: What the model reads.
-churn_model_v1 = FeatureService(
-    name="churn_model_v1",
-    features=[views[table.name] for table in tables if table.service == "churn_model_v1"],
-    description="The features that the churn model reads.",
-)
-
-#: What the transformer reads besides.
-churn_sequences_v1 = FeatureService(
-    name="churn_sequences_v1",
-    features=[views[table.name] for table in tables if table.service == "churn_sequences_v1"],
-    description="Each customer's newest events and texts, newest first.",
-)
-
-#: What applications read.
-churn_scores_v1 = FeatureService(
-    name="churn_scores_v1",
-    features=[views[table.name] for table in tables if table.service == "churn_scores_v1"],
-    description="Each customer's newest churn score with its reasons.",
-)
+#: What each service, named in a table's ``meta.feast``, is for.
+SERVICES = {
+    "churn_model_v1": "The features that the churn model reads.",
+    "churn_sequences_v1": "What its transformer reads besides: each customer's newest events and texts.",
+    "churn_scores_v1": "Each customer's newest churn score with its reasons.",
+    "newcomer_scores_v1": "Each newcomer's score and how much is known of it.",
+}
+services = {
+    name: FeatureService(
+        name=name,
+        features=[views[table.name] for table in tables if table.service == name],
+        description=description,
+    )
+    for name, description in SERVICES.items()
+}
+globals().update(services)

@@ -16,6 +16,7 @@ FEATURES = (
     "campaign_features",
     "forecast_features",
     "text_features",
+    "int_newcomers",
 )
 CUT = pd.Timestamp("2023-08-07")
 TEXTS = ["Came weeks late", "Lovely, fits perfectly", "Broke at once", "Nobody answers", "Good value", "Fine", ""]
@@ -24,7 +25,14 @@ TEXTS = ["Came weeks late", "Lovely, fits perfectly", "Broke at once", "Nobody a
 def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     """All seven raw tables, with rows before, on and after the cut, some of which arrive late."""
     rng = np.random.default_rng(seed)
-    orders = small_shop_orders(60, 300, seed)
+
+    def moments(size: int) -> pd.DatetimeIndex:
+        return pd.Timestamp("2023-01-02") + pd.to_timedelta(rng.uniform(0, 300 * 86400, size), "s").floor("s")
+
+    newcomers = pd.DataFrame({"customer_id": [f"n{i}" for i in range(150)], "signed_up_at": moments(150)})
+    first_orders = newcomers[["customer_id"]].assign(order_id=newcomers.customer_id, amount=20.0)
+    first_orders["ordered_at"] = newcomers.signed_up_at + pd.to_timedelta(rng.uniform(0, 60, 150), "D").floor("s")
+    orders = pd.concat([small_shop_orders(60, 300, seed), first_orders[rng.random(150) < 0.6]], ignore_index=True)
     n = len(orders)
     late = rng.random(n) < 0.2
     orders["loaded_at"] = orders.ordered_at + pd.to_timedelta(np.where(late, rng.integers(1, 9, n), 0), "D")
@@ -32,9 +40,6 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     orders["coupon_code"] = np.where(rng.random(n) < 0.3, "TEN", None)
     orders["discount_amount"] = rng.gamma(1, 3, n).round(2)
     customers = sorted(orders.customer_id.unique())
-
-    def moments(size: int) -> pd.DatetimeIndex:
-        return pd.Timestamp("2023-01-02") + pd.to_timedelta(rng.uniform(0, 300 * 86400, size), "s").floor("s")
 
     def who(size: int) -> np.ndarray:
         return rng.choice(customers, size)
@@ -68,6 +73,7 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     touches["redeemed_at"] = (touches.touched_at + redeemed).where(rng.random(400) < 0.4)
     return {
         "orders": orders,
+        "customers": newcomers,
         "order_items": items,
         "events": events,
         "reviews": reviews,
@@ -83,8 +89,10 @@ def without_what_came_later(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) 
     reviews, tickets, touches = tables["reviews"], tables["support_tickets"], tables["campaign_touches"]
     tickets = tickets[tickets.opened_at < cut]
     touches = touches[touches.touched_at < cut]
+    customers = tables["customers"]
     return {
         "orders": known,
+        "customers": customers[customers.signed_up_at < cut],
         "order_items": tables["order_items"][tables["order_items"].order_id.isin(known.order_id)],
         "events": tables["events"][tables["events"].occurred_at < cut],
         "reviews": reviews[(reviews.reviewed_at < cut) & (reviews.loaded_at < cut)],
@@ -161,6 +169,13 @@ def test_no_feature_reads_what_came_later(tmp_path):
             "cast(snapshots.as_of_date as timestamp) > reviews.reviewed_at",
             "cast(snapshots.as_of_date as timestamp) + interval '1' day > reviews.reviewed_at",
             "review_features.reviews_total",
+        ),
+        (
+            "models/intermediate/int_newcomers.sql",
+            "sampled.as_of_date > daily_activity.activity_date\n"
+            "            and sampled.as_of_date > daily_activity.arrived_date",
+            "sampled.as_of_date >= daily_activity.activity_date",
+            "int_newcomers.visit_days_30d",
         ),
     ],
 )

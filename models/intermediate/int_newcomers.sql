@@ -1,0 +1,177 @@
+{%- set zero = churn_radar.zero_if_present('events') -%}
+
+with
+
+customers as (
+    select * from {{ ref('stg_customers') }}
+),
+
+daily_activity as (
+    select * from {{ ref('int_customer_daily_activity') }}
+),
+
+daily_orders as (
+    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+),
+
+windows as (
+    select
+        as_of_date,
+        is_newest,
+        {{ churn_radar.add_days('as_of_date', -var('churn__activity_days')) }} as activity_window_starts_on,
+        {{ churn_radar.add_days('as_of_date', var('churn__horizon_days')) }} as label_window_ends_on
+    from {{ ref('int_snapshot_dates') }}
+),
+
+observed as (
+    select as_of_date as observed_until from windows where is_newest
+),
+
+starts as (
+    select
+        customer_id,
+        min(start_date) as start_date
+    from (
+        select
+            customer_id,
+            cast(signed_up_at as date) as start_date
+        from customers
+        where signed_up_at is not null
+        union all
+        select
+            customer_id,
+            activity_date as start_date
+        from daily_activity
+        where events > 0
+    ) as all_starts
+    group by customer_id
+),
+
+-- those who started, or placed a single order, in the activity window; what came before it is looked up for them alone
+candidates as (
+    select
+        starts.customer_id,
+        windows.as_of_date
+    from windows
+    inner join starts
+        on
+            windows.as_of_date > starts.start_date
+            and windows.activity_window_starts_on <= starts.start_date
+    union distinct
+    select
+        daily_orders.customer_id,
+        windows.as_of_date
+    from windows
+    inner join daily_orders
+        on
+            windows.as_of_date > daily_orders.activity_date
+            and windows.as_of_date > daily_orders.arrived_date
+            and windows.activity_window_starts_on <= daily_orders.activity_date
+    group by daily_orders.customer_id, windows.as_of_date
+    having sum(daily_orders.orders) = 1
+),
+
+known_orders as (
+    select
+        candidates.customer_id,
+        candidates.as_of_date,
+        coalesce(sum(daily_orders.orders), 0) as orders,
+        min(daily_orders.activity_date) as first_order_date
+    from candidates
+    left join daily_orders
+        on
+            candidates.customer_id = daily_orders.customer_id
+            and candidates.as_of_date > daily_orders.activity_date
+            and candidates.as_of_date > daily_orders.arrived_date
+    group by candidates.customer_id, candidates.as_of_date
+),
+
+newcomers as (
+    select
+        known_orders.customer_id,
+        known_orders.as_of_date,
+        windows.is_newest,
+        windows.label_window_ends_on,
+        case when known_orders.orders = 0 then 'sign_up_only' else 'one_order' end as kind,
+        case when known_orders.orders = 0 then starts.start_date else known_orders.first_order_date end as start_date,
+        {{ churn_radar.stable_hash("known_orders.customer_id || ' ' || cast(known_orders.as_of_date as varchar)") }} as position
+    from known_orders
+    inner join windows on known_orders.as_of_date = windows.as_of_date
+    left join starts on known_orders.customer_id = starts.customer_id
+    where
+        known_orders.orders = 0
+        or (known_orders.orders = 1 and windows.activity_window_starts_on <= known_orders.first_order_date)
+),
+
+-- one in how many: a power of two, so that a growing shop changes the sample rarely
+training_sample as (
+    select
+        cast(
+            power(2, ceil(log2(greatest(count(*) * 1.0 / {{ var('churn__training_rows') }}, 1)))) as bigint
+        ) as one_in
+    from newcomers
+    where not is_newest
+),
+
+sampled as (
+    select newcomers.*
+    from newcomers
+    cross join training_sample
+    where newcomers.is_newest or newcomers.position % training_sample.one_in = 0
+),
+
+visits as (
+    select
+        sampled.customer_id,
+        sampled.as_of_date,
+        max(daily_activity.activity_date) as last_visit_date,
+        count(
+            distinct case
+                when {{ churn_radar.add_days('sampled.as_of_date', -30) }} <= daily_activity.activity_date then daily_activity.activity_date
+            end
+        ) as visit_days_30d
+    from sampled
+    inner join daily_activity
+        on
+            sampled.customer_id = daily_activity.customer_id
+            and sampled.as_of_date > daily_activity.activity_date
+            and sampled.as_of_date > daily_activity.arrived_date
+            and {{ churn_radar.add_days('sampled.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
+    where daily_activity.events > 0
+    group by sampled.customer_id, sampled.as_of_date
+),
+
+ordered_in_window as (
+    select
+        sampled.customer_id,
+        sampled.as_of_date,
+        true as ordered
+    from sampled
+    inner join daily_orders
+        on
+            sampled.customer_id = daily_orders.customer_id
+            and sampled.as_of_date <= daily_orders.activity_date
+            and sampled.label_window_ends_on > daily_orders.activity_date
+            and {{ churn_radar.known_now('daily_orders.arrived_date') }}
+    group by sampled.customer_id, sampled.as_of_date
+)
+
+select
+    sampled.customer_id,
+    sampled.as_of_date,
+    sampled.is_newest,
+    sampled.kind,
+    cast({{ churn_radar.days_between('sampled.start_date', 'sampled.as_of_date') }} as bigint) as days_since_start,
+    cast(coalesce(visits.visit_days_30d, 0) + {{ zero }} as bigint) as visit_days_30d,
+    cast({{ churn_radar.days_between('visits.last_visit_date', 'sampled.as_of_date') }} as bigint) as days_since_last_visit,
+    cast(
+        case
+            when sampled.label_window_ends_on <= observed.observed_until
+                then case when ordered_in_window.ordered is null then 1 else 0 end
+        end as integer
+    ) as churned
+from sampled
+cross join observed
+left join visits on sampled.customer_id = visits.customer_id and sampled.as_of_date = visits.as_of_date
+left join ordered_in_window
+    on sampled.customer_id = ordered_in_window.customer_id and sampled.as_of_date = ordered_in_window.as_of_date
