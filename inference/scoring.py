@@ -40,7 +40,7 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.D
         raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")
     newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]]
     rows = feature_store.historical_features(newest.sort_values("customer_id"))
-    return score(current, rows, labels)
+    return score(current, rows, labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left"))
 
 
 def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +53,8 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
     rows : DataFrame
         ``customer_id``, ``as_of_date`` and features.
     labels : DataFrame
-        ``churn_labels``: observed churn rates set the level where the model's anchor asks for them.
+        ``churn_labels``: observed churn rates set the level where the model's anchor asks for them; with
+        ``days_since_first_order`` and ``days_since_last_order``, rates not yet observed are estimated as well.
 
     Returns
     -------
@@ -96,3 +97,14 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
     scored["feature_snapshot_at"] = as_of_date
     scored["scored_at"] = datetime.now(UTC).replace(tzinfo=None)
     return scored
+
+
+def _order_days(snapshots: pd.DataFrame) -> pd.DataFrame:
+    """Days from the first and the last order to the as-of date, as ``order_features`` has them."""
+    days = {
+        f"days_since_{which}_order": (
+            pd.to_datetime(snapshots.as_of_date) - pd.to_datetime(snapshots[f"{which}_order_date"])
+        ).dt.days
+        for which in ("first", "last")
+    }
+    return snapshots[["customer_id", "as_of_date"]].assign(**days)
