@@ -16,10 +16,14 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import PreTrainedTokenizerBase, get_cosine_schedule_with_warmup
 
 from inference.classifier import FINE_TUNING, ChurnTransformer
+from inference.encoder import token_batches
 from inference.errors import ChurnRadarError
 from inference.home import home
 from inference.progress import track
 from inference.sequences import Sequences
+
+#: Most tokens of texts that the encoder reads at once in training, padding included.
+MOST_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class TransformerSettings:
     fine_tuning: str = "top"
     top_layers: int = 3
     tokens_per_text: int = 64
-    tokens_per_customer: int = 128
+    tokens_per_customer: int = 96
     token_dropout: float = 0.1
     text_dropout: float = 0.1
     loss: str = "cross_entropy"
@@ -356,8 +360,6 @@ def predict(model: ChurnTransformer, examples: Examples, text_vectors: np.ndarra
 
 def encode_texts(model: ChurnTransformer, tokens: Tokens, numbers: np.ndarray, batch_tokens: int = 4096) -> np.ndarray:
     """Vectors of some texts in float32, shape (n_texts, hidden_size), independent of the batch they fall into."""
-    from inference.encoder import token_batches
-
     model.eval()
     result = np.zeros((len(numbers), model.encoder.config.hidden_size), dtype=np.float32)
     batches = list(token_batches(tokens.lengths[numbers], batch_tokens)) if len(numbers) else []
@@ -502,10 +504,15 @@ def _inputs(
     if not len(read):
         vectors = torch.zeros((1, model.encoder.config.hidden_size), device=model.device)
         return _tensors(model, examples, vectors)
-    batch = {k: v.to(model.device) for k, v in tokens.batch(read, chance).items()}
+    # texts of like lengths together: padding would cost more than the texts do
+    batches = list(token_batches(tokens.lengths[read], MOST_TOKENS))
+    parts = []
     with reduced_precision(model.device):
-        vectors = model.encode(**batch).float()
-    return _tensors(model, examples, vectors)
+        for batch in batches:
+            padded = tokens.batch(read[batch], chance)
+            parts.append(model.encode(**{k: v.to(model.device) for k, v in padded.items()}).float())
+    order = torch.from_numpy(np.argsort(np.concatenate(batches)))
+    return _tensors(model, examples, torch.cat(parts)[order])
 
 
 def _tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tensor | None) -> dict[str, torch.Tensor]:

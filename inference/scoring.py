@@ -46,7 +46,8 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.D
     services = [feature_store.MODEL_SERVICE]
     if current.model.transformer is not None or current.model.reads_words:
         services.append(feature_store.SEQUENCES_SERVICE)
-    return score(current, feature_store.historical_features(newest, *services), labels)
+    rows = feature_store.historical_features(newest, *services)
+    return score(current, rows, labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left"))
 
 
 def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +60,8 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
     rows : DataFrame
         ``customer_id``, ``as_of_date`` and features.
     labels : DataFrame
-        ``churn_labels``: observed churn rates set the level where the model's anchor asks for them.
+        ``churn_labels``: observed churn rates set the level where the model's anchor asks for them; with
+        ``days_since_first_order`` and ``days_since_last_order``, rates not yet observed are estimated as well.
 
     Returns
     -------
@@ -106,6 +108,17 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
     scored["feature_snapshot_at"] = as_of_date
     scored["scored_at"] = datetime.now(UTC).replace(tzinfo=None)
     return scored
+
+
+def _order_days(snapshots: pd.DataFrame) -> pd.DataFrame:
+    """Days from the first and the last order to the as-of date, as ``order_features`` has them."""
+    days = {
+        f"days_since_{which}_order": (
+            pd.to_datetime(snapshots.as_of_date) - pd.to_datetime(snapshots[f"{which}_order_date"])
+        ).dt.days
+        for which in ("first", "last")
+    }
+    return snapshots[["customer_id", "as_of_date"]].assign(**days)
 
 
 def _quoter(model: ChurnModel, rows: pd.DataFrame, X: pd.DataFrame) -> Callable:

@@ -123,8 +123,8 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
         losses |= verdict.losses
         if "transformer" in averaged:
             transformer = train_transformer(material, verdict)
-    backtest = backtest_level(validation, averaged, rows, horizon_days)
-    anchor, level_error = choose_anchor(backtest) if len(backtest) else ("latest_rate", None)
+    newest = rows.as_of_date.max() + pd.Timedelta(days=horizon_days)
+    backtest, anchor, level_error = choose_level(validation, averaged, rows, horizon_days, newest)
     members = [MEMBERS[name]().fit(X, y) for name in names]
 
     ordered = y == 0
@@ -270,10 +270,14 @@ def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float
 
 
 def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:
-    """Observed churn rate of every labelled snapshot."""
+    """Observed churn rate of every labelled snapshot, and who was silent before every snapshot where rows tell."""
     known = labels[labels.churned.notna()]
     rates = known.churned.astype(float).groupby(pd.to_datetime(known.as_of_date)).mean()
-    return LevelHistory(rates, horizon_days)
+    if "days_since_last_order" not in labels:
+        return LevelHistory(rates, horizon_days)
+    earlier = labels[labels.days_since_first_order > horizon_days]
+    silent = (earlier.days_since_last_order > horizon_days).groupby(pd.to_datetime(earlier.as_of_date)).mean()
+    return LevelHistory(rates, horizon_days, silent)
 
 
 def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
@@ -295,6 +299,30 @@ def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFram
             anchor: anchored_level(anchor, as_of_date, history, model_level, forecast_level) for anchor in ANCHORS
         }
     return pd.DataFrame.from_dict(records, orient="index", dtype=float).rename_axis("as_of_date")
+
+
+def choose_level(
+    validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int, as_of_date: pd.Timestamp
+) -> tuple[pd.DataFrame, str, float | None]:
+    """Backtest the anchors on the validation snapshots and choose one of those that speak at a date.
+
+    Returns
+    -------
+    DataFrame
+        See ``backtest_level``.
+    str
+        The anchor; ``latest_rate`` where nothing could be backtested.
+    float or None
+        Its mean absolute error over the validation snapshots.
+    """
+    backtest = backtest_level(validation, names, rows, horizon_days)
+    if backtest.empty:
+        return backtest, "latest_rate", None
+    speaks = {anchor for anchor in ANCHORS if backtest[anchor].notna().any()}
+    # with a year of history last year's rate is known, though at no snapshot so far
+    if level_history(rows, horizon_days).last_year(as_of_date) is not None:
+        speaks.add("last_year")
+    return backtest, *choose_anchor(backtest, speaks)
 
 
 def anchored_validation(

@@ -6,7 +6,7 @@ import pytest
 from builders import FEATURES, make_model, make_rows, make_saying_model
 from scipy.special import expit
 
-from inference import feature_store, registry
+from inference import feature_store, registry, scoring
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
 from inference.registry import RegisteredModel
@@ -175,6 +175,8 @@ class TestNewestSnapshot:
             "customer_id": ["b", "a", "a"],
             "as_of_date": pd.to_datetime(["2024-04-22", "2024-04-22", "2024-03-25"]),
             "is_newest": [True, True, False],
+            "first_order_date": pd.to_datetime(["2024-03-01", "2024-01-02", "2024-01-02"]),
+            "last_order_date": pd.to_datetime(["2024-04-21", "2024-04-01", "2024-03-01"]),
         }
     )
 
@@ -190,6 +192,16 @@ class TestNewestSnapshot:
         assert scored.customer_id.tolist() == ["a", "b"]
         assert set(scored.as_of_date) == {pd.Timestamp("2024-04-22")}
         assert set(scored.model_version) == {"3"}
+
+    def test_snapshots_tell_who_was_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = []
+        monkeypatch.setattr(registry, "champion", lambda: RegisteredModel("3", make_saying_model()))
+        monkeypatch.setattr(feature_store, "historical_features", lambda rows: rows)
+        monkeypatch.setattr(scoring, "score", lambda current, rows, labels: seen.append(labels))
+        labels = self.snapshots[["customer_id", "as_of_date"]].assign(churned=None)
+        score_newest_snapshot(self.snapshots, labels)
+        assert seen[0].days_since_first_order.tolist() == [52, 111, 83]
+        assert seen[0].days_since_last_order.tolist() == [1, 21, 24]
 
     def test_without_a_champion_nobody_is_scored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(registry, "champion", lambda: None)

@@ -16,6 +16,7 @@ from inference.training import (
     TrainingSettings,
     anchored_validation,
     backtest_level,
+    choose_level,
     choose_members,
     eligible_members,
     level_history,
@@ -197,6 +198,21 @@ class TestLevel:
             "2024-01-01": 0.25,
             "2024-02-01": 1.0,
         }
+
+    def test_history_tells_who_of_the_older_customers_was_silent(self) -> None:
+        # three ordered before the horizon of 31 days began; of them one ordered in it, on its first day
+        labels = self.labels.head(4).assign(
+            days_since_first_order=[90, 90, 32, 31], days_since_last_order=[90, 32, 31, 31]
+        )
+        assert level_history(labels, 31).silent_shares.tolist() == [pytest.approx(2 / 3)]
+
+    def test_last_years_rate_is_trusted_before_it_could_be_backtested(self) -> None:
+        validation = make_validation(logistic=[3.0] * 8)  # far above the churn rate
+        assert choose_level(validation, ["logistic"], self.labels, 31, pd.Timestamp("2024-12-01"))[1] == "forecast"
+        # 365 days after 2024-01-01
+        backtest, anchor, error = choose_level(validation, ["logistic"], self.labels, 31, pd.Timestamp("2024-12-31"))
+        assert backtest.last_year.isna().all()
+        assert (anchor, error) == ("last_year", None)
 
     def test_backtest_asks_every_anchor_at_every_snapshot(self) -> None:
         validation = make_validation(logistic=[0.0] * 4 + list(logit([0.1, 0.2, 0.3, 0.4])))
