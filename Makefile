@@ -38,7 +38,7 @@ run: install $(CHURN_RAW_DIR)/orders.parquet ## Real purchases to churn_scores a
 	$(BIN)/feast -c feature_repo apply
 	read -r as_of customer < <($(NEWEST)); \
 	$(BIN)/feast -c feature_repo materialize "$$as_of" "$$as_of"; \
-	$(BIN)/churn-radar report --top 20; \
+	$(BIN)/churn-radar report --top 20 --no-compare; \
 	$(BIN)/churn-radar explain "$$customer"
 
 run-simulated: install ## The same on a simulated shop with reviews, tickets, visits and campaigns.

@@ -5,17 +5,22 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from inference import feature_store, registry
+from inference import feature_store, registry, training
 from inference.calibration import anchored_shift
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
-from inference.fine_tuning import forget_checkpoints
+from inference.fine_tuning import TransformerSettings, forget_checkpoints
 from inference.registry import RegisteredModel
-from inference.training import level_history, train
+from inference.training import TrainingSettings, level_history
 
 
 def ensure_champion(
-    labels: pd.DataFrame, horizon_days: int, when: str, encoder_revision: str | None = None
+    labels: pd.DataFrame,
+    horizon_days: int,
+    train: str,
+    encoder_revision: str | None = None,
+    transformer: bool = True,
+    trials: int = 0,
 ) -> pd.DataFrame:
     """Train where that is due and list all versions.
 
@@ -25,11 +30,14 @@ def ensure_champion(
         ``churn_labels``.
     horizon_days : int
         Length of the label window.
-    when : str
+    train : str
         ``if_missing`` trains when no champion answers the horizon, ``always`` trains, ``never`` does not.
-
     encoder_revision : str, optional
         The encoder that read this shop's texts.
+    transformer : bool
+        Whether the transformer is tried.
+    trials : int
+        How many of its settings are tried.
 
     Returns
     -------
@@ -50,11 +58,12 @@ def ensure_champion(
         missing = f"the champion answers {current.model.horizon_days} days, not {horizon_days}"
     elif current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):
         missing = "the champion learned from texts by another encoder"
-    if when == "never" and missing:
+    if train == "never" and missing:
         raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
-    if when == "always" or missing:
+    if train == "always" or missing:
         rows = _training_rows(labels)
-        challenger = train(rows, horizon_days)
+        settings = TrainingSettings(transformer=TransformerSettings() if transformer else None, trials=trials)
+        challenger = training.train(rows, horizon_days, settings)
         if not missing and (gone := sorted(set(current.model.reads) - set(rows.columns))):
             missing = f"the champion reads features that are gone: {', '.join(gone[:5])}"
         promote, reason = (True, missing) if missing else compare(current, challenger, rows)

@@ -61,12 +61,15 @@ def simulate(
     _print_written(simulation.simulate(settings, _empty_raw_dir(force), home() / "truth"))
 
 
-@app.command(epilog="Example: churn-radar train")
-def train(variables: Vars = "{}") -> None:
+@app.command(epilog="Example: churn-radar train --trials 10")
+def train(
+    trials: Annotated[int, typer.Option(min=0, help="Settings of the transformer to try, by Optuna.")] = 0,
+    variables: Vars = "{}",
+) -> None:
     """Train a challenger; it becomes champion only if it is better on the same later rows."""
     from inference import dbt, registry, terminal
 
-    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "always"})
+    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "always", "churn__trials": trials})
     versions = registry.versions()
     newest = versions.iloc[-1]
     typer.echo(f"Version {newest.model_version} {newest.decision.replace('_', ' ')}: {newest.reason}")
@@ -83,13 +86,31 @@ def score(top: Top = 20, variables: Vars = "{}") -> None:
 
 
 @app.command(epilog="Example: churn-radar report --top 20")
-def report(top: Top = 20) -> None:
-    """Show the champion and the customers at highest risk, from what was published last."""
+def report(
+    top: Top = 20,
+    compare: Annotated[
+        bool, typer.Option(help="Train baselines, ablations and the shuffled control, which takes minutes.")
+    ] = True,
+) -> None:
+    """Show the champion and the customers at highest risk; write how good it is, and why, as HTML and JSON."""
     from inference import registry, terminal
 
     versions = registry.versions()
-    if versions.is_champion.any():
-        terminal.console().print(terminal.model_table(versions[versions.is_champion].iloc[0]))
+    if not versions.is_champion.any():
+        raise ChurnRadarError("no champion in the model registry; expected one: run dbt build first")
+    console = terminal.console()
+    console.print(terminal.model_table(versions[versions.is_champion].iloc[0]))
+    current = registry.champion()
+    if current.model.validation is None:
+        typer.echo("Too few later snapshots to report on: scores only.")
+    else:
+        from inference.report import champion_labels, make_report, write_report
+        from inference.report_page import render
+
+        made = make_report(current, champion_labels(), compare)
+        written = write_report(made, render(made))
+        console.print(terminal.report_table(made))
+        typer.echo("\n".join(str(file) for file in written))
     _print_top(top)
 
 

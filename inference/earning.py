@@ -1,6 +1,7 @@
 """What earns a place in the score: words, and the transformer, judged on later snapshots."""
 
 import math
+import time
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -78,6 +79,8 @@ class Verdict:
         Log-loss of each average that was tried, on the snapshots that judged the transformer.
     histories : list of dict
         Curves of each training.
+    seconds : float
+        Time that the last training took, on all rows.
     """
 
     averaged: list[str]
@@ -88,6 +91,7 @@ class Verdict:
     gains: dict[str, dict | None]
     losses: dict[str, float]
     histories: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
 
     def to_dict(self) -> dict:
         """Return what is worth keeping with the model, as JSON."""
@@ -153,6 +157,7 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
 
 def train_transformer(material: Material, verdict: Verdict) -> TransformerMember:
     """Train the transformer that was kept on all rows."""
+    started = time.monotonic()
     X, y = material.X, material.y
     tabular = cross_fitted_logit(X, y, material.customers, material.names)
     arguments = (X, material.sequences, tabular, y, material.spend)
@@ -162,6 +167,7 @@ def train_transformer(material: Material, verdict: Verdict) -> TransformerMember
             *arguments, verdict.epochs["words"], encoder=Encoder(), start=member, title="Training words"
         )
     verdict.histories.append({"name": "training", **asdict(member.history_)})
+    verdict.seconds = time.monotonic() - started
     return member
 
 
@@ -303,13 +309,14 @@ def _verdict(
             variant = "words"
     gains["kept"] = paired_gain(without - losses[best(variant)], customers)
     kept = gains["kept"]["low"] > 0
-    column = pd.merge(
-        validation[["customer_id", "as_of_date"]], judged[["customer_id", "as_of_date", variant]], how="left"
-    )[variant].to_numpy()
-    transformer = np.where(np.isnan(column), validation[names].mean(axis=1), column)
+    key = ["customer_id", "as_of_date"]
+    tried = validation[key].merge(judged[[*key, *epochs]], how="left", on=key)
+    transformer = np.where(tried[variant].isna(), validation[names].mean(axis=1), tried[variant])
     return Verdict(
         averaged=averages[variant][best(variant)] if kept else names,
-        validation=validation.assign(transformer=transformer),
+        validation=validation.assign(
+            transformer=transformer, **{f"transformer_{v}": tried[v].to_numpy() for v in epochs}
+        ),
         settings=settings,
         reads_words=kept and variant == "words",
         epochs=epochs,

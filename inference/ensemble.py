@@ -18,6 +18,8 @@ from inference.spend import SpendModel
 from inference.transformer import PARTS, TransformerMember
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
 
+VALIDATION_FILE = "validation.parquet"
+
 
 @dataclass
 class ChurnModel:
@@ -47,6 +49,9 @@ class ChurnModel:
         The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from.
     details : dict
         What is known about its training and validation; JSON.
+    validation : DataFrame, optional
+        What was said of later snapshots, row by row: outcome, log-odds of every member and variant, and the
+        probability that would have been given.
     """
 
     features: list[str]
@@ -60,6 +65,7 @@ class ChurnModel:
     averaged: list[str] | None = None
     encoder_revision: str | None = None
     details: dict = field(default_factory=dict)
+    validation: pd.DataFrame | None = None
 
     @property
     def names(self) -> list[str]:
@@ -156,6 +162,8 @@ class ChurnModel:
             "encoder_revision": self.encoder_revision,
             "details": self.details,
         }
+        if self.validation is not None:
+            self.validation.to_parquet(folder / VALIDATION_FILE, index=False)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
 
     @classmethod
@@ -181,6 +189,7 @@ class ChurnModel:
                 averaged=config["averaged"],
                 encoder_revision=config["encoder_revision"],
                 details=config["details"],
+                validation=pd.read_parquet(file) if (file := folder / VALIDATION_FILE).exists() else None,
             )
         except (OSError, KeyError, TypeError, ValueError, LightGBMError, zipfile.BadZipFile) as error:
             raise ChurnRadarError(f"{folder}: no complete churn model there ({error})") from None

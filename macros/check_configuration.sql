@@ -9,6 +9,7 @@
         'churn__snapshot_every_days': [1, 28],
         'churn__training_rows': [1000, 100000000],
         'churn__history_days': [365, 3650],
+        'churn__trials': [0, 1000],
     } %}
     {% for name, limits in whole_numbers.items() %}
         {% set value = var(name) %}
@@ -18,6 +19,9 @@
     {% endfor %}
     {% if var('churn__train') not in ['if_missing', 'always', 'never'] %}
         {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, always or never') %}
+    {% endif %}
+    {% if var('churn__transformer') is not boolean %}
+        {% do problems.append('churn__transformer is ' ~ var('churn__transformer') ~ '; expected true or false') %}
     {% endif %}
     {% set bands = [var('churn__band_medium'), var('churn__band_high'), var('churn__band_critical')] %}
     {% if bands | reject('number') | list or not 0 < bands[0] < bands[1] < bands[2] < 1 %}

@@ -17,4 +17,5 @@ def model(dbt, session):
     labels, texts = dbt.ref("churn_labels").df(), dbt.ref("text_features").df()
     revisions = texts.encoder_revision.dropna()
     encoder = None if revisions.empty else revisions.iloc[0]
-    return ensure_champion(labels, dbt.config.get("horizon_days"), dbt.config.get("train"), encoder)
+    names = ("horizon_days", "train", "transformer", "trials")
+    return ensure_champion(labels, encoder_revision=encoder, **{name: dbt.config.get(name) for name in names})
