@@ -21,7 +21,7 @@ SCORES = read_parquet('$(CHURN_HOME)/published/churn_scores.parquet')
 NEWEST = $(BIN)/python -c "import duckdb; print(*duckdb.sql(\"\"\"select strftime(as_of_date, '%Y-%m-%dT00:00:00'), \
 	customer_id from $(SCORES) order by as_of_date desc, churn_probability desc, customer_id limit 1\"\"\").fetchone())"
 
-.PHONY: help install run run-simulated test prove lint format clean
+.PHONY: help install run run-simulated test prove bench lint format clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ test: install ## Run every test, one end-to-end run on real data included.
 
 prove: install ## Slow proofs: builds killed at random moments.
 	$(BIN)/python -m pytest tests/prove -v
+
+bench: install ## Measure; each script prints its own table.
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

@@ -112,7 +112,14 @@ class NumbersAsSentences:
         """Fine-tune one pass."""
         nothing = np.zeros(len(X))
         self.model_ = TransformerMember(self.settings).fit(
-            self._constant(X), self._sentences(X), nothing, y, nothing, encoder=Encoder(), title=self.name
+            self._constant(X),
+            self._sentences(X),
+            nothing,
+            y,
+            nothing,
+            encoder=Encoder(),
+            fine_tuned=True,
+            title=self.name,
         )
         return self
 

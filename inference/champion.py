@@ -61,7 +61,7 @@ def ensure_champion(
     if train == "never" and missing:
         raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
     if train == "always" or missing:
-        rows = _training_rows(labels)
+        rows = training_rows(labels)
         settings = TrainingSettings(transformer=TransformerSettings() if transformer else None, trials=trials)
         challenger = training.train(rows, horizon_days, settings)
         if not missing and (gone := sorted(set(current.model.reads) - set(rows.columns))):
@@ -103,7 +103,14 @@ def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame
     return promote, f"log-loss {ours:.5f}, {verdict} {theirs:.5f} of champion {current.version}, {where}"
 
 
-def _training_rows(labels: pd.DataFrame) -> pd.DataFrame:
+def training_rows(labels: pd.DataFrame) -> pd.DataFrame:
+    """Join features and sequences to the labelled rows of ``churn_labels``.
+
+    Raises
+    ------
+    ChurnRadarError
+        If no snapshot is labelled yet.
+    """
     known = labels[labels.churned.notna()]
     if known.empty:
         raise ChurnRadarError(

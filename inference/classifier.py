@@ -32,8 +32,11 @@ class ChurnTransformerConfig(PreTrainedConfig):
         Size of the event tower; 0 layers leave events out.
     dropout : float
         Dropout in every tower and the head.
+    text_width : int
+        Length of the vector of a text; 0 leaves words out.
     encoder : dict, optional
-        Configuration of the words' encoder, as transformers writes it; None leaves words out.
+        Configuration of a fine-tuned encoder of words, as transformers writes it; None where words come as
+        vectors of the frozen one.
     pooling : str
         How the encoder's token vectors become one, by the name that sentence-transformers gives it.
     loss : str
@@ -53,6 +56,7 @@ class ChurnTransformerConfig(PreTrainedConfig):
         event_layers: int = 2,
         event_heads: int = 4,
         dropout: float = 0.2,
+        text_width: int = 0,
         encoder: dict | None = None,
         pooling: str = "mean",
         loss: str = "cross_entropy",
@@ -65,6 +69,7 @@ class ChurnTransformerConfig(PreTrainedConfig):
         self.event_layers = event_layers
         self.event_heads = event_heads
         self.dropout = dropout
+        self.text_width = text_width
         self.encoder = encoder
         self.pooling = pooling
         self.loss = loss
@@ -115,14 +120,13 @@ class ChurnTransformer(PreTrainedModel):
         if config.encoder is not None:
             self.encoder = AutoModel.from_config(_encoder_config(config.encoder))
             self.pooling = Pooling(self.encoder.config.hidden_size, config.pooling)
-            self.texts = TextTower(self.encoder.config.hidden_size, config)
+        if config.text_width:
+            self.texts = TextTower(config)
         self.body = nn.Sequential(nn.LayerNorm(width), dropout, nn.Linear(width, width), nn.GELU(), dropout)
         self.churn_head = nn.Linear(width, 1)
         self.spend_head = nn.Linear(width, 1)
         self.post_init()
-        # the residual starts at zero; so do words, which may join a network that has learned from behaviour
-        joining = (self.texts.join,) if config.encoder is not None else ()
-        for head in (self.churn_head, self.spend_head, *joining):
+        for head in (self.churn_head, self.spend_head):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
@@ -143,6 +147,7 @@ class ChurnTransformer(PreTrainedModel):
         event_categories: torch.Tensor | None = None,
         event_numbers: torch.Tensor | None = None,
         text_vectors: torch.Tensor | None = None,
+        text_subjects: torch.Tensor | None = None,
         text_numbers: torch.Tensor | None = None,
         text_mask: torch.Tensor | None = None,
         churned: torch.Tensor | None = None,
@@ -160,8 +165,10 @@ class ChurnTransformer(PreTrainedModel):
             Kinds and buckets; kind 0 is padding.
         event_numbers : Tensor of shape (n, n_events, EVENT_NUMBERS)
             Age, gap, amount.
-        text_vectors : Tensor of shape (n, n_texts, hidden_size)
-            What ``encode`` says of each text.
+        text_vectors : Tensor of shape (n, n_texts, text_width)
+            What the encoder says of each text.
+        text_subjects : Tensor of shape (n, n_texts), int64
+            Buckets of products and topics.
         text_numbers : Tensor of shape (n, n_texts, TEXT_NUMBERS)
             Age, rating, source.
         text_mask : Tensor of shape (n, n_texts), bool
@@ -178,8 +185,8 @@ class ChurnTransformer(PreTrainedModel):
         read = self.numbers(numbers)
         if self.config.event_layers:
             read = read + self.events(event_types, event_categories, event_numbers)
-        if self.config.encoder is not None:
-            read = read + self.texts(text_vectors, text_numbers, text_mask)
+        if self.config.text_width:
+            read = read + self.texts(text_vectors, text_subjects, text_numbers, text_mask)
         body = self.body(read)
         logit = tabular_logit + self.churn_head(body)[:, 0].float()
         log_spend = self.spend_head(body)[:, 0].float().clamp(-6, 6)
@@ -227,25 +234,27 @@ class EventTower(nn.Module):
 class TextTower(nn.Module):
     """A customer's texts, weighed against each other by what they say, their age and rating."""
 
-    def __init__(self, hidden_size: int, config: ChurnTransformerConfig) -> None:
+    def __init__(self, config: ChurnTransformerConfig) -> None:
         super().__init__()
         width = config.width
-        self.words = nn.Linear(hidden_size, width)
+        self.words = nn.Linear(config.text_width, width)
+        self.subject = nn.Embedding(CATEGORY_BUCKETS, width)
         self.circumstances = nn.Linear(TEXT_NUMBERS, width)
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, width))
         self.weigh = nn.Linear(width, 1)
-        self.join = nn.Linear(width, width)
         self.nothing = nn.Parameter(torch.zeros(width))
 
-    def forward(self, vectors: torch.Tensor, numbers: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, vectors: torch.Tensor, subjects: torch.Tensor, numbers: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
         """Sum a customer's texts up in a vector, shape (n_customers, width); one of its own where there are none."""
         # unit length, as sentence-transformers compares them
         vectors = nn.functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
-        texts = self.mix(self.words(vectors) + self.circumstances(numbers))
+        texts = self.mix(self.words(vectors) + self.subject(subjects) + self.circumstances(numbers))
         # the empty text takes part, so that old or idle texts can be passed over
         texts = torch.cat([self.nothing.expand(len(texts), 1, -1).to(texts.dtype), texts], dim=1)
         weights = self.weigh(texts)[..., 0].masked_fill(~nn.functional.pad(mask, (1, 0), value=True), -1e4)
-        return self.join((torch.softmax(weights, dim=1).unsqueeze(-1) * texts).sum(dim=1))
+        return (torch.softmax(weights, dim=1).unsqueeze(-1) * texts).sum(dim=1)
 
 
 def _encoder_config(saved: dict) -> PreTrainedConfig:

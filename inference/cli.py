@@ -76,6 +76,14 @@ def train(
     terminal.console().print(terminal.model_table(versions[versions.is_champion].iloc[0]))
 
 
+@app.command(epilog="Example: churn-radar embed")
+def embed(variables: Vars = "{}") -> None:
+    """Read the texts that the encoder has not read yet, and nothing else; killed, it goes on where it stopped."""
+    from inference import dbt
+
+    dbt.run("build", "--select", "+review_embeddings", variables=_parse_vars(variables))
+
+
 @app.command(epilog="Example: churn-radar score --top 10")
 def score(top: Top = 20, variables: Vars = "{}") -> None:
     """Build features and score every customer by the champion, without training."""

@@ -17,6 +17,10 @@ from inference.sequences import Sequences
 from inference.transformer import TransformerMember
 from inference.words import WORDS_LOGIT, WordsModel, enough_words
 
+#: What the transformer may read, each trained on from the one before: order and timing of events; words as the
+#: frozen encoder reads them; words as an encoder reads them that was fine-tuned to the question.
+VARIANTS = ("events", "words", "fine_tuned")
+
 
 @dataclass(frozen=True)
 class Material:
@@ -68,13 +72,14 @@ class Verdict:
         The rolling validation with the column ``transformer``, where it did not run equal to the tabular mean.
     settings : TransformerSettings
         As given, or the best of the trials.
-    reads_words : bool
-        Whether words lowered the log-loss of later snapshots beyond what events did.
+    variant : str
+        What is kept or came closest: ``events``, ``words`` or ``fine_tuned``.
     epochs : dict of str to float
-        Passes over the rows, for ``events`` and ``words``.
+        Passes over the rows, for each variant.
     gains : dict of str to dict
-        ``events``: average with the transformer against without, no words; ``words``: what its words add to
-        that; ``kept``: what the choice adds. Each ``mean``, ``low`` and ``high`` in nats.
+        ``events``: average with the transformer against without, no words; ``words``: what frozen words add to
+        that; ``fine_tuned``: what fine-tuning the encoder adds to that; ``kept``: what the choice adds. Each
+        ``mean``, ``low`` and ``high`` in nats.
     losses : dict of str to float
         Log-loss of each average that was tried, on the snapshots that judged the transformer.
     histories : list of dict
@@ -86,7 +91,7 @@ class Verdict:
     averaged: list[str]
     validation: pd.DataFrame
     settings: TransformerSettings
-    reads_words: bool
+    variant: str
     epochs: dict[str, float]
     gains: dict[str, dict | None]
     losses: dict[str, float]
@@ -95,7 +100,7 @@ class Verdict:
 
     def to_dict(self) -> dict:
         """Return what is worth keeping with the model, as JSON."""
-        names = ("averaged", "reads_words", "epochs", "gains", "losses", "histories")
+        names = ("averaged", "variant", "epochs", "gains", "losses", "histories")
         return {name: getattr(self, name) for name in names} | {"settings": asdict(self.settings)}
 
 
@@ -125,19 +130,20 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
         return None
     tuning, *judging = folds[-settings.transformer_snapshots - 1 :]
     encoder = Encoder() if _words_to_read(material, tuning[0]) else None
+    variants = ["events"] if encoder is None else [name for name in VARIANTS if name != "fine_tuned"]
     if encoder is not None and encoder.transformer is None:
         print(f"{encoder.settings.name} has no transformer to fine-tune: its embeddings are read as they are")
-        encoder = None
+    elif encoder is not None and settings.transformer.fine_tuning != "frozen":
+        variants = list(VARIANTS)
     histories: list[dict] = []
     chosen = settings.transformer
     fold = _prepare(material, tuning, validation)
     if settings.trials:
         chosen = search(fold, chosen, settings.trials)
-    readers = {"events": None} if encoder is None else {"events": None, "words": encoder}
     epochs: dict[str, float] = {}
     member = None
-    for variant, reader in readers.items():
-        member = fold.fit(chosen, None, f"Tuning {variant}", reader, member)
+    for variant in variants:
+        member = fold.fit(variant, chosen, None, f"Tuning {variant}", encoder, member)
         epochs[variant] = member.history_.best_epochs
         histories.append({"name": f"tuning {variant}", **asdict(member.history_)})
     parts = []
@@ -145,9 +151,9 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
         fold = _prepare(material, masks, validation)
         part = _of_snapshot(validation, material, masks[1]).copy()
         member = None
-        for variant, reader in readers.items():
+        for variant in variants:
             title = f"Judging {variant} {number} of {len(judging)}"
-            member = fold.fit(chosen, epochs[variant], title, reader, member)
+            member = fold.fit(variant, chosen, epochs[variant], title, encoder, member)
             part[variant] = member.logit(*fold.later[:3], keep=False)
             histories.append({"name": title.lower(), **asdict(member.history_)})
         parts.append(part)
@@ -160,11 +166,15 @@ def train_transformer(material: Material, verdict: Verdict) -> TransformerMember
     started = time.monotonic()
     X, y = material.X, material.y
     tabular = cross_fitted_logit(X, y, material.customers, material.names)
-    arguments = (X, material.sequences, tabular, y, material.spend)
-    member = TransformerMember(verdict.settings).fit(*arguments, verdict.epochs["events"], title="Training events")
-    if verdict.reads_words:
+    encoder = None if verdict.variant == "events" else Encoder()
+    member = None
+    for variant in VARIANTS[: VARIANTS.index(verdict.variant) + 1]:
         member = TransformerMember(verdict.settings).fit(
-            *arguments, verdict.epochs["words"], encoder=Encoder(), start=member, title="Training words"
+            *(X, material.sequences, tabular, y, material.spend),
+            n_epochs=verdict.epochs[variant],
+            start=member,
+            title=f"Training {variant}",
+            **_reader(variant, encoder),
         )
     verdict.histories.append({"name": "training", **asdict(member.history_)})
     verdict.seconds = time.monotonic() - started
@@ -191,7 +201,7 @@ def search(fold: "_Fold", settings: TransformerSettings, n_trials: int) -> Trans
         )
 
     def loss(trial) -> float:
-        member = fold.fit(settings_of(trial), None, f"Trial {trial.number + 1} of {n_trials}")
+        member = fold.fit("events", settings_of(trial), None, f"Trial {trial.number + 1} of {n_trials}")
         return min(point["log_loss"] for point in member.history_.later)
 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=settings.seed))
@@ -303,10 +313,10 @@ def _verdict(
     without = losses["+".join(names)]
     gains = {"events": paired_gain(without - losses[best("events")], customers)}
     variant = "events"
-    if "words" in epochs:
-        gains["words"] = paired_gain(losses[best("events")] - losses[best("words")], customers)
-        if gains["words"]["low"] > 0:
-            variant = "words"
+    for name in list(epochs)[1:]:
+        gains[name] = paired_gain(losses[best(variant)] - losses[best(name)], customers)
+        if gains[name]["low"] > 0:
+            variant = name
     gains["kept"] = paired_gain(without - losses[best(variant)], customers)
     kept = gains["kept"]["low"] > 0
     key = ["customer_id", "as_of_date"]
@@ -318,12 +328,16 @@ def _verdict(
             transformer=transformer, **{f"transformer_{v}": tried[v].to_numpy() for v in epochs}
         ),
         settings=settings,
-        reads_words=kept and variant == "words",
+        variant=variant,
         epochs=epochs,
         gains=gains,
         losses={key: float(loss.mean()) for key, loss in losses.items()},
         histories=histories,
     )
+
+
+def _reader(variant: str, encoder: Encoder | None) -> dict:
+    return {"encoder": None if variant == "events" else encoder, "fine_tuned": variant == "fine_tuned"}
 
 
 def _words_to_read(material: Material, earlier: np.ndarray) -> bool:
@@ -344,6 +358,7 @@ class _Fold:
 
     def fit(
         self,
+        variant: str,
         settings: TransformerSettings,
         n_epochs: float | None,
         title: str,
@@ -352,8 +367,14 @@ class _Fold:
     ) -> TransformerMember:
         """Train on the earlier rows; without a number of epochs, stop early on the later snapshot."""
         later = self.later if n_epochs is None else None
-        arguments = (self.X, self.sequences, self.tabular_logit, self.y, self.spend)
-        return TransformerMember(settings).fit(*arguments, n_epochs, later, encoder, start, title)
+        return TransformerMember(settings).fit(
+            *(self.X, self.sequences, self.tabular_logit, self.y, self.spend),
+            n_epochs=n_epochs,
+            later=later,
+            start=start,
+            title=title,
+            **_reader(variant, encoder),
+        )
 
 
 def _prepare(material: Material, masks: tuple[np.ndarray, np.ndarray], validation: pd.DataFrame) -> _Fold:

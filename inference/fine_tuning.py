@@ -22,6 +22,9 @@ from inference.home import home
 from inference.progress import track
 from inference.sequences import Sequences
 
+#: Looks at a later snapshot, two an epoch, without improvement after which training stops. Words take a
+#: while to be heard: on the simulated shop nothing improved for the first three looks, then much.
+PATIENCE = 4
 #: Most tokens of texts that the encoder reads at once in training, padding included.
 MOST_TOKENS = 1024
 
@@ -49,7 +52,7 @@ class TransformerSettings:
     most_rows, most_rows_with_words : int
         Rows are sampled down to so many; reading words takes the time.
     fine_tuning : str
-        What of the encoder learns: ``frozen``, ``top`` (its upper layers), ``lora`` or ``full``.
+        What of the encoder learns: ``frozen`` (nothing), ``top`` (its upper layers), ``lora`` or ``full``.
     top_layers : int
         How many upper layers, for ``top``.
     tokens_per_text, tokens_per_customer : int
@@ -130,29 +133,25 @@ class Examples:
 
 
 class Tokens:
-    """Every different text of some sequences, tokenised once with its subject.
+    """Every different text of some sequences, tokenised once.
 
     Parameters
     ----------
-    words : list of tuple of str
-        Texts and subjects.
+    words : list of str
+        Texts.
     tokenizer : PreTrainedTokenizerBase
         The encoder's.
     settings : TransformerSettings
         Token budgets.
     """
 
-    def __init__(
-        self, words: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, settings: TransformerSettings
-    ) -> None:
+    def __init__(self, words: list[str], tokenizer: PreTrainedTokenizerBase, settings: TransformerSettings) -> None:
         self.tokenizer, self.settings = tokenizer, settings
         self.ids: list[list[int]] = []
         if words:
-            texts, subjects = (list(part) for part in zip(*words, strict=True))
-            paired = tokenizer(
-                texts, subjects, truncation="longest_first", max_length=settings.tokens_per_text, verbose=False
-            )
-            self.ids = paired["input_ids"]
+            self.ids = tokenizer(words, truncation=True, max_length=settings.tokens_per_text, verbose=False)[
+                "input_ids"
+            ]
         self.lengths = np.array([len(ids) for ids in self.ids], dtype=np.int64)
 
     def within_budget(self, texts: np.ndarray) -> np.ndarray:
@@ -239,6 +238,7 @@ def fine_tune(
     n_epochs: float,
     name: str,
     later: Examples | None = None,
+    vectors: np.ndarray | None = None,
 ) -> History:
     """Train a network, from its checkpoint where one of the same rows and settings is there.
 
@@ -257,7 +257,9 @@ def fine_tune(
     name : str
         What is trained, for the progress bar, the checkpoint and TensorBoard.
     later : Examples, optional
-        Rows of a later snapshot; training stops when they are predicted worse twice in a row.
+        Rows of a later snapshot; training stops when they are not predicted better for long.
+    vectors : ndarray of shape (n_texts, text_width), optional
+        Vectors of the texts by the frozen encoder, where the network has none of its own.
 
     Returns
     -------
@@ -295,7 +297,7 @@ def fine_tune(
             model.train()
             chance = np.random.default_rng([settings.seed, step])
             for batch in _batches_of_step(step, examples, settings):
-                inputs = _inputs(model, examples.take(batch), tokens, chance)
+                inputs = _inputs(model, examples.take(batch), tokens, chance, vectors)
                 loss = model(**inputs).loss / settings.accumulation
                 loss.backward()
                 recent.append(loss.item() * settings.accumulation)
@@ -317,13 +319,15 @@ def fine_tune(
                 write("loss", history.steps[-1]["loss"], done)
                 recent = []
             if later is not None and (done % every == 0 or done == n_steps):
-                history.later.append({"step": done, "epoch": epoch, "log_loss": log_loss_at(model, later, tokens)})
+                history.later.append(
+                    {"step": done, "epoch": epoch, "log_loss": log_loss_at(model, later, tokens, vectors)}
+                )
                 write("later_log_loss", history.later[-1]["log_loss"], done)
                 losses = [point["log_loss"] for point in history.later]
                 if losses[-1] == min(losses):
                     best = learned_state(model)
                     history.best_epochs = epoch
-                elif len(losses) - 1 - int(np.argmin(losses)) >= 2:
+                elif len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE:
                     break
             if checkpoint.due():
                 checkpoint.write(model, optimizer, schedule, done, history, best)
@@ -334,7 +338,9 @@ def fine_tune(
     return history
 
 
-def predict(model: ChurnTransformer, examples: Examples, text_vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def predict(
+    model: ChurnTransformer, examples: Examples, text_vectors: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Log-odds of churn and log of relative spend, each of shape (n_rows,), float64.
 
     Parameters
@@ -343,11 +349,11 @@ def predict(model: ChurnTransformer, examples: Examples, text_vectors: np.ndarra
         Trained.
     examples : Examples
         Rows.
-    text_vectors : ndarray of shape (n_texts, hidden_size), float32
-        What the encoder says of each text of the sequences.
+    text_vectors : ndarray of shape (n_texts, text_width), float32, or None
+        What the encoder says of each text of the sequences; None for a network that reads no words.
     """
     model.eval()
-    vectors = torch.from_numpy(text_vectors)
+    vectors = None if text_vectors is None else torch.from_numpy(text_vectors)
     logits, spends = [np.zeros(0)], [np.zeros(0)]
     with torch.inference_mode():
         for start in range(0, len(examples), 1024):
@@ -370,9 +376,8 @@ def encode_texts(model: ChurnTransformer, tokens: Tokens, numbers: np.ndarray, b
     return result
 
 
-def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens) -> float:
-    """Log-loss on rows with labels, in nats."""
-    vectors = np.zeros((0, 1), np.float32)
+def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens, vectors: np.ndarray | None = None) -> float:
+    """Log-loss on rows with labels, in nats; texts are read as the encoder stands, unless vectors are given."""
     if model.config.encoder is not None:
         read = np.unique(later.sequences.texts[later.sequences.texts >= 0])
         vectors = np.zeros((len(tokens.ids), model.encoder.config.hidden_size), np.float32)
@@ -488,13 +493,20 @@ def _batches_of_step(step: int, examples: Examples, settings: TransformerSetting
 
 
 def _inputs(
-    model: ChurnTransformer, examples: Examples, tokens: Tokens, chance: np.random.Generator
+    model: ChurnTransformer,
+    examples: Examples,
+    tokens: Tokens,
+    chance: np.random.Generator,
+    vectors: np.ndarray | None,
 ) -> dict[str, torch.Tensor]:
     """Tensors of a training batch, its texts read by the encoder as it stands."""
-    if model.config.encoder is None:
+    if not model.config.text_width:
         return _tensors(model, examples, None)
     texts = examples.sequences.texts
     texts = np.where(chance.random(texts.shape) < tokens.settings.text_dropout, -1, texts)
+    if vectors is not None:
+        examples = replace(examples, sequences=examples.sequences.with_texts(texts))
+        return _tensors(model, examples, torch.from_numpy(vectors))
     read, positions = np.unique(texts, return_inverse=True)
     examples = replace(examples, sequences=replace(examples.sequences, texts=positions.reshape(texts.shape)))
     # position 0 is padding wherever a text is missing; a row of zeros stands for it
@@ -502,8 +514,7 @@ def _inputs(
     examples.sequences.texts[...] -= missing
     read = read[missing:]
     if not len(read):
-        vectors = torch.zeros((1, model.encoder.config.hidden_size), device=model.device)
-        return _tensors(model, examples, vectors)
+        return _tensors(model, examples, torch.zeros((1, model.config.text_width)))
     # texts of like lengths together: padding would cost more than the texts do
     batches = list(token_batches(tokens.lengths[read], MOST_TOKENS))
     parts = []
@@ -528,14 +539,15 @@ def _tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tensor 
     if examples.churned is not None:
         tensors |= {"churned": examples.churned, "spend": examples.spend}
     result = {name: torch.from_numpy(array).to(model.device) for name, array in tensors.items()}
-    if model.config.encoder is not None:
-        texts = torch.from_numpy(sequences.texts).to(model.device)
-        mask = texts >= 0
-        gathered = vectors.to(model.device)[texts.clamp(min=0)] if len(vectors) else None
-        if gathered is None:
-            gathered = torch.zeros((*texts.shape, model.encoder.config.hidden_size), device=model.device)
+    if model.config.text_width:
+        texts = torch.from_numpy(sequences.texts).to(vectors.device)
+        mask = (texts >= 0).to(model.device)
+        if not len(vectors):
+            vectors = torch.zeros((1, model.config.text_width), device=vectors.device)
+        gathered = vectors[texts.clamp(min=0)].to(model.device)
         result |= {
             "text_vectors": gathered * mask.unsqueeze(-1),
+            "text_subjects": torch.from_numpy(sequences.text_subjects.astype(np.int64)).to(model.device),
             "text_numbers": torch.from_numpy(sequences.text_numbers).to(model.device),
             "text_mask": mask,
         }

@@ -98,17 +98,17 @@ def _variants(sequences: Sequences) -> pd.DataFrame:
     """One row per customer, text and sentence: the text, the sentence's place, the text without it."""
     records = []
     for row, slot in zip(*np.nonzero(sequences.texts >= 0), strict=True):
-        text, subject = sequences.words[sequences.texts[row, slot]]
+        text = sequences.words[sequences.texts[row, slot]]
         for start, end in sentences(text):
             rest = f"{text[:start].rstrip()} {text[end:].lstrip()}".strip()
-            records.append((row, slot, text, subject, start, end, rest))
-    return pd.DataFrame(records, columns=["row", "slot", "text", "subject", "start", "end", "rest"])
+            records.append((row, slot, text, start, end, rest))
+    return pd.DataFrame(records, columns=["row", "slot", "text", "start", "end", "rest"])
 
 
 def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, variants: pd.DataFrame) -> np.ndarray:
     row, slot = variants.row.to_numpy(), variants.slot.to_numpy()
     asked = sequences.take(row)
-    words = [*sequences.words, *zip(variants.rest, variants.subject, strict=True)]
+    words = [*sequences.words, *variants.rest]
     texts = asked.texts.copy()
     texts[np.arange(len(row)), slot] = len(sequences.words) + np.arange(len(row))
     # a text of one sentence is left out as a whole, and those after it move up
@@ -119,6 +119,7 @@ def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, var
         asked,
         words=words,
         texts=np.take_along_axis(texts, order, axis=1),
+        text_subjects=np.take_along_axis(asked.text_subjects, order, axis=1),
         text_numbers=np.take_along_axis(asked.text_numbers, order[..., None], axis=1),
     )
     X_without = X.iloc[row].reset_index(drop=True)

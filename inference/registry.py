@@ -168,6 +168,7 @@ def _gains(model: ChurnModel) -> dict[str, float]:
         "transformer_gain": transformer.get("kept"),
         "transformer_events_gain": transformer.get("events"),
         "transformer_words_gain": transformer.get("words"),
+        "transformer_fine_tuned_gain": transformer.get("fine_tuned"),
     }
     return {name: gain["mean"] for name, gain in gains.items() if gain}
 

@@ -11,9 +11,9 @@ import pandas as pd
 import yaml
 from scipy.special import expit
 
-from inference import feature_store
 from inference.baselines import BASELINES
 from inference.calibration import anchored_shift
+from inference.champion import training_rows
 from inference.earning import fold_features, gain_of_words, losses_at_true_level, paired_gain
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
@@ -71,7 +71,8 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
             f"champion {current.version} was validated on no later snapshot; expected more history, then train again"
         )
     said = _judged(model)
-    rows = _training_rows(labels)
+    rows = training_rows(labels).assign(as_of_date=lambda r: pd.to_datetime(r.as_of_date))
+    rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True)
     shifts = _Level(model, rows)
     report = {
         "model": _model(current, said),
@@ -135,13 +136,6 @@ def _judged(model: ChurnModel) -> pd.DataFrame:
     return said.dropna(subset=tried).reset_index(drop=True)
 
 
-def _training_rows(labels: pd.DataFrame) -> pd.DataFrame:
-    known = labels[labels.churned.notna()]
-    rows = feature_store.historical_features(known, feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
-    rows = rows.assign(as_of_date=pd.to_datetime(rows.as_of_date))
-    return rows.sort_values(["as_of_date", "customer_id"], ignore_index=True)
-
-
 def _model(current: RegisteredModel, said: pd.DataFrame) -> dict:
     model = current.model
     dates = [str(d.date()) for d in sorted(said.as_of_date.unique())]
@@ -180,7 +174,11 @@ def _members(model: ChurnModel, said: pd.DataFrame, level: _Level) -> list[dict]
     said["average"] = said[model.names].mean(axis=1)
     listed = [("Churn Radar", "average of " + ", ".join(model.names), said.average)]
     listed += [(name, "member alone", said[name]) for name in names]
-    about = {"transformer_events": "events and numbers", "transformer_words": "words, events and numbers"}
+    about = {
+        "transformer_events": "events and numbers",
+        "transformer_words": "words, events and numbers",
+        "transformer_fine_tuned": "words by a fine-tuned encoder, events and numbers",
+    }
     for column in [c for c in about if c in said]:
         listed.append((column.replace("_", ", "), about[column], said[column]))
         averaged = said[[*names, column]].mean(axis=1)

@@ -41,18 +41,21 @@ class Sequences:
         Ages and gaps in logs of days, amounts in signed logs.
     texts : ndarray of shape (n_customers, MOST_TEXTS), int64
         Positions in ``words``; -1 is padding.
+    text_subjects : ndarray of shape (n_customers, MOST_TEXTS), uint8
+        Buckets of what each text is about: a product, a topic.
     text_numbers : ndarray of shape (n_customers, MOST_TEXTS, TEXT_NUMBERS), float32
         Age and rating of each text, and where it comes from.
-    words : list of tuple of str
-        Every different text with its subject (a product, a topic), cleaned.
+    words : list of str
+        Every different text, cleaned.
     """
 
     event_types: np.ndarray
     event_categories: np.ndarray
     event_numbers: np.ndarray
     texts: np.ndarray
+    text_subjects: np.ndarray
     text_numbers: np.ndarray
-    words: list[tuple[str, str]]
+    words: list[str]
 
     def __len__(self) -> int:
         return len(self.event_types)
@@ -64,7 +67,7 @@ class Sequences:
 
     def take(self, rows: np.ndarray) -> Self:
         """Keep some rows, by mask or positions."""
-        names = ("event_types", "event_categories", "event_numbers", "texts", "text_numbers")
+        names = ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def with_texts(self, texts: np.ndarray) -> Self:
@@ -81,7 +84,8 @@ class Sequences:
 
     def with_texts_of(self, others: np.ndarray) -> Self:
         """Give each customer the texts of another, by position: the control that words must fail."""
-        return replace(self, texts=self.texts[others], text_numbers=self.text_numbers[others])
+        names = ("texts", "text_subjects", "text_numbers")
+        return replace(self, **{name: getattr(self, name)[others] for name in names})
 
 
 def has_sequences(rows: pd.DataFrame) -> bool:
@@ -118,8 +122,10 @@ def read_sequences(rows: pd.DataFrame) -> Sequences:
     event_numbers[row, slot, 2] = np.sign(money) * np.log1p(np.abs(money))
 
     row, slot, (ids, texts, subjects, days_ago, ratings) = _flatten(rows, TEXT_COLUMNS, MOST_TEXTS)
-    positions, words = _different(texts, subjects)
+    positions, words = _different(texts)
     text_index = np.full((len(rows), MOST_TEXTS), -1, np.int64)
+    text_subjects = np.zeros((len(rows), MOST_TEXTS), np.uint8)
+    text_subjects[row, slot] = pd.Series(subjects).map({s: _bucket(s) for s in set(subjects)})
     text_numbers = np.zeros((len(rows), MOST_TEXTS, TEXT_NUMBERS), np.float32)
     text_index[row, slot] = positions
     stars = np.asarray(ratings, dtype=np.float64)
@@ -127,7 +133,7 @@ def read_sequences(rows: pd.DataFrame) -> Sequences:
     text_numbers[row, slot, 1] = np.where(stars > 0, (stars - 3) / 2, 0)
     text_numbers[row, slot, 2] = stars > 0
     text_numbers[row, slot, 3] = [str(i).startswith("support_tickets:") for i in ids]
-    return Sequences(event_types, event_categories, event_numbers, text_index, text_numbers, words)
+    return Sequences(event_types, event_categories, event_numbers, text_index, text_subjects, text_numbers, words)
 
 
 def _flatten(rows: pd.DataFrame, columns: tuple[str, ...], most: int) -> tuple[np.ndarray, np.ndarray, list[list]]:
@@ -143,13 +149,10 @@ def _is_null(value: object) -> bool:
     return value is None or np.ndim(value) == 0
 
 
-def _different(texts: list[str], subjects: list[str]) -> tuple[np.ndarray, list[tuple[str, str]]]:
+def _different(texts: list[str]) -> tuple[np.ndarray, list[str]]:
     cleaned = {text: clean_text(text) for text in set(texts)}
-    numbers: dict[tuple[str, str], int] = {}
-    positions = [
-        numbers.setdefault((cleaned[text], subject), len(numbers))
-        for text, subject in zip(texts, subjects, strict=True)
-    ]
+    numbers: dict[str, int] = {}
+    positions = [numbers.setdefault(cleaned[text], len(numbers)) for text in texts]
     return np.array(positions, dtype=np.int64), list(numbers)
 
 

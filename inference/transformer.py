@@ -28,6 +28,8 @@ from inference.sequences import Sequences
 
 #: What the network reads, as its contributions are listed.
 PARTS = ("transformer_words", "transformer_events", "transformer_numbers")
+#: How the names of the heads' weights end.
+HEADS = ("_head.weight", "_head.bias")
 
 
 class TransformerMember:
@@ -55,6 +57,7 @@ class TransformerMember:
         n_epochs: float | None = None,
         later: tuple[pd.DataFrame, Sequences, np.ndarray, np.ndarray] | None = None,
         encoder: Encoder | None = None,
+        fine_tuned: bool = False,
         start: Self | None = None,
         title: str = "Training the transformer",
     ) -> Self:
@@ -78,13 +81,16 @@ class TransformerMember:
             X, sequences, log-odds and y of a later snapshot, on which to stop early.
         encoder : Encoder, optional
             Reads words; without it they are left out.
+        fine_tuned : bool
+            Whether the encoder learns as well, in the settings' mode, or its vectors are read as they are.
         start : TransformerMember, optional
-            A trained member without words to start from.
+            A trained member whose towers to start from.
         title : str
             What the progress bar says.
         """
         settings = self.settings
-        rows = self._sample(len(y), settings.most_rows if encoder is None else settings.most_rows_with_words)
+        fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
+        rows = self._sample(len(y), settings.most_rows_with_words if fine_tuned else settings.most_rows)
         if start is None:
             with np.errstate(invalid="ignore"):
                 self.standardiser_ = Pipeline(standardiser()).fit(X.to_numpy())
@@ -94,12 +100,15 @@ class TransformerMember:
         self.spend_mean_ = max(float(spend[stayed].mean()), 1e-9) if stayed.any() else 1.0
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
-            self.model_ = self._build(X, encoder)
+            self.model_ = self._build(X, encoder, fine_tuned)
         self.tokenizer_ = None if encoder is None else encoder.tokenizer
-        if encoder is not None:
+        self.encoder_ = encoder
+        if fine_tuned:
             self.model_.encoder.load_state_dict(encoder.transformer.state_dict())
         if start is not None:
-            self.model_.load_state_dict(start.model_.state_dict(), strict=False)
+            # its towers, not its heads: words begin at the tabular answer as well
+            towers = {k: v for k, v in start.model_.state_dict().items() if not k.endswith(HEADS)}
+            self.model_.load_state_dict(towers, strict=False)
         self.model_.to(device())
         tokens = self._tokens(sequences)
         examples = self._examples(X.iloc[rows], sequences.take(rows), tabular_logit[rows], tokens, y[rows], spend[rows])
@@ -111,7 +120,8 @@ class TransformerMember:
                 raise ValueError("later rows must share their texts with the training rows")
             stop = self._examples(X_later, sequences_later, logit_later, tokens_later, y_later, np.zeros(len(y_later)))
         epochs = settings.most_epochs if n_epochs is None else n_epochs
-        self.history_ = fine_tune(self.model_, examples, tokens, settings, epochs, title, stop)
+        vectors = None if fine_tuned else self.text_vectors(sequences)
+        self.history_ = fine_tune(self.model_, examples, tokens, settings, epochs, title, stop, vectors)
         return self
 
     def logit(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray, keep: bool = True) -> np.ndarray:
@@ -137,7 +147,12 @@ class TransformerMember:
 
     @property
     def reads_words(self) -> bool:
-        """Whether the network has an encoder for words."""
+        """Whether the network reads words."""
+        return bool(self.model_.config.text_width)
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether the network has an encoder of its own."""
         return self.model_.config.encoder is not None
 
     @property
@@ -153,7 +168,7 @@ class TransformerMember:
         """Write ``transformer/``: the network as ``save_pretrained`` does, its tokenizer and its scales."""
         target = folder / self.name
         self.model_.save_pretrained(target)
-        if self.tokenizer_ is not None:
+        if self.fine_tuned:
             self.tokenizer_.save_pretrained(target)
         skops.io.dump(self.standardiser_, target / "standardiser.skops")
         settings = {name: getattr(self.settings, name) for name in self.settings.__dataclass_fields__}
@@ -168,31 +183,36 @@ class TransformerMember:
         member.spend_mean_ = state["spend_mean"]
         member.model_ = ChurnTransformer.from_pretrained(source).eval().to(device())
         member.standardiser_ = skops.io.load(source / "standardiser.skops", trusted=TRUSTED)
-        member.tokenizer_ = AutoTokenizer.from_pretrained(source) if member.reads_words else None
+        member.tokenizer_ = AutoTokenizer.from_pretrained(source) if member.fine_tuned else None
+        member.encoder_ = None
         return member
 
-    def text_vectors(self, sequences: Sequences, keep: bool = True) -> np.ndarray:
+    def text_vectors(self, sequences: Sequences, keep: bool = True) -> np.ndarray | None:
         """Vectors of the texts that these customers wrote; kept on disk, each text is read once.
 
         Returns
         -------
-        ndarray of shape (n_texts, hidden_size), float32
-            One per text of ``sequences.words``, zero for those that no customer here wrote.
+        ndarray of shape (n_texts, text_width), float32, or None
+            One per text of ``sequences.words``, zero for those that no customer here wrote; None where the
+            network reads no words.
         """
         if not self.reads_words:
-            return np.zeros((0, 1), np.float32)
-        vectors = np.zeros((len(sequences.words), self.model_.encoder.config.hidden_size), np.float32)
+            return None
+        vectors = np.zeros((len(sequences.words), self.model_.config.text_width), np.float32)
         read = np.unique(sequences.texts[sequences.texts >= 0])
         if len(read):
-            tokens = self._tokens(sequences)
-            if not keep:
-                vectors[read] = encode_texts(self.model_, tokens, read)
-                return vectors
-            hashes = [hash_text("\n".join(sequences.words[i])) for i in read]
-            wanted = dict(zip(hashes, read.tolist(), strict=True))
-            kept, _ = cached_vectors(
-                self.revision, wanted, lambda numbers: encode_texts(self.model_, tokens, np.array(numbers))
-            )
+            hashes = [hash_text(sequences.words[i]) for i in read]
+            if not self.fine_tuned:
+                encoder = self.encoder_ = self.encoder_ or Encoder()
+                wanted = {text_hash: sequences.words[i] for text_hash, i in zip(hashes, read, strict=True)}
+                kept, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
+            elif keep:
+                tokens, wanted = self._tokens(sequences), dict(zip(hashes, read.tolist(), strict=True))
+                kept, _ = cached_vectors(
+                    self.revision, wanted, lambda numbers: encode_texts(self.model_, tokens, np.array(numbers))
+                )
+            else:
+                kept = dict(zip(hashes, encode_texts(self.model_, self._tokens(sequences), read), strict=True))
             vectors[read] = [kept[text_hash] for text_hash in hashes]
         return vectors
 
@@ -202,7 +222,7 @@ class TransformerMember:
         examples = self._examples(X, sequences, tabular_logit, self._tokens(sequences))
         return predict(self.model_, examples, self.text_vectors(examples.sequences, keep))
 
-    def _build(self, X: pd.DataFrame, encoder: Encoder | None) -> ChurnTransformer:
+    def _build(self, X: pd.DataFrame, encoder: Encoder | None, fine_tuned: bool) -> ChurnTransformer:
         settings = self.settings
         return ChurnTransformer(
             ChurnTransformerConfig(
@@ -210,15 +230,16 @@ class TransformerMember:
                 width=settings.width,
                 event_layers=settings.event_layers,
                 dropout=settings.dropout,
-                encoder=None if encoder is None else encoder.transformer.config.to_dict(),
-                pooling="mean" if encoder is None else encoder.pooling,
+                text_width=0 if encoder is None else encoder.dimension,
+                encoder=encoder.transformer.config.to_dict() if fine_tuned else None,
+                pooling=encoder.pooling if fine_tuned else "mean",
                 loss=settings.loss,
                 positive_weight=settings.positive_weight,
             )
         )
 
     def _tokens(self, sequences: Sequences) -> Tokens:
-        words = sequences.words if self.tokenizer_ is not None else []
+        words = sequences.words if self.fine_tuned else []
         if self._tokenised is None or self._tokenised[0] is not words:
             self._tokenised = (words, Tokens(words, self.tokenizer_, self.settings))
         return self._tokenised[1]
@@ -235,7 +256,7 @@ class TransformerMember:
         return Examples(
             tabular_logit.astype(np.float32),
             self.standardiser_.transform(X.to_numpy()).astype(np.float32),
-            sequences.with_texts(tokens.within_budget(sequences.texts)),
+            sequences.with_texts(tokens.within_budget(sequences.texts)) if self.fine_tuned else sequences,
             None if y is None else y.astype(np.float32),
             None if spend is None else (spend / self.spend_mean_).astype(np.float32),
         )
