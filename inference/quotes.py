@@ -20,21 +20,33 @@ MOST_CHARACTERS = 160
 LEAST_EFFECT = 0.02
 
 #: What is masked, and with what; order matters, because what is masked cannot match again.
+#: Letters and digits of ASCII: Chinese is written without spaces, so a word boundary would not be one.
 PERSONAL_DATA = (
-    (re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"), "[e-mail]"),
-    (re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE), "[link]"),
-    (re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"), "[account]"),
-    (re.compile(r"(?<![\w+])(?:\d[ -]?){13,19}(?!\d)"), "[card]"),
+    (re.compile(r"[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), "[e-mail]"),
+    (re.compile(r"(?:https?://|www\.)[^\s，。]+", re.IGNORECASE), "[link]"),
+    (
+        re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"),
+        "[account]",
+    ),
+    (re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)"), "[card]"),
     (
         re.compile(
-            r"(?:\b(?:order|invoice|ticket|case|tracking|订单|单号)\s*(?:number|no\.?|nr\.?|id|号)?\s*[:：#]?\s*|#)"
-            r"[A-Z]{0,4}-?\d[\dA-Z-]{2,}",
+            r"(?:(?:\b(?:order|invoice|ticket|case|tracking)\s*(?:(?:number|no\.?|nr\.?|id)\s*[:#]?\s*|[:#]\s*))"
+            r"|(?:订单号?|单号)\s*[:：#]?\s*|#)[A-Z]{0,4}-?\d[\dA-Z-]{2,}",
             re.IGNORECASE,
         ),
         "[order]",
     ),
-    (re.compile(r"\b[A-Z]{1,4}-\d{3,}\b"), "[order]"),
-    (re.compile(r"(?<![\w])\+?\(?\d[\d ()/.-]{6,}\d"), "[phone]"),
+    (re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,4}-\d{3,}(?!\d)"), "[order]"),
+    (
+        re.compile(
+            # a date, a price range or a few sizes is no phone number: it has fewer digits, or its own form
+            r"(?<![\w$€£.])(?!\d{4}-\d{1,2}-\d{1,2}(?!\d))(?!\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d))(?!\d+[.,]\d+ ?-)"
+            r"(?=(?:\D{0,3}\d){7})(?:\+|\()?\d(?:[ ()/.-]{0,3}\d){6,14}(?!\d)",
+            re.ASCII,
+        ),
+        "[phone]",
+    ),
     (re.compile(r"\d{5,}"), "[number]"),
 )
 

@@ -231,7 +231,7 @@ class TransformerMember:
                 event_layers=settings.event_layers,
                 dropout=settings.dropout,
                 text_width=0 if encoder is None else encoder.dimension,
-                encoder=encoder.transformer.config.to_dict() if fine_tuned else None,
+                encoder=json.loads(encoder.transformer.config.to_json_string(use_diff=False)) if fine_tuned else None,
                 pooling=encoder.pooling if fine_tuned else "mean",
                 loss=settings.loss,
                 positive_weight=settings.positive_weight,

@@ -42,8 +42,10 @@ def test_vars_that_are_no_mapping_are_refused(monkeypatch, capsys):
     assert line == "churn-radar: --vars is sixty; expected a YAML mapping such as {churn__horizon_days: 60}\n"
 
 
-def test_a_report_without_scores_says_what_to_do(monkeypatch, capsys):
-    assert refused(monkeypatch, capsys, "report").endswith("churn_scores.parquet: no scores yet; run dbt build first\n")
+def test_a_report_without_a_champion_says_what_to_do(monkeypatch, capsys):
+    assert "no champion in the model registry; expected one: run dbt build first" in refused(
+        monkeypatch, capsys, "report"
+    )
 
 
 def test_a_backtest_without_raw_orders_names_the_file(monkeypatch, capsys):

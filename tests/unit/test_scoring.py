@@ -196,7 +196,7 @@ class TestNewestSnapshot:
     def test_snapshots_tell_who_was_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
         monkeypatch.setattr(registry, "champion", lambda: RegisteredModel("3", make_saying_model()))
-        monkeypatch.setattr(feature_store, "historical_features", lambda rows: rows)
+        monkeypatch.setattr(feature_store, "historical_features", lambda rows, *services: rows)
         monkeypatch.setattr(scoring, "score", lambda current, rows, labels: seen.append(labels))
         labels = self.snapshots[["customer_id", "as_of_date"]].assign(churned=None)
         score_newest_snapshot(self.snapshots, labels)
