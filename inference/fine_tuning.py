@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import pickle
 import shutil
 import time
 from collections.abc import Iterator
@@ -433,7 +432,7 @@ class Checkpoint:
                 state = torch.load(self.path, weights_only=True)
             if not {"step", "model", "optimizer", "schedule", "chance", "history", "best"} <= state.keys():
                 raise ValueError("incomplete")
-        except (RuntimeError, OSError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+        except Exception as error:  # a broken file may raise anything
             reason = str(error).strip().splitlines()[0][:80] if str(error).strip() else type(error).__name__
             print(f"{self.path}: the checkpoint cannot be read ({reason}); starting this training anew")
             return None

@@ -60,7 +60,7 @@ def mask(text: str) -> str:
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """Where each sentence of a text begins and ends."""
-    ends = [match.end() for match in re.finditer(r"[.!?…]+(?=\s)|[。！？]+|;\s", text)]
+    ends = [match.end() for match in re.finditer(r"[.!?…]+(?=\s)(?!\s+[\d#])|[。！？]+|;\s", text)]
     bounds = [0, *ends, len(text)]
     spans = [(a, b) for a, b in pairwise(bounds) if text[a:b].strip()]
     return [(b - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in spans]
@@ -172,7 +172,10 @@ def _tell(row: pd.Series, slot: int, text: str, found: pd.DataFrame, best: int) 
                     break
     said = mask(text[found.start.iloc[first] : found.end.iloc[last]])
     if len(said) > MOST_CHARACTERS:
-        said = said[:MOST_CHARACTERS].rsplit(" ", 1)[0].rstrip() + "…"
+        said = said[:MOST_CHARACTERS].rsplit(" ", 1)[0].rstrip()
+        if said.rfind("[") > said.rfind("]"):
+            said = said[: said.rfind("[")]  # never half a mask
+        said += "…"
     source = "ticket" if str(list(row.text_ids)[slot]).startswith("support_tickets:") else "review"
     days_ago = float(list(row.text_days_ago)[slot])
     written = pd.Timestamp(row.as_of_date) - pd.Timedelta(days=days_ago)
