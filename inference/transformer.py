@@ -121,6 +121,10 @@ class TransformerMember:
             stop = self._examples(X_later, sequences_later, logit_later, tokens_later, y_later, np.zeros(len(y_later)))
         epochs = settings.most_epochs if n_epochs is None else n_epochs
         vectors = None if fine_tuned else self.text_vectors(sequences)
+        if vectors is not None and later is not None:
+            # each reads its own texts; a text of both has the same vector twice
+            theirs = self.text_vectors(later[1])
+            vectors = np.where(np.any(theirs != 0, axis=1, keepdims=True), theirs, vectors)
         self.history_ = fine_tune(self.model_, examples, tokens, settings, epochs, title, stop, vectors)
         return self
 

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import expit
-from test_encoder import make_tiny_encoder
 
 from inference import fine_tuning, transformer
 from inference.classifier import ChurnTransformer, ChurnTransformerConfig
@@ -18,7 +17,6 @@ from inference.sequences import CATEGORY_BUCKETS, EVENT_COLUMNS, TEXT_COLUMNS, S
 from inference.transformer import PARTS, TransformerMember
 
 WORDS = ["the", "a", "parcel", "late", "fits", "never", "again", "broken", "lovely", "perfectly"]
-FILL = 2
 FILLERS = ["the", "a", "parcel", "late", "fits", "never", "again", "perfectly"]
 
 SMALL = TransformerSettings(
@@ -31,8 +29,8 @@ SMALL = TransformerSettings(
     top_layers=1,
     checkpoint_seconds=1e9,
 )
-#: Long enough to learn what a word means.
-LONG = replace(SMALL, most_epochs=24, dropout=0.0, token_dropout=0.0)
+#: Long and fast enough to learn what a word means.
+LONG = replace(SMALL, most_epochs=5, learning_rate=1e-2, encoder_learning_rate=3e-3, dropout=0.0, token_dropout=0.0)
 MODES = ["top", "lora", "full"]
 
 
@@ -64,7 +62,7 @@ def make_shop(n: int = 360, seed: int = 0) -> Shop:
     """Log-odds of churn are the tabular ones, plus 3 for who wrote "broken" and minus 3 for who wrote "lovely"."""
     rng = np.random.default_rng(seed)
     said = rng.choice(["broken", "lovely", ""], n, p=[0.4, 0.4, 0.2])
-    texts = [" ".join([*rng.choice(FILLERS, FILL), word, *rng.choice(FILLERS, FILL)]) for word in said]
+    texts = [" ".join([*rng.choice(FILLERS, 2), word, *rng.choice(FILLERS, 2)]) for word in said]
     tabular = rng.normal(0, 0.5, n)
     y = (rng.random(n) < expit(tabular + 3.0 * (said == "broken") - 3.0 * (said == "lovely"))).astype(int)
     days = np.sort(rng.uniform(1, 100, (n, 2)), axis=1)
@@ -93,40 +91,38 @@ def make_sequences(*texts: list[str]) -> Sequences:
     return read_sequences(pd.DataFrame(columns))
 
 
-def make_tiny_bert(folder: Path) -> str:
-    """Save an untrained BERT of two layers; return its path."""
+def make_tiny_encoder(folder: Path, architecture: str) -> str:
+    """Save an untrained encoder of two layers that knows ``WORDS``; return its path."""
+    import transformers
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-    from transformers import BertConfig, BertModel, BertTokenizerFast
 
     torch.manual_seed(0)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "bert").mkdir(parents=True)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(vocab_file=str(folder / "vocab.txt")).save_pretrained(folder / "bert")
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    common = {"vocab_size": len(vocabulary), "max_position_embeddings": 64}
+    if architecture == "Bert":
+        shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    else:
+        shape = {"dim": 24, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+    model = getattr(transformers, f"{architecture}Model")(
+        getattr(transformers, f"{architecture}Config")(**common, **shape)
     )
-    BertModel(config).save_pretrained(folder / "bert")
-    modules = [Transformer(str(folder / "bert"), max_seq_length=64), Pooling(32)]
+    model.save_pretrained(folder / "plain")
+    getattr(transformers, f"{architecture}TokenizerFast")(vocab=vocabulary).save_pretrained(folder / "plain")
+    modules = [Transformer(str(folder / "plain"), max_seq_length=64), Pooling(model.config.hidden_size)]
     SentenceTransformer(modules=modules).save(str(folder / "tiny"))
     return str(folder / "tiny")
 
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return Encoder(EncoderSettings(make_tiny_bert(tmp_path_factory.mktemp("bert")), "cpu"))
+    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("bert"), "Bert"), "cpu"))
 
 
 @pytest.fixture(scope="session")
 def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     """An encoder of another architecture and dimension."""
-    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("distilbert")), "cpu"))
+    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("distilbert"), "DistilBert"), "cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +133,12 @@ def shop() -> Shop:
 @pytest.fixture(scope="session")
 def earlier(shop: Shop) -> Shop:
     return shop.take(slice(0, 240))
+
+
+@pytest.fixture(scope="session")
+def few(earlier: Shop) -> Shop:
+    """Enough where nothing is to be learned."""
+    return earlier.take(slice(0, 64))
 
 
 @pytest.fixture(scope="session")
@@ -202,12 +204,12 @@ class TestBeginning:
         mean = shop.spend[shop.y == 0].mean()
         np.testing.assert_allclose(member.expected_spend(*shop.asked), np.full(len(shop.y), mean))
 
-    def test_words_that_join_a_trained_network_begin_at_the_tabular_answer(self, earlier, bert):
-        events = fit(earlier, SMALL)
-        assert np.abs(events.logit(*earlier.asked) - earlier.tabular).max() > 0.01
+    def test_words_that_join_a_trained_network_begin_at_the_tabular_answer(self, few, bert):
+        events = fit(few, SMALL)
+        assert np.abs(events.logit(*few.asked) - few.tabular).max() > 0.01
         idle = replace(SMALL, learning_rate=0.0, encoder_learning_rate=0.0, most_epochs=0)
-        words = fit(earlier, idle, bert, start=events)
-        np.testing.assert_array_equal(words.logit(*earlier.asked), earlier.tabular.astype(np.float32))
+        words = fit(few, idle, bert, start=events)
+        np.testing.assert_array_equal(words.logit(*few.asked), few.tabular.astype(np.float32))
         own = weights(words)
         for name, weight in weights(events).items():
             if not name.startswith(("churn_head", "spend_head")):
@@ -263,13 +265,13 @@ class TestLearning:
         np.testing.assert_allclose(trained(mode).logit(later.X, without, later.tabular), said, atol=1e-6)
 
     @pytest.mark.parametrize("mode", ["frozen", "full"])
-    def test_it_trains_where_nobody_wrote(self, earlier, bert, mode):
-        silent = replace(earlier, sequences=make_sequences(*[[] for _ in earlier.y]))
+    def test_it_trains_where_nobody_wrote(self, few, bert, mode):
+        silent = replace(few, sequences=make_sequences(*[[] for _ in few.y]))
         member = fit(silent, replace(SMALL, fine_tuning=mode), bert)
         assert np.isfinite(member.logit(*silent.asked)).all()
 
-    def test_it_trains_where_everyone_churned(self, earlier, bert):
-        gone = replace(earlier, y=np.ones_like(earlier.y), spend=np.zeros_like(earlier.spend))
+    def test_it_trains_where_everyone_churned(self, few, bert):
+        gone = replace(few, y=np.ones_like(few.y), spend=np.zeros_like(few.spend))
         member = fit(gone, SMALL, bert)
         assert np.isfinite(member.logit(*gone.asked)).all()
         assert np.isfinite(member.expected_spend(*gone.asked)).all()
@@ -345,17 +347,17 @@ class TestWhatLearns:
         assert left == set()
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_the_encoder_that_training_starts_from_is_left_alone(self, earlier, bert, mode):
+    def test_the_encoder_that_training_starts_from_is_left_alone(self, few, bert, mode):
         before = {name: w.numpy().copy() for name, w in bert.transformer.state_dict().items()}
-        fit(earlier, replace(SMALL, fine_tuning=mode), bert)
+        fit(few, replace(SMALL, fine_tuning=mode), bert)
         assert not differ(before, {name: w.numpy() for name, w in bert.transformer.state_dict().items()})
         assert all(p.requires_grad for p in bert.transformer.parameters())
 
     @pytest.mark.parametrize("mode", MODES)
-    def test_every_mode_fits_another_architecture(self, earlier, distilbert, mode):
-        member = fit(earlier, replace(SMALL, fine_tuning=mode), distilbert)
+    def test_every_mode_fits_another_architecture(self, few, distilbert, mode):
+        member = fit(few, replace(SMALL, fine_tuning=mode), distilbert)
         assert self.changed(member, distilbert)
-        assert np.isfinite(member.logit(*earlier.asked)).all()
+        assert np.isfinite(member.logit(*few.asked)).all()
 
 
 class TestSaving:
@@ -368,12 +370,12 @@ class TestSaving:
         np.testing.assert_allclose(loaded.expected_spend(*later.asked), member.expected_spend(*later.asked), rtol=1e-6)
         assert loaded.settings == member.settings
 
-    def test_a_member_without_words_is_loaded_as_well(self, earlier, tmp_path):
-        member = fit(earlier, SMALL)
+    def test_a_member_without_words_is_loaded_as_well(self, few, tmp_path):
+        member = fit(few, SMALL)
         member.save(tmp_path)
         loaded = TransformerMember.load(tmp_path)
         assert not loaded.reads_words
-        np.testing.assert_allclose(loaded.logit(*earlier.asked), member.logit(*earlier.asked), atol=1e-6)
+        np.testing.assert_allclose(loaded.logit(*few.asked), member.logit(*few.asked), atol=1e-6)
 
     @pytest.mark.parametrize("mode", ["frozen", *MODES])
     def test_the_network_itself_goes_there_and_back(self, trained, tmp_path, mode):
@@ -384,29 +386,29 @@ class TestSaving:
         loaded = {name: w.numpy() for name, w in again.state_dict().items()}
         assert_same_weights(loaded, weights(trained(mode)), atol=0)
 
-    def test_another_architecture_goes_there_and_back(self, earlier, distilbert, tmp_path):
-        member = fit(earlier, SMALL, distilbert)
+    def test_another_architecture_goes_there_and_back(self, few, distilbert, tmp_path):
+        member = fit(few, SMALL, distilbert)
         member.save(tmp_path)
         loaded = TransformerMember.load(tmp_path)
         np.testing.assert_allclose(
-            loaded.logit(*earlier.asked, keep=False), member.logit(*earlier.asked, keep=False), atol=1e-6
+            loaded.logit(*few.asked, keep=False), member.logit(*few.asked, keep=False), atol=1e-6
         )
 
 
 class TestSeed:
     @pytest.mark.parametrize("mode", ["frozen", *MODES])
-    def test_the_same_seed_gives_the_same_weights_and_another_one_others(self, earlier, bert, mode):
+    def test_the_same_seed_gives_the_same_weights_and_another_one_others(self, few, bert, mode):
         settings = replace(SMALL, fine_tuning=mode)
-        first = weights(fit(earlier, settings, bert))
+        first = weights(fit(few, settings, bert))
         torch.manual_seed(123)
         np.random.default_rng(123)
-        assert not differ(first, weights(fit(earlier, settings, bert)))
-        other = weights(fit(earlier, replace(settings, seed=1), bert))
+        assert not differ(first, weights(fit(few, settings, bert)))
+        other = weights(fit(few, replace(settings, seed=1), bert))
         assert {"churn_head.weight", "texts.words.weight"} <= differ(first, other)
 
-    def test_training_leaves_the_random_numbers_of_others_alone(self, earlier, bert):
+    def test_training_leaves_the_random_numbers_of_others_alone(self, few, bert):
         before = torch.get_rng_state()
-        fit(earlier, SMALL, bert)
+        fit(few, SMALL, bert)
         assert torch.equal(before, torch.get_rng_state())
 
 
@@ -434,7 +436,7 @@ def kill_at_step(monkeypatch) -> Callable[[int], None]:
 
 
 class TestResuming:
-    # 240 rows, 2 batches of 16 a step: 8 steps an epoch, every augmentation on
+    # 2 batches of 16 rows a step: 8 steps for 240 rows, 2 for 64; every augmentation on
     settings = replace(SMALL, batch_rows=16, accumulation=2, checkpoint_seconds=0.0)
     undisturbed = replace(settings, checkpoint_seconds=1e9)
 
@@ -488,29 +490,27 @@ class TestResuming:
         ],
         ids=["empty", "text", "half", "a byte short", "odd pickle", "zeros"],
     )
-    def test_a_corrupted_checkpoint_is_reported_and_training_starts_anew(
-        self, earlier, bert, spoil, kill_at_step, capsys
-    ):
-        expected = fit(earlier, self.undisturbed, bert)
-        kill_at_step(4)
+    def test_a_corrupted_checkpoint_is_reported_and_training_starts_anew(self, few, bert, spoil, kill_at_step, capsys):
+        expected = fit(few, self.undisturbed, bert)
+        kill_at_step(2)
         with pytest.raises(Killed):
-            fit(earlier, self.settings, bert)
+            fit(few, self.settings, bert)
         (path,) = checkpoints().glob("*.pt")
         path.write_bytes(spoil(path.read_bytes()))
         capsys.readouterr()
-        member = fit(earlier, self.settings, bert)
+        member = fit(few, self.settings, bert)
         (line,) = capsys.readouterr().out.splitlines()
         assert line.startswith(f"{path}: the checkpoint cannot be read (")
         assert line.endswith("); starting this training anew")
         assert_same_weights(weights(member), weights(expected))
 
-    def test_a_checkpoint_that_lacks_something_is_corrupted(self, earlier, bert, kill_at_step, capsys):
-        kill_at_step(4)
+    def test_a_checkpoint_that_lacks_something_is_corrupted(self, few, bert, kill_at_step, capsys):
+        kill_at_step(2)
         with pytest.raises(Killed):
-            fit(earlier, self.settings, bert)
+            fit(few, self.settings, bert)
         (path,) = checkpoints().glob("*.pt")
         torch.save({"step": 3}, path)
-        fit(earlier, self.settings, bert)
+        fit(few, self.settings, bert)
         assert f"{path}: the checkpoint cannot be read (incomplete); starting" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
@@ -523,36 +523,36 @@ class TestResuming:
         ],
         ids=["seed", "learning rate", "epochs", "mode"],
     )
-    def test_other_settings_start_anew(self, earlier, bert, change, kill_at_step, capsys):
+    def test_other_settings_start_anew(self, few, bert, change, kill_at_step, capsys):
         kill_at_step(2)
         with pytest.raises(Killed):
-            fit(earlier, self.settings, bert)
-        fit(earlier, change(self.settings), bert)
+            fit(few, self.settings, bert)
+        fit(few, change(self.settings), bert)
         assert "resumed" not in capsys.readouterr().out
 
     @pytest.mark.parametrize("mode", ["frozen", "top"])
     @pytest.mark.parametrize("what", ["y", "words", "text_subjects", "text_numbers", "event_types", "event_categories"])
-    def test_other_rows_start_anew(self, earlier, bert, mode, what, kill_at_step, capsys):
+    def test_other_rows_start_anew(self, few, bert, mode, what, kill_at_step, capsys):
         settings = replace(self.settings, fine_tuning=mode)
         kill_at_step(2)
         with pytest.raises(Killed):
-            fit(earlier, settings, bert)
-        sequences = earlier.sequences
+            fit(few, settings, bert)
+        sequences = few.sequences
         if what == "y":
-            other = replace(earlier, y=1 - earlier.y)
+            other = replace(few, y=1 - few.y)
         elif what == "words":
             swapped = [text.replace("broken", "lovely") for text in sequences.words]
-            other = replace(earlier, sequences=replace(sequences, words=swapped))
+            other = replace(few, sequences=replace(sequences, words=swapped))
         else:
             changed = getattr(sequences, what) + np.ones_like(getattr(sequences, what))
             if what == "text_subjects":
                 changed %= CATEGORY_BUCKETS
-            other = replace(earlier, sequences=replace(sequences, **{what: changed}))
+            other = replace(few, sequences=replace(sequences, **{what: changed}))
         fit(other, settings, bert)
         assert "resumed" not in capsys.readouterr().out
 
-    def test_no_half_written_checkpoint_is_left_and_all_are_forgotten_at_the_end(self, earlier):
-        fit(earlier, self.settings)
+    def test_no_half_written_checkpoint_is_left_and_all_are_forgotten_at_the_end(self, few):
+        fit(few, self.settings)
         assert [path.suffix for path in checkpoints().iterdir()] == [".pt"]
         forget_checkpoints()
         assert not checkpoints().exists()
@@ -590,14 +590,14 @@ class TestStoppingEarly:
 
     @pytest.mark.parametrize("mode", ["frozen", *MODES])
     def test_the_loss_it_stops_on_is_that_of_its_answers(self, earlier, later, bert, mode):
-        member = fit(earlier, replace(LONG, fine_tuning=mode), bert, later=later.later)
+        member = fit(earlier, replace(LONG, fine_tuning=mode, most_epochs=3), bert, later=later.later)
         best = min(point["log_loss"] for point in member.history_.later)
         assert log_loss(member.logit(*later.asked), later.y) == pytest.approx(best, abs=1e-4)
 
-    def test_later_rows_must_share_their_texts(self, earlier, later, bert):
+    def test_later_rows_must_share_their_texts(self, few, later, bert):
         stranger = replace(later, sequences=replace(later.sequences, words=list(later.sequences.words)))
         with pytest.raises(ValueError, match="share their texts"):
-            fit(earlier, SMALL, bert, later=stranger.later)
+            fit(few, SMALL, bert, later=stranger.later)
 
 
 class TestTokens:
@@ -634,10 +634,10 @@ class TestTokens:
         assert kept.float().mean() < 5
 
     @pytest.mark.parametrize("name", ["bert", "distilbert"])
-    def test_the_batch_a_text_falls_into_does_not_change_its_vector(self, shop, trained, distilbert, name):
+    def test_the_batch_a_text_falls_into_does_not_change_its_vector(self, few, trained, distilbert, name):
         model = trained("full").model_
         if name == "distilbert":
-            model = fit(shop, replace(SMALL, fine_tuning="full"), distilbert).model_
+            model = fit(few, replace(SMALL, fine_tuning="full"), distilbert).model_
         tokenizer = trained("full").tokenizer_ if name == "bert" else distilbert.tokenizer
         texts = ["late", "", "broken " * 50, "lovely parcel", "never again " * 5, "unheard of 😀"]
         tokens, numbers = Tokens(texts, tokenizer, SMALL), np.arange(len(texts))
@@ -712,13 +712,13 @@ class TestContributions:
         assert words[said["lovely"]].mean() < -0.5
         assert not words[~later.sequences.wrote].any()
 
-    def test_a_network_without_words_owes_nothing_to_them(self, earlier):
-        member = fit(earlier, SMALL)
-        assert not member.contributions(*earlier.asked)[:, PARTS.index("transformer_words")].any()
+    def test_a_network_without_words_owes_nothing_to_them(self, few):
+        member = fit(few, SMALL)
+        assert not member.contributions(*few.asked)[:, PARTS.index("transformer_words")].any()
 
-    def test_a_network_without_events_owes_nothing_to_them(self, earlier, bert):
-        member = fit(earlier, replace(SMALL, event_layers=0), bert)
-        assert not member.contributions(*earlier.asked)[:, PARTS.index("transformer_events")].any()
+    def test_a_network_without_events_owes_nothing_to_them(self, few, bert):
+        member = fit(few, replace(SMALL, event_layers=0), bert)
+        assert not member.contributions(*few.asked)[:, PARTS.index("transformer_events")].any()
 
 
 class TestSettings:
