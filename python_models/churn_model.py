@@ -17,5 +17,12 @@ def model(dbt, session):
     labels, texts = dbt.ref("churn_labels").df(), dbt.ref("text_features").df()
     revisions = texts.encoder_revision.dropna()
     encoder = None if revisions.empty else revisions.iloc[0]
-    names = ("horizon_days", "train", "transformer", "trials")
-    return ensure_champion(labels, encoder_revision=encoder, **{name: dbt.config.get(name) for name in names})
+    # dbt finds the settings of a Python model by reading its text: each needs a call of its own
+    return ensure_champion(
+        labels,
+        dbt.config.get("horizon_days"),
+        dbt.config.get("train"),
+        encoder,
+        dbt.config.get("transformer"),
+        dbt.config.get("trials"),
+    )

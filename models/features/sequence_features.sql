@@ -17,7 +17,7 @@ known_events as (
         {{ churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago,
         row_number() over (
             partition by snapshots.customer_id, snapshots.as_of_date
-            order by events.occurred_at desc, events.event_type, events.event_id
+            order by events.occurred_at desc, events.event_type asc, events.event_id asc
         ) as position
     from snapshots
     inner join {{ ref('int_customer_events') }} as events
@@ -51,7 +51,7 @@ known_texts as (
         texts.rating,
         {{ churn_radar.seconds_between('texts.written_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago,
         row_number() over (
-            partition by snapshots.customer_id, snapshots.as_of_date order by texts.written_at desc, texts.text_id
+            partition by snapshots.customer_id, snapshots.as_of_date order by texts.written_at desc, texts.text_id asc
         ) as position
     from snapshots
     inner join {{ ref('int_texts') }} as texts
