@@ -394,8 +394,8 @@ class Checkpoint:
         digest = hashlib.sha256(repr((name, n_epochs, sorted(_as_dict(settings).items()))).encode())
         for array in (examples.tabular_logit, examples.numbers, examples.churned, examples.spend):
             digest.update(np.ascontiguousarray(array).tobytes())
-        for name in ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers"):
-            digest.update(np.ascontiguousarray(getattr(examples.sequences, name)).tobytes())
+        for part in ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers"):
+            digest.update(np.ascontiguousarray(getattr(examples.sequences, part)).tobytes())
         digest.update("\n".join(examples.sequences.words).encode())
         for weights in model.state_dict().values():
             digest.update(weights.detach().float().cpu().numpy().tobytes())

@@ -28,6 +28,7 @@ PERSONAL_DATA = (
         re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"),
         "[account]",
     ),
+    (re.compile(r"\+\d(?:[ ()/.-]{0,3}\d){6,14}(?!\d)"), "[phone]"),
     (re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)"), "[card]"),
     (
         re.compile(
@@ -40,9 +41,9 @@ PERSONAL_DATA = (
     (re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,4}-\d{3,}(?!\d)"), "[order]"),
     (
         re.compile(
-            # a date, a price range or a few sizes is no phone number: it has fewer digits, or its own form
-            r"(?<![\w$€£.])(?!\d{4}-\d{1,2}-\d{1,2}(?!\d))(?!\d{1,2}[./]\d{1,2}[./]\d{2,4}(?!\d))(?!\d+[.,]\d+ ?-)"
-            r"(?=(?:\D{0,3}\d){7})(?:\+|\()?\d(?:[ ()/.-]{0,3}\d){6,14}(?!\d)",
+            # a date, two years, a price range or a few sizes is no phone number: it has fewer digits, or its own form
+            r"(?<![\w$€£.])(?<!\d[./-])(?!(?:\d{4}([./-])\d{1,2}\1\d{1,2}|\d{1,2}([./-])\d{1,2}\2(?:\d{4}|\d{2})|\d{4}[/-]\d{4})"
+            r"(?!\d|[./-]\d))(?!\d+[.,]\d{2} ?-)(?=(?:\D{0,3}\d){7})\(?\d(?:[ ()/.-]{0,3}\d){6,14}(?!\d)",
             re.ASCII,
         ),
         "[phone]",

@@ -551,6 +551,11 @@ class TestResuming:
         fit(other, settings, bert)
         assert "resumed" not in capsys.readouterr().out
 
+    def test_a_checkpoint_bears_the_name_of_what_is_trained(self, few, churn_home):
+        fit(few, self.settings, title="Judging events 1 of 3")
+        for folder in (checkpoints(), churn_home / "tensorboard"):
+            assert [path.name.rpartition("-")[0] for path in folder.iterdir()] == ["judging-events-1-of-3"]
+
     def test_no_half_written_checkpoint_is_left_and_all_are_forgotten_at_the_end(self, few):
         fit(few, self.settings)
         assert [path.suffix for path in checkpoints().iterdir()] == [".pt"]
