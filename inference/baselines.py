@@ -13,10 +13,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 
 from inference.encoder import Encoder
-from inference.fine_tuning import TransformerSettings
 from inference.members import standardiser
 from inference.sequences import Sequences, read_sequences
 from inference.transformer import TransformerMember
+from inference.transformer_settings import TransformerSettings
 
 
 class Baseline(Protocol):

@@ -7,11 +7,12 @@ from sklearn.metrics import log_loss
 
 from inference import feature_store, registry, training
 from inference.calibration import anchored_shift
+from inference.checkpoints import forget_checkpoints
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
-from inference.fine_tuning import TransformerSettings, forget_checkpoints
 from inference.registry import RegisteredModel
 from inference.training import TrainingSettings, level_history
+from inference.transformer_settings import TransformerSettings
 
 
 def ensure_champion(

@@ -11,10 +11,10 @@ from sklearn.model_selection import GroupKFold
 
 from inference.calibration import level_shift
 from inference.encoder import Encoder
-from inference.fine_tuning import TransformerSettings
 from inference.members import MEMBERS, BoostingMember
 from inference.sequences import Sequences
 from inference.transformer import TransformerMember
+from inference.transformer_settings import TransformerSettings
 from inference.words import WORDS_LOGIT, WordsModel, enough_words
 
 #: What the transformer may read, each trained on from the one before: order and timing of events; words as the

@@ -20,11 +20,11 @@ from inference.earning import (
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
 from inference.evaluation import best_f1_threshold, evaluate
-from inference.fine_tuning import TransformerSettings
 from inference.members import MEMBERS, BoostingMember, LogisticMember, Member
 from inference.progress import track
 from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, has_sequences, read_sequences
 from inference.spend import SpendModel
+from inference.transformer_settings import TransformerSettings
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 
 #: Columns of the training rows that are not features.

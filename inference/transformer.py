@@ -12,19 +12,14 @@ import torch
 from sklearn.pipeline import Pipeline
 from transformers import AutoTokenizer
 
+from inference.batches import Examples, Tokens
 from inference.classifier import ChurnTransformer, ChurnTransformerConfig
 from inference.embeddings import cached_vectors, hash_text
 from inference.encoder import Encoder, EncoderSettings, choose_device
-from inference.fine_tuning import (
-    Examples,
-    Tokens,
-    TransformerSettings,
-    encode_texts,
-    fine_tune,
-    predict,
-)
+from inference.fine_tuning import encode_texts, fine_tune, predict
 from inference.members import TRUSTED, standardiser
 from inference.sequences import Sequences
+from inference.transformer_settings import TransformerSettings
 
 #: What the network reads, as its contributions are listed.
 PARTS = ("transformer_words", "transformer_events", "transformer_numbers")

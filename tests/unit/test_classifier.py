@@ -9,12 +9,15 @@ import torch
 from scipy.special import expit
 
 from inference import fine_tuning, transformer
+from inference.batches import Tokens
+from inference.checkpoints import checkpoints, forget_checkpoints
 from inference.classifier import ChurnTransformer, ChurnTransformerConfig
 from inference.encoder import Encoder, EncoderSettings
 from inference.errors import ChurnRadarError
-from inference.fine_tuning import Tokens, TransformerSettings, checkpoints, encode_texts, forget_checkpoints
+from inference.fine_tuning import encode_texts
 from inference.sequences import CATEGORY_BUCKETS, EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
 from inference.transformer import PARTS, TransformerMember
+from inference.transformer_settings import TransformerSettings
 
 WORDS = ["the", "a", "parcel", "late", "fits", "never", "again", "broken", "lovely", "perfectly"]
 FILLERS = ["the", "a", "parcel", "late", "fits", "never", "again", "perfectly"]
