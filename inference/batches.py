@@ -146,7 +146,7 @@ def training_tensors(
 
 
 def to_tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Tensors of a batch; of its texts the vectors given, shape (n_texts, text_width), None where words are not read."""
+    """Tensors of a batch; ``vectors`` of its texts have shape (n_texts, text_width), None where no words are read."""
     sequences = examples.sequences
     tensors = {"tabular_logit": examples.tabular_logit, "numbers": examples.numbers}
     if model.config.event_layers:
