@@ -108,7 +108,9 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
     """Train the transformer on the newest folds, and keep it only where it lowers their log-loss beyond chance.
 
     The fold before those that judge decides how long it trains (and with what settings, where trials are
-    asked for), so no snapshot that judges it was used to tune it. Words must gain over events alone.
+    asked for), so no snapshot that judges it was used to tune it. Words must gain over events alone, a
+    fine-tuned encoder over a frozen one; where it does not even on the fold that tunes it, the time that
+    judging it takes is saved.
 
     Parameters
     ----------
@@ -141,11 +143,17 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
     if settings.trials:
         chosen = search(fold, chosen, settings.trials)
     epochs: dict[str, float] = {}
+    best: dict[str, float] = {}
     member = None
     for variant in variants:
         member = fold.fit(variant, chosen, None, f"Tuning {variant}", encoder, member)
         epochs[variant] = member.history_.best_epochs
+        best[variant] = min(point["log_loss"] for point in member.history_.later)
         histories.append({"name": f"tuning {variant}", **asdict(member.history_)})
+    if best.get("fine_tuned", 0) >= best.get("words", math.inf):
+        print("fine-tuning the encoder did not help on the snapshot that decides how long: not judged any further")
+        variants = variants[:-1]
+        del epochs["fine_tuned"]
     parts = []
     for number, masks in enumerate(judging, 1):
         fold = _prepare(material, masks, validation)

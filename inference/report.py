@@ -161,11 +161,12 @@ def _figures(name: str, about: str, said: pd.DataFrame, logit: np.ndarray, level
     loss = losses_at_true_level(said.assign(it=logit), ["it"])
     ours = losses_at_true_level(said, ["average"])
     aurocs = [
-        auroc_interval(part.churned.to_numpy(), logit[positions])[0]
-        for positions, part in ((p, said.iloc[p]) for p in said.groupby("as_of_date").indices.values())
+        auroc_interval(said.churned.to_numpy()[positions], logit[positions])
+        for positions in said.groupby("as_of_date").indices.values()
     ]
-    figures["auroc_by_snapshot"] = aurocs
-    figures["mean_auroc"] = float(np.mean(aurocs))
+    figures["auroc_by_snapshot"] = [auroc for auroc, _, _ in aurocs]
+    figures["mean_auroc"] = float(np.mean(figures["auroc_by_snapshot"]))
+    figures["newest"] = dict(zip(("auroc", "auroc_low", "auroc_high"), aurocs[-1], strict=True))
     return {"name": name, "about": about} | figures | {"against_average": paired_gain(ours - loss, said.customer_id)}
 
 
@@ -228,17 +229,7 @@ def _segments(said: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
         part = table[np.asarray(mask, dtype=bool)]
         if len(part) >= 50 and part.churned.nunique() == 2:
             figures = evaluate(part.churned, part.probability, 0.5).to_dict()
-            keep = (
-                "n_customers",
-                "churn_rate",
-                "mean_probability",
-                "auroc",
-                "auroc_low",
-                "auroc_high",
-                "log_loss",
-                "ece",
-            )
-            segments.append({"name": name} | {k: figures[k] for k in keep})
+            segments.append({"name": name} | {k: figures[k] for k in SEGMENT_FIGURES})
     return segments
 
 
@@ -301,8 +292,7 @@ class _Bench:
     def ablations(self) -> list[dict]:
         """The tabular average, whole and without each group of features."""
         groups = {"nothing": []} | {f"{t} features": _columns_of(t) for t in FEATURE_TABLES}
-        if self.embeddings is not None:
-            groups["text embeddings"] = [WORDS_LOGIT]
+        groups["words"] = [WORDS_LOGIT, *(c for c in self.X if "complaint" in c or c == "rating_words_gap")]
         listed = []
         for name, columns in track(list(groups.items()), "Ablations"):
             if columns and not set(columns) & {*self.X.columns, WORDS_LOGIT}:
