@@ -36,6 +36,8 @@ class Backtest:
         taking their last 90 days' spend at the same pace.
     mean_spend : float
         What those who ordered spent, on average.
+    promised_auroc : float or None
+        AUROC that the champion had on the later snapshots that validated it; None where there were none.
     """
 
     as_of_date: date
@@ -44,6 +46,12 @@ class Backtest:
     spend_error: float
     naive_spend_error: float
     mean_spend: float
+    promised_auroc: float | None
+
+    @property
+    def forward_drop(self) -> float | None:
+        """By how much AUROC was lower than validation had promised."""
+        return None if self.promised_auroc is None else self.promised_auroc - self.model.auroc
 
 
 def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
@@ -93,7 +101,9 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
                 "select churned, days_since_last_order "
                 "from churn_labels join order_features using (customer_id, as_of_date) where churned is not null"
             ).df()
-            threshold = _threshold(connection)
+            threshold, promised = connection.sql(
+                "select threshold, validation_auroc from churn_model where is_champion"
+            ).fetchall()[0]
     horizon_days = int(scores.horizon_days.iloc[0])
     spent = spend_in_horizon(raw_dir() / "orders.parquet", as_of_date, horizon_days)
     churned = (~scores.customer_id.isin(spent.index)).to_numpy(dtype=int)
@@ -107,6 +117,7 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
         spend_error=float((stayed.expected_spend - spend).abs().mean()),
         naive_spend_error=float((stayed.spend_90d * horizon_days / 90 - spend).abs().mean()),
         mean_spend=float(spend.mean()),
+        promised_auroc=promised,
     )
 
 
@@ -190,7 +201,3 @@ def _recency_alone(history: pd.DataFrame, scores: pd.DataFrame) -> tuple[np.ndar
     regression = LogisticRegression().fit(column(history), known)
     threshold = best_f1_threshold(known, regression.predict_proba(column(history))[:, 1])
     return regression.predict_proba(column(scores))[:, 1], threshold
-
-
-def _threshold(connection: duckdb.DuckDBPyConnection) -> float:
-    return connection.sql("select threshold from churn_model where is_champion").fetchall()[0][0]

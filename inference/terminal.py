@@ -54,6 +54,9 @@ def backtest_table(results: Sequence[Backtest]) -> Table:
     pairs = [(r.spend_error, r.naive_spend_error) for r in results]
     spend = [sum(column) / len(results) for column in zip(*pairs, strict=True)]
     table.add_row("absolute error of spend", f"{spend[0]:,.2f}", f"{spend[1]:,.2f} (last 90 days)")
+    drops = [r.forward_drop for r in results if r.forward_drop is not None]
+    if drops:
+        table.add_row("AUROC below validation's by", f"{sum(drops) / len(drops):+.4f}")
     if len(results) > 1:
         absolute = [
             sum(abs(evaluation.level_error) for evaluation in column) / len(results)
@@ -72,6 +75,7 @@ def rolling_table(results: Sequence[Backtest]) -> Table:
         "churned",
         "predicted",
         "AUROC",
+        "promised",
         "recency",
         "ECE",
         "log-loss",
@@ -86,6 +90,7 @@ def rolling_table(results: Sequence[Backtest]) -> Table:
             f"{m.churn_rate:.4f}",
             f"{m.mean_probability:.4f}",
             f"{m.auroc:.4f}",
+            "" if r.promised_auroc is None else f"{r.promised_auroc:.4f}",
             f"{r.recency.auroc:.4f}",
             f"{m.ece:.4f}",
             f"{m.log_loss:.4f}",

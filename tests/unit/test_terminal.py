@@ -19,7 +19,7 @@ def shown(table) -> list[str]:
 def make_backtest(day: int, probability: list[float]) -> Backtest:
     churned = np.array([0, 0, 0, 1, 1])
     recency = evaluate(churned, np.full(5, 0.4), 0.5)
-    return Backtest(date(2024, 1, day), evaluate(churned, np.array(probability), 0.5), recency, 10.0, 20.0, 100.0)
+    return Backtest(date(2024, 1, day), evaluate(churned, np.array(probability), 0.5), recency, 10.0, 20.0, 100.0, 0.9)
 
 
 GOOD = make_backtest(1, [0.1, 0.2, 0.3, 0.8, 0.9])
@@ -30,6 +30,7 @@ def test_a_backtest_shows_every_figure_beside_recency_alone():
     lines = shown(terminal.backtest_table([GOOD]))
     assert any("AUROC" in line and "1.0000" in line and "0.5000" in line for line in lines)
     assert any("absolute error of spend" in line and "10.00" in line and "20.00" in line for line in lines)
+    assert any("AUROC below validation's by" in line and "-0.1000" in line for line in lines)
 
 
 def test_several_backtests_show_their_mean():
