@@ -5,7 +5,6 @@ Every member has ``fit(X, y)``, ``predict_proba(X)``, ``logit(X)``, ``contributi
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -13,6 +12,7 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import skops.io
+from joblib import Parallel, cpu_count, delayed
 from scipy.special import expit
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -152,7 +152,7 @@ class BoostingMember:
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
         """Learn from features and labels 0 or 1."""
-        self.boosters_ = list(fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, y))
+        self.boosters_ = fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, y)
         return self
 
     def logit(self, X: pd.DataFrame) -> np.ndarray:
@@ -186,14 +186,19 @@ MEMBERS: dict[str, type[Member]] = {cls.name: cls for cls in (LogisticMember, Bo
 
 def fit_boosters(
     parameters: dict, n_trees: int, n_seeds: int, X: pd.DataFrame, y: np.ndarray
-) -> Iterator[lightgbm.Booster]:
-    """Train one booster per seed on the same data."""
-    # threads that wait by spinning gain little on few rows and stall whatever else runs on the machine
-    threads = 1 if len(X) < 100_000 else 0
-    for seed in range(n_seeds):
-        # a booster binds its data set, so each seed needs its own
-        data = lightgbm.Dataset(X.to_numpy(), y, feature_name=list(X.columns), free_raw_data=True)
-        yield lightgbm.train({**parameters, "seed": seed, "num_threads": threads}, data, n_trees)
+) -> list[lightgbm.Booster]:
+    """Train one booster per seed on the same data, side by side."""
+    values, names = X.to_numpy(), list(X.columns)
+
+    def fit(seed: int) -> lightgbm.Booster:
+        # a booster binds its data set, so each seed needs its own; a thread each, as threads that share one
+        # booster wait by spinning, which gains little and stalls whatever else runs on the machine
+        data = lightgbm.Dataset(values, y, feature_name=names, free_raw_data=True)
+        return lightgbm.train({**parameters, "seed": seed, "num_threads": 1}, data, n_trees)
+
+    return Parallel(n_jobs=min(n_seeds, cpu_count()), backend="threading")(
+        delayed(fit)(seed) for seed in range(n_seeds)
+    )
 
 
 def save_boosters(boosters: list[lightgbm.Booster], path: Path) -> None:

@@ -47,7 +47,7 @@ class SpendModel:
         self.mean_ = float(np.mean(spend)) if len(spend) else 0.0
         self.boosters_, self.scale_ = [], 1.0
         if len(spend) >= self.least_rows and self.mean_ > 0:
-            self.boosters_ = list(fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, spend))
+            self.boosters_ = fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, spend)
             # trees that are stopped early stay off the mean, which sums of money must not
             self.scale_ = self.mean_ / float(np.mean(self.predict(X)))
         return self
