@@ -27,7 +27,7 @@ from inference.champion import training_rows
 from inference.earning import cross_fitted_logit
 from inference.encoder import Encoder
 from inference.ensemble import feature_matrix
-from inference.fine_tuning import History, Tokens, TransformerSettings
+from inference.fine_tuning import History, Tokens, TransformerSettings, forget_checkpoints
 from inference.members import BoostingMember, LogisticMember
 from inference.sequences import read_sequences
 from inference.training import LABEL_COLUMNS
@@ -95,6 +95,7 @@ def measure(rows: pd.DataFrame, settings: TransformerSettings) -> Measured:
         member = TransformerMember(settings)
         return member.fit(X, sequences, tabular, y, spend, n_epochs=n_epochs, title=title, **how)
 
+    forget_checkpoints()  # a run that was stopped would be resumed, and its seconds counted
     events = train("Events", 1)
     frozen = train("Frozen words", 1, encoder=encoder, start=events)
     fine_tuned = train("Fine-tuning", settings.most_epochs, encoder=encoder, start=frozen, fine_tuned=True)
@@ -147,9 +148,10 @@ def curve_table(history: History) -> Table:
         table.add_column(heading, justify="left" if heading == "" else "right")
     points = pd.DataFrame(history.steps)
     fifths = points.groupby((points.epoch * 5).round().clip(lower=1)).loss.mean()
-    widest = fifths.max()
+    lowest, highest = fifths.min(), fifths.max()
     for fifth, loss in fifths.items():
-        table.add_row(f"{fifth / 5:.1f}", f"{loss:.4f}", "█" * round(40 * loss / widest))
+        length = 1 + round(39 * (loss - lowest) / max(highest - lowest, 1e-9))
+        table.add_row(f"{fifth / 5:.1f}", f"{loss:.4f}", "█" * length)
     return table
 
 
