@@ -278,7 +278,8 @@ class TestJudging:
         judged = (material.rows.as_of_date >= "2024-03-25").to_numpy()
         y = np.where(judged, 1 - material.y, material.y)
         poisoned = replace(material, y=y, rows=material.rows.assign(churned=y))
-        verdict, fooled = judge(material), judge(poisoned)
+        once = replace(SMALL, most_epochs=1)
+        verdict, fooled = judge(material, once), judge(poisoned, once)
         assert fooled.epochs == verdict.epochs
         assert fooled.histories[0]["later"] == verdict.histories[0]["later"]
         assert fooled.losses != verdict.losses
