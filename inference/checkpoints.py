@@ -42,14 +42,24 @@ class Checkpoint:
     """Where a training stands, on disk; written beside and renamed, so that it is whole or not there."""
 
     def __init__(
-        self, name: str, examples: Examples, settings: TransformerSettings, n_epochs: float, model: ChurnTransformer
+        self,
+        name: str,
+        examples: Examples,
+        settings: TransformerSettings,
+        n_epochs: float,
+        model: ChurnTransformer,
+        later: Examples | None = None,
+        vectors: np.ndarray | None = None,
     ) -> None:
         digest = hashlib.sha256(repr((name, n_epochs, sorted(_as_dict(settings).items()))).encode())
-        for array in (examples.tabular_logit, examples.numbers, examples.churned, examples.spend):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        for part in ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers"):
-            digest.update(np.ascontiguousarray(getattr(examples.sequences, part)).tobytes())
+        for rows in [examples] if later is None else [examples, later]:
+            for array in (rows.tabular_logit, rows.numbers, rows.churned, rows.spend):
+                digest.update(np.ascontiguousarray(array).tobytes())
+            for part in ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers"):
+                digest.update(np.ascontiguousarray(getattr(rows.sequences, part)).tobytes())
         digest.update("\n".join(examples.sequences.words).encode())
+        if vectors is not None:  # another encoder reads the same words otherwise
+            digest.update(np.ascontiguousarray(vectors).tobytes())
         for weights in model.state_dict().values():
             digest.update(weights.detach().float().cpu().numpy().tobytes())
         self.key = f"{name.lower().replace(' ', '-')}-{digest.hexdigest()[:12]}"

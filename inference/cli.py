@@ -118,6 +118,8 @@ def report(
         made = make_report(current, champion_labels(), compare)
         written = write_report(made, render(made))
         console.print(terminal.report_table(made))
+        if made["note"]:
+            typer.echo(made["note"])
         typer.echo("\n".join(str(file) for file in written))
     _print_top(top)
 

@@ -142,6 +142,8 @@ class Encoder:
     def _encode_different(self, texts: list[str]) -> np.ndarray:
         import torch
 
+        if self.transformer is None:  # static embeddings and the like tokenise in their own way
+            return self._model.encode(texts, show_progress_bar=False).astype(np.float32)
         tokens = self._tokenise(texts)
         lengths = np.array([len(ids) for ids in tokens["input_ids"]])
         result = np.empty((len(texts), self.dimension), dtype=np.float32)

@@ -70,7 +70,7 @@ def fine_tune(
     n_steps = max(1, round(n_epochs * len(examples) / rows_per_step))
     schedule = get_cosine_schedule_with_warmup(optimizer, round(settings.warm_up * n_steps), n_steps)
     every = max(1, round(len(examples) / rows_per_step / 2))  # look at the later snapshot twice an epoch
-    checkpoint = Checkpoint(name, examples, settings, n_epochs, model)
+    checkpoint = Checkpoint(name, examples, settings, n_epochs, model, later, vectors)
     history, best = History(), None
     with torch.random.fork_rng(), curves(checkpoint.key) as write:
         torch.manual_seed(settings.seed)

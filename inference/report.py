@@ -1,8 +1,9 @@
 """The report: every member and baseline on the same later snapshots, what each input adds, and where it fails."""
 
 import json
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,6 +41,12 @@ SEGMENT_FIGURES = (
     "log_loss",
     "ece",
 )
+#: Fewer customers than this make no segment.
+LEAST_IN_SEGMENT = 50
+#: Languages are told of texts; one as rare as this is a mistake.
+LEAST_SHARE_OF_LANGUAGE = 0.02
+#: Languages in Chinese signs, which short texts do not tell apart.
+CHINESE = ("zh", "yue", "wuu", "lzh", "nan", "hak", "gan")
 
 
 def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = True) -> dict:
@@ -58,7 +65,7 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
     -------
     dict
         JSON: ``model``, ``members``, ``baselines``, ``ablations``, ``control``, ``curves``, ``segments``,
-        ``forward``, ``costs``.
+        ``forward``, ``costs``; ``note`` says what is left out, where something is.
 
     Raises
     ------
@@ -70,22 +77,31 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
         raise ChurnRadarError(
             f"champion {current.version} was validated on no later snapshot; expected more history, then train again"
         )
-    said = _judged(model)
     rows = training_rows(labels).assign(as_of_date=lambda r: pd.to_datetime(r.as_of_date))
     rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True)
+    judged = _judged(model)
+    said = _still_known(judged, rows, model.horizon_days)
+    note = None
+    if said.empty:  # snapshots move with the newest label, by weeks
+        said = judged
+        note = (
+            "Segments and comparisons are left out: the last build labelled other snapshots than those on which "
+            f"version {current.version} was validated. Train again to see them."
+        )
     shifts = _Level(model, rows)
     report = {
         "model": _model(current, said),
         "members": _members(model, said, shifts),
         "curves": _curves(said),
-        "segments": _segments(said, rows),
+        "segments": [] if note else _segments(said, rows),
         "forward": _forward(model),
         "costs": model.details.get("seconds", {}),
         "baselines": [],
         "ablations": [],
         "control": None,
+        "note": note,
     }
-    if compare:
+    if compare and not note:
         bench = _Bench(model, rows, said, shifts)
         report["baselines"] = bench.baselines()
         report["ablations"] = bench.ablations()
@@ -105,13 +121,23 @@ def write_report(report: dict, page: str) -> tuple[Path, Path]:
     """Write page and JSON to ``$CHURN_HOME/published``, beside and renamed."""
     folder = home() / "published"
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, text in (("report.html", page), ("report.json", json.dumps(report, indent=2, default=str))):
-        partial = folder / f"{name}.partial"
-        partial.write_text(text)
-        partial.replace(folder / name)
-        written.append(folder / name)
-    return tuple(written)
+    texts = {"report.html": page, "report.json": json.dumps(_plain(report), indent=2, allow_nan=False)}
+    for name, text in texts.items():
+        (folder / f"{name}.partial").write_text(text, encoding="utf-8")
+    return tuple((folder / f"{name}.partial").replace(folder / name) for name in texts)
+
+
+def _plain(value: object) -> object:
+    """Turn into what JSON can hold; a number that is none becomes null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 class _Level:
@@ -132,8 +158,17 @@ class _Level:
 def _judged(model: ChurnModel) -> pd.DataFrame:
     """Validation rows of the snapshots on which every member ran."""
     said = model.validation
-    tried = [c for c in said if c.startswith("transformer_")]
-    return said.dropna(subset=tried).reset_index(drop=True)
+    # a young shop's first snapshots lack boosting; the transformer is judged on the newest ones
+    ran = [c for c in said if c in MEMBERS or c.startswith("transformer_")]
+    return said.dropna(subset=ran).reset_index(drop=True)
+
+
+def _still_known(judged: pd.DataFrame, rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
+    """Validation rows whose features, and enough history before them, are still there."""
+    every = TrainingSettings(validation_snapshots=len(rows))
+    folds = rolling_folds(rows, rows.churned.to_numpy(dtype=int), horizon_days, every)
+    known = [rows.loc[now, ["customer_id", "as_of_date"]] for _, now in folds]
+    return judged.merge(pd.concat(known), on=["customer_id", "as_of_date"]) if known else judged.head(0)
 
 
 def _model(current: RegisteredModel, said: pd.DataFrame) -> dict:
@@ -213,8 +248,8 @@ def _curves(said: pd.DataFrame) -> dict:
 
 def _segments(said: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
     """Figures of the champion among new, one-time, regular and high-value customers, and by language."""
-    known = [c for c in ("orders_total", "days_since_first_order", "spend_90d", "texts") if c in rows]
-    table = said.merge(rows[["customer_id", "as_of_date", *known]], on=["customer_id", "as_of_date"], how="left")
+    known = ["orders_total", "days_since_first_order", "spend_90d", *(["texts"] if "texts" in rows else [])]
+    table = said.merge(rows[["customer_id", "as_of_date", *known]], on=["customer_id", "as_of_date"])
     spend = table.spend_90d.to_numpy(dtype=float)
     masks = {
         "new: first order in the last 60 days": table.days_since_first_order <= 60,
@@ -227,23 +262,45 @@ def _segments(said: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
     segments = []
     for name, mask in masks.items():
         part = table[np.asarray(mask, dtype=bool)]
-        if len(part) >= 50 and part.churned.nunique() == 2:
+        # an interval of AUROC needs two of each
+        if len(part) >= LEAST_IN_SEGMENT and np.bincount(part.churned, minlength=2).min() > 1:
             figures = evaluate(part.churned, part.probability, 0.5).to_dict()
             segments.append({"name": name} | {k: figures[k] for k in SEGMENT_FIGURES})
     return segments
 
 
 def _languages(table: pd.DataFrame) -> pd.Series:
-    """Language of each customer's newest text, where it is long enough to tell."""
+    """Language of each customer's newest text that is long enough to tell, by its code; null where none is.
+
+    Languages of fewer than one in fifty of those customers are taken for mistakes.
+    """
+    if "texts" not in table:
+        return pd.Series(None, index=table.index, dtype=object)
+    told: dict[str, str | None] = {}
+
+    def newest(texts: Sequence[str] | None) -> str | None:
+        for text in texts if np.ndim(texts) == 1 else ():
+            if text not in told:
+                told[text] = _language(text)
+            if told[text]:
+                return told[text]
+        return None
+
+    found = pd.Series([newest(texts) for texts in table.texts], index=table.index, dtype=object)
+    common = found.value_counts(normalize=True)
+    return found.where(found.isin(common[common >= LEAST_SHARE_OF_LANGUAGE].index), None)
+
+
+def _language(text: str | None) -> str | None:
+    """Code of a text's language; None where it has too few letters to tell."""
     from py3langid import classify
 
-    if "texts" not in table:
-        return pd.Series("", index=table.index)
-    newest = [t[0] if t is not None and np.ndim(t) == 1 and len(t) else "" for t in table.texts]
-    told = {text: classify(text)[0] for text in set(newest) if len(text) >= 20 or any(ord(c) > 0x2E80 for c in text)}
-    found = pd.Series([told.get(text) for text in newest], index=table.index)
-    common = found.value_counts(normalize=True)
-    return found.where(found.isin(common[common >= 0.02].index))
+    letters = [c for c in text or "" if c.isalpha()]
+    # two Chinese signs say more than a word of letters
+    if len(letters) < 20 and sum(ord(c) > 0x2E80 for c in letters) < 2:
+        return None
+    code = classify(text)[0]
+    return "zh" if code in CHINESE else code
 
 
 def _forward(model: ChurnModel) -> dict | None:
@@ -268,6 +325,7 @@ class _Bench:
     """Trains what the champion is compared with, on the snapshots that judged it."""
 
     def __init__(self, model: ChurnModel, rows: pd.DataFrame, said: pd.DataFrame, level: _Level) -> None:
+        rows = rows[rows.as_of_date <= said.as_of_date.max()].reset_index(drop=True)  # newer ones judged nobody
         self.model, self.rows, self.said, self.level = model, rows, said, level
         names = [name for name in model.features if name != WORDS_LOGIT]
         self.X, self.y = feature_matrix(rows, names), rows.churned.to_numpy(dtype=int)

@@ -554,6 +554,26 @@ class TestResuming:
         fit(other, settings, bert)
         assert "resumed" not in capsys.readouterr().out
 
+    def test_another_frozen_encoder_starts_anew(self, few, bert, kill_at_step, tmp_path, capsys):
+        from sentence_transformers import SentenceTransformer
+
+        other = SentenceTransformer(bert.settings.name, device="cpu")
+        with torch.no_grad():
+            other[0].auto_model.embeddings.word_embeddings.weight.mul_(2)
+        other.save(str(tmp_path / "other"))
+        kill_at_step(2)
+        with pytest.raises(Killed):
+            fit(few, self.settings, bert, fine_tuned=False)
+        fit(few, self.settings, Encoder(EncoderSettings(str(tmp_path / "other"), "cpu")), fine_tuned=False)
+        assert "resumed" not in capsys.readouterr().out
+
+    def test_other_later_rows_start_anew(self, few, later, kill_at_step, capsys):
+        kill_at_step(2)
+        with pytest.raises(Killed):
+            fit(few, self.settings, later=later.later)
+        fit(few, self.settings, later=replace(later, y=1 - later.y).later)
+        assert "resumed" not in capsys.readouterr().out
+
     def test_a_checkpoint_bears_the_name_of_what_is_trained(self, few, churn_home):
         fit(few, self.settings, title="Judging events 1 of 3")
         for folder in (checkpoints(), churn_home / "tensorboard"):
