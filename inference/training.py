@@ -122,7 +122,6 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
         verdict = judge_transformer(material, folds, validation, settings)
     if verdict is not None:
         averaged, validation = verdict.averaged, verdict.validation
-        losses |= verdict.losses
         if "transformer" in averaged:
             transformer = train_transformer(material, verdict)
     newest = rows.as_of_date.max() + pd.Timedelta(days=horizon_days)
