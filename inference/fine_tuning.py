@@ -8,6 +8,7 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import get_cosine_schedule_with_warmup
 
 from inference.batches import Examples, Tokens, batches_of_step, to_tensors, training_tensors
+from inference.calibration import level_shift
 from inference.checkpoints import Checkpoint, History, curves, learned_state
 from inference.classifier import ChurnTransformer
 from inference.encoder import token_batches
@@ -167,12 +168,16 @@ def encode_texts(model: ChurnTransformer, tokens: Tokens, numbers: np.ndarray, b
 
 
 def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens, vectors: np.ndarray | None = None) -> float:
-    """Log-loss on rows with labels, in nats; texts are read as the encoder stands, unless vectors are given."""
+    """Log-loss on rows of a snapshot with labels, in nats, at their true level: the level has its own anchor.
+
+    Texts are read as the encoder stands, unless vectors are given.
+    """
     if model.config.encoder is not None:
         read = np.unique(later.sequences.texts[later.sequences.texts >= 0])
         vectors = np.zeros((len(tokens.ids), model.encoder.config.hidden_size), np.float32)
         vectors[read] = encode_texts(model, tokens, read)
     logit, _ = predict(model, later, vectors)
+    logit += level_shift(logit, float(later.churned.mean()))
     return float(np.mean(np.logaddexp(0, -logit * np.where(later.churned == 1, 1, -1))))
 
 

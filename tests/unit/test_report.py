@@ -324,6 +324,7 @@ class TestTrained:
         assert [a["name"] for a in report["ablations"]] == [
             "without nothing",
             *(f"without {table} features" for table in ("order", "review", "forecast")),
+            "without words",
         ]
         everything = [s for part in ("members", "baselines", "ablations") for s in report[part]]
         assert {s["n_customers"] for s in everything} == {report["model"]["customers"]} == {620}
