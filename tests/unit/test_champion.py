@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -138,6 +140,22 @@ class TestEnsureChampion:
         versions = ensure_champion(self.labels, 30, "always")
         assert versions.decision.tolist() == ["promoted", "kept_back"]  # the same data give the same model
         assert registry.champion().version == "1"
+
+    def test_a_damaged_champion_is_refused_in_one_line_and_replaced_where_training_is_asked_for(
+        self, churn_home: Path
+    ) -> None:
+        ensure_champion(self.labels, 30, "if_missing")
+        (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.skops")
+        weights.write_bytes(weights.read_bytes()[:100])
+        for asked in ("if_missing", "never"):
+            with pytest.raises(
+                ChurnRadarError, match=r"champion 1 in .* cannot be read; .*run churn-radar train"
+            ) as caught:
+                ensure_champion(self.labels, 30, asked)
+            assert "\n" not in str(caught.value)
+        versions = ensure_champion(self.labels, 30, "always")
+        assert versions.is_champion.tolist() == [False, True]
+        assert versions.reason.iloc[1] == "the files of the champion were damaged"
 
     def test_never_means_never(self) -> None:
         with pytest.raises(ChurnRadarError, match="churn__train is never, but there was no champion"):
