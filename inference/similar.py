@@ -1,5 +1,6 @@
 """What customers wrote that is nearest in meaning to a few words, found by Feast."""
 
+import sqlite3
 import warnings
 
 import pandas as pd
@@ -61,8 +62,10 @@ def find_similar(text: str, top: int) -> pd.DataFrame:
                 # what an earlier encoder left in the store is not comparable
                 filters=ComparisonFilter(type="eq", key="encoder_revision", value=revision),
             )
-    except FeatureViewNotFoundException:
-        raise ChurnRadarError(f"Feast has no view {VIEW} yet; run feast apply and feast materialize") from None
+    except (FeatureViewNotFoundException, sqlite3.OperationalError) as error:
+        raise ChurnRadarError(
+            f"the online store has no {VIEW} yet; run feast apply and feast materialize ({error})"
+        ) from None
     except NotImplementedError:
         raise ChurnRadarError(
             "CHURN_REDIS is set, but Feast cannot search vectors in Redis; unset it and run feast materialize again"

@@ -167,7 +167,6 @@ def test_an_encoder_that_is_not_there_is_named_and_nothing_is_published(built, t
 def test_cuda_that_is_absent_is_named(built):
     line = "CHURN_DEVICE is cuda, but there is no CUDA device; expected one, or auto or cpu"
     refused(built[0], line, "churn-radar", "similar", "late", CHURN_DEVICE="cuda")
-    refused(built[0], line, "dbt", "run", "--select", "review_embeddings", CHURN_DEVICE="cuda")
 
 
 def test_a_damaged_champion_is_named_and_nothing_is_published(built):
@@ -176,7 +175,7 @@ def test_a_damaged_champion_is_named_and_nothing_is_published(built):
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     try:
-        refused(shop, "champion 1 in ", "dbt", "build", "--select", "churn_model+")
+        refused(shop, "champion 1 in ", "dbt", "run", "--select", "churn_model")
     finally:
         weights.write_bytes(whole)
 
@@ -232,12 +231,13 @@ def test_another_encoder_is_one_setting_and_its_vectors_are_never_mixed(built, i
     # the online store still holds the vectors of the other encoder
     with pytest.raises(ChurnRadarError, match="run feast materialize first"):
         similar.find_similar("late parcel", 5)
-    materialize(changed)
+    as_of = f"{shop.scores().as_of_date.max():%Y-%m-%dT%H:%M:%S}"
+    changed.run("feast", "-c", "feature_repo", "materialize", as_of, as_of, "--views", "searchable_texts")
     assert len(similar.find_similar("late parcel", 5)) == 5
     inside.delenv("CHURN_ENCODER")
     with pytest.raises(ChurnRadarError, match="the shop's texts were read by encoder revision"):
         similar.find_similar("late parcel", 5)
 
-    again = changed.run("churn-radar", "embed")
+    again = changed.run("dbt", "run", "--select", "review_embeddings")
     assert f"review_embeddings: encoded 0 texts, 0 of {len(before):,} rows new" in again.stdout
     pd.testing.assert_frame_equal(shop.table("review_embeddings"), after)

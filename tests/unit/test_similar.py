@@ -191,7 +191,16 @@ class TestFindSimilar:
 
     def test_nothing_applied(self, built, store):
         store.delete_feature_view("searchable_texts")
-        with pytest.raises(ChurnRadarError, match="Feast has no view searchable_texts yet; run feast apply"):
+        with pytest.raises(ChurnRadarError, match="the online store has no searchable_texts yet; run feast apply"):
+            find_similar(LATE, 5)
+
+    def test_applied_to_another_online_store(self, built, tmp_path, monkeypatch):
+        monkeypatch.setenv("CHURN_HOME", str(tmp_path / "other"))
+        export(built.revision)
+        other = make_store(tmp_path / "other")
+        other._provider.online_store.teardown(other.config, [], [])
+        monkeypatch.setattr(similar, "open_store", lambda: other)
+        with pytest.raises(ChurnRadarError, match="the online store has no searchable_texts yet; run feast apply"):
             find_similar(LATE, 5)
 
     def test_texts_that_another_encoder_read(self, built):
