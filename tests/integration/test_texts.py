@@ -169,13 +169,13 @@ def test_cuda_that_is_absent_is_named(built):
     refused(built[0], line, "churn-radar", "similar", "late", CHURN_DEVICE="cuda")
 
 
-def test_a_damaged_champion_is_named_and_nothing_is_published(built):
+def test_a_damaged_champion_is_named_with_what_to_do(built):
     shop, _ = built
     (weights,) = (shop.home / "mlflow" / "artifacts").rglob("logistic.skops")
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     try:
-        refused(shop, "champion 1 in ", "dbt", "run", "--select", "churn_model")
+        refused(shop, "churn-radar: champion 1 in ", "churn-radar", "report", "--no-compare")
     finally:
         weights.write_bytes(whole)
 
