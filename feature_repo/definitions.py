@@ -1,4 +1,4 @@
-"""What Feast serves: one entity, a feature view per contracted dbt table, a few feature services.
+"""What Feast serves: two entities, a feature view per contracted dbt table, a few feature services.
 
 Nothing is written down twice: names, types and descriptions come from dbt's manifest.
 """
@@ -6,19 +6,32 @@ Nothing is written down twice: names, types and descriptions come from dbt's man
 from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-from manifest import FeatureTable, default_manifest_path, read_feature_tables
+from manifest import ENTITY_KEYS, FeatureColumn, FeatureTable, default_manifest_path, read_feature_tables
 
 from inference.home import home
 
 customer = Entity(
     name="customer",
-    join_keys=["customer_id"],
+    join_keys=[ENTITY_KEYS["customer"]],
     value_type=ValueType.STRING,
     description="A customer of the shop.",
 )
+text = Entity(
+    name="text",
+    join_keys=[ENTITY_KEYS["text"]],
+    value_type=ValueType.STRING,
+    description="A review or support ticket with words.",
+)
+entities = {entity.name: entity for entity in (customer, text)}
 
 #: A snapshot that is older than this does not describe the customer any more.
 TIME_TO_LIVE = timedelta(days=35)
+
+
+def field(column: FeatureColumn) -> Field:
+    """Describe a column to Feast; vectors are compared by their cosine."""
+    searched = {"vector_index": True, "vector_search_metric": "cosine"} if column.vector_index else {}
+    return Field(name=column.name, dtype=column.dtype, description=column.description, **searched)
 
 
 def feature_view(table: FeatureTable) -> FeatureView:
@@ -26,11 +39,9 @@ def feature_view(table: FeatureTable) -> FeatureView:
     return FeatureView(
         name=table.name,
         description=table.description,
-        entities=[customer],
+        entities=[entities[table.entity]],
         ttl=TIME_TO_LIVE,
-        schema=[
-            Field(name=column.name, dtype=column.dtype, description=column.description) for column in table.columns
-        ],
+        schema=[field(column) for column in table.columns],
         source=FileSource(
             name=f"{table.name}_parquet",
             path=str(home() / table.folder / f"{table.name}.parquet"),
@@ -50,6 +61,7 @@ SERVICES = {
     "churn_sequences_v1": "What its transformer reads besides: each customer's newest events and texts.",
     "churn_scores_v1": "Each customer's newest churn score with its reasons.",
     "newcomer_scores_v1": "Each newcomer's score and how much is known of it.",
+    "similar_texts_v1": "What customers wrote, to be found by its likeness to other words.",
 }
 services = {
     name: FeatureService(

@@ -19,8 +19,8 @@ FEAST_TYPES: dict[str, FeastType] = {
     "varchar[]": Array(String),
 }
 
-#: Columns that say whose row it is and of when, not what is known.
-KEY_COLUMNS = ("customer_id", "as_of_date")
+#: Whose rows a table holds, by ``meta.feast.entity``, and the column that says so.
+ENTITY_KEYS = {"customer": "customer_id", "text": "text_id"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class FeatureColumn:
     name: str
     dtype: FeastType
     description: str
+    vector_index: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class FeatureTable:
 
     name: str
     description: str
+    entity: str
     service: str
     folder: str
     timestamp_field: str
@@ -61,8 +63,8 @@ def read_feature_tables(manifest_path: Path) -> list[FeatureTable]:
     Raises
     ------
     ValueError
-        If the manifest is missing, a model has no enforced contract, or a column's type is not one
-        that Feast returns unchanged.
+        If the manifest is missing, a model has no enforced contract or an unknown entity, or a column's
+        type is not one that Feast returns unchanged.
     """
     if not manifest_path.exists():
         raise ValueError(f"{manifest_path}: no such file; run `dbt build` or `dbt parse` first")
@@ -80,18 +82,23 @@ def _feature_table(model: dict) -> FeatureTable:
     name, settings = model["name"], model["config"]["meta"]["feast"]
     if not model["config"]["contract"]["enforced"]:
         raise ValueError(f"{name}: meta.feast needs an enforced contract, so that types are known")
+    entity = settings.get("entity", "customer")
+    if entity not in ENTITY_KEYS:
+        raise ValueError(f"{name}: meta.feast.entity is {entity}; expected one of {', '.join(ENTITY_KEYS)}")
     timestamp_field = settings.get("timestamp_field", "event_timestamp")
     created = settings.get("created_timestamp_column")
-    left_out = {*KEY_COLUMNS, timestamp_field, created}
+    # these say whose row it is and of when, not what is known
+    left_out = {ENTITY_KEYS[entity], "as_of_date", timestamp_field, created}
     return FeatureTable(
         name=name,
         description=model["description"],
+        entity=entity,
         service=settings["service"],
         folder=settings.get("folder", "features"),
         timestamp_field=timestamp_field,
         created_timestamp_column=created,
         columns=tuple(
-            FeatureColumn(c["name"], _feast_type(name, c), c["description"])
+            FeatureColumn(c["name"], _feast_type(name, c), c["description"], c["name"] == settings.get("vector"))
             for c in model["columns"].values()
             if c["name"] not in left_out
         ),

@@ -10,7 +10,7 @@ from inference.calibration import anchored_shift
 from inference.checkpoints import forget_checkpoints
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
-from inference.registry import RegisteredModel
+from inference.registry import DamagedModelError, RegisteredModel
 from inference.training import TrainingSettings, level_history
 from inference.transformer_settings import TransformerSettings
 
@@ -48,17 +48,17 @@ def ensure_champion(
     Raises
     ------
     ChurnRadarError
-        If training is due and there is too little history, or not allowed and there is no champion.
+        If training is due and there is too little history, or not allowed and there is no champion; if the
+        champion's files are damaged, unless training is asked for, which then replaces it.
     """
     feature_store.apply()
-    current = registry.champion()
-    missing = None
-    if current is None:
-        missing = "there was no champion"
-    elif current.model.horizon_days != horizon_days:
-        missing = f"the champion answers {current.model.horizon_days} days, not {horizon_days}"
-    elif current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):
-        missing = "the champion learned from texts by another encoder"
+    try:
+        current = registry.champion()
+        missing = _why_none_fits(current, horizon_days, encoder_revision)
+    except DamagedModelError:
+        if train != "always":
+            raise
+        current, missing = None, "the files of the champion were damaged"
     if train == "never" and missing:
         raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
     if train == "always" or missing:
@@ -71,6 +71,16 @@ def ensure_champion(
         registry.register(challenger, promote, reason)
         forget_checkpoints()
     return registry.versions()
+
+
+def _why_none_fits(current: RegisteredModel | None, horizon_days: int, encoder_revision: str | None) -> str | None:
+    if current is None:
+        return "there was no champion"
+    if current.model.horizon_days != horizon_days:
+        return f"the champion answers {current.model.horizon_days} days, not {horizon_days}"
+    if current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):
+        return "the champion learned from texts by another encoder"
+    return None
 
 
 def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame) -> tuple[bool, str]:

@@ -136,6 +136,18 @@ def explain(customer: Annotated[str, typer.Argument(help="Customer id.")]) -> No
     terminal.console().print(terminal.record_table(found.to_dict(), f"Online: customer {customer}"))
 
 
+@app.command(epilog='Example: churn-radar similar "parcel came broken" --top 5')
+def similar(
+    text: Annotated[str, typer.Argument(help="A few words, in any language that the encoder reads.")],
+    top: Annotated[int, typer.Option(min=1, help="How many texts to list.")] = 5,
+) -> None:
+    """Find the reviews and tickets nearest in meaning, by Feast's vector search; personal data is masked."""
+    from inference import terminal
+    from inference.similar import find_similar
+
+    terminal.console().print(terminal.similar_table(find_similar(text, top), f"Nearest to “{text[:60]}”"))
+
+
 @app.command(epilog="Example: churn-radar backtest --as-of 2017-12-01 --rolling 3")
 def backtest(
     as_of: Annotated[

@@ -1,18 +1,26 @@
-"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by ``CHURN_REDIS``.
+"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by ``CHURN_REDIS``; vector search in SQLite.
 
 Feast puts environment variables into ``feature_store.yaml`` but has no defaults for those that are
-not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_store.yaml`` names the two
+not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_store.yaml`` names two of the
 classes below, which fill in the defaults and hand over to Feast's own.
 """
 
 import warnings
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+from feast import FeatureView
+from feast.filter_models import ComparisonFilter, CompoundFilter
+from feast.infra.key_encoding_utils import deserialize_entity_key
+from feast.infra.online_stores.helpers import compute_table_id
 from feast.infra.online_stores.redis import RedisOnlineStoreConfig
-from feast.infra.online_stores.sqlite import SqliteOnlineStoreConfig
+from feast.infra.online_stores.sqlite import SqliteFilterTranslator, SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.infra.registry.file import FileRegistryStore
 from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
-from feast.repo_config import FeastConfigBaseModel, RegistryConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import FloatList, Value
+from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
 
 from inference.home import PROJECT_DIR, home
 
@@ -44,7 +52,75 @@ class HomeOnlineStoreConfig:
         """Return the configuration of the store in use."""
         if redis and not redis.startswith("$"):
             return RedisOnlineStoreConfig(type="redis", connection_string=redis)
-        return SqliteOnlineStoreConfig(type="sqlite", path=_in_home(path))
+        return SearchableSqliteOnlineStoreConfig(type="sqlite", path=_in_home(path))
+
+
+class SearchableSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
+    """Configuration of the store below; Feast finds a store by the name of its configuration."""
+
+
+class SearchableSqliteOnlineStore(SqliteOnlineStore):
+    """Feast's SQLite store, with vector search on every Python.
+
+    Feast's own search needs an extension of SQLite that it loads on Python 3.10 only, and that a Python built
+    without loadable extensions never loads. This one compares the query with every vector, which is exact.
+    """
+
+    def retrieve_online_documents_v2(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        requested_features: list[str],
+        embedding: list[float] | None,
+        top_k: int,
+        distance_metric: str | None = None,
+        query_string: str | None = None,
+        filters: ComparisonFilter | CompoundFilter | None = None,
+        include_feature_view_version_metadata: bool = False,
+    ) -> list[tuple[datetime | None, EntityKey, dict[str, Value]]]:
+        """Find the rows whose vectors are nearest to a query, by cosine.
+
+        Of the rows that were materialised, only those of the newest snapshot are searched: what is not in it
+        is gone from the shop. Filters on strings are applied before the search, so that ``top_k`` rows that
+        match are found where there are as many.
+
+        Returns
+        -------
+        list of tuples
+            Event timestamp, entity key and features with ``distance``, which is 1 minus the cosine; in the
+            order of entities, because Feast 0.67 mixes up the rows of its answer in any other.
+        """
+        if embedding is None or query_string is not None:
+            raise ValueError(f"{table.name}: rows are found by an embedding; expected query, not query_string")
+        if filters is not None and self._filters_need_value_num(filters):
+            raise ValueError(f"{table.name}: rows are filtered by strings; expected no filter on a number")
+        stored = f'"{compute_table_id(config.project, table)}"'
+        vector = next(f.name for f in table.schema if f.vector_index)
+        condition, parameters = SqliteFilterTranslator(stored.strip('"')).translate(filters)
+        query = np.asarray(embedding, dtype="<f4")
+        like_query = Value(float_list_val=FloatList(val=embedding)).ByteSize()
+        rows = self._get_conn(config).execute(
+            f"select entity_key, value from {stored} where feature_name = ? and length(value) = ? "
+            f"and event_ts = (select max(event_ts) from {stored}) and {condition or 'true'}",
+            [vector, like_query, *parameters],
+        )
+        found = rows.fetchall()
+        if not found:
+            return []
+        # protobuf packs the floats of a list at its end; making Python numbers of them takes ten times as long
+        packed = b"".join(value[-query.nbytes :] for _, value in found)
+        matrix = np.frombuffer(packed, dtype="<f4").reshape(len(found), len(query))
+        lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
+        distances = 1 - matrix @ query / np.maximum(lengths, 1e-12)
+        nearest = np.argsort(distances, kind="stable")[:top_k]
+        keys = [deserialize_entity_key(found[i][0], config.entity_key_serialization_version) for i in nearest]
+        results = [
+            (moment, key, {**features, "distance": Value(float_val=distance)})
+            for key, distance, (moment, features) in zip(
+                keys, distances[nearest], self.online_read(config, table, keys, requested_features), strict=True
+            )
+        ]
+        return sorted(results, key=lambda row: row[1].entity_values[0].string_val)
 
 
 def _in_home(path: str) -> str:

@@ -10,53 +10,13 @@ import pandas as pd
 from inference.embeddings import cached_vectors, hash_text
 from inference.encoder import Encoder
 from inference.ensemble import ChurnModel
+from inference.masking import MOST_CHARACTERS, mask, shorten
 from inference.sequences import Sequences
 from inference.text_pools import HALF_LIFE_DAYS, WINDOW_DAYS
 from inference.words import WORDS_LOGIT
 
-#: Longest quote; a longer one is cut at a word.
-MOST_CHARACTERS = 160
 #: Sentences that move the log-odds by less are not worth quoting.
 LEAST_EFFECT = 0.02
-
-#: What is masked, and with what; order matters, because what is masked cannot match again.
-#: Letters and digits of ASCII: Chinese is written without spaces, so a word boundary would not be one.
-PERSONAL_DATA = (
-    (re.compile(r"[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), "[e-mail]"),
-    (re.compile(r"(?:https?://|www\.)[^\s，。]+", re.IGNORECASE), "[link]"),
-    (
-        re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"),
-        "[account]",
-    ),
-    (re.compile(r"\+\d(?:[ ()/.-]{0,3}\d){6,14}(?!\d)"), "[phone]"),
-    (re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)"), "[card]"),
-    (
-        re.compile(
-            r"(?:(?:\b(?:order|invoice|ticket|case|tracking)\s*(?:(?:number|no\.?|nr\.?|id)\s*[:#]?\s*|[:#]\s*))"
-            r"|(?:订单号?|单号)\s*[:：#]?\s*|#)[A-Z]{0,4}-?\d[\dA-Z-]{2,}",
-            re.IGNORECASE,
-        ),
-        "[order]",
-    ),
-    (re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,4}-\d{3,}(?!\d)"), "[order]"),
-    (
-        re.compile(
-            # a date, two years, a price range or a few sizes is no phone number: it has fewer digits, or its own form
-            r"(?<![\w$€£.])(?<!\d[./-])(?!(?:\d{4}([./-])\d{1,2}\1\d{1,2}|\d{1,2}([./-])\d{1,2}\2(?:\d{4}|\d{2})|\d{4}[/-]\d{4})"
-            r"(?!\d|[./-]\d))(?!\d+[.,]\d{2} ?-)(?=(?:\D{0,3}\d){7})\(?\d(?:[ ()/.-]{0,3}\d){6,14}(?!\d)",
-            re.ASCII,
-        ),
-        "[phone]",
-    ),
-    (re.compile(r"\d{5,}"), "[number]"),
-)
-
-
-def mask(text: str) -> str:
-    """Replace e-mail addresses, links, account, card, order and phone numbers by what they are."""
-    for pattern, instead in PERSONAL_DATA:
-        text = pattern.sub(instead, text)
-    return text
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -171,12 +131,7 @@ def _tell(row: pd.Series, slot: int, text: str, found: pd.DataFrame, best: int) 
                 if length <= MOST_CHARACTERS:
                     first, last, grown = min(a, first), max(b, last), True
                     break
-    said = mask(text[found.start.iloc[first] : found.end.iloc[last]])
-    if len(said) > MOST_CHARACTERS:
-        said = said[:MOST_CHARACTERS].rsplit(" ", 1)[0].rstrip()
-        if said.rfind("[") > said.rfind("]"):
-            said = said[: said.rfind("[")]  # never half a mask
-        said += "…"
+    said = shorten(mask(text[found.start.iloc[first] : found.end.iloc[last]]))
     source = "ticket" if str(list(row.text_ids)[slot]).startswith("support_tickets:") else "review"
     days_ago = float(list(row.text_days_ago)[slot])
     written = pd.Timestamp(row.as_of_date) - pd.Timedelta(days=days_ago)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from inference.ensemble import ChurnModel
+from inference.errors import ChurnRadarError
 from inference.home import home
 
 MODEL_NAME = "churn_radar"
@@ -41,6 +42,10 @@ VERSION_COLUMNS = (
 )
 
 
+class DamagedModelError(ChurnRadarError):
+    """The files of a registered model are gone or damaged."""
+
+
 @dataclass(frozen=True)
 class RegisteredModel:
     """A model and its version in the registry."""
@@ -67,14 +72,28 @@ def client():
 
 
 def champion() -> RegisteredModel | None:
-    """Return the champion, or None where no model was ever promoted."""
+    """Return the champion, or None where no model was ever promoted.
+
+    Raises
+    ------
+    DamagedModelError
+        If its files are gone or damaged.
+    """
+    from mlflow.exceptions import MlflowException
+
     connection = client()
     version = _champion_version(connection)
     if version is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        path = connection.download_artifacts(version.run_id, "model", folder)
-        return RegisteredModel(str(version.version), ChurnModel.load(Path(path)))
+        try:
+            path = connection.download_artifacts(version.run_id, "model", folder)
+            return RegisteredModel(str(version.version), ChurnModel.load(Path(path)))
+        except (ChurnRadarError, MlflowException, OSError) as error:
+            raise DamagedModelError(
+                f"champion {version.version} in {version.source} cannot be read; expected the files as they were "
+                f"saved: restore them, or run churn-radar train ({str(error).removeprefix(f'{folder}/model: ')})"
+            ) from None
 
 
 def register(model: ChurnModel, promote: bool, reason: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from inference.backtest import Backtest
 
@@ -115,6 +116,21 @@ def scores_table(scores: pd.DataFrame, title: str) -> Table:
             row.risk_band,
             f"{row.value_at_risk:,.2f}",
             "; ".join(told),
+        )
+    return table
+
+
+def similar_table(found: pd.DataFrame, title: str) -> Table:
+    """Show texts that were found, the most similar first."""
+    table = Table(title=Text(title))  # what users write may look like mark-up
+    table.add_column("cosine", justify="right")
+    table.add_column("kind", no_wrap=True)
+    table.add_column("date", no_wrap=True)
+    table.add_column("customer", no_wrap=True)
+    table.add_column("what they wrote")
+    for row in found.itertuples():
+        table.add_row(
+            f"{row.similarity:.2f}", row.kind, f"{row.written_at:%Y-%m-%d}", Text(row.customer_id), Text(row.quote)
         )
     return table
 

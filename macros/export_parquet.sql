@@ -2,11 +2,11 @@
     Write the model that was just built to $CHURN_HOME/<folder>/<model>.parquet. The file is written beside
     and renamed into place, so a reader finds the old rows or the new ones, never half of them.
 -#}
-{% macro export_parquet(folder) %}
-    {{- return(adapter.dispatch('export_parquet', 'churn_radar')(folder)) -}}
+{% macro export_parquet(folder, order_by='customer_id, as_of_date') %}
+    {{- return(adapter.dispatch('export_parquet', 'churn_radar')(folder, order_by)) -}}
 {% endmacro %}
 
-{% macro duckdb__export_parquet(folder) %}
+{% macro duckdb__export_parquet(folder, order_by) %}
     copy (
         select
             *
@@ -14,7 +14,7 @@
             cast(as_of_date as timestamp) as event_timestamp
             {%- endif %}
         from {{ this }}
-        order by customer_id, as_of_date
+        order by {{ order_by }}
     ) to '{{ env_var("CHURN_HOME", ".churn") }}/{{ folder }}/{{ this.identifier }}.parquet'
     (format parquet, compression zstd, use_tmp_file true)
 {% endmacro %}

@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
@@ -22,6 +22,7 @@ class Shop:
 
     home: Path
     project: Path = PROJECT
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def raw(self) -> Path:
@@ -36,6 +37,7 @@ class Shop:
             "DBT_TARGET_PATH": str(self.home / "target"),
             "DBT_LOG_PATH": str(self.home / "logs"),
             "DBT_USE_COLORS": "false",
+            **self.settings,
         }
 
     def write(self, **tables: pd.DataFrame) -> "Shop":

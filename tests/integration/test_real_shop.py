@@ -59,7 +59,7 @@ def test_a_second_build_changes_nothing_but_scored_at(real_shop):
     before, features = shop.scores(), feature_files(shop)
     shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
     after = shop.scores()
-    assert len(features) == 9
+    assert len(features) == 10
     assert feature_files(shop) == features
     assert (after.scored_at > before.scored_at.max()).all()
     pd.testing.assert_frame_equal(before.drop(columns="scored_at"), after.drop(columns="scored_at"))
@@ -126,6 +126,12 @@ def test_backtest_ranks_and_calibrates_as_promised(real_shop):
     assert result["model"]["ece"] <= 0.02
     assert abs(result["model"]["level_error"]) <= 0.02
     assert 0.79 <= result["recency"]["auroc"] <= 0.81
+
+
+def test_a_shop_without_texts_says_that_there_is_none_to_find(real_shop):
+    done = real_shop[0].run("churn-radar", "similar", "parcel came late", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "churn-radar: the shop has no review or ticket with words; expected at least one\n"
 
 
 def test_an_unknown_customer_is_named(real_shop):

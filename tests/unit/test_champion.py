@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from inference.champion import compare, ensure_champion
 from inference.errors import ChurnRadarError
 from inference.registry import RegisteredModel
 from inference.training import train
+from inference.words import WordsModel
 
 LN_2 = 0.69315
 
@@ -138,6 +141,39 @@ class TestEnsureChampion:
         versions = ensure_champion(self.labels, 30, "always")
         assert versions.decision.tolist() == ["promoted", "kept_back"]  # the same data give the same model
         assert registry.champion().version == "1"
+
+    def test_a_damaged_champion_is_refused_in_one_line_and_replaced_where_training_is_asked_for(
+        self, churn_home: Path
+    ) -> None:
+        ensure_champion(self.labels, 30, "if_missing")
+        (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.skops")
+        weights.write_bytes(weights.read_bytes()[:100])
+        for asked in ("if_missing", "never"):
+            with pytest.raises(
+                ChurnRadarError, match=r"champion 1 in .* cannot be read; .*run churn-radar train"
+            ) as caught:
+                ensure_champion(self.labels, 30, asked)
+            assert "\n" not in str(caught.value)
+        versions = ensure_champion(self.labels, 30, "always")
+        assert versions.is_champion.tolist() == [False, True]
+        assert versions.reason.iloc[1] == "the files of the champion were damaged"
+
+    def test_a_champion_that_learned_from_texts_by_another_encoder_is_replaced(self) -> None:
+        model = make_model(self.rows)
+        model.words, model.encoder_revision = WordsModel(), "r1"
+        churned = self.rows.churned.to_numpy(dtype=int)
+        model.words.fit_transform(
+            np.random.default_rng(0).normal(size=(len(churned), 4)), churned, np.arange(len(churned))
+        )
+        registry.register(model, promote=True, reason="there was no champion")
+        # the same encoder, or no text any more
+        assert len(ensure_champion(self.labels, 30, "if_missing", "r1")) == 1
+        assert len(ensure_champion(self.labels, 30, "never", None)) == 1
+        with pytest.raises(ChurnRadarError, match="but the champion learned from texts by another encoder"):
+            ensure_champion(self.labels, 30, "never", "r2")
+        versions = ensure_champion(self.labels, 30, "if_missing", "r2")
+        assert versions.is_champion.tolist() == [False, True]
+        assert versions.reason.iloc[1] == "the champion learned from texts by another encoder"
 
     def test_never_means_never(self) -> None:
         with pytest.raises(ChurnRadarError, match="churn__train is never, but there was no champion"):

@@ -17,7 +17,9 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["load-example", "simulate", "train", "score", "report", "explain", "backtest"])
+@pytest.mark.parametrize(
+    "command", ["load-example", "simulate", "train", "score", "report", "explain", "similar", "backtest"]
+)
 def test_every_command_has_help_with_an_example(command):
     shown = CliRunner().invoke(cli.app, [command, "--help"])
     assert shown.exit_code == 0

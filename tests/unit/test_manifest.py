@@ -135,3 +135,23 @@ def test_the_manifest_lies_where_dbt_writes_it(manifest: ModuleType, monkeypatch
     assert manifest.default_manifest_path() == FEATURE_REPO.parent / "target" / "manifest.json"
     monkeypatch.setenv("DBT_TARGET_PATH", "/build/dbt")
     assert manifest.default_manifest_path() == Path("/build/dbt/manifest.json")
+
+
+def test_a_table_of_texts_has_their_key_and_a_vector_that_is_searched(manifest: ModuleType, tmp_path: Path) -> None:
+    feast = {"entity": "text", "service": "similar_texts_v1", "vector": "embedding"}
+    types = {"text_id": "varchar", "embedding": "float[]"}
+    (table,) = manifest.read_feature_tables(write_manifest(tmp_path, make_model("texts", feast=feast, types=types)))
+    assert table.entity == "text"
+    assert {column.name: column.vector_index for column in table.columns} == {
+        "customer_id": False,
+        "orders_30d": False,
+        "embedding": True,
+    }
+
+
+def test_an_unknown_entity_is_refused_with_the_known_ones(manifest: ModuleType, tmp_path: Path) -> None:
+    path = write_manifest(tmp_path, make_model(feast={"entity": "shop"}))
+    with pytest.raises(
+        ValueError, match=r"order_features: meta\.feast\.entity is shop; expected one of customer, text"
+    ):
+        manifest.read_feature_tables(path)

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,3 +104,19 @@ def test_everything_lies_in_the_home_folder(first: ChurnModel, model_registry, m
     assert registry.champion() is not None
     assert list(model_registry.glob("artifacts/*/artifacts/model/config.json"))
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("harm", ["one file is gone", "all files are gone", "one file is other bytes"])
+def test_a_damaged_champion_is_named_with_what_to_do(first: ChurnModel, churn_home: Path, harm: str) -> None:
+    registry.register(first, promote=True, reason="there was no champion")
+    (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.skops")
+    if harm == "one file is gone":
+        weights.unlink()
+    elif harm == "all files are gone":
+        shutil.rmtree(weights.parent)
+    else:
+        weights.write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(
+        registry.DamagedModelError, match=r"champion 1 in .*/model cannot be read; .* churn-radar train"
+    ):
+        registry.champion()

@@ -85,3 +85,20 @@ def test_a_champion_without_validation_says_so():
     )
     text = " ".join(" ".join(shown(terminal.model_table(version))).replace("│", " ").split())
     assert text.count("not measured: too few snapshots") == 4
+
+
+def test_texts_that_were_found_are_shown_as_they_are_within_100_columns():
+    found = pd.DataFrame(
+        {
+            "similarity": [0.8123],
+            "kind": "ticket",
+            "written_at": pd.Timestamp("2024-03-01 12:00"),
+            "customer_id": "c1",
+            "quote": "[bold]late[/bold] again, write to [e-mail] " + "and again " * 20,
+        }
+    )
+    lines = shown(terminal.similar_table(found, "Nearest to “[/red] late”"))
+    assert "Nearest to “[/red] late”" in lines[0]
+    assert max(len(line) for line in lines) <= 100
+    assert any("0.81" in line and "ticket" in line and "2024-03-01" in line and "c1" in line for line in lines)
+    assert any("[bold]late[/bold] again" in line for line in lines)
