@@ -1,28 +1,70 @@
 {#- Reading the shop's raw tables by the data contract in models/staging/raw.yml. -#}
 
-{#- The contract of one raw table: its node in dbt's graph, with columns and meta. -#}
+{#- The contracts of all raw tables: their nodes in dbt's graph, with columns and meta. -#}
+{% macro raw_contracts() %}
+    {{ return(graph.sources.values() | selectattr('package_name', 'equalto', 'churn_radar') | selectattr('source_name', 'equalto', 'raw') | list) }}
+{% endmacro %}
+
+
+{#- The contract of one raw table. -#}
 {% macro raw_contract(table) %}
-    {% for node in graph.sources.values() if node.package_name == 'churn_radar' and node.name == table %}
+    {% for node in churn_radar.raw_contracts() if node.name == table %}
         {{ return(node) }}
     {% endfor %}
     {% do exceptions.raise_compiler_error("no raw table is named '" ~ table ~ "'; models/staging/raw.yml lists them") %}
 {% endmacro %}
 
 
-{#- Where a raw table lies: the relation in churn__<table>_source, else the Parquet file. -#}
-{% macro raw_relation(table) %}
+{#-
+    Where a raw table lies: what churn__<table>_source names, a source of the project as 'source.table' or any
+    relation, else the Parquet file.
+-#}
+{% macro raw_source(table) %}
     {% set file = source('raw', table) %}
-    {{ return(var('churn__' ~ table ~ '_source', none) or file) }}
+    {% set named = var('churn__' ~ table ~ '_source', none) %}
+    {% if not execute %}{{ return(file) }}{% endif %}
+    {% for node in graph.sources.values() if node.source_name ~ '.' ~ node.name == named %}
+        {{ return(node.relation_name) }}
+    {% endfor %}
+    {{ return(named or file) }}
 {% endmacro %}
 
 
-{#- Columns and types that a raw table really has, {lower-case name: type}; none when the shop has no such table. -#}
+{#-
+    A raw table by the contract's names: churn__<table>_columns maps a column of the contract to one of the shop's
+    or to an SQL expression; the others go by their own names.
+-#}
+{% macro raw_relation(table) %}
+    {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
+    {% set relation = churn_radar.raw_source(table) %}
+    {% set types = churn_radar.column_types(relation) if execute and mapping else none %}
+    {% if types is none %}{{ return(relation) }}{% endif %}
+    {% set selected = [] %}
+    {% for name, expression in mapping.items() %}
+        {% do selected.append(expression ~ ' as ' ~ adapter.quote(name)) %}
+    {% endfor %}
+    {% set contract = churn_radar.raw_contract(table).columns.values() | map(attribute='name') | list %}
+    {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
+    {% for name in contract + attributes if name not in mapping and name | lower in types %}
+        {% do selected.append(adapter.quote(name)) %}
+    {% endfor %}
+    {{ return('(select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ')') }}
+{% endmacro %}
+
+
+{#- Columns of a raw table by the contract's names, with their types; none when the shop has no such table. -#}
 {% macro raw_column_types(table) %}
-    {{ return(adapter.dispatch('raw_column_types', 'churn_radar')(table)) }}
+    {% if churn_radar.column_types(churn_radar.raw_source(table)) is none %}{{ return(none) }}{% endif %}
+    {{ return(churn_radar.column_types(churn_radar.raw_relation(table))) }}
 {% endmacro %}
 
-{% macro duckdb__raw_column_types(table) %}
-    {% set relation = churn_radar.raw_relation(table) | string %}
+
+{#- Columns and types of a relation, {lower-case name: type}; none when it is a file that does not exist. -#}
+{% macro column_types(relation) %}
+    {{ return(adapter.dispatch('column_types', 'churn_radar')(relation | string)) }}
+{% endmacro %}
+
+{% macro duckdb__column_types(relation) %}
     {% if relation.startswith("'") %}
         {% set files = run_query("select count(*) from glob(" ~ relation ~ ")") %}
         {% if files.rows[0][0] == 0 %}{{ return(none) }}{% endif %}

@@ -1,8 +1,19 @@
-{#- Refuse vars outside their range, all in one message, before anything is built. -#}
-{% macro check_configuration() %}
-    {% if not execute %}{{ return('') }}{% endif %}
-    {% set problems = [] %}
-    {% set whole_numbers = {
+{#- Vars that are not numbers with a range; every raw table has churn__<table>_source and _columns besides. -#}
+{% macro known_vars() %}
+    {% set known = churn_radar.whole_numbers().keys() | list + [
+        'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
+        'churn__band_medium', 'churn__band_high', 'churn__band_critical',
+    ] %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% do known.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
+    {% endfor %}
+    {{ return(known) }}
+{% endmacro %}
+
+
+{#- Vars that are whole numbers, with the lowest and the highest. -#}
+{% macro whole_numbers() %}
+    {{ return({
         'churn__horizon_days': [1, 365],
         'churn__activity_days': [1, 1825],
         'churn__min_orders': [1, 1000],
@@ -10,8 +21,52 @@
         'churn__training_rows': [1000, 100000000],
         'churn__history_days': [365, 3650],
         'churn__trials': [0, 1000],
-    } %}
-    {% for name, limits in whole_numbers.items() %}
+    }) }}
+{% endmacro %}
+
+
+{#- A line for each var of a user that Churn Radar does not know, with the nearest name that it knows. -#}
+{% macro unknown_vars() %}
+    {% set problems = [] %}
+    {% set known = churn_radar.known_vars() %}
+    {% for name in churn_radar.given_vars() if name.startswith('churn__') and name not in known %}
+        {% set nearest = run_query(
+            "select name from (values ('" ~ known | join("'), ('") ~ "')) as known (name)"
+            ~ " order by levenshtein(name, '" ~ name | replace("'", "''") ~ "'), name limit 1"
+        ).rows[0][0] %}
+        {% do problems.append(name ~ ': no such var; did you mean ' ~ nearest ~ '?') %}
+    {% endfor %}
+    {{ return(problems) }}
+{% endmacro %}
+
+
+{#- Names of the vars that the command line and the project give, as far as the warehouse lets them be read. -#}
+{% macro given_vars() %}
+    {{ return(adapter.dispatch('given_vars', 'churn_radar')()) }}
+{% endmacro %}
+
+{% macro default__given_vars() %}
+    {% set vars = invocation_args_dict.get('vars') or {} %}
+    {{ return((fromyaml(vars) if vars is string else vars).keys() | list) }}
+{% endmacro %}
+
+{% macro duckdb__given_vars() %}
+    {% set names = churn_radar.default__given_vars() %}
+    {% set file = (invocation_args_dict.get('project_dir') or '.') ~ '/dbt_project.yml' %}
+    {% set text = run_query("select content from read_text('" ~ file | replace("'", "''") ~ "')").rows %}
+    {% for name, value in (fromyaml(text[0][0]).get('vars') or {} if text else {}).items() %}
+        {#- a package's own vars are nested under its name -#}
+        {% do names.extend(value.keys() | list if value is mapping and name == 'churn_radar' else [name]) %}
+    {% endfor %}
+    {{ return(names | unique | list) }}
+{% endmacro %}
+
+
+{#- Refuse vars that do not exist or lie outside their range, all in one message, before anything is built. -#}
+{% macro check_configuration() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {% set problems = churn_radar.unknown_vars() %}
+    {% for name, limits in churn_radar.whole_numbers().items() %}
         {% set value = var(name) %}
         {% if value is not integer or value is boolean or value < limits[0] or value > limits[1] %}
             {% do problems.append(name ~ ' is ' ~ value ~ '; expected a whole number from ' ~ limits[0] ~ ' to ' ~ limits[1]) %}
@@ -31,7 +86,26 @@
     {% if as_of_date is not none and not modules.re.fullmatch('\d{4}-\d{2}-\d{2}', as_of_date | string) %}
         {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
     {% endif %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% do problems.extend(churn_radar.mapping_problems(contract)) %}
+    {% endfor %}
     {{ churn_radar.raise_problems(problems) }}
+{% endmacro %}
+
+
+{#- What is wrong with churn__<table>_columns as such. -#}
+{% macro mapping_problems(contract) %}
+    {% set problems = [] %}
+    {% set name = 'churn__' ~ contract.name ~ '_columns' %}
+    {% set mapping = var(name, none) or {} %}
+    {% set columns = contract.columns.values() | map(attribute='name') | list %}
+    {% if mapping is not mapping %}
+        {{ return([name ~ ' is ' ~ mapping ~ "; expected a mapping such as {" ~ columns[0] ~ ': id}']) }}
+    {% endif %}
+    {% for column in mapping if column not in columns %}
+        {% do problems.append(name ~ '.' ~ column ~ ': ' ~ contract.name ~ ' has no such column; expected one of ' ~ columns | join(', ')) %}
+    {% endfor %}
+    {{ return(problems) }}
 {% endmacro %}
 
 
@@ -39,12 +113,16 @@
 {% macro check_raw_tables() %}
     {% if not execute %}{{ return('') }}{% endif %}
     {% set problems = [] %}
-    {% for contract in graph.sources.values() if contract.package_name == 'churn_radar' and contract.source_name == 'raw' %}
+    {% for contract in churn_radar.raw_contracts() %}
         {% set table = contract.name %}
-        {% set relation = var('churn__' ~ table ~ '_source', none) or contract.relation_name %}
-        {% set types = churn_radar.raw_column_types(table) %}
-        {% if types is none and contract.meta.required %}
+        {% set found = churn_radar.column_types(churn_radar.raw_source(table)) %}
+        {% set missing = churn_radar.missing_columns(table, found or {}) %}
+        {% set types = none if missing else churn_radar.raw_column_types(table) %}
+        {% set relation = churn_radar.raw_relation(table) if types is not none else churn_radar.raw_source(table) %}
+        {% if found is none and contract.meta.required %}
             {% do problems.append(table ~ ': no such table; expected the file ' ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
+        {% elif missing and found is not none %}
+            {% do problems.extend(missing) %}
         {% elif types is not none %}
             {% for column in contract.columns.values() %}
                 {% if column.name not in types %}
@@ -66,6 +144,18 @@
         {% do problems.extend(churn_radar.order_problems()) %}
     {% endif %}
     {{ churn_radar.raise_problems(problems) }}
+{% endmacro %}
+
+
+{#- Columns that churn__<table>_columns names, but the shop's table lacks; an expression speaks for itself. -#}
+{% macro missing_columns(table, types) %}
+    {% set problems = [] %}
+    {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() %}
+        {% if modules.re.fullmatch('[A-Za-z_]\w*', expression | string) and expression | lower not in types %}
+            {% do problems.append('churn__' ~ table ~ '_columns.' ~ column ~ ': ' ~ churn_radar.raw_source(table) ~ ' has no column ' ~ expression ~ '; it has ' ~ types.keys() | join(', ')) %}
+        {% endif %}
+    {% endfor %}
+    {{ return(problems) }}
 {% endmacro %}
 
 
