@@ -101,9 +101,11 @@ class TransformerMember:
         if fine_tuned:
             self.model_.encoder.load_state_dict(encoder.transformer.state_dict())
         if start is not None:
-            # its towers, not its heads: words begin at the tabular answer as well
-            towers = {k: v for k, v in start.model_.state_dict().items() if not k.endswith(HEADS)}
-            self.model_.load_state_dict(towers, strict=False)
+            learned = start.model_.state_dict()
+            if self.reads_words and not start.reads_words:
+                # its towers, not its heads: what begins to read words begins at the tabular answer
+                learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
+            self.model_.load_state_dict(learned, strict=False)
         self.model_.to(device())
         tokens = self._tokens(sequences)
         examples = self._examples(X.iloc[rows], sequences.take(rows), tabular_logit[rows], tokens, y[rows], spend[rows])
