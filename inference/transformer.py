@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -116,7 +117,11 @@ class TransformerMember:
             if sequences_later.words is not sequences.words:
                 raise ValueError("later rows must share their texts with the training rows")
             stop = self._examples(X_later, sequences_later, logit_later, tokens_later, y_later, np.zeros(len(y_later)))
-        epochs = settings.most_epochs if n_epochs is None else n_epochs
+        most_epochs = settings.most_epochs
+        if fine_tuned and start is not None and start.reads_words:
+            most_epochs = settings.most_epochs_fine_tuning
+            settings = replace(settings, learning_rate=settings.learning_rate_fine_tuning)
+        epochs = most_epochs if n_epochs is None else n_epochs
         vectors = None if fine_tuned else self.text_vectors(sequences)
         if vectors is not None and later is not None:
             # each reads its own texts; a text of both has the same vector twice
