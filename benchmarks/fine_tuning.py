@@ -100,7 +100,7 @@ def measure(rows: pd.DataFrame, settings: TransformerSettings) -> Measured:
     forget_checkpoints()  # a run that was stopped would be resumed, and its seconds counted
     events = train("Events", 1)
     frozen = train("Frozen words", 1, encoder=encoder, start=events)
-    fine_tuned = train("Fine-tuning", settings.most_epochs, encoder=encoder, start=frozen, fine_tuned=True)
+    fine_tuned = train("Fine-tuning", settings.most_epochs_fine_tuning, encoder=encoder, start=frozen, fine_tuned=True)
     tokens = Tokens(sequences.words, encoder.tokenizer, settings)
     within = tokens.within_budget(sequences.texts)
     read = within[within >= 0]
@@ -126,7 +126,7 @@ def results_table(measured: Measured) -> Table:
     table.add_column("frozen encoder", justify="right")
     table.add_column("fine-tuned", justify="right")
     both = (measured.frozen, measured.fine_tuned)
-    passes = (1, settings.most_epochs)
+    passes = (1, settings.most_epochs_fine_tuning)
     seconds = [history.seconds / n for history, n in zip(both, passes, strict=True)]
     table.add_row("rows", *[f"{measured.rows:,}"] * 2)
     table.add_row("different texts", *[f"{measured.texts:,}"] * 2)

@@ -62,14 +62,14 @@ def main() -> None:
         model = train(rows, int(rows.horizon_days.iloc[0]), settings)
     said = model.validation.dropna(subset="transformer_events").reset_index(drop=True)
     tabular = [name for name in MEMBERS if name in said]
-    scores = {"Churn Radar: " + ", ".join(model.names): said[model.names].mean(axis=1)}
+    scores = {"Churn Radar": said[model.names].mean(axis=1)}
     scores["average without transformer"] = said[tabular].mean(axis=1)
     scores["average with transformer"] = said[[*tabular, "transformer_events"]].mean(axis=1)
     scores |= {name: said[name] for name in tabular} | {"transformer": said.transformer_events}
     ours = next(iter(scores.values()))
     loss = losses_at_true_level(said.assign(it=ours), ["it"])
     table = Table(title=f"{said.as_of_date.nunique()} rolling cut-offs, {len(said):,} predictions")
-    for heading in ("", "mean AUROC", "ECE", "log-loss", "worse than the score by (paired, 95 %)"):
+    for heading in ("", "AUROC", "ECE", "log-loss", "worse by (paired, 95 %)"):
         table.add_column(heading, justify="left" if heading == "" else "right")
     positions = said.groupby("as_of_date").indices
     for name, logit in scores.items():
@@ -86,7 +86,7 @@ def main() -> None:
     console = terminal.console()
     console.print(table)
     console.print(
-        "ECE before the level is set, log-loss at the true level of each cut-off: members are judged by ranking"
+        f"Churn Radar is the average of {', '.join(model.names)}; worse by: log-loss at the true level, in nats"
     )
 
 

@@ -109,8 +109,8 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
 
     The fold before those that judge decides how long it trains (and with what settings, where trials are
     asked for), so no snapshot that judges it was used to tune it. Words must gain over events alone, a
-    fine-tuned encoder over a frozen one; where it does not even on the fold that tunes it, the time that
-    judging it takes is saved.
+    fine-tuned encoder over a frozen one. Fine-tuning takes most of the time: it is tried only where words
+    helped on the fold that tunes, and judged only where it helped there as well.
 
     Parameters
     ----------
@@ -143,17 +143,18 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
     if settings.trials:
         chosen = search(fold, chosen, settings.trials)
     epochs: dict[str, float] = {}
-    best: dict[str, float] = {}
+    lowest = math.inf
     member = None
     for variant in variants:
         member = fold.fit(variant, chosen, None, f"Tuning {variant}", encoder, member)
-        epochs[variant] = member.history_.best_epochs
-        best[variant] = min(point["log_loss"] for point in member.history_.later)
         histories.append({"name": f"tuning {variant}", **asdict(member.history_)})
-    if best.get("fine_tuned", 0) >= best.get("words", math.inf):
-        print("fine-tuning the encoder did not help on the snapshot that decides how long: not judged any further")
-        variants = variants[:-1]
-        del epochs["fine_tuned"]
+        before, lowest = lowest, min(point["log_loss"] for point in member.history_.later)
+        if variant != "fine_tuned" or lowest < before:
+            epochs[variant] = member.history_.best_epochs
+        if lowest >= before:
+            print(f"transformer: {variant} did not help on the snapshot that tunes it; nothing further is tried")
+            break
+    variants = list(epochs)
     parts = []
     for number, masks in enumerate(judging, 1):
         fold = _prepare(material, masks, validation)

@@ -79,9 +79,9 @@ def champion() -> RegisteredModel | None:
     DamagedModelError
         If its files are gone or damaged.
     """
+    connection = client()  # sets how much MLflow says, before it is imported
     from mlflow.exceptions import MlflowException
 
-    connection = client()
     version = _champion_version(connection)
     if version is None:
         return None

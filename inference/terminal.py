@@ -72,7 +72,7 @@ def rolling_table(results: Sequence[Backtest]) -> Table:
     table = Table(title="Rolling backtest")
     for heading in (
         "as of",
-        "customers",
+        "n",
         "churned",
         "predicted",
         "AUROC",

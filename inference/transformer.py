@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -101,9 +102,11 @@ class TransformerMember:
         if fine_tuned:
             self.model_.encoder.load_state_dict(encoder.transformer.state_dict())
         if start is not None:
-            # its towers, not its heads: words begin at the tabular answer as well
-            towers = {k: v for k, v in start.model_.state_dict().items() if not k.endswith(HEADS)}
-            self.model_.load_state_dict(towers, strict=False)
+            learned = start.model_.state_dict()
+            if self.reads_words and not start.reads_words:
+                # its towers, not its heads: what begins to read words begins at the tabular answer
+                learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
+            self.model_.load_state_dict(learned, strict=False)
         self.model_.to(device())
         tokens = self._tokens(sequences)
         examples = self._examples(X.iloc[rows], sequences.take(rows), tabular_logit[rows], tokens, y[rows], spend[rows])
@@ -114,7 +117,11 @@ class TransformerMember:
             if sequences_later.words is not sequences.words:
                 raise ValueError("later rows must share their texts with the training rows")
             stop = self._examples(X_later, sequences_later, logit_later, tokens_later, y_later, np.zeros(len(y_later)))
-        epochs = settings.most_epochs if n_epochs is None else n_epochs
+        most_epochs = settings.most_epochs
+        if fine_tuned and start is not None and start.reads_words:
+            most_epochs = settings.most_epochs_fine_tuning
+            settings = replace(settings, learning_rate=settings.learning_rate_fine_tuning)
+        epochs = most_epochs if n_epochs is None else n_epochs
         vectors = None if fine_tuned else self.text_vectors(sequences)
         if vectors is not None and later is not None:
             # each reads its own texts; a text of both has the same vector twice

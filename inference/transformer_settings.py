@@ -26,6 +26,10 @@ class TransformerSettings:
         Rows per batch, and batches per step.
     most_epochs : int
         Most passes over the rows; how many is decided on a later snapshot.
+    most_epochs_fine_tuning : int
+        The same for an encoder that learns, which goes on from what the frozen one taught.
+    learning_rate_fine_tuning : float
+        Peak learning rate of the new parts then, as they have learned already.
     most_rows, most_rows_with_words : int
         Rows are sampled down to so many; reading words takes the time.
     fine_tuning : str
@@ -56,6 +60,8 @@ class TransformerSettings:
     batch_rows: int = 128
     accumulation: int = 1
     most_epochs: int = 3
+    most_epochs_fine_tuning: int = 1
+    learning_rate_fine_tuning: float = 3e-4
     most_rows: int = 20_000
     most_rows_with_words: int = 10_000
     fine_tuning: str = "top"

@@ -10,7 +10,7 @@ select
     case when products.known_at <= reviews.reviewed_at then products.product_name end as subject
 from {{ ref('stg_reviews') }} as reviews
 left join {{ ref('int_products') }} as products on reviews.product_id = products.product_id
-where reviews.review_text is not null
+where trim(reviews.review_text) <> ''
 
 union all
 
@@ -24,4 +24,4 @@ select
     cast(null as double) as rating,
     topic as subject
 from {{ ref('stg_support_tickets') }}
-where ticket_text is not null
+where trim(ticket_text) <> ''
