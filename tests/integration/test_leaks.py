@@ -140,7 +140,7 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
 def project_with(folder: Path, file: str, right: str, wrong: str) -> Path:
     """Copy the dbt project and plant a mistake in one file."""
     project = folder / "project"
-    for name in ("models", "python_models", "macros", "seeds", "dbt_plugins"):
+    for name in ("models", "python_models", "macros", "seeds"):
         shutil.copytree(PROJECT / name, project / name)
     for name in ("dbt_project.yml", "profiles.yml"):
         shutil.copy(PROJECT / name, project / name)
