@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from inference import simulation, terminal
+from inference import dbt, simulation, terminal
 from inference.home import PROJECT_DIR
 from inference.simulation.words import ENGLISH
 
@@ -64,12 +64,7 @@ def change_texts(file: Path, column: str, kind: str) -> None:
 
 def run(home: Path, *command: str) -> None:
     """Run one of the project's commands on a shop; what it says goes to ``$CHURN_HOME/benchmark.log``."""
-    env = os.environ | {
-        "CHURN_HOME": str(home),
-        "CHURN_RAW_DIR": str(home / "raw"),
-        "DBT_TARGET_PATH": str(home / "target"),
-        "DBT_LOG_PATH": str(home / "logs"),
-    }
+    env = os.environ | dbt.environment(home)
     with (home / "benchmark.log").open("a") as log:
         program = str(Path(sys.executable).with_name(command[0]))
         subprocess.run([program, *command[1:]], cwd=PROJECT_DIR, env=env, stdout=log, stderr=log, check=True)
