@@ -689,9 +689,11 @@ class TestTokens:
 
 class TestVectors:
     @pytest.fixture
-    def read(self, monkeypatch) -> list[int]:
-        """How many texts were really read, call by call."""
+    def read(self, monkeypatch, trained) -> list[int]:
+        """How many texts were really read, call by call, after training."""
         counts: list[int] = []
+        for mode in ("frozen", "full"):
+            trained(mode)
 
         def spy_on(owner: object, name: str, position: int) -> None:
             original = getattr(owner, name)
