@@ -50,7 +50,7 @@ $(CHURN_RAW_DIR)/orders.parquet: | install
 	$(BIN)/churn-radar load-example complete-journey
 
 test: install ## Run every test, one end-to-end run on real data included.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 prove: install ## Slow proofs: builds killed at random moments.
 	$(BIN)/python -m pytest tests/prove -v
