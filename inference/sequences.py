@@ -88,11 +88,6 @@ class Sequences:
         texts[written] = np.random.default_rng(seed).permutation(texts[written])
         return self.with_texts(texts)
 
-    def with_texts_of(self, others: np.ndarray) -> Self:
-        """Give each customer the texts of another, by position: the control that words must fail."""
-        names = ("texts", "text_subjects", "text_numbers")
-        return replace(self, **{name: getattr(self, name)[others] for name in names})
-
 
 def has_sequences(rows: pd.DataFrame) -> bool:
     """Whether rows carry the columns of ``sequence_features``."""
