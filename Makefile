@@ -50,13 +50,13 @@ $(CHURN_RAW_DIR)/orders.parquet: | install
 	$(BIN)/churn-radar load-example complete-journey
 
 test: install ## Run every test, one end-to-end run on real data included.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 prove: install ## Slow proofs: builds killed at random moments.
 	$(BIN)/python -m pytest tests/prove -v
 
 bench: install ## Measure; each script prints its own table.
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	for script in level members fine_tuning words; do $(BIN)/python benchmarks/$$script.py; done
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

@@ -66,12 +66,7 @@ class Measured:
 
 def rows_with_words(home: Path, n_rows: int) -> pd.DataFrame:
     """Simulate where there is no shop yet, build it, and draw labelled rows of customers who wrote."""
-    os.environ |= {
-        "CHURN_HOME": str(home),
-        "CHURN_RAW_DIR": str(home / "raw"),
-        "DBT_TARGET_PATH": str(home / "target"),
-        "DBT_LOG_PATH": str(home / "logs"),
-    }
+    os.environ |= dbt.environment(home)
     if not (home / "raw" / "orders.parquet").exists():
         simulation.simulate(SHOP, home / "raw", home / "truth")
     dbt.run("seed", quiet=True)

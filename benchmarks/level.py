@@ -44,12 +44,7 @@ def build_shop(home: Path, settings: simulation.SimulationSettings | None) -> pd
     DataFrame
         One row per customer and snapshot, sorted; ``churned`` is null where the window is open.
     """
-    os.environ |= {
-        "CHURN_HOME": str(home),
-        "CHURN_RAW_DIR": str(home / "raw"),
-        "DBT_TARGET_PATH": str(home / "target"),
-        "DBT_LOG_PATH": str(home / "logs"),
-    }
+    os.environ |= dbt.environment(home)
     if not (home / "raw" / "orders.parquet").exists():
         simulation.simulate(settings, home / "raw", home / "truth")
         for name in ("reviews", "support_tickets"):

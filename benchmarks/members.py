@@ -31,12 +31,7 @@ from inference.training import TrainingSettings, train
 def labels_at(as_of_date: date, home: Path) -> pd.DataFrame:
     """Labels and features that a build of the truncated data gives."""
     source = home / "everything"
-    os.environ |= {
-        "CHURN_HOME": str(home),
-        "CHURN_RAW_DIR": str(home / "raw"),
-        "DBT_TARGET_PATH": str(home / "target"),
-        "DBT_LOG_PATH": str(home / "logs"),
-    }
+    os.environ |= dbt.environment(home)
     if not (home / "features" / "churn_labels.parquet").exists():
         from examples.complete_journey import write
 

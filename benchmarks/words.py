@@ -22,9 +22,10 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from inference import simulation, terminal
+from inference import dbt, simulation, terminal
 from inference.home import PROJECT_DIR
 from inference.simulation.words import ENGLISH
+from inference.text_pools import WINDOW_DAYS
 
 #: The shops, and what is told of them.
 SHOPS = {"own": "its texts", "none": "without texts", "shuffled": "texts shuffled between customers"}
@@ -64,12 +65,7 @@ def change_texts(file: Path, column: str, kind: str) -> None:
 
 def run(home: Path, *command: str) -> None:
     """Run one of the project's commands on a shop; what it says goes to ``$CHURN_HOME/benchmark.log``."""
-    env = os.environ | {
-        "CHURN_HOME": str(home),
-        "CHURN_RAW_DIR": str(home / "raw"),
-        "DBT_TARGET_PATH": str(home / "target"),
-        "DBT_LOG_PATH": str(home / "logs"),
-    }
+    env = os.environ | dbt.environment(home)
     with (home / "benchmark.log").open("a") as log:
         program = str(Path(sys.executable).with_name(command[0]))
         subprocess.run([program, *command[1:]], cwd=PROJECT_DIR, env=env, stdout=log, stderr=log, check=True)
@@ -90,7 +86,9 @@ def quotes_of_incidents(home: Path, wanted: int) -> pd.DataFrame:
     texts = pd.concat([written(home, "reviews"), written(home, "support_tickets")])
     incidents = incidents.assign(text_id=incidents.review_id.fillna(incidents.ticket_id))
     told = incidents.merge(texts, on=["customer_id", "text_id"])
-    told = told[told.customer_id.isin(scores.index) & (told.written_at < as_of_date)]
+    # texts older than that are not pooled any more: the silence since then says enough
+    lately = told.written_at.between(as_of_date - pd.Timedelta(days=WINDOW_DAYS), as_of_date)
+    told = told[told.customer_id.isin(scores.index) & lately]
     told = told.drop_duplicates("customer_id").sort_values("customer_id")
     told = told.sample(min(wanted, len(told)), random_state=0).set_index("customer_id")
     reasons = scores.loc[told.index, ["reason_1", "reason_2", "reason_3"]].fillna("")
@@ -180,8 +178,8 @@ def main() -> None:
     for customer, row in missed.head(5).iterrows():
         console.print(f"not quoted: {customer}: {row.text!r}; quoted: {row.quotes}")
     console.print(
-        f"{told.quoted.sum()} of {len(told)} customers who left over an incident known only from words "
-        "have a quote of it among their reasons"
+        f"{told.quoted.sum()} of {len(told)} customers who left over an incident known only from words, told in the "
+        f"last {WINDOW_DAYS} days, have a quote of it among their reasons"
     )
     if arguments.home is None:
         shutil.rmtree(folder)

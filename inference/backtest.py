@@ -83,13 +83,7 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
             "build",
             "--exclude-resource-type=unit_test",
             variables={**(variables or {}), "churn__as_of_date": as_of_date.isoformat()},
-            env={
-                "CHURN_HOME": str(state),
-                "CHURN_RAW_DIR": str(state / "raw"),
-                "DBT_TARGET_PATH": str(state / "target"),
-                "DBT_LOG_PATH": str(state / "logs"),
-                "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}",
-            },
+            env=dbt.environment(state) | {"MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}"},
             quiet=True,
         )
         with duckdb.connect(state / "churn_radar.duckdb", read_only=True) as connection:

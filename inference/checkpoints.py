@@ -4,6 +4,8 @@ import hashlib
 import math
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -118,20 +120,13 @@ def learned_state(model: ChurnTransformer) -> dict[str, torch.Tensor]:
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 
-class curves:  # noqa: N801
-    """Context that writes scalars to TensorBoard, in ``$CHURN_HOME/tensorboard``."""
+@contextmanager
+def curves(key: str) -> Iterator[Callable]:
+    """Give what writes scalars to TensorBoard, in ``$CHURN_HOME/tensorboard``."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    def __init__(self, key: str) -> None:
-        self.folder = home() / "tensorboard" / key
-
-    def __enter__(self):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.writer = SummaryWriter(self.folder)
-        return self.writer.add_scalar
-
-    def __exit__(self, *error: object) -> None:
-        self.writer.close()
+    with SummaryWriter(home() / "tensorboard" / key) as writer:
+        yield writer.add_scalar
 
 
 def _as_dict(settings: TransformerSettings) -> dict:

@@ -20,6 +20,8 @@ from inference.words import WORDS_LOGIT, WordsModel, enough_words
 #: What the transformer may read, each trained on from the one before: order and timing of events; words as the
 #: frozen encoder reads them; words as an encoder reads them that was fine-tuned to the question.
 VARIANTS = ("events", "words", "fine_tuned")
+#: The control that words must beat: the same network, trained alike, with the words shuffled between texts.
+SHUFFLED = "shuffled_words"
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,9 @@ class Verdict:
         Passes over the rows, for each variant.
     gains : dict of str to dict
         ``events``: average with the transformer against without, no words; ``words``: what frozen words add to
-        that; ``fine_tuned``: what fine-tuning the encoder adds to that; ``kept``: what the choice adds. Each
-        ``mean``, ``low`` and ``high`` in nats.
+        that, and ``words_against_shuffled`` to the same network with words shuffled between texts;
+        ``fine_tuned``: what fine-tuning the encoder adds to that; ``kept``: what the choice adds. Each ``mean``,
+        ``low`` and ``high`` in nats.
     losses : dict of str to float
         Log-loss of each average that was tried, on the snapshots that judged the transformer.
     histories : list of dict
@@ -108,9 +111,9 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
     """Train the transformer on the newest folds, and keep it only where it lowers their log-loss beyond chance.
 
     The fold before those that judge decides how long it trains (and with what settings, where trials are
-    asked for), so no snapshot that judges it was used to tune it. Words must gain over events alone, a
-    fine-tuned encoder over a frozen one. Fine-tuning takes most of the time: it is tried only where words
-    helped on the fold that tunes, and judged only where it helped there as well.
+    asked for), so no snapshot that judges it was used to tune it. Words must gain over events alone and over
+    words shuffled between texts, a fine-tuned encoder over a frozen one. Fine-tuning takes most of the time: it
+    is tried only where words helped on the fold that tunes, and judged only where it helped there as well.
 
     Parameters
     ----------
@@ -161,10 +164,16 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
         part = _of_snapshot(validation, material, masks[1]).copy()
         member = None
         for variant in variants:
-            title = f"Judging {variant} {number} of {len(judging)}"
-            member = fold.fit(variant, chosen, epochs[variant], title, encoder, member)
+            start, title = member, f"Judging {variant} {number} of {len(judging)}"
+            member = fold.fit(variant, chosen, epochs[variant], title, encoder, start)
             part[variant] = member.logit(*fold.later[:3], keep=False)
             histories.append({"name": title.lower(), **asdict(member.history_)})
+            if variant == "words":
+                control = fold.with_shuffled_words()
+                title = f"Judging shuffled words {number} of {len(judging)}"
+                part[SHUFFLED] = control.fit(variant, chosen, epochs[variant], title, encoder, start).logit(
+                    *control.later[:3], keep=False
+                )
         parts.append(part)
     judged = pd.concat(parts, ignore_index=True)
     return _verdict(material.names, validation, judged, chosen, epochs, histories)
@@ -308,7 +317,7 @@ def _verdict(
     customers = judged.customer_id.to_numpy()
     losses: dict[str, np.ndarray] = {"+".join(names): losses_at_true_level(judged, names)}
     averages: dict[str, dict[str, list[str]]] = {}
-    for variant in epochs:
+    for variant in [name for name in (*VARIANTS, SHUFFLED) if name in judged]:
         table = judged.assign(transformer=judged[variant])
         averages[variant] = {}
         for average in ([*names, "transformer"], ["transformer"]):
@@ -324,8 +333,14 @@ def _verdict(
     variant = "events"
     for name in list(epochs)[1:]:
         gains[name] = paired_gain(losses[best(variant)] - losses[best(name)], customers)
-        if gains[name]["low"] > 0:
-            variant = name
+        beaten = [gains[name]["low"] > 0]
+        if name == "words":
+            # more training, and when somebody wrote, help as well: only words that beat other words are heard
+            gains["words_against_shuffled"] = paired_gain(losses[best(SHUFFLED)] - losses[best(name)], customers)
+            beaten.append(gains["words_against_shuffled"]["low"] > 0)
+        if not all(beaten):
+            break
+        variant = name
     gains["kept"] = paired_gain(without - losses[best(variant)], customers)
     kept = gains["kept"]["low"] > 0
     key = ["customer_id", "as_of_date"]
@@ -364,6 +379,12 @@ class _Fold:
     y: np.ndarray
     spend: np.ndarray
     later: tuple[pd.DataFrame, Sequences, np.ndarray, np.ndarray]
+
+    def with_shuffled_words(self) -> "_Fold":
+        """The same fold, in which every text has another's words."""
+        X, sequences, *others = self.later
+        later = (X, sequences.with_shuffled_words(1), *others)
+        return replace(self, sequences=self.sequences.with_shuffled_words(), later=later)
 
     def fit(
         self,

@@ -32,7 +32,8 @@ def quote_words(
 ) -> list[str | None]:
     """Quote what moved each customer's score most in a direction.
 
-    Every sentence is left out in turn, and the whole model asked again (occlusion; Zeiler and Fergus 2014).
+    Every sentence is left out in turn, then every text, and the whole model asked again (occlusion; Zeiler and
+    Fergus 2014).
 
     Parameters
     ----------
@@ -61,21 +62,29 @@ def quote_words(
     told: list[str | None] = [None] * len(rows)
     for position, found in variants.groupby("row"):
         best = found.loc[found.effect.idxmax()]
-        if best.effect >= LEAST_EFFECT:
-            same_text = found[found.slot == best.slot]
-            told[position] = _tell(rows.iloc[position], int(best.slot), best.text, same_text, best.name)
+        if best.effect < LEAST_EFFECT:
+            continue
+        # where sentences say the same, only all of them together are missed
+        same_text = found[(found.slot == best.slot) & ~found.whole]
+        sentence = same_text.loc[same_text.effect.idxmax()]
+        if sentence.effect < LEAST_EFFECT:
+            same_text, sentence = found.loc[[best.name]], best
+        told[position] = _tell(rows.iloc[position], int(best.slot), best.text, same_text, sentence.name)
     return told
 
 
 def _variants(sequences: Sequences) -> pd.DataFrame:
-    """One row per customer, text and sentence: the text, the sentence's place, the text without it."""
+    """One row per customer, text and sentence, and one for each whole text: its place, the text without it."""
     records = []
     for row, slot in zip(*np.nonzero(sequences.texts >= 0), strict=True):
         text = sequences.words[sequences.texts[row, slot]]
-        for start, end in sentences(text):
+        spans = sentences(text)
+        for start, end in spans:
             rest = f"{text[:start].rstrip()} {text[end:].lstrip()}".strip()
-            records.append((row, slot, text, start, end, rest))
-    return pd.DataFrame(records, columns=["row", "slot", "text", "start", "end", "rest"])
+            records.append((row, slot, text, start, end, rest, False))
+        if len(spans) > 1:
+            records.append((row, slot, text, spans[0][0], spans[-1][1], "", True))
+    return pd.DataFrame(records, columns=["row", "slot", "text", "start", "end", "rest", "whole"])
 
 
 def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, variants: pd.DataFrame) -> np.ndarray:

@@ -290,7 +290,8 @@ def reasons(
     -------
     list of list of str
         Sentences per customer: of what raises the score where it lies above the base value, of what
-        lowers it where it lies below.
+        lowers it where it lies below. What a customer at risk wrote has the last place at least, because
+        nothing else says as well what to do.
     """
     themes: dict[str, Theme] = {}
     columns: dict[str, list[int]] = {}
@@ -315,7 +316,11 @@ def reasons(
             for theme, force in ((ordered_themes[i], strength[position, i]) for i in ranking)
             if force > 0
         )
-        told.append([s for s in sentences if s][:n_reasons])
+        chosen = [s for s in sentences if s]
+        quoted = quotes.get(position) if direction[position] > 0 else None
+        if quoted in chosen[n_reasons:]:
+            chosen[n_reasons - 1] = quoted
+        told.append(chosen[:n_reasons])
     return told
 
 
@@ -327,11 +332,11 @@ def _quotes(
     quote: Callable[[np.ndarray, np.ndarray], list[str | None]] | None,
     n_reasons: int,
 ) -> dict[int, str | None]:
-    """Quotes by position, of customers whose words are among their strongest reasons."""
+    """Quotes by position: of those at risk whose words raise the score, of others where words are a strong reason."""
     if quote is None or "words" not in names:
         return {}
     words = names.index("words")
     # one more than is told, as a theme may have nothing to say
-    strong = (order[:, : n_reasons + 1] == words).any(axis=1) & (strength[:, words] > 0)
-    positions = np.flatnonzero(strong)
+    strong = (order[:, : n_reasons + 1] == words).any(axis=1) | (direction > 0)
+    positions = np.flatnonzero(strong & (strength[:, words] > 0))
     return dict(zip(positions.tolist(), quote(positions, direction[positions]), strict=True)) if len(positions) else {}

@@ -82,10 +82,11 @@ class Sequences:
         """Return the same customers as if nothing had happened with them."""
         return replace(self, event_types=np.zeros_like(self.event_types))
 
-    def with_texts_of(self, others: np.ndarray) -> Self:
-        """Give each customer the texts of another, by position: the control that words must fail."""
-        names = ("texts", "text_subjects", "text_numbers")
-        return replace(self, **{name: getattr(self, name)[others] for name in names})
+    def with_shuffled_words(self, seed: int = 0) -> Self:
+        """Keep who wrote when and with what rating, but give every text another's words: what words must beat."""
+        texts, written = self.texts.copy(), self.texts >= 0
+        texts[written] = np.random.default_rng(seed).permutation(texts[written])
+        return self.with_texts(texts)
 
 
 def has_sequences(rows: pd.DataFrame) -> bool:

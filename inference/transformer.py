@@ -12,6 +12,7 @@ import skops.io
 import torch
 from sklearn.pipeline import Pipeline
 from transformers import AutoTokenizer
+from transformers.utils import logging
 
 from inference.batches import Examples, Tokens
 from inference.classifier import ChurnTransformer, ChurnTransformerConfig
@@ -187,6 +188,7 @@ class TransformerMember:
         state = json.loads((source / "member.json").read_text())
         member = cls(TransformerSettings(**state["settings"]))
         member.spend_mean_ = state["spend_mean"]
+        logging.disable_progress_bar()  # its own, which shows in log files as well
         member.model_ = ChurnTransformer.from_pretrained(source).eval().to(device())
         member.standardiser_ = skops.io.load(source / "standardiser.skops", trusted=TRUSTED)
         member.tokenizer_ = AutoTokenizer.from_pretrained(source) if member.fine_tuned else None

@@ -9,10 +9,7 @@ import time
 import duckdb
 import numpy as np
 import pandas as pd
-import pytest
 from shop import BIN, PROJECT, Shop
-
-pytestmark = pytest.mark.xdist_group("real_shop")
 
 
 def feature_files(shop: Shop) -> dict[str, bytes]:
@@ -139,3 +136,20 @@ def test_an_unknown_customer_is_named(real_shop):
     done = shop.run("churn-radar", "explain", "nobody", check=False)
     assert done.returncode == 1
     assert done.stderr == "churn-radar: customer nobody has no score in the online store; run feast materialize first\n"
+
+
+def test_online_values_from_redis_equal_offline_values(real_shop, redis):
+    shop, _ = real_shop
+    env = {**shop.env, "CHURN_REDIS": redis}
+    as_of = f"{shop.scores().as_of_date.max():%Y-%m-%dT%H:%M:%S}"
+    for command in (
+        [BIN / "feast", "-c", "feature_repo", "apply"],
+        [BIN / "feast", "-c", "feature_repo", "materialize", as_of, as_of],
+        [BIN / "python", "tests/integration/compare_online_offline.py", "200"],
+    ):
+        done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert figures["customers"] == 200
+    assert figures["different"] == []

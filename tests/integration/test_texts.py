@@ -20,8 +20,6 @@ from inference import similar
 from inference.encoder import Encoder
 from inference.errors import ChurnRadarError
 
-pytestmark = pytest.mark.xdist_group("texts")
-
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
 
 #: Texts that no shop should have and every shop has.

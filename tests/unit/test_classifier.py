@@ -257,9 +257,8 @@ class TestLearning:
         assert loss < log_loss(later.tabular, later.y) - 0.1
 
     def test_words_of_others_do_not_help(self, trained, later):
-        others = np.random.default_rng(0).permutation(len(later.y))
-        swapped = replace(later, sequences=later.sequences.with_texts_of(others))
-        assert log_loss(trained("full").logit(*swapped.asked), later.y) > log_loss(later.tabular, later.y)
+        shuffled = replace(later, sequences=later.sequences.with_shuffled_words())
+        assert log_loss(trained("full").logit(*shuffled.asked), later.y) > log_loss(later.tabular, later.y)
 
     def test_an_encoder_of_another_architecture_and_dimension_learns_by_its_path_alone(
         self, earlier, later, distilbert
@@ -689,9 +688,11 @@ class TestTokens:
 
 class TestVectors:
     @pytest.fixture
-    def read(self, monkeypatch) -> list[int]:
-        """How many texts were really read, call by call."""
+    def read(self, monkeypatch, trained) -> list[int]:
+        """How many texts were really read, call by call, after training."""
         counts: list[int] = []
+        for mode in ("frozen", "full"):
+            trained(mode)
 
         def spy_on(owner: object, name: str, position: int) -> None:
             original = getattr(owner, name)

@@ -13,6 +13,7 @@ from test_classifier import FILLERS, make_tiny_encoder
 from inference.earning import (
     Material,
     Verdict,
+    _verdict,
     cross_fitted_logit,
     gain_of_words,
     judge_transformer,
@@ -351,3 +352,25 @@ class TestSearch:
     def test_the_settings_given_stay_where_nothing_better_is_found(self):
         slowest = replace(TransformerSettings(), learning_rate=1e-4)  # the lower end of what is tried
         assert search(QuickestLearner(), slowest, 8) == slowest
+
+
+@pytest.mark.parametrize(("shuffled", "kept"), [(0.0, "words"), (1.0, "events")], ids=["only words help", "noise too"])
+def test_words_are_heard_only_where_they_beat_shuffled_ones(shuffled, kept):
+    chance = np.random.default_rng(0)
+    churned = chance.integers(0, 2, 600)
+    judged = pd.DataFrame(
+        {
+            "customer_id": np.arange(600).astype(str),
+            "as_of_date": np.repeat(pd.to_datetime(["2024-01-01", "2024-02-01"]), 300),
+            "churned": churned,
+            "boosting": chance.normal(size=600),
+        }
+    )
+    told = judged.boosting + np.where(churned == 1, 1.0, -1.0)
+    judged["events"], judged["words"] = judged.boosting, told
+    judged["shuffled_words"] = judged.boosting + shuffled * (told - judged.boosting)
+    verdict = _verdict(["boosting"], judged, judged, SMALL, {"events": 1.0, "words": 1.0}, [])
+    assert verdict.gains["words"]["low"] > 0
+    assert (verdict.gains["words_against_shuffled"]["low"] > 0) == (kept == "words")
+    assert verdict.variant == kept
+    assert ("transformer" in verdict.averaged) == (kept == "words")

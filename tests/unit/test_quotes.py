@@ -209,6 +209,15 @@ class TestQuoting:
         text = "It is broken. Fine colour. Broken, and the new one broken too."
         assert quote_text(CountingModel(broken=1.0), text) == "Broken, and the new one broken too."
 
+    def test_sentences_that_say_the_same_are_missed_only_together(self):
+        class AnyBroken(CountingModel):
+            """The same log-odds whether one sentence says so or two do."""
+
+            def logit(self, X: pd.DataFrame, sequences: Sequences) -> np.ndarray:
+                return np.minimum(super().logit(X, sequences), 1.0)
+
+        assert quote_text(AnyBroken(broken=1.0), "Hello. It is broken. Broken!") == "Hello. It is broken. Broken!"
+
     def test_neighbours_that_say_the_same_are_quoted_along(self):
         text = "A lamp. It is broken. The second was broken too. Nice colour."
         assert quote_text(CountingModel(broken=1.0), text) == "It is broken. The second was broken too."

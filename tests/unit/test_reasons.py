@@ -251,6 +251,28 @@ class TestRanking:
             ["2 campaign contacts in the last 90 days", "spent 20.00 in the last 90 days"],
         ]
 
+    @pytest.mark.parametrize(
+        ("words", "sign", "place"),
+        [
+            pytest.param(0.05, 1, 2, id="the weakest reason of one at risk takes the last place"),
+            pytest.param(0.9, 1, 0, id="the strongest reason has the first place"),
+            pytest.param(0.05, -1, None, id="a weak reason of one who stays has none"),
+            pytest.param(-0.05, 1, None, id="words against the score are not asked for"),
+        ],
+    )
+    def test_what_a_customer_at_risk_wrote_has_a_place(self, words: float, sign: int, place: int | None) -> None:
+        moved = pd.DataFrame([[0.4, 0.3, 0.2, 0.1, 0.0, words]], columns=[*self.features.columns, "words_logit"])
+        asked = []
+
+        def quote(positions, directions) -> list[str | None]:
+            asked.extend(positions)
+            return ["review of 3 May: “late”"] * len(positions)
+
+        told = reasons(self.features, sign * moved, quote)[0]
+        assert len(told) == 3
+        assert bool(asked) == (place is not None)
+        assert [i for i, sentence in enumerate(told) if "late" in sentence] == ([] if place is None else [place])
+
     def test_nobody_gets_nothing(self) -> None:
         assert reasons(self.features[:0], self.features[:0]) == []
 

@@ -290,7 +290,7 @@ def texts_of(page: str) -> str:
     return " ".join(Page(page).texts)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         folder = make_tiny_encoder(tmp_path_factory.mktemp("tiny"), "Bert")

@@ -245,14 +245,14 @@ class TestChanging:
         np.testing.assert_array_equal(idle.texts, sequences.texts)
         assert sequences.event_types.any()
 
-    def test_texts_of_another_come_with_their_ages_and_stars(self, sequences):
-        swapped = sequences.with_texts_of(np.array([1, 2, 0]))
-        assert texts_of(swapped, 0) == [("late", LAMP)]
-        assert texts_of(swapped, 1) == []
-        assert texts_of(swapped, 2) == [("late", LAMP), ("fine", LAMP)]
-        np.testing.assert_array_equal(swapped.text_numbers[2], sequences.text_numbers[0])
-        np.testing.assert_array_equal(swapped.text_numbers[1], sequences.text_numbers[2])
-        np.testing.assert_array_equal(swapped.event_types, sequences.event_types)
+    def test_shuffled_words_keep_who_wrote_when_and_every_text(self, sequences):
+        shuffled = [sequences.with_shuffled_words(seed) for seed in range(20)]
+        written = sequences.texts >= 0
+        for control in shuffled:
+            np.testing.assert_array_equal(control.texts >= 0, written)
+            assert sorted(control.texts[written]) == sorted(sequences.texts[written])
+            np.testing.assert_array_equal(control.text_numbers, sequences.text_numbers)
+        assert any((control.texts != sequences.texts).any() for control in shuffled)
 
 
 def assert_same(one: Sequences, other: Sequences) -> None:

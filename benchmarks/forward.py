@@ -1,0 +1,60 @@
+"""How far AUROC falls from validation to the next, later test, over a year of rolling cut-offs.
+
+    python benchmarks/forward.py --home .churn/simulated --cut-offs 13
+
+A shop that ``dbt build`` has built, with or without texts. At each cut-off, four weeks apart, the tabular members,
+words included where there are any, learn from the rows whose label windows had closed and predict the snapshot;
+what the cut-off before it had shown is the validation that the forward test is compared with. Over a year the
+seasons, in which customers are easier or harder to tell apart, cancel out.
+"""
+
+import argparse
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from inference import dbt, terminal
+from inference.champion import training_rows
+from inference.ensemble import feature_matrix
+from inference.evaluation import auroc_interval
+from inference.report import champion_labels
+from inference.training import LABEL_COLUMNS, TrainingSettings, choose_members, rolling_validation
+from inference.words import embedding_matrix, enough_words
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--home", type=Path, required=True, help="CHURN_HOME of a shop that was built")
+    parser.add_argument("--cut-offs", type=int, default=13)
+    arguments = parser.parse_args()
+    os.environ |= dbt.environment(arguments.home.resolve())
+    rows = training_rows(champion_labels()).sort_values(["as_of_date", "customer_id"], ignore_index=True)
+    rows = rows.assign(as_of_date=rows.as_of_date.astype("datetime64[ns]"))
+    X = feature_matrix(rows, [c for c in rows.columns if c not in LABEL_COLUMNS and rows[c].notna().any()])
+    y, embeddings = rows.churned.to_numpy(dtype=int), embedding_matrix(rows)
+    settings = TrainingSettings(validation_snapshots=arguments.cut_offs)
+    words = embeddings if enough_words(embeddings, y) else None
+    said = rolling_validation(rows, X, y, int(rows.horizon_days.iloc[0]), settings, words)
+    names, _ = choose_members(said)
+    said = said.dropna(subset=names)
+    aurocs = {
+        date: auroc_interval(part.churned.to_numpy(dtype=int), part[names].mean(axis=1).to_numpy())[0]
+        for date, part in said.groupby("as_of_date")
+    }
+    table = Table(title=f"{len(aurocs)} rolling cut-offs; the average of {', '.join(names)}")
+    for heading in ("cut-off", "validation", "forward test", "drop"):
+        table.add_column(heading, justify="left" if heading == "cut-off" else "right")
+    drops = []
+    for (_, before), (date, now) in pairwise(aurocs.items()):
+        drops.append(before - now)
+        table.add_row(str(date.date()), f"{before:.4f}", f"{now:.4f}", f"{before - now:+.4f}")
+    table.add_row("mean", "", "", f"{np.mean(drops):+.4f}")
+    terminal.console().print(table)
+
+
+if __name__ == "__main__":
+    main()
