@@ -152,7 +152,8 @@ def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encode
         -2 to 2; ``complaint_score``: the same over the descriptions of all aspects.
     """
     described = _unit(encoder.encode(list(aspects.description)))
-    cosines = (_unit(embeddings) @ described.T).astype(np.float64)
+    # not by matrix product, whose last bits depend on how many texts are scored together
+    cosines = np.einsum("td,sd->ts", _unit(embeddings), described).astype(np.float64)
     complaint = (aspects.polarity == "complaint").to_numpy()
 
     def score(of: np.ndarray) -> np.ndarray:

@@ -7,7 +7,9 @@ from inference.mbg_nbd import MBGNBD
 from inference.progress import track
 
 
-def forecast_purchases(histories: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
+def forecast_purchases(
+    histories: pd.DataFrame, horizon_days: int, snapshots: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Forecast the horizon of every customer of every snapshot.
 
     Parameters
@@ -16,6 +18,8 @@ def forecast_purchases(histories: pd.DataFrame, horizon_days: int) -> pd.DataFra
         ``int_purchase_histories``: what was known of each customer's order days before each as-of date.
     horizon_days : int
         Days to forecast.
+    snapshots : DataFrame, optional
+        Only dates among its ``as_of_date`` are forecast; all where it is not given.
 
     Returns
     -------
@@ -25,9 +29,11 @@ def forecast_purchases(histories: pd.DataFrame, horizon_days: int) -> pd.DataFra
     """
     if histories.empty:
         raise ChurnRadarError("int_purchase_histories: no customer ordered before a snapshot; expected at least one")
+    dates = pd.to_datetime(histories.as_of_date)
+    wanted = histories if snapshots is None else histories[dates.isin(pd.to_datetime(snapshots.as_of_date))]
     forecasts = [
         _forecast_snapshot(snapshot, horizon_days)
-        for _, snapshot in track(list(histories.groupby("as_of_date")), "Forecasting purchases")
+        for _, snapshot in track(list(wanted.groupby("as_of_date")), "Forecasting purchases")
     ]
     return pd.concat(forecasts, ignore_index=True)
 

@@ -5,6 +5,7 @@ import re
 import pandas as pd
 import pyarrow as pa
 
+from inference.embeddings import hash_text
 from inference.encoder import clean_text
 
 #: Longest quote; a longer one is cut at a word.
@@ -62,18 +63,28 @@ def shorten(said: str, most_characters: int = MOST_CHARACTERS) -> str:
     return said + "…"
 
 
-def masked_quotes(texts: pd.DataFrame) -> pa.Table:
+def masked_quotes(texts: pd.DataFrame, built: pd.DataFrame | None = None) -> pa.Table:
     """Quote what may be shown of each text: its beginning, with personal data masked.
 
     Parameters
     ----------
     texts : DataFrame
         ``text_id`` and ``text``.
+    built : DataFrame, optional
+        ``text_id`` and ``text_hash`` of the quotes that are there; they are not made again.
 
     Returns
     -------
     pyarrow.Table
-        ``text_id`` and ``quote``, one row per text.
+        ``text_id``, ``text_hash`` and ``quote``, one row per text that is new or changed.
     """
-    quotes = [shorten(mask(clean_text(text)), MOST_SHOWN) for text in texts.text]
-    return pa.table({"text_id": pa.array(texts.text_id, pa.string()), "quote": pa.array(quotes, pa.string())})
+    texts = texts.assign(text_hash=texts.text.map(hash_text))
+    if built is not None:
+        there = set(built.itertuples(index=False, name=None))
+        texts = texts[[row not in there for row in texts[["text_id", "text_hash"]].itertuples(index=False, name=None)]]
+    columns = {
+        "text_id": texts.text_id,
+        "text_hash": texts.text_hash,
+        "quote": [shorten(mask(clean_text(text)), MOST_SHOWN) for text in texts.text],
+    }
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

@@ -29,38 +29,46 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pd.Data
     snapshots : DataFrame
         ``customer_id`` and ``as_of_date``.
     texts : DataFrame
-        ``text_id``, ``customer_id``, ``written_at`` and ``known_at``; a text counts from both on.
+        ``text_id``, ``customer_id``, ``written_at``, ``known_at`` and ``superseded_at``; a text counts from the
+        first two on, until a correction of it arrives.
     embeddings : DataFrame
         ``text_id``, ``embedding`` and ``encoder_revision``, of one encoder.
 
     Returns
     -------
     pyarrow.Table
-        One row of ``SCHEMA`` per customer and snapshot with a text; the others have none.
+        One row of ``SCHEMA`` per customer and snapshot; no embedding where there is no text.
     """
+    # in order of their keys: a sum must not change with texts that came later
     embedded = texts.merge(embeddings[["text_id", "embedding", "encoder_revision"]], on="text_id")
-    embedded["text"] = np.arange(len(embedded))
+    embedded = embedded.sort_values("text_id", ignore_index=True).assign(text=np.arange(len(embedded)))
     rows = snapshots[["customer_id", "as_of_date"]].assign(as_of_date=pd.to_datetime(snapshots.as_of_date))
-    known = rows.merge(embedded[["customer_id", "written_at", "known_at", "text"]], on="customer_id")
+    rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True).assign(row=np.arange(len(rows)))
+    known = rows.merge(embedded[["customer_id", "written_at", "known_at", "superseded_at", "text"]], on="customer_id")
     age = (known.as_of_date - known.written_at).dt.total_seconds() / 86400
-    known = known.assign(age=age)[(age > 0) & (age <= WINDOW_DAYS) & (known.known_at < known.as_of_date)]
-    if known.empty:
-        return SCHEMA.empty_table()
-    known = known.sort_values(["as_of_date", "customer_id", "text"], ignore_index=True)
-    groups = known.groupby(["as_of_date", "customer_id"], sort=False)
-    number, weights = groups.ngroup().to_numpy(), 0.5 ** (known.age.to_numpy() / HALF_LIFE_DAYS)
-    pooled = groups.size().rename("texts").reset_index()
-    matrix = np.vstack(embedded.embedding.to_list()).astype(np.float64)
-    sums = csr_matrix((weights, (number, known.text.to_numpy())), (len(pooled), len(embedded))) @ matrix
-    means = (sums / np.bincount(number, weights)[:, None]).astype(np.float32)
-    offsets = pa.array(np.arange(0, means.size + 1, means.shape[1], dtype=np.int32))
+    holds = (known.known_at < known.as_of_date) & ~(known.superseded_at < known.as_of_date)
+    known = known.assign(age=age)[(age > 0) & (age <= WINDOW_DAYS) & holds]
+    counts = np.bincount(known.row, minlength=len(rows))
+    vectors = _weighted_means(known, embedded) if len(known) else np.empty((0, 0), np.float32)
+    ends = np.cumsum(np.where(counts > 0, vectors.shape[1], 0))
     return pa.Table.from_arrays(
         [
-            pa.array(pooled.customer_id, pa.string()),
-            pa.array(pooled.as_of_date.dt.date, pa.date32()),
-            pa.array(pooled.texts, pa.int64()),
-            pa.ListArray.from_arrays(offsets, pa.array(means.ravel())),
-            pa.array([embedded.encoder_revision.iloc[0]] * len(pooled), pa.string()),
+            pa.array(rows.customer_id, pa.string()),
+            pa.array(rows.as_of_date.dt.date, pa.date32()),
+            pa.array(counts, pa.int64()),
+            pa.ListArray.from_arrays(
+                pa.array(np.append(0, ends), pa.int32()), pa.array(vectors.ravel()), mask=pa.array(counts == 0)
+            ),
+            pa.array(np.where(counts > 0, embedded.encoder_revision.iloc[0] if len(known) else "", None), pa.string()),
         ],
         schema=SCHEMA,
     )
+
+
+def _weighted_means(known: pd.DataFrame, embedded: pd.DataFrame) -> np.ndarray:
+    """Mean embedding of each row that has a text, by age."""
+    number = pd.factorize(known.row, sort=True)[0]
+    weights = 0.5 ** (known.age.to_numpy() / HALF_LIFE_DAYS)
+    matrix = np.vstack(embedded.embedding.to_list()).astype(np.float64)
+    sums = csr_matrix((weights, (number, known.text.to_numpy())), (number.max() + 1, len(embedded))) @ matrix
+    return (sums / np.bincount(number, weights)[:, None]).astype(np.float32)

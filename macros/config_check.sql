@@ -20,6 +20,8 @@
         'churn__snapshot_every_days': [1, 28],
         'churn__training_rows': [1000, 100000000],
         'churn__history_days': [365, 3650],
+        'churn__lookback_days': [0, 60],
+        'churn__keep_snapshots_days': [1, 3650],
         'churn__trials': [0, 1000],
     }) }}
 {% endmacro %}
@@ -83,7 +85,7 @@
         {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected rising numbers between 0 and 1') %}
     {% endif %}
     {% set as_of_date = var('churn__as_of_date') %}
-    {% if as_of_date is not none and not modules.re.fullmatch('\d{4}-\d{2}-\d{2}', as_of_date | string) %}
+    {% if as_of_date is not none and not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
         {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
     {% endif %}
     {% for contract in churn_radar.raw_contracts() %}
@@ -151,7 +153,7 @@
 {% macro missing_columns(table, types) %}
     {% set problems = [] %}
     {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() %}
-        {% if modules.re.fullmatch('[A-Za-z_]\w*', expression | string) and expression | lower not in types %}
+        {% if modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) and expression | lower not in types %}
             {% do problems.append('churn__' ~ table ~ '_columns.' ~ column ~ ': ' ~ churn_radar.raw_source(table) ~ ' has no column ' ~ expression ~ '; it has ' ~ types.keys() | join(', ')) %}
         {% endif %}
     {% endfor %}

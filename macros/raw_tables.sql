@@ -145,16 +145,21 @@ from (
 {% endmacro %}
 
 
-{#- The staged rows of a raw table: possible ones only, and of those with one key the newest. -#}
+{#-
+    The staged rows of a raw table: possible ones only, one per key. Where rows have loaded_at, a key has a row per
+    arrival, numbered by `version`: what was known from then on until `superseded_at`, null while it still is.
+-#}
 {% macro staged_rows(table) %}
     {% set checked = churn_radar.checked_rows(table) %}
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
-    {% set key = contract.meta.primary_key %}
+    {% set key = contract.meta.primary_key | join(', ') %}
     {% set names = contract.columns.values() | map(attribute='name') | list %}
-    {#- after loaded_at every column breaks ties, so that any order of the rows gives the same result -#}
-    {% set newest_first = ['loaded_at desc nulls last'] if 'loaded_at' in names else [] %}
-    {% for name in names if name not in key and name != 'loaded_at' %}
+    {% set has_versions = 'loaded_at' in names %}
+    {% set says_when = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
+    {#- every other column breaks ties, so that any order of the rows gives the same result -#}
+    {% set newest_first = [] %}
+    {% for name in names if name not in contract.meta.primary_key and name != 'loaded_at' %}
         {% do newest_first.append(name ~ ' desc nulls last') %}
     {% endfor %}
 with
@@ -167,8 +172,8 @@ ranked as (
     select
         *,
         row_number() over (
-            partition by {{ key | join(', ') }}
-            order by {{ newest_first | join(', ') or key[0] }}
+            partition by {{ key }}{{ ', loaded_at' if says_when }}
+            order by {{ newest_first | join(', ') or contract.meta.primary_key[0] }}
         ) as duplicate_number
     from checked
     where rejection_reason is null
@@ -176,6 +181,15 @@ ranked as (
 
 select
     {{ (names + (var('churn__customer_attributes') if table == 'customers' else [])) | join(',\n    ') }}
+    {%- if says_when %},
+    row_number() over (partition by {{ key }} order by loaded_at nulls first) as version,
+    min(greatest({{ contract.meta.event_time }}, coalesce(loaded_at, {{ contract.meta.event_time }}))) over (
+        partition by {{ key }} order by loaded_at nulls first rows between 1 following and unbounded following
+    ) as superseded_at
+    {%- elif has_versions %},
+    cast(1 as bigint) as version,
+    cast(null as timestamp) as superseded_at
+    {%- endif %}
 from ranked
 where duplicate_number = 1
 {% endmacro %}

@@ -1,7 +1,9 @@
+from inference.snapshots import snapshots_to_build
 from inference.text_pools import pool_texts
 
 
 def model(dbt, session):
-    dbt.config(materialized="table")
-    texts, embeddings = dbt.ref("int_texts").df(), dbt.ref("review_embeddings").df()
-    return pool_texts(dbt.ref("int_customer_snapshots").df(), texts, embeddings)
+    dbt.config(materialized="incremental", unique_key=["customer_id", "as_of_date"])
+    built = session.sql(f"select customer_id, as_of_date from {dbt.this}").df() if dbt.is_incremental else None
+    snapshots = snapshots_to_build(dbt.ref("int_customer_snapshots").df(), built, dbt.config.get("lookback_days"))
+    return pool_texts(snapshots, dbt.ref("int_texts").df(), dbt.ref("review_embeddings").df())

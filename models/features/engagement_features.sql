@@ -5,7 +5,7 @@
 with
 
 snapshots as (
-    select * from {{ ref('int_customer_snapshots') }}
+    {{ churn_radar.snapshots_to_build() }}
 ),
 
 daily_activity as (
@@ -21,8 +21,7 @@ known_days as (
     inner join daily_activity
         on
             snapshots.customer_id = daily_activity.customer_id
-            and snapshots.as_of_date > daily_activity.activity_date
-            and snapshots.as_of_date > daily_activity.arrived_date
+            and {{ churn_radar.known_at('daily_activity', 'snapshots.as_of_date') }}
             and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
 ),
 

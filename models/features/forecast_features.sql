@@ -1,7 +1,12 @@
 with
 
 forecasts as (
-    select * from {{ ref('purchase_forecasts') }}
+    select purchase_forecasts.*
+    from {{ ref('purchase_forecasts') }} as purchase_forecasts
+    inner join (
+        {{ churn_radar.snapshots_to_build() }}
+    ) as snapshots
+        on purchase_forecasts.customer_id = snapshots.customer_id and purchase_forecasts.as_of_date = snapshots.as_of_date
 ),
 
 bounded as (

@@ -5,7 +5,7 @@
 with
 
 snapshots as (
-    select * from {{ ref('int_customer_snapshots') }}
+    {{ churn_radar.snapshots_to_build() }}
 ),
 
 daily_activity as (
@@ -27,8 +27,7 @@ known_days as (
     inner join daily_activity
         on
             snapshots.customer_id = daily_activity.customer_id
-            and snapshots.as_of_date > daily_activity.activity_date
-            and snapshots.as_of_date > daily_activity.arrived_date
+            and {{ churn_radar.known_at('daily_activity', 'snapshots.as_of_date') }}
             and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
 ),
 
@@ -121,8 +120,7 @@ known_products as (
     inner join daily_products
         on
             snapshots.customer_id = daily_products.customer_id
-            and snapshots.as_of_date > daily_products.activity_date
-            and snapshots.as_of_date > daily_products.arrived_date
+            and {{ churn_radar.known_at('daily_products', 'snapshots.as_of_date') }}
             and {{ churn_radar.add_days('snapshots.as_of_date', -90) }} <= daily_products.activity_date
 ),
 
@@ -159,8 +157,20 @@ category_variety as (
     group by customer_id, as_of_date
 ),
 
+-- as it was known at each date: an older order may have arrived since
 shop_history as (
-    select min(activity_date) as first_date from daily_activity
+    select
+        dates.as_of_date,
+        min(arrivals.first_date) as first_date
+    from (select distinct as_of_date from snapshots) as dates
+    inner join (
+        select
+            arrived_date,
+            min(activity_date) as first_date
+        from daily_activity
+        group by arrived_date
+    ) as arrivals on dates.as_of_date > arrivals.arrived_date
+    group by dates.as_of_date
 )
 
 select
@@ -251,7 +261,7 @@ select
     cast(windowed_orders.afternoon_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as double) as afternoon_order_share,
     cast(windowed_orders.evening_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as double) as evening_order_share
 from snapshots
-cross join shop_history
+left join shop_history on snapshots.as_of_date = shop_history.as_of_date
 left join windowed_orders
     on snapshots.customer_id = windowed_orders.customer_id and snapshots.as_of_date = windowed_orders.as_of_date
 left join gaps

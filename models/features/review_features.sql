@@ -3,19 +3,20 @@
 with
 
 snapshots as (
-    select * from {{ ref('int_customer_snapshots') }}
+    {{ churn_radar.snapshots_to_build() }}
 ),
 
 reviews as (
     select
         stg_reviews.*,
+        coalesce(stg_reviews.loaded_at, stg_reviews.reviewed_at) as known_at,
         {%- for aspect in churn_radar.aspects() %}
         review_embeddings.{{ aspect }}_score,
         {%- endfor %}
         review_embeddings.complaint_score
     from {{ ref('stg_reviews') }} as stg_reviews
     left join {{ ref('review_embeddings') }} as review_embeddings
-        on 'reviews:' || stg_reviews.review_id = review_embeddings.text_id
+        on {{ churn_radar.review_text_id('stg_reviews') }} = review_embeddings.text_id
 ),
 
 known_reviews as (
@@ -36,8 +37,7 @@ known_reviews as (
     inner join reviews
         on
             snapshots.customer_id = reviews.customer_id
-            and cast(snapshots.as_of_date as timestamp) > reviews.reviewed_at
-            and cast(snapshots.as_of_date as timestamp) > coalesce(reviews.loaded_at, reviews.reviewed_at)
+            and {{ churn_radar.known_at_midnight('reviews', 'reviewed_at', 'snapshots.as_of_date') }}
             and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= cast(reviews.reviewed_at as date)
 ),
 

@@ -4,7 +4,9 @@ snapshots as (
     select
         *,
         {{ churn_radar.add_days('as_of_date', -churn_radar.sequence_days()) }} as starts_on
-    from {{ ref('int_customer_snapshots') }}
+    from (
+        {{ churn_radar.snapshots_to_build() }}
+    ) as to_build
 ),
 
 known_events as (
@@ -23,8 +25,7 @@ known_events as (
     inner join {{ ref('int_customer_events') }} as events
         on
             snapshots.customer_id = events.customer_id
-            and cast(snapshots.as_of_date as timestamp) > events.occurred_at
-            and cast(snapshots.as_of_date as timestamp) > events.known_at
+            and {{ churn_radar.known_at_midnight('events', 'occurred_at', 'snapshots.as_of_date') }}
             and cast(snapshots.starts_on as timestamp) <= events.occurred_at
 ),
 
@@ -57,8 +58,7 @@ known_texts as (
     inner join {{ ref('int_texts') }} as texts
         on
             snapshots.customer_id = texts.customer_id
-            and cast(snapshots.as_of_date as timestamp) > texts.written_at
-            and cast(snapshots.as_of_date as timestamp) > texts.known_at
+            and {{ churn_radar.known_at_midnight('texts', 'written_at', 'snapshots.as_of_date') }}
             and cast(snapshots.starts_on as timestamp) <= texts.written_at
 ),
 

@@ -3,7 +3,7 @@
 with
 
 snapshots as (
-    select * from {{ ref('int_customer_snapshots') }}
+    {{ churn_radar.snapshots_to_build() }}
 ),
 
 support_tickets as (

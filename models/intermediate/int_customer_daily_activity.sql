@@ -1,4 +1,5 @@
 {%- set named_types = "'" ~ churn_radar.event_types() | join("', '") ~ "'" -%}
+{%- set since = churn_radar.rebuilt_from('arrived_date') -%}
 
 with
 
@@ -12,6 +13,9 @@ order_items as (
 
 events as (
     select * from {{ ref('stg_events') }}
+    {%- if since %}
+    where occurred_at >= cast('{{ since }}' as timestamp)
+    {%- endif %}
 ),
 
 order_quantities as (
@@ -30,16 +34,20 @@ dated_orders as (
         greatest(
             cast(orders.ordered_at as date), coalesce(cast(orders.loaded_at as date), cast(orders.ordered_at as date))
         ) as arrived_date,
+        cast(orders.superseded_at as date) as superseded_date,
         extract(hour from orders.ordered_at) as hour_of_day
     from orders
     left join order_quantities on orders.order_id = order_quantities.order_id
 ),
+
+{{ churn_radar.changed_days('dated_orders', since) }},
 
 order_days as (
     select
         customer_id,
         activity_date,
         arrived_date,
+        superseded_date,
         count(case when status = 'completed' then 1 end) as orders,
         count(case when status = 'cancelled' then 1 end) as cancelled_orders,
         count(case when status = 'returned' then 1 end) as returned_orders,
@@ -52,8 +60,8 @@ order_days as (
         count(case when status = 'completed' and hour_of_day >= 6 and hour_of_day < 12 then 1 end) as morning_orders,
         count(case when status = 'completed' and hour_of_day >= 12 and hour_of_day < 18 then 1 end) as afternoon_orders,
         count(case when status = 'completed' and hour_of_day >= 18 then 1 end) as evening_orders
-    from dated_orders
-    group by customer_id, activity_date, arrived_date
+    from changed_dated_orders
+    group by customer_id, activity_date, arrived_date, superseded_date
 ),
 
 event_days as (
@@ -61,6 +69,7 @@ event_days as (
         customer_id,
         cast(occurred_at as date) as activity_date,
         cast(occurred_at as date) as arrived_date,
+        cast(null as date) as superseded_date,
         count(*) as events,
         count(distinct session_id) as sessions,
         {%- for event_type in churn_radar.event_types() %}
@@ -75,6 +84,7 @@ select
     coalesce(order_days.customer_id, event_days.customer_id) as customer_id,
     coalesce(order_days.activity_date, event_days.activity_date) as activity_date,
     coalesce(order_days.arrived_date, event_days.arrived_date) as arrived_date,
+    order_days.superseded_date,
     coalesce(order_days.orders, 0) as orders,
     coalesce(order_days.cancelled_orders, 0) as cancelled_orders,
     coalesce(order_days.returned_orders, 0) as returned_orders,
@@ -99,3 +109,4 @@ full outer join event_days
         order_days.customer_id = event_days.customer_id
         and order_days.activity_date = event_days.activity_date
         and order_days.arrived_date = event_days.arrived_date
+        and order_days.superseded_date is not distinct from event_days.superseded_date

@@ -23,6 +23,7 @@ order_events as (
         case orders.status when 'completed' then 'order' else orders.status end as event_type,
         orders.ordered_at as occurred_at,
         greatest(orders.ordered_at, coalesce(orders.loaded_at, orders.ordered_at)) as known_at,
+        orders.superseded_at,
         orders.amount,
         item_categories.category
     from orders
@@ -37,6 +38,7 @@ visits as (
         'visit' as event_type,
         max(occurred_at) as occurred_at,
         max(occurred_at) as known_at,
+        cast(null as timestamp) as superseded_at,
         cast(count(*) as double) as amount,
         case
             when max(case when event_type = 'cart_add' then 1 end) = 1 then 'cart_add'
@@ -56,6 +58,7 @@ reviews as (
         'review' as event_type,
         reviewed_at as occurred_at,
         greatest(reviewed_at, coalesce(loaded_at, reviewed_at)) as known_at,
+        superseded_at,
         rating as amount,
         cast(null as varchar) as category
     from {{ ref('stg_reviews') }}
@@ -68,6 +71,7 @@ tickets as (
         'ticket' as event_type,
         opened_at as occurred_at,
         opened_at as known_at,
+        cast(null as timestamp) as superseded_at,
         cast(null as double) as amount,
         topic as category
     from {{ ref('stg_support_tickets') }}
@@ -80,6 +84,7 @@ contacts as (
         'contact' as event_type,
         touched_at as occurred_at,
         touched_at as known_at,
+        cast(null as timestamp) as superseded_at,
         cast(null as double) as amount,
         action as category
     from {{ ref('stg_campaign_touches') }}
@@ -93,6 +98,7 @@ redemptions as (
         'redemption' as event_type,
         redeemed_at as occurred_at,
         redeemed_at as known_at,
+        cast(null as timestamp) as superseded_at,
         cast(null as double) as amount,
         action as category
     from {{ ref('stg_campaign_touches') }}

@@ -2,6 +2,7 @@ select
     histories.customer_id,
     histories.as_of_date,
     snapshot_dates.is_newest,
+    snapshot_dates.is_training,
     histories.first_order_date,
     histories.last_order_date,
     histories.orders,

@@ -21,6 +21,7 @@ windows as (
         {{ churn_radar.add_days('as_of_date', -var('churn__activity_days')) }} as activity_window_starts_on,
         {{ churn_radar.add_days('as_of_date', var('churn__horizon_days')) }} as label_window_ends_on
     from {{ ref('int_snapshot_dates') }}
+    where is_newest or is_training
 ),
 
 observed as (
@@ -64,8 +65,7 @@ candidates as (
     from windows
     inner join daily_orders
         on
-            windows.as_of_date > daily_orders.activity_date
-            and windows.as_of_date > daily_orders.arrived_date
+            {{ churn_radar.known_at('daily_orders', 'windows.as_of_date') }}
             and windows.activity_window_starts_on <= daily_orders.activity_date
     group by daily_orders.customer_id, windows.as_of_date
     having sum(daily_orders.orders) = 1
@@ -81,8 +81,7 @@ known_orders as (
     left join daily_orders
         on
             candidates.customer_id = daily_orders.customer_id
-            and candidates.as_of_date > daily_orders.activity_date
-            and candidates.as_of_date > daily_orders.arrived_date
+            and {{ churn_radar.known_at('daily_orders', 'candidates.as_of_date') }}
     group by candidates.customer_id, candidates.as_of_date
 ),
 
@@ -134,8 +133,7 @@ visits as (
     inner join daily_activity
         on
             sampled.customer_id = daily_activity.customer_id
-            and sampled.as_of_date > daily_activity.activity_date
-            and sampled.as_of_date > daily_activity.arrived_date
+            and {{ churn_radar.known_at('daily_activity', 'sampled.as_of_date') }}
             and {{ churn_radar.add_days('sampled.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
     where daily_activity.events > 0
     group by sampled.customer_id, sampled.as_of_date
@@ -152,7 +150,7 @@ ordered_in_window as (
             sampled.customer_id = daily_orders.customer_id
             and sampled.as_of_date <= daily_orders.activity_date
             and sampled.label_window_ends_on > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders.arrived_date') }}
+            and {{ churn_radar.known_now('daily_orders') }}
     group by sampled.customer_id, sampled.as_of_date
 )
 

@@ -4,33 +4,64 @@ daily_orders as (
     select * from {{ ref('int_customer_daily_activity') }} where orders > 0
 ),
 
-snapshot_dates as (
-    select * from {{ ref('int_snapshot_dates') }}
+-- a date that somebody asked for holds every active customer, one that is only trained on a sample of them
+dates as (
+    select
+        as_of_date,
+        is_newest or coalesce(was_asked, false) as holds_all,
+        greatest(count(case when is_training then 1 end) over (), 1) as training_dates
+    from {{ ref('int_snapshot_dates') }}
+),
+
+dates_to_build as (
+    select dates.*
+    from dates
+    {%- if is_incremental() %}
+    left join (
+        select
+            as_of_date,
+            max(active_customers) as active_customers,
+            max(one_in) as one_in
+        from {{ this }}
+        group by as_of_date
+    ) as built on dates.as_of_date = built.as_of_date
+    where
+        built.as_of_date is null
+        or {{ churn_radar.is_rebuilt('dates.as_of_date', ref('int_snapshot_dates')) }}
+        or built.one_in <> {{ churn_radar.one_in('dates.holds_all', 'built.active_customers * dates.training_dates') }}
+    {%- endif %}
 ),
 
 active_customers as (
     select
         daily_orders.customer_id,
-        snapshot_dates.as_of_date,
-        snapshot_dates.is_newest,
-        {{ churn_radar.stable_hash("daily_orders.customer_id || ' ' || cast(snapshot_dates.as_of_date as varchar)") }} as position
-    from snapshot_dates
+        dates.as_of_date,
+        {{ churn_radar.stable_hash("daily_orders.customer_id || ' ' || cast(dates.as_of_date as varchar)") }} as position
+    from dates_to_build as dates
     inner join daily_orders
         on
-            snapshot_dates.as_of_date > daily_orders.activity_date
-            and snapshot_dates.as_of_date > daily_orders.arrived_date
-            and {{ churn_radar.add_days('snapshot_dates.as_of_date', -var('churn__activity_days')) }} <= daily_orders.activity_date
-    group by daily_orders.customer_id, snapshot_dates.as_of_date, snapshot_dates.is_newest
+            {{ churn_radar.known_at('daily_orders', 'dates.as_of_date') }}
+            and {{ churn_radar.add_days('dates.as_of_date', -var('churn__activity_days')) }} <= daily_orders.activity_date
+    group by daily_orders.customer_id, dates.as_of_date
 ),
 
--- one in how many: a power of two, so that a growing shop changes the sample rarely
-training_sample as (
+counted_dates as (
     select
-        cast(
-            power(2, ceil(log2(greatest(count(*) * 1.0 / {{ var('churn__training_rows') }}, 1)))) as bigint
-        ) as one_in
-    from active_customers
-    where not is_newest
+        dates.as_of_date,
+        dates.holds_all,
+        dates.training_dates,
+        count(active_customers.customer_id) as active_customers
+    from dates_to_build as dates
+    left join active_customers on dates.as_of_date = active_customers.as_of_date
+    group by dates.as_of_date, dates.holds_all, dates.training_dates
+),
+
+sampled_dates as (
+    select
+        as_of_date,
+        active_customers,
+        {{ churn_radar.one_in('holds_all', 'active_customers * training_dates') }} as one_in
+    from counted_dates
 ),
 
 snapshot_pairs as (
@@ -38,34 +69,42 @@ snapshot_pairs as (
         active_customers.customer_id,
         active_customers.as_of_date
     from active_customers
-    cross join training_sample
-    where active_customers.is_newest or active_customers.position % training_sample.one_in = 0
+    inner join sampled_dates on active_customers.as_of_date = sampled_dates.as_of_date
+    where active_customers.position % sampled_dates.one_in = 0
 ),
 
 customers as (
     select
         customer_id,
-        {{ churn_radar.stable_hash('customer_id') }} as position
+        {{ churn_radar.stable_hash('customer_id') }} as position,
+        min(arrived_date) as known_from
     from daily_orders
     group by customer_id
 ),
 
-forecast_sample as (
+-- of those known at a date, not of those of today: a forecast must not change with what came later
+forecast_dates as (
     select
-        cast(
-            power(2, ceil(log2(greatest(count(*) * 1.0 / {{ churn_radar.forecast_sample_customers() }}, 1)))) as bigint
-        ) as one_in
-    from customers
+        dates.as_of_date,
+        {{ churn_radar.power_of_two('sum(arrivals.customers) * 1.0 / ' ~ churn_radar.forecast_sample_customers()) }} as one_in
+    from dates_to_build as dates
+    inner join (
+        select
+            known_from,
+            count(*) as customers
+        from customers
+        group by known_from
+    ) as arrivals on dates.as_of_date > arrivals.known_from
+    group by dates.as_of_date
 ),
 
 forecast_pairs as (
     select
         customers.customer_id,
-        snapshot_dates.as_of_date
+        forecast_dates.as_of_date
     from customers
-    cross join forecast_sample
-    cross join snapshot_dates
-    where customers.position % forecast_sample.one_in = 0
+    inner join forecast_dates
+        on forecast_dates.as_of_date > customers.known_from and customers.position % forecast_dates.one_in = 0
 ),
 
 pairs as (
@@ -95,14 +134,18 @@ select
     pairs.as_of_date,
     pairs.is_snapshot,
     pairs.is_forecast_sample,
+    sampled_dates.active_customers,
+    sampled_dates.one_in,
     min(daily_orders.activity_date) as first_order_date,
     max(daily_orders.activity_date) as last_order_date,
     cast(sum(daily_orders.orders) as bigint) as orders,
     count(distinct daily_orders.activity_date) as order_days
 from pairs
+inner join sampled_dates on pairs.as_of_date = sampled_dates.as_of_date
 inner join daily_orders
     on
         pairs.customer_id = daily_orders.customer_id
-        and pairs.as_of_date > daily_orders.activity_date
-        and pairs.as_of_date > daily_orders.arrived_date
-group by pairs.customer_id, pairs.as_of_date, pairs.is_snapshot, pairs.is_forecast_sample
+        and {{ churn_radar.known_at('daily_orders', 'pairs.as_of_date') }}
+group by
+    pairs.customer_id, pairs.as_of_date, pairs.is_snapshot, pairs.is_forecast_sample,
+    sampled_dates.active_customers, sampled_dates.one_in

@@ -43,16 +43,46 @@ training as (
     from labelled
     cross join newest_labelled
     where {{ churn_radar.days_between('labelled.as_of_date', 'newest_labelled.as_of_date') }} % {{ training_step }} = 0
+),
+
+-- the date that is asked for now, and those that were before
+asked as (
+    select observed_until as as_of_date
+    from observed
+    {%- if is_incremental() %}
+    union distinct
+    select as_of_date
+    from {{ this }}
+    where was_asked
+    {%- endif %}
+),
+
+kept as (
+    select asked.as_of_date
+    from asked
+    cross join (select max(as_of_date) as newest from asked) as newest_asked
+    where asked.as_of_date > {{ churn_radar.add_days('newest_asked.newest', -var('churn__keep_snapshots_days')) }}
+),
+
+all_dates as (
+    select as_of_date from training
+    union distinct
+    select as_of_date from kept
+    union distinct
+    select observed_until as as_of_date from observed
+    {%- if is_incremental() %}
+    -- dates that are not wanted any more get their marks taken off, then leave by the post-hook
+    union distinct
+    select as_of_date from {{ this }}
+    {%- endif %}
 )
 
 select
-    as_of_date,
-    false as is_newest
-from training
-
-union all
-
-select
-    observed_until as as_of_date,
-    true as is_newest
-from observed
+    all_dates.as_of_date,
+    all_dates.as_of_date = observed.observed_until as is_newest,
+    training.as_of_date is not null as is_training,
+    kept.as_of_date is not null as was_asked
+from all_dates
+cross join observed
+left join training on all_dates.as_of_date = training.as_of_date
+left join kept on all_dates.as_of_date = kept.as_of_date

@@ -1,9 +1,10 @@
 select
-    'reviews:' || reviews.review_id as text_id,
+    {{ churn_radar.review_text_id('reviews') }} as text_id,
     'reviews' as source_table,
     reviews.customer_id,
     reviews.reviewed_at as written_at,
     greatest(reviews.reviewed_at, coalesce(reviews.loaded_at, reviews.reviewed_at)) as known_at,
+    reviews.superseded_at,
     reviews.review_text as text,
     reviews.rating,
     -- a name that the product got later was not known when the text was
@@ -20,6 +21,7 @@ select
     customer_id,
     opened_at as written_at,
     opened_at as known_at,
+    cast(null as timestamp) as superseded_at,
     ticket_text as text,
     cast(null as double) as rating,
     topic as subject

@@ -45,8 +45,7 @@ orders_before as (
     inner join daily_orders
         on
             questions.customer_id = daily_orders.customer_id
-            and questions.as_of_date > daily_orders.activity_date
-            and questions.as_of_date > daily_orders.arrived_date
+            and {{ churn_radar.known_at('daily_orders', 'questions.as_of_date') }}
     group by questions.customer_id, questions.as_of_date
 ),
 
@@ -62,7 +61,7 @@ orders_in_window as (
             and questions.as_of_date <= daily_orders.activity_date
             and questions.window_ends_on > daily_orders.activity_date
             and questions.observed_until > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders.arrived_date') }}
+            and {{ churn_radar.known_now('daily_orders') }}
     group by questions.customer_id, questions.as_of_date
 ),
 

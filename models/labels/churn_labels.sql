@@ -1,7 +1,7 @@
 with
 
 snapshots as (
-    select * from {{ ref('int_customer_snapshots') }}
+    select * from {{ ref('int_customer_snapshots') }} where is_newest or is_training
 ),
 
 daily_orders as (
@@ -34,7 +34,7 @@ orders_in_window as (
             windows.customer_id = daily_orders.customer_id
             and windows.as_of_date <= daily_orders.activity_date
             and windows.window_ends_on > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders.arrived_date') }}
+            and {{ churn_radar.known_now('daily_orders') }}
     group by windows.customer_id, windows.as_of_date
 )
 

@@ -26,6 +26,5 @@ inner join {{ ref('review_embeddings') }} as embeddings on texts.text_id = embed
 inner join {{ ref('text_quotes') }} as quotes on texts.text_id = quotes.text_id
 inner join newest
     on
-        cast(newest.as_of_date as timestamp) > texts.written_at
-        and cast(newest.as_of_date as timestamp) > texts.known_at
+        {{ churn_radar.known_at_midnight('texts', 'written_at', 'newest.as_of_date') }}
         and cast({{ churn_radar.add_days('newest.as_of_date', -var('churn__history_days')) }} as timestamp) <= texts.written_at

@@ -119,3 +119,11 @@ def test_the_order_of_rows_does_not_matter() -> None:
     backwards = forecast_purchases(make_histories(HISTORIES[::-1]), 30)
     for date in ("2024-03-01", "2024-04-01"):
         pd.testing.assert_frame_equal(by_customer(forwards, date), by_customer(backwards, date))
+
+
+def test_only_the_dates_asked_for_are_forecast() -> None:
+    wanted = pd.DataFrame({"customer_id": ["once"], "as_of_date": pd.to_datetime(["2024-04-01"])})
+    some = forecast_purchases(make_histories(), 30, wanted)
+    assert set(some.as_of_date.astype(str)) == {"2024-04-01"}
+    every = forecast_purchases(make_histories(), 30)
+    pd.testing.assert_frame_equal(by_customer(some, "2024-04-01"), by_customer(every, "2024-04-01"))

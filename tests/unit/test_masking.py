@@ -32,3 +32,11 @@ def test_what_may_be_shown_has_no_personal_data_mark_up_or_end_beyond_the_limit(
     assert quotes.str.len().max() <= MOST_SHOWN + 1
     assert "anna" not in quotes["d"]
     assert masked_quotes(texts.head(0)).num_rows == 0
+
+
+def test_only_new_and_changed_texts_are_quoted_again():
+    texts = pd.DataFrame({"text_id": ["a", "b"], "text": ["came late", "broken"]})
+    built = masked_quotes(texts).to_pandas()[["text_id", "text_hash"]]
+    assert masked_quotes(texts, built).num_rows == 0
+    changed = pd.DataFrame({"text_id": ["a", "b", "c"], "text": ["came late", "whole", "new"]})
+    assert masked_quotes(changed, built)["text_id"].to_pylist() == ["b", "c"]

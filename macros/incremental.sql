@@ -1,0 +1,173 @@
+{#- Building only what is new: which rows a table keeps, which are built anew, and what they were built with. -#}
+
+{#- Vars that change rows which were built before; they and the SQL itself are what a table was built with. -#}
+{% macro vars_of_features() %}
+    {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes'] %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% do names.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
+    {% endfor %}
+    {{ return(names) }}
+{% endmacro %}
+
+
+{#- A fingerprint of what a model is built with: those vars, its own code and all that it reads, and the encoder of texts. -#}
+{% macro built_with() %}
+    {% set parts = [] %}
+    {% for name in churn_radar.vars_of_features() %}
+        {% do parts.append(name ~ '=' ~ var(name, none)) %}
+    {% endfor %}
+    {% set upstream = churn_radar.upstream_of(model.unique_id, []) %}
+    {% for id in upstream | sort %}
+        {% do parts.append(graph.nodes[id].checksum.checksum) %}
+        {% if id.endswith('.review_embeddings') and id != model.unique_id %}
+            {% set node = graph.nodes[id] %}
+            {% set embeddings = adapter.get_relation(node.database, node.schema, node.alias) %}
+            {% if embeddings is not none %}
+                {% do parts.append(run_query('select max(encoder_revision || aspects_revision) from ' ~ embeddings).rows[0][0]) %}
+            {% endif %}
+        {% endif %}
+    {% endfor %}
+    {{ return(local_md5(parts | join(';'))) }}
+{% endmacro %}
+
+{% macro upstream_of(id, found) %}
+    {% if id in graph.nodes and id not in found %}
+        {% do found.append(id) %}
+        {% for parent in graph.nodes[id].depends_on.nodes or [] %}
+            {% do churn_radar.upstream_of(parent, found) %}
+        {% endfor %}
+    {% endif %}
+    {{ return(found) }}
+{% endmacro %}
+
+
+{#- Whether the table of a model holds rows that other settings, other code or another encoder built. -#}
+{% macro is_stale() %}
+    {{ return(churn_radar.table_comment(this) != churn_radar.built_with()) }}
+{% endmacro %}
+
+
+{#- The comment on a table; it goes with the table, so it tells what this very table was built with. -#}
+{% macro table_comment(relation) %}
+    {{ return(adapter.dispatch('table_comment', 'churn_radar')(relation)) }}
+{% endmacro %}
+
+{% macro duckdb__table_comment(relation) %}
+    {% set found = run_query(
+        "select comment from duckdb_tables() where database_name = '" ~ relation.database
+        ~ "' and schema_name = '" ~ relation.schema ~ "' and table_name = '" ~ relation.identifier ~ "'"
+    ).rows %}
+    {{ return(found[0][0] if found else none) }}
+{% endmacro %}
+
+
+{#- Pre-hook: empty a table that is stale; of one that is not, forget the rows of the days that are rebuilt. -#}
+{% macro forget(day=none) %}
+    {% if not execute or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
+    {% if churn_radar.is_stale() %}{{ return('delete from ' ~ this) }}{% endif %}
+    {% set since = churn_radar.rebuilt_from(day) if day else none %}
+    {{ return("delete from " ~ this ~ " where " ~ day ~ " >= cast('" ~ since ~ "' as date)" if since else '') }}
+{% endmacro %}
+
+
+{#- Whether this run adds to a table rather than making it anew; a hook has no is_incremental(). -#}
+{% macro is_kept() %}
+    {% set built = load_relation(this) %}
+    {{ return(built is not none and built.type == 'table' and not should_full_refresh()) }}
+{% endmacro %}
+
+
+{#- Post-hook: note on the table what it was built with. -#}
+{% macro remember() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {{ return("comment on table " ~ this ~ " is '" ~ churn_radar.built_with() ~ "'") }}
+{% endmacro %}
+
+
+{#- Post-hook: rows of snapshots that the spine does not hold any more leave. -#}
+{% macro keep_snapshots(spine) %}
+    delete from {{ this }}
+    where not exists (
+        select 1
+        from {{ spine }} as spine
+        where spine.customer_id = {{ this }}.customer_id and spine.as_of_date = {{ this }}.as_of_date
+    )
+{% endmacro %}
+
+
+{#- The day from which on a table of days is rebuilt, churn__lookback_days before the newest that it has; none for all. -#}
+{% macro rebuilt_from(day) %}
+    {% if not execute or not is_incremental() or churn_radar.is_stale() %}{{ return(none) }}{% endif %}
+    {% set newest = run_query('select max(' ~ day ~ ') from ' ~ this).rows[0][0] %}
+    {{ return(newest - modules.datetime.timedelta(days=var('churn__lookback_days')) if newest else none) }}
+{% endmacro %}
+
+
+{#-
+    CTEs that leave of dated `rows` only those of the customers' days to rebuild: those that arrived from `since` on,
+    and older ones that a correction ended since then. Rows that were corrected on the day they arrived count never.
+-#}
+{% macro changed_days(rows, since) %}
+    {%- if since %}
+    changed_keys as (
+        select customer_id, activity_date, arrived_date
+        from {{ rows }}
+        where arrived_date >= cast('{{ since }}' as date) or superseded_date >= cast('{{ since }}' as date)
+        union distinct
+        select customer_id, activity_date, arrived_date
+        from {{ this }}
+        where superseded_date >= cast('{{ since }}' as date)
+    ),
+
+    changed_{{ rows }} as (
+        select {{ rows }}.*
+        from {{ rows }}
+        inner join changed_keys
+            on
+                {{ rows }}.customer_id = changed_keys.customer_id
+                and {{ rows }}.activity_date = changed_keys.activity_date
+                and {{ rows }}.arrived_date = changed_keys.arrived_date
+        where {{ rows }}.superseded_date is null or {{ rows }}.superseded_date > {{ rows }}.arrived_date
+    )
+    {%- else %}
+    changed_{{ rows }} as (
+        select *
+        from {{ rows }}
+        where superseded_date is null or superseded_date > arrived_date
+    )
+    {%- endif %}
+{% endmacro %}
+
+
+{#- Snapshots that a feature table lacks, and those that rows without an arrival time may have changed. -#}
+{% macro snapshots_to_build() %}
+    select spine.*
+    from {{ ref('int_customer_snapshots') }} as spine
+    {%- if is_incremental() %}
+    left join {{ this }} as built on spine.customer_id = built.customer_id and spine.as_of_date = built.as_of_date
+    where built.customer_id is null or {{ churn_radar.is_rebuilt('spine.as_of_date', ref('int_customer_snapshots')) }}
+    {%- endif %}
+{% endmacro %}
+
+
+{#- Whether an as-of date lies in the lookback window that ends with the newest of `dates`. -#}
+{% macro is_rebuilt(as_of_date, dates) -%}
+    {{ as_of_date }} between
+    (select {{ churn_radar.add_days('max(as_of_date)', -var('churn__lookback_days')) }} from {{ dates }} where is_newest)
+    and (select max(as_of_date) from {{ dates }} where is_newest)
+{%- endmacro %}
+
+
+{#- A power of two that is at least `ratio`, and at least 1. -#}
+{% macro power_of_two(ratio) -%}
+    cast(power(2, ceil(log2(greatest({{ ratio }}, 1)))) as bigint)
+{%- endmacro %}
+
+
+{#-
+    One active customer in how many a snapshot holds: all, or as few as keep all training dates together within
+    churn__training_rows. A power of two, so that a growing shop changes it rarely and the samples are nested.
+-#}
+{% macro one_in(holds_all, rows) -%}
+    case when {{ holds_all }} then 1 else {{ churn_radar.power_of_two(rows ~ ' * 1.0 / ' ~ var('churn__training_rows')) }} end
+{%- endmacro %}
