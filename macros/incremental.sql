@@ -95,6 +95,18 @@
 {% endmacro %}
 
 
+{#- Post-hook: customers of whom the shop has no row any more leave, however long ago their rows were built. -#}
+{% macro keep_customers(relations) %}
+    delete from {{ this }}
+    where customer_id not in (
+        {%- for relation in relations %}
+        select customer_id from {{ relation }}
+        {{ 'union' if not loop.last }}
+        {%- endfor %}
+    )
+{% endmacro %}
+
+
 {#- The day from which on a table of days is rebuilt, churn__lookback_days before the newest that it has; none for all. -#}
 {% macro rebuilt_from(day) %}
     {% if not execute or not is_incremental() or churn_radar.is_stale() %}{{ return(none) }}{% endif %}

@@ -1,14 +1,24 @@
 """Building day by day, with rows that come late, are corrected or go, equals building all at once."""
 
+import os
+import tempfile
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 from arrivals import TABLES, TEXT_TABLES, arrived, build, differences, save
-from shop import Shop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shop import Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
 
 DAYS = ("2023-09-04", "2023-09-05", "2023-09-06")
+#: churn__keep_snapshots_days
+KEPT = 35
+FEW = ("order_features", "forecast_features", "churn_labels")
+LAST = pd.Timestamp("2023-07-20")
 
 
 def shop_with_corrections(seed: int = 2) -> dict[str, pd.DataFrame]:
@@ -53,8 +63,11 @@ def test_day_by_day_equals_all_at_once(daily, tmp_path):
 
 
 def test_snapshots_stay_and_new_ones_are_added(daily):
-    dates = rows(daily, f"select as_of_date::varchar, is_newest from '$home/{DAYS[-1]}/int_snapshot_dates.parquet' "
-                        "where was_asked order by 1")
+    dates = rows(
+        daily,
+        f"select as_of_date::varchar, is_newest from '$home/{DAYS[-1]}/int_snapshot_dates.parquet' "
+        "where was_asked order by 1",
+    )
     assert dates == [(DAYS[0], False), (DAYS[1], False), (DAYS[2], True)]
     for table in ("order_features", "campaign_features", "support_features"):
         changed = rows(
@@ -63,3 +76,96 @@ def test_snapshots_stay_and_new_ones_are_added(daily):
             f"from '$home/{DAYS[-1]}/{table}.parquet')",
         )
         assert changed == [(0,)], table
+
+
+def last_snapshots(shop: Shop) -> dict[str, int]:
+    """Orders of the customer at each snapshot that was asked for."""
+    found = rows_of(
+        shop,
+        "select as_of_date::varchar, orders_total from order_features "
+        "inner join int_snapshot_dates using (as_of_date) where was_asked and customer_id = 'late'",
+    )
+    return dict(found)
+
+
+def rows_of(shop: Shop, query: str) -> list[tuple]:
+    with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
+        return connection.sql(query).fetchall()
+
+
+def with_late_rows(until: str, *placed: str) -> pd.DataFrame:
+    """The small shop up to a day, and a customer with orders on these days."""
+    known = small_shop_orders(12, 200, 3)
+    known = known[known.ordered_at < until]
+    late = orders([("late", day, 5.0) for day in placed]).assign(order_id=list(placed))
+    return pd.concat([known, late], ignore_index=True) if placed else known
+
+
+def test_late_rows_that_do_not_say_so_change_the_lookback_window_alone(shop):
+    for day, placed in (
+        ("2023-07-10", ["2023-06-01"]),
+        ("2023-07-13", ["2023-06-01"]),
+        ("2023-07-14", ["2023-06-01", "2023-06-20", "2023-07-11"]),
+    ):
+        # the order of 20 June comes after more than the lookback window of three days, that of the 11th within it
+        build(shop.write(orders=with_late_rows(day, *placed)), day, tables=["order_features"], churn__lookback_days=3)
+    assert last_snapshots(shop) == {"2023-07-10": 1, "2023-07-13": 2, "2023-07-14": 2}
+    build(shop, "2023-07-14", "--full-refresh", tables=["order_features"])
+    assert last_snapshots(shop) == {"2023-07-10": 2, "2023-07-13": 3, "2023-07-14": 3}
+
+
+def test_a_customer_who_is_deleted_leaves_what_was_built_long_ago(shop):
+    build(shop.write(orders=with_late_rows("2023-07-10", "2023-02-01", "2023-07-01")), "2023-07-10", tables=FEW)
+    assert last_snapshots(shop) == {"2023-07-10": 2}
+    build(shop.write(orders=with_late_rows("2023-07-11")), "2023-07-11", tables=FEW)
+    for table in FEW + ("int_customer_daily_activity", "int_purchase_histories", "purchase_forecasts"):
+        assert rows_of(shop, f"select count(*) from {table} where customer_id = 'late'") == [(0,)], table
+
+
+def test_another_setting_builds_everything_anew(shop, tmp_path):
+    shop.write(orders=with_late_rows("2023-07-11", "2023-06-01"))
+    build(shop, "2023-07-10", tables=FEW)
+    build(shop, "2023-07-11", tables=FEW, churn__horizon_days=14)
+    changed = save(shop, tmp_path / "changed", FEW)
+    build(shop, "2023-07-11", "--full-refresh", tables=FEW, churn__horizon_days=14)
+    assert differences(changed, save(shop, tmp_path / "anew", FEW), FEW) == {}
+
+
+def small_shop(loaded: list[int], corrected: list[int]) -> dict[str, pd.DataFrame]:
+    """Orders of twelve customers that are loaded so many days late, the first of whom are corrected so much later."""
+    placed = small_shop_orders(12, 200, 3)
+    placed["loaded_at"] = placed.ordered_at + pd.to_timedelta(np.resize(loaded, len(placed)), "D")
+    placed["status"] = "completed"
+    again = placed.head(len(corrected)).copy()
+    again["loaded_at"] += pd.to_timedelta(corrected, "D")
+    again["status"], again["amount"] = "returned", 1.0
+    return {"orders": pd.concat([placed, again], ignore_index=True)}
+
+
+@settings(max_examples=int(os.environ.get("CHURN_EXAMPLES", "3")), deadline=None, database=None)
+@given(
+    loaded=st.lists(st.integers(0, 70), min_size=1, max_size=20),
+    corrected=st.lists(st.integers(0, 90), max_size=30),
+    before=st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True),
+    shuffled=st.randoms(use_true_random=False),
+)
+def test_any_order_of_arrivals_and_builds_gives_the_tables_of_a_full_build(loaded, corrected, before, shuffled):
+    with tempfile.TemporaryDirectory() as folder:
+        shop, tables = Shop(Path(folder) / "home"), small_shop(loaded, corrected)
+        days = [f"{LAST - pd.Timedelta(days=n):%Y-%m-%d}" for n in before]
+        shuffled.shuffle(days)
+        for number, day in enumerate([*days, f"{LAST:%Y-%m-%d}"]):
+            # what has arrived by then, in any order of the file
+            known = arrived(tables, pd.Timestamp(day))["orders"]
+            shop.write(orders=known.iloc[shuffled.sample(range(len(known)), len(known))])
+            build(shop, day, tables=FEW)
+            save(shop, shop.home / f"build{number}", FEW)
+        build(shop, f"{LAST:%Y-%m-%d}", "--full-refresh", tables=FEW)
+        last, anew = shop.home / f"build{len(days)}", save(shop, shop.home / "anew", FEW)
+        assert differences(last, anew, FEW) == {}
+        for number, day in enumerate(days):
+            if LAST - pd.Timestamp(day) < pd.Timedelta(days=KEPT):
+                for table in ("order_features", "forecast_features"):
+                    was = f"from '$home/build{number}/{table}.parquet' where as_of_date = '{day}'"
+                    now = f"from '$home/anew/{table}.parquet' where as_of_date = '{day}'"
+                    assert rows(shop, f"select count(*) from (({was}) except ({now}))") == [(0,)], (day, table)
