@@ -1,11 +1,13 @@
 with
 
+snapshots as (
+    {{ churn_radar.snapshots_to_build() }}
+),
+
 forecasts as (
     select purchase_forecasts.*
     from {{ ref('purchase_forecasts') }} as purchase_forecasts
-    inner join (
-        {{ churn_radar.snapshots_to_build() }}
-    ) as snapshots
+    inner join snapshots
         on purchase_forecasts.customer_id = snapshots.customer_id and purchase_forecasts.as_of_date = snapshots.as_of_date
 ),
 

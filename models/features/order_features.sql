@@ -157,19 +157,25 @@ category_variety as (
     group by customer_id, as_of_date
 ),
 
+dates as (
+    select distinct as_of_date from snapshots
+),
+
+arrivals as (
+    select
+        arrived_date,
+        min(activity_date) as first_date
+    from daily_activity
+    group by arrived_date
+),
+
 -- as it was known at each date: an older order may have arrived since
 shop_history as (
     select
         dates.as_of_date,
         min(arrivals.first_date) as first_date
-    from (select distinct as_of_date from snapshots) as dates
-    inner join (
-        select
-            arrived_date,
-            min(activity_date) as first_date
-        from daily_activity
-        group by arrived_date
-    ) as arrivals on dates.as_of_date > arrivals.arrived_date
+    from dates
+    inner join arrivals on dates.as_of_date > arrivals.arrived_date
     group by dates.as_of_date
 )
 

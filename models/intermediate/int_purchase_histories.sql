@@ -13,23 +13,27 @@ dates as (
     from {{ ref('int_snapshot_dates') }}
 ),
 
+{% if is_incremental() %}
+built_dates as (
+    select
+        as_of_date,
+        max(active_customers) as active_customers,
+        max(one_in) as one_in
+    from {{ this }}
+    group by as_of_date
+),
+{% endif %}
+
 dates_to_build as (
     select dates.*
     from dates
-    {%- if is_incremental() %}
-    left join (
-        select
-            as_of_date,
-            max(active_customers) as active_customers,
-            max(one_in) as one_in
-        from {{ this }}
-        group by as_of_date
-    ) as built on dates.as_of_date = built.as_of_date
+    {% if is_incremental() %}
+    left join built_dates on dates.as_of_date = built_dates.as_of_date
     where
-        built.as_of_date is null
+        built_dates.as_of_date is null
         or {{ churn_radar.is_rebuilt('dates.as_of_date', ref('int_snapshot_dates')) }}
-        or built.one_in <> {{ churn_radar.one_in('dates.holds_all', 'built.active_customers * dates.training_dates') }}
-    {%- endif %}
+        or built_dates.one_in <> {{ churn_radar.one_in('dates.holds_all', 'built_dates.active_customers * dates.training_dates') }}
+    {% endif %}
 ),
 
 active_customers as (
@@ -82,19 +86,21 @@ customers as (
     group by customer_id
 ),
 
+arrivals as (
+    select
+        known_from,
+        count(*) as customers
+    from customers
+    group by known_from
+),
+
 -- of those known at a date, not of those of today: a forecast must not change with what came later
 forecast_dates as (
     select
         dates.as_of_date,
         {{ churn_radar.power_of_two('sum(arrivals.customers) * 1.0 / ' ~ churn_radar.forecast_sample_customers()) }} as one_in
     from dates_to_build as dates
-    inner join (
-        select
-            known_from,
-            count(*) as customers
-        from customers
-        group by known_from
-    ) as arrivals on dates.as_of_date > arrivals.known_from
+    inner join arrivals on dates.as_of_date > arrivals.known_from
     group by dates.as_of_date
 ),
 
@@ -104,7 +110,7 @@ forecast_pairs as (
         forecast_dates.as_of_date
     from customers
     inner join forecast_dates
-        on forecast_dates.as_of_date > customers.known_from and customers.position % forecast_dates.one_in = 0
+        on customers.known_from < forecast_dates.as_of_date and customers.position % forecast_dates.one_in = 0
 ),
 
 pairs as (

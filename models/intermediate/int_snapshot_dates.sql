@@ -49,19 +49,23 @@ training as (
 asked as (
     select observed_until as as_of_date
     from observed
-    {%- if is_incremental() %}
+    {% if is_incremental() %}
     union distinct
     select as_of_date
     from {{ this }}
     where was_asked
-    {%- endif %}
+    {% endif %}
+),
+
+newest_asked as (
+    select max(as_of_date) as as_of_date from asked
 ),
 
 kept as (
     select asked.as_of_date
     from asked
-    cross join (select max(as_of_date) as newest from asked) as newest_asked
-    where asked.as_of_date > {{ churn_radar.add_days('newest_asked.newest', -var('churn__keep_snapshots_days')) }}
+    cross join newest_asked
+    where asked.as_of_date > {{ churn_radar.add_days('newest_asked.as_of_date', -var('churn__keep_snapshots_days')) }}
 ),
 
 all_dates as (

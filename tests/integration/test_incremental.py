@@ -118,7 +118,7 @@ def test_a_customer_who_is_deleted_leaves_what_was_built_long_ago(shop):
     build(shop.write(orders=with_late_rows("2023-07-10", "2023-02-01", "2023-07-01")), "2023-07-10", tables=FEW)
     assert last_snapshots(shop) == {"2023-07-10": 2}
     build(shop.write(orders=with_late_rows("2023-07-11")), "2023-07-11", tables=FEW)
-    for table in FEW + ("int_customer_daily_activity", "int_purchase_histories", "purchase_forecasts"):
+    for table in (*FEW, "int_customer_daily_activity", "int_purchase_histories", "purchase_forecasts"):
         assert rows_of(shop, f"select count(*) from {table} where customer_id = 'late'") == [(0,)], table
 
 
