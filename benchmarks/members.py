@@ -21,8 +21,8 @@ from scipy.special import expit
 from inference import dbt, terminal
 from inference.backtest import truncate_raw
 from inference.champion import training_rows
-from inference.earning import losses_at_true_level, paired_gain
 from inference.evaluation import auroc_interval, expected_calibration_error
+from inference.gains import losses_at_true_level, paired_gain
 from inference.members import MEMBERS
 from inference.report import champion_labels
 from inference.training import TrainingSettings, train

@@ -1,18 +1,43 @@
 """Which model scores: train when asked or when there is none, promote only what is better."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn.metrics import log_loss
 
 from inference import feature_store, registry, training
 from inference.calibration import anchored_shift
 from inference.checkpoints import forget_checkpoints
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
+from inference.gains import paired_gain
+from inference.monitoring import Monitoring
 from inference.registry import DamagedModelError, RegisteredModel
 from inference.training import TrainingSettings, level_history
 from inference.transformer_settings import TransformerSettings
+
+#: Standard errors by which a challenger must be better: chance alone reaches that once in 700 times.
+PROMOTION_ERRORS = 3.0
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """When ``churn__train: auto`` trains a challenger.
+
+    Parameters
+    ----------
+    windows : int
+        So many snapshots of the grid with a closed label window that the champion did not learn from.
+    drift_share : float
+        Share of the champion's features that drifted at the newest scored snapshot.
+    auroc_drop : float
+        By how much its AUROC at the newest snapshot with a known outcome was below the one promised.
+    """
+
+    windows: int = 4
+    drift_share: float = 0.25
+    auroc_drop: float = 0.05
 
 
 def ensure_champion(
@@ -22,28 +47,38 @@ def ensure_champion(
     encoder_revision: str | None = None,
     transformer: bool = True,
     trials: int = 0,
+    retraining: Retraining | None = None,
+    monitoring: Monitoring | None = None,
+    snapshot_every_days: int = 7,
 ) -> pd.DataFrame:
-    """Train where that is due and list all versions.
+    """Train where that is due and list all decisions.
 
     Parameters
     ----------
     labels : DataFrame
-        ``churn_labels``.
+        ``churn_labels``; its newest ``as_of_date`` is the date that is asked for.
     horizon_days : int
         Length of the label window.
     train : str
-        ``if_missing`` trains when no champion answers the horizon, ``always`` trains, ``never`` does not.
+        ``if_missing`` trains when no champion answers the horizon, ``auto`` also when one is out of date,
+        ``always`` trains, ``never`` does not.
     encoder_revision : str, optional
         The encoder that read this shop's texts.
     transformer : bool
         Whether the transformer is tried.
     trials : int
         How many of its settings are tried.
+    retraining : Retraining, optional
+        When ``auto`` trains.
+    monitoring : Monitoring, optional
+        What the monitoring tables said.
+    snapshot_every_days : int
+        Distance of the snapshot grid.
 
     Returns
     -------
     DataFrame
-        The table ``churn_model``: one row per version.
+        The table ``churn_model``: one row per decision.
 
     Raises
     ------
@@ -52,8 +87,9 @@ def ensure_champion(
         champion's files are damaged, unless training is asked for, which then replaces it.
     """
     feature_store.apply()
+    as_of_date = pd.to_datetime(labels.as_of_date).max().date()
     try:
-        current = registry.champion()
+        current = registry.champion(as_of_date)
         missing = _why_none_fits(current, horizon_days, encoder_revision)
     except DamagedModelError:
         if train != "always":
@@ -61,16 +97,67 @@ def ensure_champion(
         current, missing = None, "the files of the champion were damaged"
     if train == "never" and missing:
         raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
-    if train == "always" or missing:
+    due = None
+    if train == "auto" and not missing:
+        due = why_due(current, labels, retraining or Retraining(), monitoring, snapshot_every_days)
+        print(f"churn_model: {f'training, because {due}' if due else f'champion {current.version} is up to date'}")
+    if train == "always" or missing or due:
         rows = training_rows(labels)
         settings = TrainingSettings(transformer=TransformerSettings() if transformer else None, trials=trials)
-        challenger = training.train(rows, horizon_days, settings)
+        challenger = training.train(rows, horizon_days, settings, current.model if current and not missing else None)
         if not missing and (gone := sorted(set(current.model.reads) - set(rows.columns))):
             missing = f"the champion reads features that are gone: {', '.join(gone[:5])}"
         promote, reason = (True, missing) if missing else compare(current, challenger, rows)
-        registry.register(challenger, promote, reason)
+        registry.register(challenger, promote, f"{due}: {reason}" if due else reason, as_of_date)
         forget_checkpoints()
     return registry.versions()
+
+
+def why_due(
+    current: RegisteredModel,
+    labels: pd.DataFrame,
+    retraining: Retraining,
+    monitoring: Monitoring | None,
+    snapshot_every_days: int,
+) -> str | None:
+    """Say why a challenger is due, or None where the champion is up to date.
+
+    A challenger that was kept back is not tried again before another label window has closed: it would learn
+    from the same rows.
+
+    Parameters
+    ----------
+    current : RegisteredModel
+        The champion.
+    labels : DataFrame
+        ``churn_labels``.
+    retraining : Retraining
+        Bands.
+    monitoring : Monitoring or None
+        What the monitoring tables said; it counts if it is about the champion.
+    snapshot_every_days : int
+        Distance of the snapshot grid.
+
+    Returns
+    -------
+    str or None
+    """
+    newest = pd.to_datetime(labels.as_of_date[labels.churned.notna()]).max()
+    history = registry.versions()
+    since = (newest - pd.Timestamp(current.model.details["last_snapshot"])).days // snapshot_every_days
+    tried = history[history.decision == "kept_back"]
+    if pd.isna(newest) or (tried.last_snapshot >= newest).any():
+        return None
+    if since >= retraining.windows:
+        return f"{since} label windows have closed since it was trained"
+    if monitoring is None or monitoring.model_version != current.version or since < 1:
+        return None
+    if monitoring.drift_share is not None and monitoring.drift_share >= retraining.drift_share:
+        return f"{monitoring.drift_share:.0%} of its features drifted"
+    drop = monitoring.auroc_below_promise
+    if drop is not None and drop >= retraining.auroc_drop:
+        return f"its AUROC was {drop:.4f} below what was promised"
+    return None
 
 
 def _why_none_fits(current: RegisteredModel | None, horizon_days: int, encoder_revision: str | None) -> str | None:
@@ -84,34 +171,42 @@ def _why_none_fits(current: RegisteredModel | None, horizon_days: int, encoder_r
 
 
 def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame) -> tuple[bool, str]:
-    """Decide whether a challenger becomes champion: only with lower log-loss on the same later rows.
+    """Decide whether a challenger becomes champion: only with lower log-loss on the same later rows, beyond chance.
 
     The later rows are the challenger's validation snapshots that begin after the last label window that
     the champion learned from; there the challenger's own predictions are out of time as well. Where there
-    are none yet, both are judged by their own rolling validation on the snapshots that they share.
+    are none yet, both are judged by their own rolling validation on the rows that they share.
 
     Returns
     -------
     tuple of bool and str
         Whether to promote, and why.
     """
-    challenger_losses = challenger.details.get("validation_log_losses", {})
+    key = ["customer_id", "as_of_date"]
+    ours, theirs = challenger.validation, current.model.validation
+    if ours is None:
+        return False, f"no later rows to compare with champion {current.version}"
+    ours = ours.assign(as_of_date=pd.to_datetime(ours.as_of_date))
     learned_until = pd.Timestamp(current.model.details["last_snapshot"]) + pd.Timedelta(days=current.model.horizon_days)
-    later = sorted(date for date in challenger_losses if pd.Timestamp(date) >= learned_until)
-    if later:
-        ours = np.mean([challenger_losses[date] for date in later])
-        theirs = np.mean([_snapshot_loss(current.model, rows, date) for date in later])
-        where = f"on {len(later)} later snapshots"
+    if (ours.as_of_date >= learned_until).any():
+        ours = ours[ours.as_of_date >= learned_until]
+        theirs = pd.concat([_probabilities(current.model, rows, date) for date in sorted(ours.as_of_date.unique())])
+        where = "on {} predictions of later snapshots"
     else:
-        shared = sorted(challenger_losses.keys() & current.model.details.get("validation_log_losses", {}).keys())
-        if not shared:
-            return False, f"no later rows to compare with champion {current.version}"
-        ours = np.mean([challenger_losses[date] for date in shared])
-        theirs = np.mean([current.model.details["validation_log_losses"][date] for date in shared])
-        where = f"in rolling validation on {len(shared)} shared snapshots"
-    promote = bool(ours < theirs)
-    verdict = "below" if promote else "not below"
-    return promote, f"log-loss {ours:.5f}, {verdict} {theirs:.5f} of champion {current.version}, {where}"
+        where = "in rolling validation on {} shared predictions"
+    if theirs is not None:
+        theirs = theirs.assign(as_of_date=pd.to_datetime(theirs.as_of_date))
+        ours = ours.merge(theirs[[*key, "probability"]], on=key, suffixes=("", "_champion"))
+    if theirs is None or ours.empty:
+        return False, f"no later rows to compare with champion {current.version}"
+    losses = [_log_losses(ours.churned, ours[p]) for p in ("probability", "probability_champion")]
+    gain = paired_gain(losses[1] - losses[0], ours.customer_id.to_numpy(), PROMOTION_ERRORS)
+    promote = gain["low"] > 0
+    verdict = "below" if promote else "not clearly below"
+    return promote, (
+        f"log-loss {losses[0].mean():.5f}, {verdict} {losses[1].mean():.5f} of champion {current.version}, "
+        f"{where.format(f'{len(ours):,}')} (difference {gain['mean']:.5f}, {gain['low']:.5f} to {gain['high']:.5f})"
+    )
 
 
 def training_rows(labels: pd.DataFrame) -> pd.DataFrame:
@@ -132,10 +227,15 @@ def training_rows(labels: pd.DataFrame) -> pd.DataFrame:
     return feature_store.historical_features(known, feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
 
 
-def _snapshot_loss(model: ChurnModel, rows: pd.DataFrame, date: str) -> float:
-    as_of_date = pd.Timestamp(date)
+def _probabilities(model: ChurnModel, rows: pd.DataFrame, as_of_date: pd.Timestamp) -> pd.DataFrame:
+    """What a model would have said of a snapshot, at the level that it would have given it."""
     snapshot = rows[pd.to_datetime(rows.as_of_date) == as_of_date]
     logit = model.logit(*model.inputs(snapshot))
     history = level_history(rows, model.horizon_days)
     shift = anchored_shift(model.anchor, as_of_date, history, logit, snapshot.no_order_probability)
-    return float(log_loss(snapshot.churned.astype(int), expit(logit + shift), labels=[0, 1]))
+    return snapshot[["customer_id", "as_of_date"]].assign(probability=expit(logit + shift))
+
+
+def _log_losses(churned: pd.Series, probability: pd.Series) -> np.ndarray:
+    said = np.clip(probability.to_numpy(dtype=float), 1e-15, 1 - 1e-15)
+    return -np.log(np.where(churned == 1, said, 1 - said))

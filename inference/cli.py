@@ -76,6 +76,20 @@ def train(
     terminal.console().print(terminal.model_table(versions[versions.is_champion].iloc[0]))
 
 
+@app.command(epilog="Example: churn-radar rollback --to 3 --reason 'scores looked wrong'")
+def rollback(
+    to: Annotated[str | None, typer.Option(help="Version; the champion before the present one by default.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the table churn_model.")] = "asked for",
+    variables: Vars = "{}",
+) -> None:
+    """Make an earlier version the champion again, and score by it."""
+    from inference import dbt, registry
+
+    version = registry.rollback(to, reason)
+    typer.echo(f"Version {version} is champion again; scoring by it")
+    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"})
+
+
 @app.command(epilog="Example: churn-radar embed")
 def embed(variables: Vars = "{}") -> None:
     """Read the texts that the encoder has not read yet, and nothing else; killed, it goes on where it stopped."""

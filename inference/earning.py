@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 from sklearn.model_selection import GroupKFold
 
-from inference.calibration import level_shift
 from inference.encoder import Encoder
+from inference.gains import losses_at_true_level, paired_gain
 from inference.members import MEMBERS, BoostingMember
 from inference.sequences import Sequences
 from inference.transformer import TransformerMember
@@ -179,14 +178,32 @@ def judge_transformer(material: Material, folds: list, validation: pd.DataFrame,
     return _verdict(material.names, validation, judged, chosen, epochs, histories)
 
 
-def train_transformer(material: Material, verdict: Verdict) -> TransformerMember:
-    """Train the transformer that was kept on all rows."""
+def train_transformer(
+    material: Material, verdict: Verdict, champion: TransformerMember | None = None
+) -> TransformerMember:
+    """Train the transformer that was kept on all rows, old and new.
+
+    Parameters
+    ----------
+    material : Material
+        What it learns from.
+    verdict : Verdict
+        Which transformer was kept.
+    champion : TransformerMember, optional
+        The champion's, if it reads the same features and the same kind of words: its weights are gone on from.
+
+    Returns
+    -------
+    TransformerMember
+    """
     started = time.monotonic()
     X, y = material.X, material.y
     tabular = cross_fitted_logit(X, y, material.customers, material.names)
     encoder = None if verdict.variant == "events" else Encoder()
-    member = None
-    for variant in VARIANTS[: VARIANTS.index(verdict.variant) + 1]:
+    member, steps = None, VARIANTS[: VARIANTS.index(verdict.variant) + 1]
+    if champion is not None and champion.settings == verdict.settings:
+        member, steps = champion, [verdict.variant]
+    for variant in steps:
         member = TransformerMember(verdict.settings).fit(
             *(X, material.sequences, tabular, y, material.spend),
             n_epochs=verdict.epochs[variant],
@@ -259,50 +276,6 @@ def fold_features(
         X_earlier = X_earlier.assign(**{WORDS_LOGIT: learned})
         X_now = X_now.assign(**{WORDS_LOGIT: words.transform(embeddings[now])})
     return X_earlier, X_now
-
-
-def gain_of_words(without: pd.DataFrame, with_words: pd.DataFrame) -> dict[str, float] | None:
-    """Measure how much words lower the log-loss of later snapshots, with a 95 % interval of the paired difference.
-
-    Returns
-    -------
-    dict of str to float or None
-        ``mean``, ``low`` and ``high``, in nats per customer at the true level; None with fewer than two
-        later snapshots, on which nothing can be earned.
-    """
-    if without.empty or without.as_of_date.nunique() < 2:
-        return None
-    names = [name for name in MEMBERS if name in without]
-    losses = [losses_at_true_level(table, names) for table in (without, with_words)]
-    return paired_gain(losses[0] - losses[1], without.customer_id.to_numpy())
-
-
-def paired_gain(differences: np.ndarray, customers: np.ndarray) -> dict[str, float]:
-    """Mean of paired differences of losses with its 95 % interval.
-
-    One customer's snapshots are not independent, so the unit is the customer (a ratio estimator's variance,
-    Cochran 1977, section 6.3).
-
-    Returns
-    -------
-    dict of str to float
-        ``mean``, ``low`` and ``high``.
-    """
-    gain = pd.Series(differences).groupby(customers).agg(["sum", "size"])
-    mean = gain["sum"].sum() / gain["size"].sum()
-    deviation = gain["sum"] - mean * gain["size"]
-    error = np.sqrt((deviation**2).sum()) / gain["size"].sum()
-    return {"mean": float(mean), "low": float(mean - 1.96 * error), "high": float(mean + 1.96 * error)}
-
-
-def losses_at_true_level(validation: pd.DataFrame, names: list[str]) -> np.ndarray:
-    """Log-loss of an average for each row, at the true level of its snapshot, shape (n_rows,)."""
-    probabilities = np.empty(len(validation))
-    for rows in validation.groupby("as_of_date").indices.values():
-        logit = validation.iloc[rows][names].mean(axis=1).to_numpy()
-        rate = validation.churned.iloc[rows].mean()
-        probabilities[rows] = expit(logit + level_shift(logit, rate))
-    return -np.log(np.where(validation.churned == 1, probabilities, 1 - probabilities))
 
 
 def _verdict(

@@ -1,10 +1,12 @@
-"""Versions of the model in MLflow; the alias ``champion`` is the one that scores."""
+"""Versions of the model in MLflow, which of them scores, and since when; the alias ``champion`` scores now."""
 
+import json
 import logging
 import os
 import tempfile
 import time
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -16,13 +18,18 @@ from inference.home import home
 MODEL_NAME = "churn_radar"
 CHAMPION = "champion"
 
+#: Begins the registered model's tags that keep the decisions, numbered in order.
+DECISION_TAG = "decision."
+
 #: Columns of the table churn_model, in order.
 VERSION_COLUMNS = (
     "model_version",
     "is_champion",
-    "trained_at",
+    "decided_at",
+    "as_of_date",
     "decision",
     "reason",
+    "trained_at",
     "horizon_days",
     "members",
     "reads_words",
@@ -71,32 +78,57 @@ def client():
     return connection
 
 
-def champion() -> RegisteredModel | None:
-    """Return the champion, or None where no model was ever promoted.
+def champion(as_of_date: date | None = None) -> RegisteredModel | None:
+    """Return the champion, or None where no model was promoted.
+
+    Parameters
+    ----------
+    as_of_date : date, optional
+        The champion of then: the version that the last decision for this date or an earlier one made
+        champion, if it is still registered. The champion of now where not given, or if nothing was decided
+        for a later date.
 
     Raises
     ------
     DamagedModelError
         If its files are gone or damaged.
     """
-    connection = client()  # sets how much MLflow says, before it is imported
+    connection = client()
+    version = _champion_version(connection, as_of_date)
+    return None if version is None else _load(connection, version, "champion")
+
+
+def load(version: str) -> RegisteredModel:
+    """Return any registered version.
+
+    Raises
+    ------
+    ChurnRadarError
+        If there is no such version, or its files are gone or damaged.
+    """
+    connection = client()
+    found = {str(v.version): v for v in _model_versions(connection)}
+    if version not in found:
+        known = ", ".join(found) or "none"
+        raise ChurnRadarError(f"version {version} is not registered; expected one of the registered versions: {known}")
+    return _load(connection, found[version])
+
+
+def _load(connection, version, called: str = "version") -> RegisteredModel:
     from mlflow.exceptions import MlflowException
 
-    version = _champion_version(connection)
-    if version is None:
-        return None
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = connection.download_artifacts(version.run_id, "model", folder)
             return RegisteredModel(str(version.version), ChurnModel.load(Path(path)))
         except (ChurnRadarError, MlflowException, OSError) as error:
             raise DamagedModelError(
-                f"champion {version.version} in {version.source} cannot be read; expected the files as they were "
+                f"{called} {version.version} in {version.source} cannot be read; expected the files as they were "
                 f"saved: restore them, or run churn-radar train ({str(error).removeprefix(f'{folder}/model: ')})"
             ) from None
 
 
-def register(model: ChurnModel, promote: bool, reason: str) -> str:
+def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | None = None) -> str:
     """Log a model, register it as a new version and, if it won, move the alias to it.
 
     Parameters
@@ -107,6 +139,9 @@ def register(model: ChurnModel, promote: bool, reason: str) -> str:
         Whether it becomes the champion.
     reason : str
         Why, or why not, in words.
+    as_of_date : date, optional
+        The newest snapshot when it was trained; today where not given. A model that is promoted for a past date
+        scores that date, and leaves the alias to what was decided for a later one.
 
     Returns
     -------
@@ -130,33 +165,95 @@ def register(model: ChurnModel, promote: bool, reason: str) -> str:
     connection.set_terminated(run_id)
     if not connection.search_registered_models(f"name = '{MODEL_NAME}'"):
         connection.create_registered_model(MODEL_NAME, description="Churn Radar's churn model")
-    version = connection.create_model_version(
-        MODEL_NAME,
-        source=f"{run.info.artifact_uri}/model",
-        run_id=run_id,
-        tags={"decision": "promoted" if promote else "kept_back", "reason": reason},
-    )
-    if promote:
-        connection.set_registered_model_alias(MODEL_NAME, CHAMPION, version.version)
+    version = connection.create_model_version(MODEL_NAME, source=f"{run.info.artifact_uri}/model", run_id=run_id)
+    _decide(connection, str(version.version), "promoted" if promote else "kept_back", reason, as_of_date)
     return str(version.version)
 
 
-def versions() -> pd.DataFrame:
-    """List every version, oldest first, with the columns of ``VERSION_COLUMNS``."""
+def rollback(version: str | None = None, reason: str = "asked for") -> str:
+    """Make an earlier version the champion again.
+
+    Parameters
+    ----------
+    version : str, optional
+        Any registered version; the champion before the present one where not given.
+    reason : str
+        Why, in words.
+
+    Returns
+    -------
+    str
+        The version that is champion now.
+
+    Raises
+    ------
+    ChurnRadarError
+        If there is no such version or no earlier champion, or its files are gone or damaged.
+    """
     connection = client()
     current = _champion_version(connection)
+    made = [d["model_version"] for d in _decisions(connection) if d["decision"] != "kept_back"]
+    if version is None:
+        earlier = [v for v in made if current is not None and int(v) < int(current.version)]
+        if not earlier:
+            raise ChurnRadarError("there is no earlier champion to return to; churn_model lists every version")
+        version = max(earlier, key=int)
+    load(version)
+    if current is not None and str(current.version) == version:
+        raise ChurnRadarError(f"version {version} is the champion already; expected another one")
+    left = "none" if current is None else current.version
+    newest = date.fromisoformat(max(d["as_of_date"] for d in _decisions(connection)))
+    _decide(connection, version, "rolled_back", f"returned from version {left}: {reason}", newest)
+    return version
+
+
+def _decide(connection, version: str, decision: str, reason: str, as_of_date: date | None) -> None:
+    """Keep a decision with the registered model; move the alias where nothing was decided for a later date."""
+    earlier = _decisions(connection)
+    record = {
+        "model_version": version,
+        "decided_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"),
+        "as_of_date": str(as_of_date or date.today()),
+        "decision": decision,
+        "reason": reason,
+    }
+    connection.set_registered_model_tag(MODEL_NAME, f"{DECISION_TAG}{len(earlier) + 1:06d}", json.dumps(record))
+    later = [d for d in earlier if d["decision"] != "kept_back" and d["as_of_date"] > record["as_of_date"]]
+    if decision != "kept_back" and not later:
+        connection.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+
+
+def _decisions(connection) -> list[dict]:
+    """Every decision in order: model_version, decided_at, as_of_date, decision and reason, as text."""
+    found = connection.search_registered_models(f"name = '{MODEL_NAME}'")
+    tags = sorted(found[0].tags.items()) if found else []
+    return [json.loads(value) for name, value in tags if name.startswith(DECISION_TAG)]
+
+
+def _model_versions(connection) -> list:
+    return list(connection.search_model_versions(f"name = '{MODEL_NAME}'", max_results=10_000))
+
+
+def versions() -> pd.DataFrame:
+    """List every decision, oldest first, with the version that it is about: the columns of ``VERSION_COLUMNS``."""
+    connection = client()
+    current = _champion_version(connection)
+    registered = {str(version.version): version for version in _model_versions(connection)}
     records = []
-    for version in connection.search_model_versions(f"name = '{MODEL_NAME}'", max_results=10_000):
+    for decision in _decisions(connection):
+        version = registered.get(decision["model_version"])
+        if version is None:  # deleted from the registry
+            continue
         run = connection.get_run(version.run_id)
         parameters, metrics = run.data.params, run.data.metrics
         level_error = float(parameters["level_error"]) if parameters["level_error"] != "None" else None
         records.append(
             {
-                "model_version": str(version.version),
+                **decision,
+                "decided_at": pd.Timestamp(decision["decided_at"]),
+                "as_of_date": pd.Timestamp(decision["as_of_date"]),
                 "is_champion": current is not None and version.version == current.version,
                 "trained_at": pd.Timestamp(version.creation_timestamp, unit="ms"),
-                "decision": version.tags["decision"],
-                "reason": version.tags["reason"],
                 "horizon_days": int(parameters["horizon_days"]),
                 "members": parameters["members"],
                 "reads_words": parameters["reads_words"] == "True",
@@ -175,8 +272,7 @@ def versions() -> pd.DataFrame:
                 "run_id": version.run_id,
             }
         )
-    table = pd.DataFrame(records, columns=list(VERSION_COLUMNS))
-    return table.sort_values("model_version", key=lambda v: v.astype(int), ignore_index=True)
+    return pd.DataFrame(records, columns=list(VERSION_COLUMNS))
 
 
 def _gains(model: ChurnModel) -> dict[str, float]:
@@ -223,9 +319,17 @@ def _parameters(model: ChurnModel) -> dict:
     }
 
 
-def _champion_version(connection):
+def _champion_version(connection, as_of_date: date | None = None):
     from mlflow.exceptions import MlflowException
 
+    made = [d for d in _decisions(connection) if d["decision"] != "kept_back"]
+    if as_of_date is not None and any(d["as_of_date"] > str(as_of_date) for d in made):
+        registered = {str(version.version): version for version in _model_versions(connection)}
+        # the sort is stable: of the decisions for one date the last one holds
+        for decision in sorted(made, key=lambda d: d["as_of_date"])[::-1]:
+            if decision["as_of_date"] <= str(as_of_date) and decision["model_version"] in registered:
+                return registered[decision["model_version"]]
+        return None
     try:
         return connection.get_model_version_by_alias(MODEL_NAME, CHAMPION)
     except MlflowException:  # no such model, or no such alias

@@ -15,10 +15,11 @@ from scipy.special import expit
 from inference.baselines import BASELINES
 from inference.calibration import anchored_shift
 from inference.champion import training_rows
-from inference.earning import fold_features, gain_of_words, losses_at_true_level, paired_gain
+from inference.earning import fold_features
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
 from inference.evaluation import auroc_interval, best_f1_threshold, evaluate
+from inference.gains import gain_of_words, losses_at_true_level, paired_gain
 from inference.home import PROJECT_DIR, home
 from inference.members import MEMBERS
 from inference.progress import track

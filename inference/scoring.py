@@ -39,10 +39,10 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.D
     ChurnRadarError
         If there is no champion or no customer.
     """
-    current = registry.champion()
+    newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]].sort_values("customer_id")
+    current = registry.champion(pd.to_datetime(newest.as_of_date).max().date() if len(newest) else None)
     if current is None:
         raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")
-    newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]].sort_values("customer_id")
     services = [feature_store.MODEL_SERVICE]
     if current.model.transformer is not None or current.model.reads_words:
         services.append(feature_store.SEQUENCES_SERVICE)

@@ -9,21 +9,16 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from inference.calibration import ANCHORS, LevelHistory, anchored_level, choose_anchor, level_shift
-from inference.earning import (
-    Material,
-    fold_features,
-    gain_of_words,
-    judge_transformer,
-    losses_at_true_level,
-    train_transformer,
-)
+from inference.earning import Material, fold_features, judge_transformer, train_transformer
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
 from inference.evaluation import best_f1_threshold, evaluate
+from inference.gains import gain_of_words, losses_at_true_level
 from inference.members import MEMBERS, BoostingMember, LogisticMember, Member
 from inference.progress import track
 from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, has_sequences, read_sequences
 from inference.spend import SpendModel
+from inference.transformer import TransformerMember
 from inference.transformer_settings import TransformerSettings
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 
@@ -74,7 +69,12 @@ class TrainingSettings:
     trials: int = 0
 
 
-def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | None = None) -> ChurnModel:
+def train(
+    rows: pd.DataFrame,
+    horizon_days: int,
+    settings: TrainingSettings | None = None,
+    champion: ChurnModel | None = None,
+) -> ChurnModel:
     """Choose members and level by rolling validation, then fit on all rows.
 
     Parameters
@@ -86,6 +86,10 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
         Length of the label window.
     settings : TrainingSettings, optional
         Defaults where not given.
+    champion : ChurnModel, optional
+        Its transformer's weights are gone on from where it is of the kind that is kept; the rows are those of all
+        snapshots, old and new, so that what it learned is kept. It has no part in the validation, whose later
+        snapshots it may have learned from.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
     if verdict is not None:
         averaged, validation = verdict.averaged, verdict.validation
         if "transformer" in averaged:
-            transformer = train_transformer(material, verdict)
+            transformer = train_transformer(material, verdict, _to_go_on_from(champion, X, verdict.variant))
     newest = rows.as_of_date.max() + pd.Timedelta(days=horizon_days)
     backtest, anchor, level_error = choose_level(validation, averaged, rows, horizon_days, newest)
     members, seconds = [], {}
@@ -167,6 +171,13 @@ def train(rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings | No
         model.details["validation_log_losses"] = snapshot_log_losses(out_of_time)
         model.details["level_backtest"] = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
     return model
+
+
+def _to_go_on_from(champion: ChurnModel | None, X: pd.DataFrame, variant: str) -> TransformerMember | None:
+    """The champion's transformer, where one of this kind can start from it."""
+    if champion is None or champion.transformer is None or champion.features != list(X.columns):
+        return None
+    return champion.transformer if champion.details["transformer"]["variant"] == variant else None
 
 
 def time_scores(model: ChurnModel, rows: pd.DataFrame) -> None:

@@ -2,7 +2,7 @@
 {% macro known_vars() %}
     {% set known = churn_radar.whole_numbers().keys() | list + [
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
-        'churn__band_medium', 'churn__band_high', 'churn__band_critical',
+        'churn__retrain_drift_share', 'churn__retrain_auroc_drop', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
     ] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do known.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
@@ -23,6 +23,7 @@
         'churn__lookback_days': [0, 60],
         'churn__keep_snapshots_days': [1, 3650],
         'churn__trials': [0, 1000],
+        'churn__retrain_windows': [1, 1000],
     }) }}
 {% endmacro %}
 
@@ -74,9 +75,14 @@
             {% do problems.append(name ~ ' is ' ~ value ~ '; expected a whole number from ' ~ limits[0] ~ ' to ' ~ limits[1]) %}
         {% endif %}
     {% endfor %}
-    {% if var('churn__train') not in ['if_missing', 'always', 'never'] %}
-        {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, always or never') %}
+    {% if var('churn__train') not in ['if_missing', 'auto', 'always', 'never'] %}
+        {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, auto, always or never') %}
     {% endif %}
+    {% for name in ['churn__retrain_drift_share', 'churn__retrain_auroc_drop'] %}
+        {% if var(name) is not number or not 0 < var(name) <= 1 %}
+            {% do problems.append(name ~ ' is ' ~ var(name) ~ '; expected a number above 0 and at most 1') %}
+        {% endif %}
+    {% endfor %}
     {% if var('churn__transformer') is not boolean %}
         {% do problems.append('churn__transformer is ' ~ var('churn__transformer') ~ '; expected true or false') %}
     {% endif %}

@@ -1,4 +1,5 @@
-from inference.champion import ensure_champion
+from inference.champion import Retraining, ensure_champion
+from inference.monitoring import last_monitoring
 
 
 def model(dbt, session):
@@ -25,4 +26,11 @@ def model(dbt, session):
         encoder,
         dbt.config.get("transformer"),
         dbt.config.get("trials"),
+        Retraining(
+            dbt.config.get("retrain_windows"),
+            dbt.config.get("retrain_drift_share"),
+            dbt.config.get("retrain_auroc_drop"),
+        ),
+        last_monitoring(session, dbt.this.schema),
+        dbt.config.get("snapshot_every_days"),
     )

@@ -15,14 +15,12 @@ from inference.earning import (
     Verdict,
     _verdict,
     cross_fitted_logit,
-    gain_of_words,
     judge_transformer,
-    losses_at_true_level,
-    paired_gain,
     search,
     train_transformer,
 )
 from inference.encoder import Encoder, EncoderSettings
+from inference.gains import gain_of_words, losses_at_true_level, paired_gain
 from inference.sequences import read_sequences
 from inference.training import TrainingSettings, rolling_folds, rolling_validation
 from inference.transformer_settings import TransformerSettings

@@ -1,4 +1,5 @@
 import shutil
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from builders import make_model, make_rows
 
 from inference import registry
 from inference.ensemble import ChurnModel
+from inference.errors import ChurnRadarError
 
 pytestmark = pytest.mark.usefixtures("model_registry")
 
@@ -120,3 +122,65 @@ def test_a_damaged_champion_is_named_with_what_to_do(first: ChurnModel, churn_ho
         registry.DamagedModelError, match=r"champion 1 in .*/model cannot be read; .* churn-radar train"
     ):
         registry.champion()
+
+
+def test_rollback_returns_to_the_champion_before_or_to_any_version(first: ChurnModel, second: ChurnModel) -> None:
+    registry.register(first, promote=True, reason="there was no champion")
+    registry.register(second, promote=False, reason="log-loss not below")
+    registry.register(second, promote=True, reason="log-loss below")
+    assert registry.rollback(reason="too many calls") == "1"
+    assert registry.champion().version == "1"
+    assert registry.rollback("2") == "2"
+    versions = registry.versions()
+    assert versions.model_version.tolist() == ["1", "2", "3", "1", "2"]
+    assert versions.decision.tolist() == ["promoted", "kept_back", "promoted", "rolled_back", "rolled_back"]
+    assert versions.reason.tolist()[3:] == [
+        "returned from version 3: too many calls",
+        "returned from version 1: asked for",
+    ]
+    assert versions.is_champion.tolist() == [False, True, False, False, True]
+
+
+def test_rollback_refuses_what_it_cannot_do(first: ChurnModel, churn_home: Path) -> None:
+    with pytest.raises(ChurnRadarError, match="no earlier champion"):
+        registry.rollback()
+    registry.register(first, promote=True, reason="there was no champion")
+    with pytest.raises(ChurnRadarError, match="no earlier champion"):
+        registry.rollback()
+    with pytest.raises(
+        ChurnRadarError, match="version 7 is not registered; expected one of the registered versions: 1"
+    ):
+        registry.rollback("7")
+    with pytest.raises(ChurnRadarError, match="version 1 is the champion already"):
+        registry.rollback("1")
+    registry.register(first, promote=True, reason="again")
+    shutil.rmtree(churn_home / "mlflow" / "artifacts" / registry.versions().run_id[0])
+    with pytest.raises(ChurnRadarError, match="cannot be read"):
+        registry.rollback("1")
+    assert registry.versions().is_champion.tolist() == [False, True]
+
+
+def test_each_date_has_the_champion_of_then(first: ChurnModel, second: ChurnModel) -> None:
+    days = [date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)]
+    registry.register(first, promote=True, reason="there was no champion", as_of_date=days[0])
+    registry.register(second, promote=True, reason="log-loss below", as_of_date=days[1])
+    registry.register(second, promote=False, reason="log-loss not below", as_of_date=days[2])
+    assert registry.champion(date(2023, 12, 31)) is None
+    assert registry.champion(date(2024, 1, 31)).version == "1"
+    assert registry.champion(days[1]).version == "2"
+    assert registry.champion(days[2]).version == "2"
+    # a model for a past date scores that date alone
+    registry.register(first, promote=True, reason="there was no champion", as_of_date=date(2023, 6, 1))
+    assert registry.champion(date(2023, 7, 1)).version == "4"
+    assert registry.champion().version == registry.champion(days[2]).version == "2"
+    registry.rollback("1")
+    assert registry.champion().version == registry.champion(days[2]).version == "1"
+    assert registry.champion(date(2024, 2, 15)).version == "2"
+
+
+def test_a_champion_of_then_that_was_deleted_gives_way_to_the_one_before(first: ChurnModel, second: ChurnModel) -> None:
+    for month in (1, 2, 3):
+        registry.register(first, promote=True, reason="better", as_of_date=date(2024, month, 1))
+    registry.client().delete_model_version(registry.MODEL_NAME, "2")
+    assert registry.champion(date(2024, 2, 15)).version == "1"
+    assert registry.versions().model_version.tolist() == ["1", "3"]

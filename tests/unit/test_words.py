@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from builders import make_rows
 
-from inference.earning import gain_of_words
 from inference.ensemble import ChurnModel
+from inference.gains import gain_of_words
 from inference.training import train
 from inference.words import WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 

@@ -1,0 +1,65 @@
+"""What the monitoring tables said when the last build ended, for the decision whether to train anew."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """What was measured of the version that scored last.
+
+    Parameters
+    ----------
+    model_version : str
+        The version.
+    drift_share : float or None
+        Share of its features that drifted at the newest date; None where nothing was measured.
+    auroc_below_promise : float or None
+        By how much its AUROC at the newest date with known outcomes was below the one promised; None where
+        no outcome is known yet.
+    """
+
+    model_version: str
+    drift_share: float | None = None
+    auroc_below_promise: float | None = None
+
+
+def last_monitoring(session, schema: str) -> Monitoring | None:
+    """Read ``churn_feature_drift`` and ``churn_model_performance`` as the last build left them.
+
+    This build makes them anew after it has scored, so a dbt reference to them would be a circle.
+
+    Parameters
+    ----------
+    session : DuckDBPyConnection
+        The warehouse.
+    schema : str
+        Where the tables lie.
+
+    Returns
+    -------
+    Monitoring or None
+        None before the first build has ended.
+    """
+    there = session.execute(
+        "select table_name from information_schema.tables where table_schema = ? "
+        "and table_name in ('churn_feature_drift', 'churn_model_performance')",
+        [schema],
+    ).fetchall()
+    if len(there) < 2:
+        return None
+    drift = session.sql(
+        f"select model_version, avg(case when band = 'drifted' then 1.0 else 0.0 end) as drift_share "
+        f"from {schema}.churn_feature_drift group by model_version, as_of_date order by as_of_date desc limit 1"
+    ).df()
+    if drift.empty:
+        return None
+    version = str(drift.model_version[0])
+    performance = session.execute(
+        f"select auroc_below_promise from {schema}.churn_model_performance "
+        "where model_version = ? order by as_of_date desc limit 1",
+        [version],
+    ).df()
+    drop = performance.auroc_below_promise[0] if len(performance) else None
+    return Monitoring(version, float(drift.drift_share[0]), None if pd.isna(drop) else float(drop))
