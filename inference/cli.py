@@ -138,16 +138,30 @@ def report(
     _print_top(top)
 
 
-@app.command(epilog="Example: churn-radar explain 1301")
-def explain(customer: Annotated[str, typer.Argument(help="Customer id.")]) -> None:
-    """Look one customer's score and reasons up in the online store, as an application does."""
+@app.command(epilog="Example: churn-radar explain 1301 --as-of 2017-12-01")
+def explain(
+    customer: Annotated[str, typer.Argument(help="Customer id.")],
+    as_of: Annotated[
+        datetime | None,
+        typer.Option("--as-of", formats=["%Y-%m-%d"], help="A date that was scored: its score is computed again."),
+    ] = None,
+) -> None:
+    """Look one customer's score and reasons up online, as an application does; or compute a past score again."""
     from inference import terminal
+
+    console = terminal.console()
+    if as_of is not None:
+        from inference.explain import explain as explain_score
+
+        for table in terminal.explanation_tables(explain_score(customer, as_of.date())):
+            console.print(table)
+        return
     from inference.feature_store import SCORES_SERVICE, online_features
 
     found = online_features([customer], SCORES_SERVICE).iloc[0]
     if found.isna()[["churn_probability"]].all():
         raise ChurnRadarError(f"customer {customer} has no score in the online store; run feast materialize first")
-    terminal.console().print(terminal.record_table(found.to_dict(), f"Online: customer {customer}"))
+    console.print(terminal.record_table(found.to_dict(), f"Online: customer {customer}"))
 
 
 @app.command(epilog='Example: churn-radar similar "parcel came broken" --top 5')

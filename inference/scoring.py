@@ -12,11 +12,13 @@ from inference import feature_store, registry
 from inference.calibration import anchored_shift
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
+from inference.lineage import features_hash, manifest_hash
 from inference.quotes import quote_words
 from inference.reasons import reasons
 from inference.registry import RegisteredModel
 from inference.sequences import has_sequences, read_sequences
 from inference.training import level_history
+from inference.words import embedding_matrix
 
 
 def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -47,10 +49,17 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.D
     if current.model.transformer is not None or current.model.reads_words:
         services.append(feature_store.SEQUENCES_SERVICE)
     rows = feature_store.historical_features(newest, *services)
-    return score(current, rows, labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left"))
+    labels = labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left")
+    return score(current, rows, labels, manifest=manifest_hash())
 
 
-def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+def score(
+    current: RegisteredModel,
+    rows: pd.DataFrame,
+    labels: pd.DataFrame | None = None,
+    shift: float | None = None,
+    manifest: str | None = None,
+) -> pd.DataFrame:
     """Score customers of one as-of date.
 
     Parameters
@@ -59,9 +68,13 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
         Model and version.
     rows : DataFrame
         ``customer_id``, ``as_of_date`` and features.
-    labels : DataFrame
+    labels : DataFrame, optional
         ``churn_labels``: observed churn rates set the level where the model's anchor asks for them; with
         ``days_since_first_order`` and ``days_since_last_order``, rates not yet observed are estimated as well.
+    shift : float, optional
+        Log-odds to add to the members' mean, where the level is known; then no labels are needed.
+    manifest : str, optional
+        Fingerprint of the dbt project, for the lineage.
 
     Returns
     -------
@@ -74,8 +87,9 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
     member_logits = model.member_logits(X, sequences)
     logit = np.mean(list(member_logits.values()), axis=0)
     as_of_date = pd.Timestamp(rows.as_of_date.iloc[0])
-    history = level_history(labels, model.horizon_days)
-    shift = anchored_shift(model.anchor, as_of_date, history, logit, rows.no_order_probability)
+    if shift is None:
+        history = level_history(labels, model.horizon_days)
+        shift = anchored_shift(model.anchor, as_of_date, history, logit, rows.no_order_probability)
     read = rows.encoder_revision.dropna().unique() if model.reads_words else ()
     if any(revision != model.encoder_revision for revision in read):
         raise ChurnRadarError(
@@ -105,6 +119,8 @@ def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) ->
         scored[f"reason_{position + 1}"] = pd.Series(
             [r[position] if len(r) > position else None for r in told], dtype="object", index=scored.index
         )
+    scored["features_hash"] = features_hash(X, sequences, embedding_matrix(rows) if model.words else None)
+    scored["manifest_hash"] = manifest
     scored["feature_snapshot_at"] = as_of_date
     scored["scored_at"] = datetime.now(UTC).replace(tzinfo=None)
     return scored

@@ -1,6 +1,7 @@
 """Tables for people, at most 100 columns wide."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import pandas as pd
 from rich.console import Console
@@ -8,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inference.backtest import Backtest
+from inference.explain import Explanation
 
 #: Figures of an evaluation: name, label, format.
 FIGURES = (
@@ -25,6 +27,17 @@ FIGURES = (
     ("f1", "F1 at the threshold", "{:.4f}"),
     ("recall", "recall at the threshold", "{:.4f}"),
     ("top_decile_lift", "top-decile lift", "{:.2f}"),
+)
+
+
+#: What an explanation computes again.
+COMPUTED = (
+    "churn_probability",
+    "transformer_probability",
+    "boosting_probability",
+    "logistic_probability",
+    "expected_spend",
+    "level_shift",
 )
 
 
@@ -184,6 +197,40 @@ def record_table(record: dict, title: str) -> Table:
     for name, value in record.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     return table
+
+
+def explanation_tables(told: Explanation) -> list[Table]:
+    """Show a stored score beside the same computed again, its lineage, and the features."""
+    stored, again = told.stored, told.recomputed
+    scores = Table(
+        title=f"Customer {stored.customer_id} as of {stored.as_of_date:%Y-%m-%d}, version {stored.model_version}"
+    )
+    for heading in ("", "stored", "computed again", "difference"):
+        scores.add_column(heading, justify="left" if heading == "" else "right")
+    for name in COMPUTED:
+        if pd.notna(stored[name]):
+            difference = abs(stored[name] - again[name])
+            scores.add_row(name, f"{stored[name]:.6f}", f"{again[name]:.6f}", f"{difference:.1e}")
+    lineage = Table(title="Reasons and lineage", show_header=False)
+    for name in ("reason_1", "reason_2", "reason_3"):
+        same = (stored[name] or None) == (again[name] or None)
+        lineage.add_row(name, stored[name] if same else f"{stored[name]}; computed again: {again[name]}")
+    lineage.add_row("scored at", f"{stored.scored_at:%Y-%m-%d %H:%M:%S} UTC")
+    for name, was, now in (
+        ("features", stored.features_hash, again.features_hash),
+        ("dbt project", stored.manifest_hash, told.manifest_hash),
+    ):
+        lineage.add_row(name, f"{was}: {'the same now' if was == now else f'now {now}'}")
+    features = Table(title=f"{len(told.features)} features that are known")
+    for heading in ("feature", "value") * 2:
+        features.add_column(heading, justify="right" if heading == "value" else "left")
+    cells = [
+        (name, f"{value:,.4g}" if isinstance(value, float) else str(value)) for name, value in told.features.items()
+    ]
+    half = (len(cells) + 1) // 2
+    for left, right in zip_longest(cells[:half], cells[half:], fillvalue=("", "")):
+        features.add_row(*left, *right)
+    return [scores, lineage, features]
 
 
 def _words(version: pd.Series) -> str:
