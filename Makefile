@@ -56,7 +56,7 @@ prove: install ## Slow proofs: builds killed at random moments.
 	$(BIN)/python -m pytest tests/prove -v
 
 bench: install ## Measure; each script prints its own table.
-	for script in level members fine_tuning words; do $(BIN)/python benchmarks/$$script.py; done
+	for script in daily level members fine_tuning words; do $(BIN)/python benchmarks/$$script.py; done
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

@@ -87,6 +87,9 @@ def ensure_champion(
         champion's files are damaged, unless training is asked for, which then replaces it.
     """
     feature_store.apply()
+    if labels.empty:
+        print("churn_model: the shop has no customer to learn from yet")
+        return registry.versions()
     as_of_date = pd.to_datetime(labels.as_of_date).max().date()
     try:
         current = registry.champion(as_of_date)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from inference.attributes import PACKED, PREFIX, attribute_matrix
 from inference.errors import ChurnRadarError
 from inference.members import MEMBERS, Member
 from inference.sequences import Sequences, read_sequences
@@ -78,7 +79,8 @@ class ChurnModel:
     @property
     def reads(self) -> list[str]:
         """Columns of the feature tables that it reads."""
-        return [EMBEDDING if name == WORDS_LOGIT else name for name in self.features]
+        packed = {WORDS_LOGIT: EMBEDDING} | {name: PACKED for name in self.features if name.startswith(PREFIX)}
+        return list(dict.fromkeys(packed.get(name, name) for name in self.features))
 
     def matrix(self, features: pd.DataFrame) -> pd.DataFrame:
         """Pick the model's columns as float64, the log-odds of the words among them where it reads words.
@@ -194,5 +196,7 @@ class ChurnModel:
 
 
 def feature_matrix(features: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Columns as float64, null where unknown."""
-    return features[names].apply(pd.to_numeric).astype(np.float64)
+    """Columns as float64, null where unknown; attributes of customers are unpacked."""
+    packed = [name for name in names if name.startswith(PREFIX)]
+    X = features[[name for name in names if name not in packed]].apply(pd.to_numeric).astype(np.float64)
+    return X.join(attribute_matrix(features[PACKED], packed))[names] if packed else X

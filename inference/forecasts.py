@@ -2,9 +2,17 @@
 
 import pandas as pd
 
-from inference.errors import ChurnRadarError
 from inference.mbg_nbd import MBGNBD
 from inference.progress import track
+
+#: Columns of a forecast, and what they hold.
+COLUMNS = {
+    "customer_id": "string",
+    "as_of_date": "datetime64[us]",
+    "no_order_probability": "float64",
+    "alive_logit": "float64",
+    "expected_orders": "float64",
+}
 
 
 def forecast_purchases(
@@ -27,15 +35,14 @@ def forecast_purchases(
         One row per snapshot customer: ``customer_id``, ``as_of_date``, ``no_order_probability``,
         ``alive_logit`` and ``expected_orders`` (days with an order), all float64.
     """
-    if histories.empty:
-        raise ChurnRadarError("int_purchase_histories: no customer ordered before a snapshot; expected at least one")
     dates = pd.to_datetime(histories.as_of_date)
     wanted = histories if snapshots is None else histories[dates.isin(pd.to_datetime(snapshots.as_of_date))]
     forecasts = [
         _forecast_snapshot(snapshot, horizon_days)
         for _, snapshot in track(list(wanted.groupby("as_of_date")), "Forecasting purchases")
     ]
-    return pd.concat(forecasts, ignore_index=True)
+    empty = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
+    return pd.concat(forecasts, ignore_index=True) if forecasts else empty
 
 
 def _forecast_snapshot(histories: pd.DataFrame, horizon_days: int) -> pd.DataFrame:

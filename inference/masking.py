@@ -80,8 +80,8 @@ def masked_quotes(texts: pd.DataFrame, built: pd.DataFrame | None = None) -> pa.
     """
     texts = texts.assign(text_hash=texts.text.map(hash_text))
     if built is not None:
-        there = set(built.itertuples(index=False, name=None))
-        texts = texts[[row not in there for row in texts[["text_id", "text_hash"]].itertuples(index=False, name=None)]]
+        key = ["text_id", "text_hash"]
+        texts = texts[~pd.MultiIndex.from_frame(texts[key]).isin(pd.MultiIndex.from_frame(built[key]))]
     columns = {
         "text_id": texts.text_id,
         "text_hash": texts.text_hash,

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pandas as pd
 
+from inference.attributes import PREFIX
 from inference.embeddings import ASPECTS
 
 Row = Mapping[str, float]
@@ -184,6 +185,15 @@ def _campaigns(row: Row) -> str | None:
     return text
 
 
+def _attributes(row: Row) -> str | None:
+    said = []
+    for feature, value in row.items():
+        name, _, category = feature.removeprefix(PREFIX).partition("=")
+        if feature.startswith(PREFIX) and (value == 1 or not category):
+            said.append(f"{name.replace('_', ' ')} {category or f'{value:,.4g}'}")
+    return ", ".join(said[:3]) or None
+
+
 #: In this order a feature is given to the first theme that covers it.
 THEMES = (
     Theme(
@@ -251,6 +261,7 @@ THEMES = (
         ("contacts_*", "redemption*", "days_since_last_redemption", "days_since_last_contact"),
         _campaigns,
     ),
+    Theme("attributes", (f"{PREFIX}*",), _attributes),
 )
 
 

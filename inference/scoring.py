@@ -20,8 +20,25 @@ from inference.sequences import has_sequences, read_sequences
 from inference.training import level_history
 from inference.words import embedding_matrix
 
+#: Columns of churn_predictions, and what they hold.
+COLUMNS = {
+    "customer_id": "string",
+    "as_of_date": "datetime64[us]",
+    "model_version": "string",
+    "horizon_days": "int64",
+    "churn_probability": "float64",
+    "expected_spend": "float64",
+    "level_shift": "float64",
+    **{f"{name}_probability": "float64" for name in ("transformer", "boosting", "logistic")},
+    **{f"reason_{position}": "string" for position in (1, 2, 3)},
+    "features_hash": "string",
+    "manifest_hash": "string",
+    "feature_snapshot_at": "datetime64[us]",
+    "scored_at": "datetime64[us]",
+}
 
-def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+
+def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame, allow_empty: bool = False) -> pd.DataFrame:
     """Score the customers of the newest snapshot by the champion.
 
     Parameters
@@ -30,6 +47,8 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.D
         ``int_customer_snapshots``.
     labels : DataFrame
         ``churn_labels``, for the level.
+    allow_empty : bool
+        Whether a shop without a single customer gets an empty table.
 
     Returns
     -------
@@ -42,6 +61,8 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame) -> pd.D
         If there is no champion or no customer.
     """
     newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]].sort_values("customer_id")
+    if newest.empty and allow_empty:
+        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
     current = registry.champion(pd.to_datetime(newest.as_of_date).max().date() if len(newest) else None)
     if current is None:
         raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")

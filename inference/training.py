@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
+from inference.attributes import PACKED, attribute_features
 from inference.calibration import ANCHORS, LevelHistory, anchored_level, choose_anchor, level_shift
 from inference.earning import Material, fold_features, judge_transformer, train_transformer
 from inference.ensemble import ChurnModel, feature_matrix
@@ -32,6 +33,7 @@ LABEL_COLUMNS = (
     "horizon_orders",
     "horizon_spend",
     "encoder_revision",
+    PACKED,
     EMBEDDING,
     *EVENT_COLUMNS,
     *TEXT_COLUMNS,
@@ -105,6 +107,7 @@ def train(
     rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True)
     check_trainable(rows, settings)
     features = [c for c in rows.columns if c not in LABEL_COLUMNS and rows[c].notna().any()]
+    features += attribute_features(rows)
     X, y = feature_matrix(rows, features), rows.churned.to_numpy(dtype=int)
     embeddings = embedding_matrix(rows)
 

@@ -28,3 +28,24 @@
     from {{ model }}
     having count(distinct {{ column }}) > 1
 {% endtest %}
+
+
+{#-
+    Keys of a raw table whose rows disagree and do not say which came later: rows that are alike are one row, rows of
+    different loaded_at are versions of one.
+-#}
+{% test no_conflicting_rows(model, table) %}
+    {%- set contract = churn_radar.raw_contract(table) if execute else {'columns': {}, 'meta': {'primary_key': []}} %}
+    {%- set names = contract.columns.keys() | list %}
+    {%- set key = contract.meta.primary_key + (['loaded_at'] if 'loaded_at' in names else []) %}
+    select {{ key | join(', ') }}
+    from (
+        select distinct {{ names | join(', ') }}
+        from (
+            {{ churn_radar.checked_rows(table) }}
+        ) as checked
+        where rejection_reason is null
+    ) as different_rows
+    group by {{ key | join(', ') }}
+    having count(*) > 1
+{% endtest %}

@@ -77,6 +77,19 @@
 {% endmacro %}
 
 
+{#- Columns of the contract, and customers' attributes, that a raw table really has. -#}
+{% macro raw_columns(table) %}
+    {% if not execute %}{{ return([]) }}{% endif %}
+    {% set found = [] %}
+    {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
+    {% set types = churn_radar.raw_column_types(table) or {} %}
+    {% for name in churn_radar.raw_contract(table).columns.keys() | list + attributes if name | lower in types %}
+        {% do found.append(name | lower) %}
+    {% endfor %}
+    {{ return(found) }}
+{% endmacro %}
+
+
 {#- 0 for a count over a raw table that the shop has, null (typed) for one that it does not have. -#}
 {% macro zero_if_present(table) %}
     {%- if not execute or churn_radar.raw_column_types(table) is not none -%} 0
@@ -109,6 +122,9 @@ select
         when {{ event_time }} > {{ 'coalesce(loaded_at, ' if 'loaded_at' in names else '(' -}}
             timestamp '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}') + interval '1' day
             then '{{ event_time }} is in the future'
+        {%- if 'loaded_at' in names %}
+        when loaded_at > timestamp '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}' + interval '1' day then 'loaded_at is in the future'
+        {%- endif %}
         {%- endif %}
         {%- for column in contract.columns.values() if column.data_type == 'double' %}
         when not {{ churn_radar.is_ordinary(column.name) }} then '{{ column.name }} is not a number below 10^12'

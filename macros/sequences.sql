@@ -10,3 +10,23 @@
 {% endmacro %}
 
 {% macro default__list_of(value, order_by) %}array_agg({{ value }} order by {{ order_by }}){% endmacro %}
+
+
+{#- Columns of a relation as one array of texts name=value; null where the relation has no row, or without columns. -#}
+{% macro packed(names, relation) %}
+    {{- return(adapter.dispatch('packed', 'churn_radar')(names, relation)) -}}
+{% endmacro %}
+
+{% macro default__packed(names, relation) %}
+    {%- if not names -%} cast(null as varchar[])
+    {%- else -%}
+    case
+        when {{ relation }}.customer_id is not null
+            then [
+                {%- for name in names %}
+                '{{ name }}=' || coalesce(cast({{ relation }}.{{ adapter.quote(name) }} as varchar), ''){{ ',' if not loop.last }}
+                {%- endfor %}
+            ]
+    end
+    {%- endif -%}
+{% endmacro %}

@@ -12,6 +12,7 @@ def model(dbt, session):
         dbt.ref("support_features"),
         dbt.ref("campaign_features"),
         dbt.ref("forecast_features"),
+        dbt.ref("customer_features"),
         dbt.ref("sequence_features"),
     ):
         pass

@@ -90,3 +90,5 @@ from all_dates
 cross join observed
 left join training on all_dates.as_of_date = training.as_of_date
 left join kept on all_dates.as_of_date = kept.as_of_date
+-- a shop that has not sold anything yet has no date
+where all_dates.as_of_date is not null

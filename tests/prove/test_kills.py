@@ -6,7 +6,9 @@ import subprocess
 import time
 
 import pandas as pd
+from arrivals import TABLES, TEXT_TABLES, arrived, differences, save
 from shop import BIN, Shop
+from test_incremental import shop_with_corrections
 
 KILLS = 20
 
@@ -41,3 +43,43 @@ def test_builds_killed_at_random_moments(tmp_path, capsys):
     pd.testing.assert_frame_equal(undisturbed.drop(columns="scored_at"), by_first.drop(columns="scored_at"))
     with capsys.disabled():
         print(f"\n{KILLS} builds killed between {min(moments):.1f} and {max(moments):.1f} s of {seconds:.1f} s")
+
+
+def test_a_new_day_killed_at_random_moments(tmp_path, capsys):
+    """The tables of a day whose build was killed twenty times are those of a day that was built at once."""
+    tables, scores = shop_with_corrections(), (*TABLES, *TEXT_TABLES, "stg_rejected_rows")
+    days = ("2023-09-05", "2023-09-06")
+    shops = [Shop(tmp_path / name) for name in ("undisturbed", "killed")]
+    arguments = ["build", "--exclude-resource-type", "unit_test"]
+    for shop in shops:
+        shop.write(**arrived(tables, pd.Timestamp(days[0])))
+        shop.dbt(*arguments, churn__as_of_date=days[0], churn__transformer=False)
+        shop.write(**arrived(tables, pd.Timestamp(days[1])))
+    undisturbed, killed = shops
+    started = time.monotonic()
+    undisturbed.dbt(*arguments, churn__as_of_date=days[1], churn__transformer=False)
+    seconds = time.monotonic() - started
+    chance, moments = random.Random(1), []
+    for _ in range(KILLS):
+        build = subprocess.Popen(
+            [BIN / "dbt", *arguments, "--vars", f"{{churn__as_of_date: {days[1]}, churn__transformer: false}}"],
+            cwd=killed.project,
+            env=killed.env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        moments.append(chance.uniform(0.5, seconds))
+        try:
+            build.wait(moments[-1])
+        except subprocess.TimeoutExpired:
+            build.send_signal(signal.SIGKILL)
+        build.wait()
+    killed.dbt(*arguments, churn__as_of_date=days[1], churn__transformer=False)
+    saved = [save(shop, tmp_path / f"tables of {shop.home.name}", scores) for shop in shops]
+    assert differences(*saved, scores) == {}
+    said = [shop.scores().drop(columns="scored_at").sort_values(["as_of_date", "customer_id"]) for shop in shops]
+    pd.testing.assert_frame_equal(said[0].reset_index(drop=True), said[1].reset_index(drop=True))
+    with capsys.disabled():
+        print(
+            f"\n{KILLS} builds of a new day killed between {min(moments):.1f} and {max(moments):.1f} of {seconds:.1f} s"
+        )

@@ -38,5 +38,6 @@ def test_only_new_and_changed_texts_are_quoted_again():
     texts = pd.DataFrame({"text_id": ["a", "b"], "text": ["came late", "broken"]})
     built = masked_quotes(texts).to_pandas()[["text_id", "text_hash"]]
     assert masked_quotes(texts, built).num_rows == 0
+    assert masked_quotes(texts.head(0), built).num_rows == masked_quotes(texts.head(0), built.head(0)).num_rows == 0
     changed = pd.DataFrame({"text_id": ["a", "b", "c"], "text": ["came late", "whole", "new"]})
     assert masked_quotes(changed, built)["text_id"].to_pylist() == ["b", "c"]

@@ -68,6 +68,11 @@ def tell(customer: dict, feature: str) -> list[str]:
 @pytest.mark.parametrize(
     ("feature", "changes", "sentence"),
     [
+        (
+            "attribute_tier=gold",
+            {"attribute_tier=gold": 1.0, "attribute_tier=basic": 0.0, "attribute_home_town_size": 3000.0},
+            "tier gold, home town size 3,000",
+        ),
         ("overdue_ratio", {"overdue_ratio": 3.3}, "last order 41 days ago; usually every 12"),
         (
             "no_order_probability",

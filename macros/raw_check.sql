@@ -1,0 +1,155 @@
+{#- Whether raw tables keep the data contract, and whether they changed as tables do not by themselves. -#}
+
+{#- Refuse raw tables that do not keep the data contract, all in one message, before anything is built. -#}
+{% macro check_raw_tables() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {% set problems = [] %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% set table = contract.name %}
+        {% set found = churn_radar.column_types(churn_radar.raw_source(table)) %}
+        {% set missing = churn_radar.missing_columns(table, found or {}) %}
+        {% set types = none if missing else churn_radar.raw_column_types(table) %}
+        {% set relation = churn_radar.raw_relation(table) if types is not none else churn_radar.raw_source(table) %}
+        {% if found is none and contract.meta.required %}
+            {% do problems.append(table ~ ': no such table; expected the file ' ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
+        {% elif missing and found is not none %}
+            {% do problems.extend(missing) %}
+        {% elif types is not none %}
+            {% for column in contract.columns.values() %}
+                {% if column.name not in types %}
+                    {% if column.meta.get('required') %}
+                        {% do problems.append(table ~ '.' ~ column.name ~ ': the column is missing; expected ' ~ column.data_type) %}
+                    {% endif %}
+                {% else %}
+                    {% do problems.extend(churn_radar.type_problems(table, relation, column, types[column.name])) %}
+                {% endif %}
+            {% endfor %}
+            {% if table == 'customers' %}
+                {% for attribute in var('churn__customer_attributes') if attribute | lower not in types %}
+                    {% do problems.append('customers.' ~ attribute ~ ': named in churn__customer_attributes, but the column is missing') %}
+                {% endfor %}
+            {% endif %}
+        {% endif %}
+    {% endfor %}
+    {% if not problems %}
+        {% do problems.extend(churn_radar.change_problems()) %}
+        {% do problems.extend(churn_radar.order_problems()) %}
+    {% endif %}
+    {{ churn_radar.raise_problems(problems) }}
+{% endmacro %}
+
+
+{#- Columns that churn__<table>_columns names, but the shop's table lacks; an expression speaks for itself. -#}
+{% macro missing_columns(table, types) %}
+    {% set problems = [] %}
+    {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() %}
+        {% if modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) and expression | lower not in types %}
+            {% do problems.append('churn__' ~ table ~ '_columns.' ~ column ~ ': ' ~ churn_radar.raw_source(table) ~ ' has no column ' ~ expression ~ '; it has ' ~ types.keys() | join(', ')) %}
+        {% endif %}
+    {% endfor %}
+    {{ return(problems) }}
+{% endmacro %}
+
+
+{#- What keeps a raw column from being read as the contract's type. -#}
+{% macro type_problems(table, relation, column, type) %}
+    {% set families = {'varchar': 'text', 'double': 'number', 'timestamp': 'timestamp'} %}
+    {% set expected = families[column.data_type] %}
+    {% if type.startswith('VARCHAR') %}
+        {% set found = 'text' %}
+    {% elif type.startswith(('TIMESTAMP', 'DATE')) %}
+        {% set found = 'timestamp' %}
+    {% elif type.startswith(('DECIMAL', 'FLOAT', 'DOUBLE', 'REAL')) or 'INT' in type %}
+        {% set found = 'number' %}
+    {% else %}
+        {% set found = type %}
+    {% endif %}
+    {% set name = table ~ '.' ~ column.name %}
+    {% if type == '"NULL"' or expected == found or (expected == 'text' and (found == 'number' or type == 'UUID')) %}
+        {{ return([]) }}
+    {% elif found == 'text' %}
+        {% set quoted = adapter.quote(column.name) %}
+        {% set bad = run_query(
+            'select count(*), min(' ~ quoted ~ ') from ' ~ relation
+            ~ ' where ' ~ quoted ~ ' is not null and try_cast(' ~ quoted ~ ' as ' ~ column.data_type ~ ') is null'
+        ).rows[0] %}
+        {% if bad[0] == 0 %}{{ return([]) }}{% endif %}
+        {{ return([name ~ ': ' ~ bad[0] ~ ' values cannot be read as ' ~ column.data_type ~ ", for example '" ~ bad[1] ~ "'"]) }}
+    {% else %}
+        {{ return([name ~ ': the type is ' ~ type ~ '; expected ' ~ column.data_type]) }}
+    {% endif %}
+{% endmacro %}
+
+
+{#- What is wrong with the orders themselves; their columns are known to be right. -#}
+{% macro order_problems() %}
+    {% set checked = churn_radar.checked_rows('orders') %}
+    {% set summary = run_query(
+        "select count(*), count(case when rejection_reason is null and status = 'completed' then 1 end),"
+        ~ " min(case when rejection_reason is null and status = 'completed' then cast(ordered_at as date) end),"
+        ~ " min(case when status not in ('completed', 'cancelled', 'returned') then status end)"
+        ~ " from (" ~ checked ~ ") as checked"
+    ).rows[0] %}
+    {% set as_of_date = var('churn__as_of_date') %}
+    {% if summary[0] == 0 and var('churn__allow_empty') %}
+        {{ return([]) }}
+    {% elif summary[0] == 0 %}
+        {{ return(['orders: the table is empty; expected at least one completed order, or churn__allow_empty: true for a shop that has not sold anything yet']) }}
+    {% elif summary[3] is not none %}
+        {{ return(["orders.status: found '" ~ summary[3] ~ "'; expected completed, cancelled or returned"]) }}
+    {% elif summary[1] == 0 %}
+        {{ return(['orders: none of ' ~ summary[0] ~ ' rows is a possible completed order; expected at least one']) }}
+    {% elif as_of_date is not none and as_of_date | string <= summary[2] | string %}
+        {{ return(['churn__as_of_date is ' ~ as_of_date ~ ', but the first completed order is of ' ~ summary[2] ~ '; expected a later date']) }}
+    {% endif %}
+    {{ return(churn_radar.clock_problems(checked)) }}
+{% endmacro %}
+
+
+{#-
+    A silence before the newest orders that is longer than the horizon: a clock that jumped ahead would make everybody
+    inactive. Who gives churn__as_of_date says what day it is.
+-#}
+{% macro clock_problems(checked) %}
+    {% if var('churn__as_of_date') is not none %}{{ return([]) }}{% endif %}
+    {% set horizon = var('churn__horizon_days') %}
+    {% set gap = run_query(
+        "with days as (select distinct cast(ordered_at as date) as day from (" ~ checked ~ ") as checked"
+        ~ " where rejection_reason is null and status = 'completed'),"
+        ~ " gaps as (select day, lag(day) over (order by day) as before, max(day) over () as newest from days)"
+        ~ " select before, day from gaps where " ~ churn_radar.days_between('before', 'day') ~ " > " ~ horizon
+        ~ " and day > " ~ churn_radar.add_days('newest', -horizon) ~ " order by day desc limit 1"
+    ).rows %}
+    {% if gap %}
+        {{ return(['orders.ordered_at: no completed order between ' ~ gap[0][0] ~ ' and ' ~ gap[0][1] ~ ', just before the newest; expected no silence longer than churn__horizon_days (' ~ horizon ~ '). Did a clock jump? If not, set churn__as_of_date']) }}
+    {% endif %}
+    {{ return([]) }}
+{% endmacro %}
+
+
+{#- Raw tables that lost rows or columns since the last build, which int_raw_tables remembers; --full-refresh accepts them. -#}
+{% macro change_problems() %}
+    {% set problems = [] %}
+    {% set node = graph.nodes['model.churn_radar.int_raw_tables'] %}
+    {% set before = adapter.get_relation(node.database, node.schema, node.alias) %}
+    {% if before is none or flags.FULL_REFRESH %}{{ return([]) }}{% endif %}
+    {% set most = var('churn__max_row_drop') %}
+    {% for row in run_query('select source_table, row_count, column_names from ' ~ before ~ ' where row_count > 0').rows %}
+        {% set types = churn_radar.raw_column_types(row[0]) or {} %}
+        {% set gone = [] %}
+        {% for column in row[2].split(',') if column not in types %}
+            {% do gone.append(column) %}
+        {% endfor %}
+        {% if not types %}
+            {% do problems.append(row[0] ~ ': the table was there at the last build and is gone; expected it, or --full-refresh to go on without') %}
+        {% elif gone %}
+            {% do problems.append(row[0] ~ '.' ~ gone | join(', ' ~ row[0] ~ '.') ~ ': there at the last build and missing now; expected the same columns, or --full-refresh to go on without') %}
+        {% else %}
+            {% set rows = run_query('select count(*) from ' ~ churn_radar.raw_relation(row[0])).rows[0][0] %}
+            {% if rows < row[1] * (1 - most) %}
+                {% do problems.append(row[0] ~ ': ' ~ rows ~ ' rows, ' ~ row[1] ~ ' at the last build; expected a fall of at most ' ~ '%.0f' | format(100 * most) ~ '% (churn__max_row_drop), or --full-refresh to accept it') %}
+            {% endif %}
+        {% endif %}
+    {% endfor %}
+    {{ return(problems) }}
+{% endmacro %}
