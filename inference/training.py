@@ -43,8 +43,8 @@ LABEL_COLUMNS = (
 )
 
 
-#: Nats per customer by which words must lower the log-loss at the least, as far as chance allows to say. Embeddings tell
-#: besides words how many texts there were, and of which kind: with words of others they gain up to 0.0002.
+#: Nats per customer by which words must lower the log-loss at the least, as far as chance allows to say. Embeddings
+#: tell besides words how many texts there were, and of which kind: with words of others they gain up to 0.0002.
 LEAST_GAIN_OF_WORDS = 0.0005
 
 
