@@ -237,7 +237,7 @@ def _words(version: pd.Series) -> str:
     if pd.isna(version.words_gain):
         return "nothing: too few texts to learn from"
     gain = f"log-loss {-version.words_gain:+.4f} on later snapshots"
-    return gain if version.reads_words else f"nothing beyond chance ({gain}): left out"
+    return gain if version.reads_words else f"nothing that matters ({gain}): left out"
 
 
 def _transformer(version: pd.Series) -> str:

@@ -15,7 +15,7 @@ select
     snapshots.as_of_date,
     {{ churn_radar.packed(attributes, 'customers') }} as attributes
 from snapshots
-left join customers
+left join customers -- noqa: ST11
     on
         snapshots.customer_id = customers.customer_id
         -- nothing is known of a customer who had not signed up yet

@@ -5,7 +5,7 @@ from builders import make_rows
 
 from inference.ensemble import ChurnModel
 from inference.gains import gain_of_words
-from inference.training import train
+from inference.training import LEAST_GAIN_OF_WORDS, train
 from inference.words import WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 
 DIMENSION = 12
@@ -115,3 +115,12 @@ def test_a_gain_on_one_snapshot_is_not_earned():
     gain = gain_of_words(*twice)
     assert gain["mean"] == pytest.approx(np.log(2) - np.log1p(np.exp(-3)))
     assert gain["low"] <= gain["mean"] <= gain["high"]
+
+
+@pytest.mark.parametrize(("low", "heard"), [(LEAST_GAIN_OF_WORDS * 0.99, False), (LEAST_GAIN_OF_WORDS * 1.01, True)])
+def test_words_are_heard_only_above_what_words_of_others_gain(monkeypatch, rows, low, heard):
+    gain = {"mean": 2 * low, "low": low, "high": 3 * low}
+    monkeypatch.setattr("inference.training.gain_of_words", lambda without, with_words: gain)
+    model = train(with_texts(rows, signal=3.0), 30)
+    assert model.reads_words is heard
+    assert model.details["words_gain"] == gain
