@@ -107,8 +107,8 @@
 
 
 {#-
-    A silence before the newest orders that is longer than the horizon: a clock that jumped ahead would make everybody
-    inactive. Who gives churn__as_of_date says what day it is.
+    A silence before the newest orders that is longer than the horizon and three times any before: a clock that jumped
+    ahead would make everybody inactive. Who gives churn__as_of_date says what day it is.
 -#}
 {% macro clock_problems(checked) %}
     {% if var('churn__as_of_date') is not none %}{{ return([]) }}{% endif %}
@@ -116,12 +116,14 @@
     {% set gap = run_query(
         "with days as (select distinct cast(ordered_at as date) as day from (" ~ checked ~ ") as checked"
         ~ " where rejection_reason is null and status = 'completed'),"
-        ~ " gaps as (select day, lag(day) over (order by day) as before, max(day) over () as newest from days)"
-        ~ " select before, day from gaps where " ~ churn_radar.days_between('before', 'day') ~ " > " ~ horizon
+        ~ " pauses as (select day, lag(day) over (order by day) as before, max(day) over () as newest from days),"
+        ~ " gaps as (select *, " ~ churn_radar.days_between('before', 'day') ~ " as silence from pauses),"
+        ~ " longest as (select *, max(silence) over (order by day rows between unbounded preceding and 1 preceding) as usual from gaps)"
+        ~ " select before, day from longest where silence > " ~ horizon ~ " and silence > 3 * coalesce(usual, 0)"
         ~ " and day > " ~ churn_radar.add_days('newest', -horizon) ~ " order by day desc limit 1"
     ).rows %}
     {% if gap %}
-        {{ return(['orders.ordered_at: no completed order between ' ~ gap[0][0] ~ ' and ' ~ gap[0][1] ~ ', just before the newest; expected no silence longer than churn__horizon_days (' ~ horizon ~ '). Did a clock jump? If not, set churn__as_of_date']) }}
+        {{ return(['orders.ordered_at: no completed order between ' ~ gap[0][0] ~ ' and ' ~ gap[0][1] ~ ', just before the newest; expected no such silence (churn__horizon_days is ' ~ horizon ~ '). Did a clock jump? If not, set churn__as_of_date']) }}
     {% endif %}
     {{ return([]) }}
 {% endmacro %}

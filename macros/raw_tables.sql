@@ -41,7 +41,9 @@
     {% if types is none %}{{ return(relation) }}{% endif %}
     {% set selected = [] %}
     {% for name, expression in mapping.items() %}
-        {% do selected.append(expression ~ ' as ' ~ adapter.quote(name)) %}
+        {#- a column's name may be a word of SQL -#}
+        {% set read = adapter.quote(expression) if expression | lower in types else expression %}
+        {% do selected.append(read ~ ' as ' ~ adapter.quote(name)) %}
     {% endfor %}
     {% set contract = churn_radar.raw_contract(table).columns.values() | map(attribute='name') | list %}
     {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}

@@ -87,6 +87,38 @@ def test_only_one_outcome(shop):
     refused(shop.write(orders=orders(everybody)), "churn_labels.churned: all ", churn__min_orders=1)
 
 
+def test_rows_of_one_key_that_disagree_and_do_not_say_which_is_newer(shop):
+    again = GOOD.head(1).assign(amount=999.0)
+    refused(
+        shop.write(orders=pd.concat([GOOD, GOOD.tail(3), again], ignore_index=True)),
+        "Failure in test no_conflicting_rows_stg_orders_orders",
+        "Got 1 result, configured to fail if != 0",
+    )
+
+
+def test_a_table_that_lost_rows_or_columns_since_the_last_build(shop):
+    shop.write(orders=GOOD.assign(discount_amount=0.0)).dbt("run", "--select", "int_raw_tables")
+    half = len(GOOD) // 2
+    refused(
+        shop.write(orders=GOOD.assign(discount_amount=0.0).head(half)),
+        f"orders: {half} rows, {len(GOOD)} at the last build; expected a fall of at most 10% (churn__max_row_drop)",
+    )
+    refused(
+        shop.write(orders=GOOD),
+        "orders.discount_amount: there at the last build and missing now; expected the same columns",
+    )
+    shop.dbt("run", "--select", "int_raw_tables", "--full-refresh")
+    shop.write(orders=GOOD.head(half)).dbt("run", "--select", "int_raw_tables", churn__max_row_drop=0.6)
+
+
+def test_a_clock_that_jumped_a_year_ahead(shop):
+    ahead = GOOD.head(1).assign(order_id="x", ordered_at=GOOD.ordered_at.max() + pd.Timedelta(days=365))
+    shop.write(orders=pd.concat([GOOD, ahead], ignore_index=True))
+    before, after = (f"{day:%Y-%m-%d}" for day in (GOOD.ordered_at.max(), ahead.ordered_at[0]))
+    refused(shop, f"orders.ordered_at: no completed order between {before} and {after}, just before the newest")
+    shop.dbt("run", "--select", "int_raw_tables", churn__as_of_date=before)
+
+
 def test_impossible_rows_are_set_aside_with_the_reason_and_the_rest_is_used(shop):
     bad = pd.DataFrame(
         {
@@ -111,14 +143,18 @@ def test_impossible_rows_are_set_aside_with_the_reason_and_the_rest_is_used(shop
     assert len(shop.table("stg_orders")) == len(GOOD)
 
 
-def test_of_two_rows_with_one_key_the_newest_wins(shop):
+def test_of_two_rows_with_one_key_each_holds_until_the_next_arrives(shop):
     first = GOOD.assign(loaded_at=GOOD.ordered_at)
     again = first.head(1).assign(amount=999.0, loaded_at=first.ordered_at.iloc[0] + pd.Timedelta(days=1))
     shop.write(orders=pd.concat([again, first], ignore_index=True))
     shop.dbt("run", "--select", "stg_orders")
     staged = shop.table("stg_orders")
-    assert len(staged) == len(GOOD)
-    assert staged.set_index("order_id").amount[first.order_id.iloc[0]] == 999.0
+    assert len(staged) == len(GOOD) + 1
+    versions = staged[staged.order_id == first.order_id.iloc[0]].set_index("version")
+    assert versions.amount.tolist() == [first.amount.iloc[0], 999.0]
+    # the first one holds until the second arrived
+    assert versions.superseded_at[1] == versions.loaded_at[2]
+    assert pd.isna(versions.superseded_at[2])
 
 
 def test_a_small_shop_with_orders_alone_gets_scores(shop):
