@@ -51,16 +51,16 @@
 {%- endmacro %}
 
 
-{#- Names of the features of a table: its columns that are numbers, by its contract. -#}
-{% macro numeric_features(table) %}
-    {% if not execute %}{{ return(['feature']) }}{% endif %}
-    {% set names = [] %}
-    {% for node in graph.nodes.values() if node.package_name == 'churn_radar' and node.resource_type == 'model' and node.name == table %}
-        {% for column in node.columns.values() if column.data_type in ['bigint', 'integer', 'double'] %}
-            {% do names.append(column.name) %}
+{#- The numeric features that a Feast service serves, {table: [columns that its contract calls numbers]}. -#}
+{% macro numeric_features(service) %}
+    {% set features = {} %}
+    {% if execute %}
+        {% for node in graph.nodes.values() if (node.config.meta or {}).get('feast', {}).get('service') == service %}
+            {% set numbers = node.columns.values() | selectattr('data_type', 'in', ['bigint', 'integer', 'double']) %}
+            {% do features.update({node.name: numbers | map(attribute='name') | list}) %}
         {% endfor %}
-    {% endfor %}
-    {{ return(names) }}
+    {% endif %}
+    {{ return(features) }}
 {% endmacro %}
 
 

@@ -1,8 +1,14 @@
 {{ config(materialized='view') }}
-{%- set tables = [
-    'order_features', 'engagement_features', 'review_features', 'support_features', 'campaign_features', 'forecast_features',
-    'text_features',
-] %}
+{%- set tables = {
+    'order_features': ref('order_features'),
+    'engagement_features': ref('engagement_features'),
+    'review_features': ref('review_features'),
+    'support_features': ref('support_features'),
+    'campaign_features': ref('campaign_features'),
+    'forecast_features': ref('forecast_features'),
+    'text_features': ref('text_features'),
+} %}
+{%- set features = churn_radar.numeric_features('churn_model_v1') %}
 
 with
 
@@ -15,27 +21,22 @@ scored as (
     inner join {{ ref('int_snapshot_dates') }} as dates on cast(predictions.as_of_date as date) = dates.as_of_date
     where dates.is_newest
 ),
-{%- for table in tables %}
+{%- for table, columns in features.items() %}
 
-{{ table }}_scored as (
+scored_{{ table }} as (
     select
         scored.as_of_date,
         scored.model_version,
-        features.*
+        {{ table }}.{{ columns | join(',\n        ' ~ table ~ '.') }}
     from scored
-    inner join (
-        select
-            customer_id as scored_customer_id,
-            as_of_date as feature_date,
-            {{ churn_radar.numeric_features(table) | join(',\n            ') }}
-        from {{ ref(table) }}
-    ) as features on scored.customer_id = features.scored_customer_id and scored.as_of_date = features.feature_date
+    inner join {{ tables[table] }} as {{ table }}
+        on scored.customer_id = {{ table }}.customer_id and scored.as_of_date = {{ table }}.as_of_date
 ),
 {%- endfor %}
 
 feature_values as (
-    {%- for table in tables %}
-    {{ churn_radar.unpivot(table ~ '_scored', ['as_of_date', 'model_version'], churn_radar.numeric_features(table)) | indent(4) }}
+    {%- for table, columns in features.items() %}
+    {{ churn_radar.unpivot('scored_' ~ table, ['as_of_date', 'model_version'], columns) | trim | indent(4) }}
     {{ 'union all' if not loop.last }}
     {%- endfor %}
 )

@@ -67,7 +67,7 @@ outcomes as (
         count(*) over (partition by closed_scores.as_of_date, closed_scores.model_version) as customers,
         row_number() over (
             partition by closed_scores.as_of_date, closed_scores.model_version
-            order by closed_scores.churn_probability desc, closed_scores.customer_id
+            order by closed_scores.churn_probability desc, closed_scores.customer_id asc
         ) as position
     from closed_scores
     left join ordered_again

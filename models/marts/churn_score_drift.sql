@@ -25,10 +25,10 @@ snapshots as (
         count(*) as customers,
         avg(churn_probability) as mean_probability,
         percentile_cont(0.5) within group (order by churn_probability) as median_probability,
-        {%- for risk_band in ['low', 'medium', 'high', 'critical'] %}
-        cast(count(case when risk_band = '{{ risk_band }}' then 1 end) as double) / count(*) as {{ risk_band }}_share
-        {{- ',' if not loop.last }}
-        {%- endfor %}
+        avg(case when risk_band = 'low' then 1.0 else 0.0 end) as low_share,
+        avg(case when risk_band = 'medium' then 1.0 else 0.0 end) as medium_share,
+        avg(case when risk_band = 'high' then 1.0 else 0.0 end) as high_share,
+        avg(case when risk_band = 'critical' then 1.0 else 0.0 end) as critical_share
     from scores
     group by as_of_date, model_version
 ),
@@ -84,10 +84,10 @@ select
     cast(snapshots.customers as bigint) as customers,
     cast(snapshots.mean_probability as double) as mean_probability,
     cast(snapshots.median_probability as double) as median_probability,
-    snapshots.low_share,
-    snapshots.medium_share,
-    snapshots.high_share,
-    snapshots.critical_share,
+    cast(snapshots.low_share as double) as low_share,
+    cast(snapshots.medium_share as double) as medium_share,
+    cast(snapshots.high_share as double) as high_share,
+    cast(snapshots.critical_share as double) as critical_share,
     cast(judged.psi as double) as psi,
     cast({{ churn_radar.psi_band('judged.psi') }} as varchar) as band,
     cast(judged.psi_by_chance as double) as psi_by_chance,
