@@ -85,9 +85,6 @@
     {% if bands | reject('number') | list or not 0 < bands[0] < bands[1] < bands[2] < 1 %}
         {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected rising numbers between 0 and 1') %}
     {% endif %}
-    {% if var('churn__monitoring_severity') not in ['warn', 'error'] %}
-        {% do problems.append('churn__monitoring_severity is ' ~ var('churn__monitoring_severity') ~ '; expected warn or error') %}
-    {% endif %}
     {% for name, highest in {'churn__drift_limit': 20, 'churn__auroc_drop_limit': 1}.items() %}
         {% set value = var(name) %}
         {% if value is not number or value is boolean or not 0 < value <= highest %}
