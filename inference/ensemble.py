@@ -18,6 +18,7 @@ from inference.transformer import PARTS, TransformerMember
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
 
 VALIDATION_FILE = "validation.parquet"
+REFERENCE_FILE = "drift_reference.parquet"
 
 
 @dataclass
@@ -51,6 +52,8 @@ class ChurnModel:
     validation : DataFrame, optional
         What was said of later snapshots, row by row: outcome, log-odds of every member and variant, and the
         probability that would have been given.
+    reference : DataFrame, optional
+        What drift is measured against; see ``inference.drift``.
     """
 
     features: list[str]
@@ -65,6 +68,7 @@ class ChurnModel:
     encoder_revision: str | None = None
     details: dict = field(default_factory=dict)
     validation: pd.DataFrame | None = None
+    reference: pd.DataFrame | None = None
 
     @property
     def names(self) -> list[str]:
@@ -164,6 +168,8 @@ class ChurnModel:
         }
         if self.validation is not None:
             self.validation.to_parquet(folder / VALIDATION_FILE, index=False)
+        if self.reference is not None:
+            self.reference.to_parquet(folder / REFERENCE_FILE, index=False)
         (folder / "config.json").write_text(json.dumps(config, indent=2))
 
     @classmethod
@@ -190,6 +196,7 @@ class ChurnModel:
                 encoder_revision=config["encoder_revision"],
                 details=config["details"],
                 validation=pd.read_parquet(file) if (file := folder / VALIDATION_FILE).exists() else None,
+                reference=pd.read_parquet(file) if (file := folder / REFERENCE_FILE).exists() else None,
             )
         except Exception as error:  # every format that a part is saved in has errors of its own
             raise ChurnRadarError(f"{folder}: no complete churn model there ({error})") from None

@@ -5,13 +5,14 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from inference.ensemble import ChurnModel
+from inference.ensemble import REFERENCE_FILE, ChurnModel
 from inference.errors import ChurnRadarError
 from inference.home import home
 
@@ -273,6 +274,23 @@ def versions() -> pd.DataFrame:
             }
         )
     return pd.DataFrame(records, columns=list(VERSION_COLUMNS))
+
+
+def references(known: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Read what drift is measured against of every version that has it and is not among the known ones."""
+    connection = client()
+    from mlflow.exceptions import MlflowException
+
+    for version in connection.search_model_versions(f"name = '{MODEL_NAME}'", max_results=10_000):
+        if str(version.version) in known:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = connection.download_artifacts(version.run_id, f"model/{REFERENCE_FILE}", folder)
+                reference = pd.read_parquet(path)
+            except (MlflowException, OSError, ValueError):  # it has none, or it is gone or damaged
+                continue
+        yield str(version.version), reference
 
 
 def _gains(model: ChurnModel) -> dict[str, float]:

@@ -10,6 +10,7 @@ from sklearn.metrics import log_loss
 
 from inference.attributes import PACKED, attribute_features
 from inference.calibration import ANCHORS, LevelHistory, anchored_level, choose_anchor, level_shift
+from inference.drift import drift_reference
 from inference.earning import Material, fold_features, judge_transformer, train_transformer
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
@@ -178,6 +179,8 @@ def train(
         model.details["validation"] = evaluate(out_of_time.churned, out_of_time.probability, model.threshold).to_dict()
         model.details["validation_log_losses"] = snapshot_log_losses(out_of_time)
         model.details["level_backtest"] = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
+    numbers = rows.columns.difference(LABEL_COLUMNS, sort=False)
+    model.reference = drift_reference(model, rows[numbers], rows.as_of_date)
     return model
 
 

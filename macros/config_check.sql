@@ -3,6 +3,7 @@
     {% set known = churn_radar.whole_numbers().keys() | list + [
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
         'churn__retrain_drift_share', 'churn__retrain_auroc_drop', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
+        'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
     ] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do known.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
@@ -90,6 +91,12 @@
     {% if bands | reject('number') | list or not 0 < bands[0] < bands[1] < bands[2] < 1 %}
         {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected rising numbers between 0 and 1') %}
     {% endif %}
+    {% for name, highest in {'churn__drift_limit': 20, 'churn__auroc_drop_limit': 1}.items() %}
+        {% set value = var(name) %}
+        {% if value is not number or value is boolean or not 0 < value <= highest %}
+            {% do problems.append(name ~ ' is ' ~ value ~ '; expected a number above 0, at most ' ~ highest) %}
+        {% endif %}
+    {% endfor %}
     {% set as_of_date = var('churn__as_of_date') %}
     {% if as_of_date is not none and not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
         {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}

@@ -49,3 +49,28 @@
     group by {{ key | join(', ') }}
     having count(*) > 1
 {% endtest %}
+
+
+{#-
+    Whether a boolean column is true in more than the share `limit` of the champion's newest rows that `among` holds
+    for: what an earlier version did, or this one at earlier dates, is over.
+-#}
+{% test seldom_of_champion(model, column_name, limit=0, among='true') %}
+    with
+
+    rows_of_champion as (
+        select *
+        from {{ model }}
+        where model_version in (select model_version from {{ ref('churn_model') }} where is_champion)
+    )
+
+    select
+        as_of_date,
+        model_version,
+        count(*) as judged_rows,
+        count(case when {{ column_name }} then 1 end) as found
+    from rows_of_champion
+    where as_of_date = (select max(as_of_date) from rows_of_champion) and {{ among }}
+    group by as_of_date, model_version
+    having count(case when {{ column_name }} then 1 end) > {{ limit }} * count(*)
+{% endtest %}

@@ -1,4 +1,5 @@
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,17 @@ class TestSaving:
         assert loaded.threshold == 0.35
         assert loaded.horizon_days == 30
         assert loaded.details == {"last_snapshot": "2024-02-26", "level_error": None}
+
+    def test_a_saved_model_keeps_its_tables(self, trained: ChurnModel, tmp_path: Path) -> None:
+        bins = pd.DataFrame({"feature": ["spend"], "up_to": [0.1], "share": [1 / 3]})
+        said = pd.DataFrame({"churned": [1], "probability": [0.7]})
+        replace(trained, reference=bins, validation=said).save(tmp_path / "with")
+        trained.save(tmp_path / "without")
+        loaded, bare = ChurnModel.load(tmp_path / "with"), ChurnModel.load(tmp_path / "without")
+        pd.testing.assert_frame_equal(loaded.reference, bins, check_exact=True)
+        pd.testing.assert_frame_equal(loaded.validation, said, check_exact=True)
+        assert bare.reference is None
+        assert bare.validation is None
 
     def test_a_left_out_member_leaves_no_file(self, trained: ChurnModel, tmp_path: Path) -> None:
         ChurnModel(FEATURES, trained.members[:1], trained.spend, "model", 0.5, 30).save(tmp_path)

@@ -289,6 +289,16 @@ class TestTrain:
             "last_year",
         }
 
+    def test_keeps_what_its_newest_customers_looked_like(self, model: ChurnModel, rows: pd.DataFrame) -> None:
+        reference = model.reference.groupby("feature").agg(
+            {"as_of_date": "max", "customers": "max", "share": "sum", "is_read": "max"}
+        )
+        assert set(reference.index) == {*FEATURES, "never_recorded", "churn_probability"}
+        assert set(reference.as_of_date.astype(str)) == {"2024-05-20"}
+        assert set(reference.customers) == {120}
+        np.testing.assert_allclose(reference.share, 1)
+        assert set(reference.index[reference.is_read]) == set(FEATURES)
+
     def test_expects_money_of_those_who_order(self, model: ChurnModel, rows: pd.DataFrame) -> None:
         # amounts of customers who ordered are gamma distributed with mean 40
         assert model.spend.predict(model.matrix(rows)).mean() == pytest.approx(40, rel=0.2)

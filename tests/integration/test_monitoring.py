@@ -1,0 +1,184 @@
+"""Drift and performance in SQL, against the same figures in Python, and what they do to a build."""
+
+import json
+import os
+from unittest.mock import patch
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from arrivals import build
+from shop import PROJECT, Shop, small_shop_orders
+
+from inference.drift import SCORE, population_stability
+from inference.evaluation import evaluate
+
+MONITORING = ("churn_feature_drift", "churn_score_drift", "churn_model_performance")
+#: Two days whose windows are closed at the third, then a day on which amounts come in another currency.
+DAYS = ("2023-08-07", "2023-08-08", "2023-09-14")
+BROKEN = "2023-09-15"
+FEATURES = ("order_features", "engagement_features", "campaign_features", "forecast_features", "text_features")
+
+
+def table(shop: Shop, name: str) -> pd.DataFrame:
+    """A table, read in the process that built it and holds the file."""
+    with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
+        return connection.sql(f"select * from {name} order by all").df()
+
+
+def alarms(shop: Shop, **variables: object) -> dict[str, str]:
+    """How the tests of the monitoring tables that did not pass ended, by the table."""
+    from dbt.cli.main import dbtRunner
+
+    command = ["--quiet", "test", "--exclude-resource-type", "unit_test", "--vars", json.dumps(variables)]
+    places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--select", *MONITORING]
+    with patch.dict(os.environ, shop.env):
+        done = dbtRunner().invoke([*command, *places])
+    assert len(done.result.results) > 10
+    return {r.node.attached_node.split(".")[-1]: str(r.status) for r in done.result if r.status != "pass"}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Shop:
+    """A shop that is scored at three days, by the model of the first."""
+    shop, placed = Shop(tmp_path_factory.mktemp("monitored") / "home"), small_shop_orders()
+    for day in DAYS:
+        shop.write(orders=placed[placed.ordered_at < day])
+        build(shop, day, tables=MONITORING, churn__transformer=False)
+        table(shop, "churn_feature_drift").to_parquet(shop.home / f"{day}.parquet")
+    return shop
+
+
+def outcomes(shop: Shop, as_of_date: pd.Timestamp) -> pd.DataFrame:
+    """Scores of a date by customer, and whether raw orders followed."""
+    scores, placed = table(shop, "churn_scores"), small_shop_orders()
+    scores = scores[scores.as_of_date == as_of_date].sort_values("customer_id")
+    after = placed[placed.ordered_at.between(as_of_date, as_of_date + pd.Timedelta(days=30), inclusive="left")]
+    return scores.assign(churned=(~scores.customer_id.isin(after.customer_id)).astype(int))
+
+
+def test_performance_is_known_once_the_window_is_closed_and_equals_the_evaluation(shop):
+    performance = table(shop, "churn_model_performance").set_index("as_of_date")
+    assert [str(day.date()) for day in performance.index] == list(DAYS[:2])
+    promised = table(shop, "churn_model").iloc[0]
+    for as_of_date, row in performance.iterrows():
+        known = outcomes(shop, as_of_date)
+        figures = evaluate(known.churned.to_numpy(), known.churn_probability.to_numpy(), 0.5)
+        assert row.customers == figures.n_customers > 50
+        for name in ("churn_rate", "mean_probability", "auroc", "auroc_low", "auroc_high", "log_loss", "ece"):
+            assert row[name] == pytest.approx(getattr(figures, name), abs=1e-9), name
+        assert row.top_decile_lift == pytest.approx(figures.top_decile_lift, abs=1e-9)
+        assert row.promised_auroc == promised.validation_auroc
+        assert row.promised_log_loss == promised.validation_log_loss
+        assert row.promised_ece == promised.validation_ece
+        assert row.auroc_below_promise == pytest.approx(promised.validation_auroc - figures.auroc, abs=1e-9)
+
+
+def test_the_sql_of_performance_equals_the_evaluation_of_any_scores(shop):
+    sql = (shop.home / "target" / "compiled" / "churn_radar" / "models" / "marts" / f"{MONITORING[2]}.sql").read_text()
+    rng = np.random.default_rng(0)
+    scored = []
+    for number, n in enumerate([2, 3, 5, 9, 14, 15, 25, 35, 45, 95, 100, 1000, *rng.integers(2, 300, 60)]):
+        # few decimals make ties; some are certain
+        probability = np.clip(rng.normal(0.5, 0.4, n).round(rng.integers(1, 4)), 0, 1)
+        churned = (rng.random(n) < 0.5 * rng.random() + 0.5 * probability).astype(int)
+        churned[0], churned[-1] = 0, 1
+        customers = [f"c{i:05}" for i in range(n)]
+        date = pd.Timestamp("2020-01-01") + pd.Timedelta(days=int(number))
+        columns = {"customer_id": customers, "churn_probability": probability, "churned": churned}
+        scored.append(pd.DataFrame(columns).assign(as_of_date=date, model_version="1", horizon_days=1))
+    every = pd.concat(scored)
+    with duckdb.connect() as connection:
+        connection.sql("attach ':memory:' as churn_radar; use churn_radar")
+        connection.sql("create table churn_scores as select * replace (as_of_date::date as as_of_date) from every")
+        columns = "as_of_date as activity_date, as_of_date as arrived_date, null::date as superseded_date, 1 as orders"
+        connection.sql(
+            f"create table int_customer_daily_activity as select customer_id, {columns} from churn_scores "
+            "where churned = 0"
+            " union all select distinct customer_id, date '2019-01-01', date '2019-01-01', null::date, 1 from every"
+        )
+        connection.sql("create table int_snapshot_dates as select date '2021-01-01' as as_of_date, true as is_newest")
+        connection.sql("create table churn_model (model_version varchar, validation_auroc double)")
+        connection.sql("alter table churn_model add validation_log_loss double")
+        connection.sql("alter table churn_model add validation_ece double")
+        found = connection.sql(sql).df().set_index("as_of_date").sort_index()
+    assert len(found) == len(scored)
+    names = ["auroc", "auroc_low", "auroc_high", "log_loss", "ece", "top_decile_lift", "churn_rate", "mean_probability"]
+    for date, row in found.iterrows():
+        one = every[every.as_of_date == date]
+        figures = evaluate(one.churned.to_numpy(), one.churn_probability.to_numpy(), 0.5).to_dict()
+        np.testing.assert_allclose(row[names].astype(float), [figures[name] for name in names], rtol=0, atol=1e-9)
+
+
+def test_drift_of_every_numeric_feature_equals_the_index_in_python(shop):
+    drift, reference = table(shop, "churn_feature_drift"), table(shop, "churn_drift_reference")
+    newest = drift[drift.as_of_date == DAYS[-1]].set_index("feature")
+    scored = table(shop, "churn_scores").query(f"as_of_date == '{DAYS[-1]}'")[["customer_id"]]
+    seen = 0
+    for name in (*FEATURES, "review_features", "support_features"):
+        rows = table(shop, name).query(f"as_of_date == '{DAYS[-1]}'").merge(scored, on="customer_id")
+        for feature in rows.select_dtypes("number"):
+            values = rows[feature].to_numpy(dtype=float)
+            bins = reference[reference.feature == feature].sort_values("bin")
+            row = newest.loc[feature]
+            assert row.psi == pytest.approx(population_stability(bins, values), abs=1e-9), feature
+            assert row.missing_rate == np.isnan(values).mean()
+            assert row.reference_missing_rate == bins.share.iloc[0]
+            assert row.customers == len(scored)
+            seen += 1
+    assert seen == len(newest) > 100
+    assert newest.is_read.sum() > 20
+
+
+def test_what_is_unknown_throughout_is_stable_and_not_read(shop):
+    drift = table(shop, "churn_feature_drift").query("feature == 'reviews_total'")
+    assert len(drift) == len(DAYS)
+    assert not drift.is_read.any()
+    assert (drift.psi == 0).all()
+    assert (drift.missing_rate == 1).all()
+
+
+def test_drift_of_the_score_equals_the_index_in_python(shop):
+    drift, reference = table(shop, "churn_score_drift"), table(shop, "churn_drift_reference")
+    bins = reference[reference.feature == SCORE].sort_values("bin")
+    scores = table(shop, "churn_scores")
+    assert [str(day.date()) for day in drift.as_of_date] == list(DAYS)
+    for row in drift.itertuples():
+        said = scores[scores.as_of_date == row.as_of_date]
+        assert row.psi == pytest.approx(population_stability(bins, said.churn_probability.to_numpy()), abs=1e-9)
+        assert row.mean_probability == pytest.approx(said.churn_probability.mean())
+        assert row.median_probability == pytest.approx(said.churn_probability.median())
+        shares = [getattr(row, f"{band}_share") for band in ("low", "medium", "high", "critical")]
+        bands = said.risk_band.value_counts(normalize=True)
+        assert shares == pytest.approx([bands.get(band, 0) for band in ("low", "medium", "high", "critical")])
+
+
+def test_drift_of_dates_past_stays_as_it_was(shop):
+    now = table(shop, "churn_feature_drift")
+    for day in DAYS[:2]:
+        was = pd.read_parquet(shop.home / f"{day}.parquet").query(f"as_of_date == '{day}'")
+        kept = now[now.as_of_date == day]
+        assert len(was) == len(kept) > 100
+        pd.testing.assert_frame_equal(was.reset_index(drop=True), kept.reset_index(drop=True))
+
+
+def test_a_usual_day_says_nothing_and_another_currency_warns_or_fails(shop):
+    assert alarms(shop, churn__as_of_date=DAYS[-1]) == {}
+    placed = small_shop_orders()
+    shop.write(orders=placed[placed.ordered_at < BROKEN].assign(amount=lambda rows: rows.amount * 1000))
+    build(shop, BROKEN, tables=MONITORING, churn__transformer=False)
+    drift = table(shop, "churn_feature_drift").query(f"is_unusual and as_of_date == '{BROKEN}'")
+    assert {"spend_90d", "average_order_amount"} <= set(drift.feature)
+    assert alarms(shop, churn__as_of_date=BROKEN)["churn_feature_drift"] == "warn"
+    failed = alarms(shop, churn__as_of_date=BROKEN, churn__monitoring_severity="error")
+    assert failed["churn_feature_drift"] == "fail"
+
+
+def test_every_feature_table_of_the_model_is_watched():
+    sql = (PROJECT / "models" / "intermediate" / "int_scored_values.sql").read_text()
+    python = (PROJECT / "python_models" / "churn_model.py").read_text()
+    for table in (PROJECT / "models" / "features").glob("*.sql"):
+        if "churn_model_v1" in table.with_suffix(".yml").read_text():
+            assert f"ref('{table.stem}')" in sql
+            assert f'dbt.ref("{table.stem}")' in python
