@@ -27,6 +27,11 @@ def sentences(text: str) -> list[tuple[int, int]]:
     return [(b - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in spans]
 
 
+def without_sentence(text: str, start: int, end: int) -> str:
+    """Leave a sentence out of a text."""
+    return f"{text[:start].rstrip()} {text[end:].lstrip()}".strip()
+
+
 def quote_words(
     model: ChurnModel, rows: pd.DataFrame, X: pd.DataFrame, sequences: Sequences, direction: np.ndarray
 ) -> list[str | None]:
@@ -80,8 +85,7 @@ def _variants(sequences: Sequences) -> pd.DataFrame:
         text = sequences.words[sequences.texts[row, slot]]
         spans = sentences(text)
         for start, end in spans:
-            rest = f"{text[:start].rstrip()} {text[end:].lstrip()}".strip()
-            records.append((row, slot, text, start, end, rest, False))
+            records.append((row, slot, text, start, end, without_sentence(text, start, end), False))
         if len(spans) > 1:
             records.append((row, slot, text, spans[0][0], spans[-1][1], "", True))
     return pd.DataFrame(records, columns=["row", "slot", "text", "start", "end", "rest", "whole"])

@@ -2,6 +2,7 @@
 {% macro known_vars() %}
     {% set known = churn_radar.whole_numbers().keys() | list + [
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
+        'churn__pseudonymise',
         'churn__band_medium', 'churn__band_high', 'churn__band_critical',
     ] %}
     {% for contract in churn_radar.raw_contracts() %}
@@ -88,6 +89,7 @@
     {% if as_of_date is not none and not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
         {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
     {% endif %}
+    {% do problems.extend(churn_radar.personal_problems()) %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do problems.extend(churn_radar.mapping_problems(contract)) %}
     {% endfor %}
@@ -126,7 +128,7 @@
         {% elif missing and found is not none %}
             {% do problems.extend(missing) %}
         {% elif types is not none %}
-            {% for column in contract.columns.values() %}
+            {% for column in churn_radar.read_columns(table) %}
                 {% if column.name not in types %}
                     {% if column.meta.get('required') %}
                         {% do problems.append(table ~ '.' ~ column.name ~ ': the column is missing; expected ' ~ column.data_type) %}

@@ -2,7 +2,7 @@
 
 {#- Vars that change rows which were built before; they and the SQL itself are what a table was built with. -#}
 {% macro vars_of_features() %}
-    {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes'] %}
+    {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes', 'churn__pseudonymise'] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do names.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
     {% endfor %}

@@ -43,7 +43,7 @@
     {% for name, expression in mapping.items() %}
         {% do selected.append(expression ~ ' as ' ~ adapter.quote(name)) %}
     {% endfor %}
-    {% set contract = churn_radar.raw_contract(table).columns.values() | map(attribute='name') | list %}
+    {% set contract = churn_radar.read_columns(table) | map(attribute='name') | list %}
     {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
     {% for name in contract + attributes if name not in mapping and name | lower in types %}
         {% do selected.append(adapter.quote(name)) %}
@@ -96,11 +96,12 @@
     {% set contract = churn_radar.raw_contract(table) %}
     {% set types = churn_radar.raw_column_types(table) %}
     {% set present = types or {} %}
-    {% set names = contract.columns.values() | map(attribute='name') | list %}
+    {% set columns = churn_radar.read_columns(table) %}
+    {% set names = columns | map(attribute='name') | list %}
 select
     *,
     case
-        {%- for column in contract.columns.values() if column.meta.get('required') and column.data_type != 'double' and column.name not in ['review_text', 'event_type'] %}
+        {%- for column in columns if column.meta.get('required') and column.data_type != 'double' and column.name not in ['review_text', 'event_type'] %}
         when {{ column.name }} is null then '{{ column.name }} is null'
         {%- endfor %}
         {%- if contract.meta.get('event_time') %}
@@ -110,7 +111,7 @@ select
             timestamp '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}') + interval '1' day
             then '{{ event_time }} is in the future'
         {%- endif %}
-        {%- for column in contract.columns.values() if column.data_type == 'double' %}
+        {%- for column in columns if column.data_type == 'double' %}
         when not {{ churn_radar.is_ordinary(column.name) }} then '{{ column.name }} is not a number below 10^12'
         {%- endfor %}
         {%- if table == 'orders' %}
@@ -122,13 +123,14 @@ select
     end as rejection_reason
 from (
     select
-        {%- for column in contract.columns.values() %}
+        {%- for column in columns %}
         {%- if column.name not in present %}
         cast({{ "'completed'" if table == 'orders' and column.name == 'status' else 'null' }} as {{ column.data_type }}) as {{ column.name }},
         {%- elif table == 'orders' and column.name == 'status' %}
         coalesce(lower(trim(cast(status as varchar))), 'completed') as status,
         {%- else %}
-        cast({{ adapter.quote(column.name) }} as {{ column.data_type }}) as {{ column.name }},
+        {%- set value = 'cast(' ~ adapter.quote(column.name) ~ ' as ' ~ column.data_type ~ ')' %}
+        {{ churn_radar.staged_customer_id(value) if column.name == 'customer_id' else value }} as {{ column.name }},
         {%- endif %}
         {%- endfor %}
         {%- if table == 'customers' %}
@@ -140,6 +142,7 @@ from (
     where false
     {%- else %}
     from {{ relation }}
+    where {{ churn_radar.not_erased(table) }}
     {%- endif %}
 ) as typed
 {% endmacro %}
@@ -154,7 +157,7 @@ from (
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set key = contract.meta.primary_key | join(', ') %}
-    {% set names = contract.columns.values() | map(attribute='name') | list %}
+    {% set names = churn_radar.read_columns(table) | map(attribute='name') | list %}
     {% set has_versions = 'loaded_at' in names %}
     {% set says_when = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
     {#- every other column breaks ties, so that any order of the rows gives the same result -#}
