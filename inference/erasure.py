@@ -6,7 +6,6 @@ whole, what tells which texts and orders are theirs goes last, and the receipt i
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -24,11 +23,12 @@ from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home, raw_dir
 from inference.person import Relation, find_person, is_theirs, of_parquet, of_warehouse, remember
 from inference.progress import track
-from inference.salt import pseudonym, salt, salted_hash, set_salt
+from inference.salt import ERASED_CUSTOMERS, pseudonym, salt, salted_hash, set_salt
 from inference.scrubbing import (
     BESIDE,
     held_in_sqlite,
     left_in_redis,
+    put_in_place,
     scrub_duckdb,
     scrub_parquet,
     scrub_redis,
@@ -91,6 +91,8 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     ChurnRadarError
         If nobody knows the customer, a file is in use, or something is left of them.
     """
+    if not customer_id.strip():
+        raise ChurnRadarError("--customer is empty; expected the shop's own id of a customer")
     if not home().is_dir():
         raise ChurnRadarError(f"{home()}: no such folder; expected the shop's state: set CHURN_HOME")
     variables = _vars() | dict(variables or {})
@@ -253,29 +255,26 @@ def _notes(
 
 def _vars() -> dict:
     """Read the vars of ``dbt_project.yml``."""
-    return yaml.safe_load((PROJECT_DIR / "dbt_project.yml").read_text()).get("vars") or {}
-
-
-def erased_customers() -> Path:
-    """File of the salted hashes of who was erased, which staging leaves out."""
-    return home() / "erased_customers.parquet"
+    given = yaml.safe_load((PROJECT_DIR / "dbt_project.yml").read_text()).get("vars") or {}
+    return given | (given.get("churn_radar") or {})
 
 
 def _erased() -> set[str]:
-    file = erased_customers()
+    file = home() / ERASED_CUSTOMERS
     return set(pq.read_table(file)["customer_hash"].to_pylist()) if file.exists() else set()
 
 
 def _put_on_list(customer_hash: str) -> None:
     if customer_hash in _erased():
         return
-    file = erased_customers()
+    file = home() / ERASED_CUSTOMERS
     new = pa.Table.from_pylist(
         [{"customer_hash": customer_hash, "erased_at": _now().replace(tzinfo=None)}], LIST_SCHEMA
     )
     table = pa.concat_tables([pq.read_table(file), new]) if file.exists() else new
-    pq.write_table(table, file.with_name(file.name + BESIDE))
-    file.with_name(file.name + BESIDE).replace(file)
+    beside = file.with_name(file.name + BESIDE)
+    pq.write_table(table, beside)
+    put_in_place(beside, file)
 
 
 def _write_receipt(done: Erasure) -> Path:
@@ -293,7 +292,7 @@ def _write_receipt(done: Erasure) -> Path:
     }
     beside = file.with_name(file.name + BESIDE)
     beside.write_text(json.dumps(receipt, indent=2) + "\n")
-    beside.replace(file)
+    put_in_place(beside, file)
     return file
 
 

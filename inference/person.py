@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 from inference.embeddings import hash_text
 from inference.encoder import clean_text
 from inference.masking import MOST_SHOWN, mask, shorten
-from inference.quotes import sentences, without_sentence
+from inference.sentences import sentences, without_sentence
 
 #: Columns by which a row belongs to somebody.
 KEYS = ("customer_id", "order_id", "text_id", "text_hash")
 #: Columns that hold what customers wrote, whole or in part.
 WORDS = ("review_text", "ticket_text", "text", "texts", "quote")
 #: A shorter passage may be anybody's.
-LEAST_PASSAGE = 20
+LEAST_PASSAGE = 16
 #: The transformer reads as much of a text (models/features/sequence_features.sql).
 MOST_READ = 2000
 

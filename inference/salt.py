@@ -12,6 +12,8 @@ from inference.home import home
 LEAST_CHARACTERS = 16
 #: Pseudonyms look like this; macros/privacy.sql makes the same ones.
 PSEUDONYM = r"p_[0-9a-f]{32}"
+#: File in the home folder with the salted hashes of erased customers, whom staging leaves out.
+ERASED_CUSTOMERS = "erased_customers.parquet"
 
 
 def salt(folder: Path | None = None) -> str:

@@ -1,6 +1,7 @@
 """Taking a person's rows out of files, so that not even their bytes stay behind."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -42,7 +43,7 @@ def scrub_parquet(connection: duckdb.DuckDBPyConnection, file: Path, relation: R
                 connection.register("batch", pa.Table.from_batches([batch]))
                 kept = connection.sql(f"select not {theirs} as kept from batch").to_arrow_table()
                 writer.write_table(pa.Table.from_batches([batch]).filter(kept["kept"].combine_chunks()))
-    beside.replace(file)
+    put_in_place(beside, file)
     return count
 
 
@@ -70,7 +71,7 @@ def scrub_duckdb(connection: duckdb.DuckDBPyConnection, file: Path) -> dict[str,
         connection.execute(f"insert into fresh.{relation.source} select * from {relation.source} where not {theirs}")
     connection.execute("detach fresh")
     connection.execute("checkpoint")  # nothing stays in the log of the old file
-    beside.replace(file)
+    put_in_place(beside, file)
     return removed
 
 
@@ -126,8 +127,15 @@ def scrub_text(file: Path, kind: str, traces: Traces) -> int:
     if count:
         beside = file.with_name(file.name + BESIDE)
         beside.write_bytes(traces.masked(file.read_bytes(), kind))
-        beside.replace(file)
+        put_in_place(beside, file)
     return count
+
+
+def put_in_place(beside: Path, file: Path) -> None:
+    """Rename what was written beside a file into its place: readers find the old one or the new one."""
+    if file.exists():
+        shutil.copymode(file, beside)
+    beside.replace(file)
 
 
 def entity_keys(person: Person) -> set[bytes]:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import duckdb
+import markupsafe
 
 from inference.person import KEYS, Person, Relation, is_theirs
 
@@ -158,6 +159,7 @@ def _forms(passage: str) -> set[bytes]:
         json.dumps(passage)[1:-1],
         json.dumps(passage, ensure_ascii=False)[1:-1],
         html.escape(passage),
+        str(markupsafe.escape(passage)),
         passage.replace("'", "''"),
     }
     return {form.encode() for form in written} | {passage.encode("utf-16-le")}
