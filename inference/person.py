@@ -14,8 +14,8 @@ from inference.sentences import sentences, without_sentence
 
 #: Columns by which a row belongs to somebody.
 KEYS = ("customer_id", "order_id", "text_id", "text_hash")
-#: Columns that hold what customers wrote, whole or in part.
-WORDS = ("review_text", "ticket_text", "text", "texts", "quote")
+#: Columns that hold what customers wrote, whole or in part, and what the seed says that they may write.
+WORDS = ("review_text", "ticket_text", "text", "texts", "quote", "description")
 #: A shorter passage may be anybody's.
 LEAST_PASSAGE = 16
 #: The transformer reads as much of a text (models/features/sequence_features.sql).

@@ -22,8 +22,20 @@ AS_OF = "2023-10-20"
 NO_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
 #: Values of columns that are tagged pii; every customer has their own.
 PLANTED = ("planted-mail", "Plantagenet", "+44 7700 900")
-#: Tables of newcomers, which ``build`` leaves as they were.
-NOT_BUILT = {"int_newcomers", "newcomer_predictions", "newcomer_scores"}
+#: Tables that ``build`` adds to or makes anew.
+BUILT = (
+    "int_customer_daily_activity",
+    "int_customer_snapshots",
+    "order_features",
+    "sequence_features",
+    "purchase_forecasts",
+    "review_embeddings",
+    "text_pools",
+    "searchable_texts",
+    "churn_labels",
+    "churn_predictions",
+    "churn_scores",
+)
 #: What only the leaver wrote.
 THEIRS = (
     "The zebra-striped kettle hums oddly at night. Write to kettle-owner@post.example, says {customer}!",
@@ -236,25 +248,22 @@ def test_pseudonyms_replace_ids_in_all_tables_that_are_built(built, monkeypatch)
     monkeypatch.setenv("CHURN_HOME", str(shop.home))
     known = {pseudonym(customer) for customer in pd.read_parquet(shop.raw / "orders.parquet").customer_id}
     build(shop, churn__pseudonymise=True)
-    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
-        tables = "select c.table_name from duckdb_columns() c semi join duckdb_tables() using (table_name)"
-        names = {n for (n,) in connection.sql(f"{tables} where column_name = 'customer_id'").fetchall()}
-        names = names - NOT_BUILT
-        assert {"order_features", "churn_predictions", "review_embeddings", "sequence_features"} <= names
-        for name in names:
-            ids = {i for (i,) in connection.sql(f"select distinct customer_id from {name}").fetchall()}
-            assert ids <= known, name
-            assert pseudonym(leaver) not in ids
+    for name in BUILT:
+        ids = set(shop.table(name).customer_id)
+        assert ids, name
+        assert ids <= known, name
+        assert pseudonym(leaver) not in ids
     assert set(shop.scores().customer_id) <= known
     # neither compiled SQL nor logs say the salt
     assert holding(shop.home, (shop.home / "salt").read_text()) == {"salt"}
 
 
-def test_who_has_a_pseudonym_is_erased_by_the_shops_own_id(built):
+def test_who_has_a_pseudonym_is_erased_by_the_shops_own_id(built, monkeypatch):
     shop, _ = built
+    monkeypatch.setenv("CHURN_HOME", str(shop.home))
     left = set(shop.table("churn_predictions").customer_id)
     orders = pd.read_parquet(shop.raw / "orders.parquet")
-    customer = orders[orders.ordered_at < AS_OF].sort_values("ordered_at").customer_id.iloc[-1]
+    customer = next(c for c in orders.customer_id if pseudonym(c) in left)
     shop.run("churn-radar", "erase", "--customer", customer)
-    assert holding(shop.home, customer) == set()
-    assert len(set(shop.table("churn_predictions").customer_id)) == len(left) - 1
+    assert holding(shop.home, customer, pseudonym(customer)) == set()
+    assert set(shop.table("churn_predictions").customer_id) == left - {pseudonym(customer)}
