@@ -183,3 +183,23 @@
 {% macro one_in(holds_all, rows) -%}
     case when {{ holds_all }} then 1 else {{ churn_radar.power_of_two(rows ~ ' * 1.0 / ' ~ var('churn__training_rows')) }} end
 {%- endmacro %}
+
+
+{#- On-run-end: dbt-duckdb leaves what incremental Python models write in between as a table of each run; they go. -#}
+{% macro drop_leftovers() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {{ return(adapter.dispatch('drop_leftovers', 'churn_radar')()) }}
+{% endmacro %}
+
+{% macro default__drop_leftovers() %}{{ return('') }}{% endmacro %}
+
+{% macro duckdb__drop_leftovers() %}
+    {% set drops = [] %}
+    {% for row in run_query(
+        "select schema_name, table_name from duckdb_tables() where database_name = current_database() and not temporary"
+        ~ " and regexp_matches(table_name, '__dbt_tmp[0-9]+$')"
+    ).rows %}
+        {% do drops.append('drop table ' ~ adapter.quote(row[0]) ~ '.' ~ adapter.quote(row[1])) %}
+    {% endfor %}
+    {{ return(drops | join(';\n')) }}
+{% endmacro %}

@@ -254,6 +254,10 @@ def test_pseudonyms_replace_ids_in_all_tables_that_are_built(built, monkeypatch)
         assert ids <= known, name
         assert pseudonym(leaver) not in ids
     assert set(shop.scores().customer_id) <= known
+    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
+        # dbt-duckdb leaves tables of what Python models write in between, with the ids of then
+        tables = [name for (name,) in connection.sql("select table_name from duckdb_tables()").fetchall()]
+        assert [name for name in tables if "__dbt_tmp" in name] == []
     # neither compiled SQL nor logs say the salt
     assert holding(shop.home, (shop.home / "salt").read_text()) == {"salt"}
 
