@@ -20,10 +20,19 @@
 {% endmacro %}
 
 
-{#- The columns of a raw table's contract that staging reads: all but the personal ones. -#}
+{#- The columns that staging has of a raw table: the contract's, but those that it tags as personal. -#}
+{% macro staged_columns(table) %}
+    {% set columns = [] %}
+    {% for column in churn_radar.raw_contract(table).columns.values() if column.meta.get('pii') is not true %}
+        {% do columns.append(column) %}
+    {% endfor %}
+    {{ return(columns) }}
+{% endmacro %}
+
+
+{#- Those of them that are read; what the shop's own source tags as personal is null. -#}
 {% macro read_columns(table) %}
-    {% set personal = churn_radar.personal_columns(table) %}
-    {{ return(churn_radar.raw_contract(table).columns.values() | rejectattr('name', 'in', personal) | list) }}
+    {{ return(churn_radar.staged_columns(table) | rejectattr('name', 'in', churn_radar.personal_columns(table)) | list) }}
 {% endmacro %}
 
 

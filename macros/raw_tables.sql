@@ -95,8 +95,11 @@
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set types = churn_radar.raw_column_types(table) %}
-    {% set present = types or {} %}
-    {% set columns = churn_radar.read_columns(table) %}
+    {% set present = [] %}
+    {% for column in churn_radar.read_columns(table) if column.name in (types or {}) %}
+        {% do present.append(column.name) %}
+    {% endfor %}
+    {% set columns = churn_radar.staged_columns(table) %}
     {% set names = columns | map(attribute='name') | list %}
 select
     *,
@@ -157,7 +160,7 @@ from (
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set key = contract.meta.primary_key | join(', ') %}
-    {% set names = churn_radar.read_columns(table) | map(attribute='name') | list %}
+    {% set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
     {% set has_versions = 'loaded_at' in names %}
     {% set says_when = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
     {#- every other column breaks ties, so that any order of the rows gives the same result -#}
