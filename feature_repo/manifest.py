@@ -63,8 +63,8 @@ def read_feature_tables(manifest_path: Path) -> list[FeatureTable]:
     Raises
     ------
     ValueError
-        If the manifest is missing, a model has no enforced contract or an unknown entity, or a column's
-        type is not one that Feast returns unchanged.
+        If the manifest is missing, a model has no enforced contract, an unknown entity or a column that is tagged
+        ``pii: true``, or a column's type is not one that Feast returns unchanged.
     """
     if not manifest_path.exists():
         raise ValueError(f"{manifest_path}: no such file; run `dbt build` or `dbt parse` first")
@@ -87,6 +87,8 @@ def _feature_table(model: dict) -> FeatureTable:
         raise ValueError(f"{name}: meta.feast.entity is {entity}; expected one of {', '.join(ENTITY_KEYS)}")
     timestamp_field = settings.get("timestamp_field", "event_timestamp")
     created = settings.get("created_timestamp_column")
+    if personal := [c["name"] for c in model["columns"].values() if _is_personal(c)]:
+        raise ValueError(f"{name}: {', '.join(personal)} tagged pii; expected no personal column in Feast")
     # these say whose row it is and of when, not what is known
     left_out = {ENTITY_KEYS[entity], "as_of_date", timestamp_field, created}
     return FeatureTable(
@@ -103,6 +105,10 @@ def _feature_table(model: dict) -> FeatureTable:
             if c["name"] not in left_out
         ),
     )
+
+
+def _is_personal(column: dict) -> bool:
+    return ((column.get("config") or {}).get("meta") or column.get("meta") or {}).get("pii") is True
 
 
 def _feast_type(model: str, column: dict) -> FeastType:

@@ -1,5 +1,6 @@
 """Backtests: cut the raw data off at a date, build from that, compare with what happened after."""
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from inference import dbt
 from inference.errors import ChurnRadarError
 from inference.evaluation import Evaluation, best_f1_threshold, evaluate
-from inference.home import PROJECT_DIR, raw_dir
+from inference.home import PROJECT_DIR, home, raw_dir
+from inference.salt import ERASED_CUSTOMERS, PSEUDONYM, pseudonym, salt
 
 #: Rolling backtests go back in steps of this many days.
 STEP_DAYS = 28
@@ -79,11 +81,14 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
     with tempfile.TemporaryDirectory(prefix="churn-radar-backtest-") as folder:
         state = Path(folder)
         truncate_raw(raw_dir(), state / "raw", as_of_date)
+        if (erased := home() / ERASED_CUSTOMERS).exists():
+            shutil.copy(erased, state)
         dbt.run(
             "build",
             "--exclude-resource-type=unit_test",
             variables={**(variables or {}), "churn__as_of_date": as_of_date.isoformat()},
-            env=dbt.environment(state) | {"MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}"},
+            env=dbt.environment(state)
+            | {"MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}", "CHURN_SALT": salt()},
             quiet=True,
         )
         with duckdb.connect(state / "churn_radar.duckdb", read_only=True) as connection:
@@ -100,6 +105,8 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
             ).fetchall()[0]
     horizon_days = int(scores.horizon_days.iloc[0])
     spent = spend_in_horizon(raw_dir() / "orders.parquet", as_of_date, horizon_days)
+    if len(scores) and scores.customer_id.str.fullmatch(PSEUDONYM).all():
+        spent.index = spent.index.map(pseudonym)
     churned = (~scores.customer_id.isin(spent.index)).to_numpy(dtype=int)
     recency, recency_threshold = _recency_alone(history, scores)
     stayed = scores[churned == 0]

@@ -176,6 +176,21 @@ def similar(
     terminal.console().print(terminal.similar_table(find_similar(text, top), f"Nearest to “{text[:60]}”"))
 
 
+@app.command(epilog="Example: churn-radar erase --customer 1301")
+def erase(
+    customer: Annotated[str, typer.Option(help="The shop's own id of the customer.")],
+    variables: Vars = "{}",
+) -> None:
+    """Remove a person from all that is kept, verify it by searching every file, and write a receipt."""
+    from inference.erasure import erase as erase_customer
+
+    done = erase_customer(customer, _parse_vars(variables))
+    for place, count in done.removed.items():
+        typer.echo(f"{count:>9,} removed from {place}")
+    typer.echo("Nothing found in {files:,} files ({bytes:,} bytes) and {tables:,} tables.".format(**done.searched))
+    typer.echo("\n".join([*done.notes, f"Receipt: {done.receipt}"]))
+
+
 @app.command(epilog="Example: churn-radar backtest --as-of 2017-12-01 --rolling 3")
 def backtest(
     as_of: Annotated[

@@ -1,8 +1,6 @@
 """What a customer wrote that moved the score: quotes found by leaving sentences out, with personal data masked."""
 
-import re
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,20 +9,13 @@ from inference.embeddings import cached_vectors, hash_text
 from inference.encoder import Encoder
 from inference.ensemble import ChurnModel
 from inference.masking import MOST_CHARACTERS, mask, shorten
+from inference.sentences import sentences, without_sentence
 from inference.sequences import Sequences
 from inference.text_pools import HALF_LIFE_DAYS, WINDOW_DAYS
 from inference.words import WORDS_LOGIT
 
 #: Sentences that move the log-odds by less are not worth quoting.
 LEAST_EFFECT = 0.02
-
-
-def sentences(text: str) -> list[tuple[int, int]]:
-    """Where each sentence of a text begins and ends."""
-    ends = [match.end() for match in re.finditer(r"[.!?…]+(?=\s)(?!\s+[\d#])|[。！？]+|;\s", text)]
-    bounds = [0, *ends, len(text)]
-    spans = [(a, b) for a, b in pairwise(bounds) if text[a:b].strip()]
-    return [(b - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in spans]
 
 
 def quote_words(
@@ -80,8 +71,7 @@ def _variants(sequences: Sequences) -> pd.DataFrame:
         text = sequences.words[sequences.texts[row, slot]]
         spans = sentences(text)
         for start, end in spans:
-            rest = f"{text[:start].rstrip()} {text[end:].lstrip()}".strip()
-            records.append((row, slot, text, start, end, rest, False))
+            records.append((row, slot, text, start, end, without_sentence(text, start, end), False))
         if len(spans) > 1:
             records.append((row, slot, text, spans[0][0], spans[-1][1], "", True))
     return pd.DataFrame(records, columns=["row", "slot", "text", "start", "end", "rest", "whole"])

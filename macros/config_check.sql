@@ -4,6 +4,7 @@
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
         'churn__retrain_drift_share', 'churn__retrain_auroc_drop', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
         'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
+        'churn__pseudonymise',
     ] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do known.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
@@ -101,6 +102,7 @@
     {% if as_of_date is not none and not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
         {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
     {% endif %}
+    {% do problems.extend(churn_radar.personal_problems()) %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do problems.extend(churn_radar.mapping_problems(contract)) %}
     {% endfor %}

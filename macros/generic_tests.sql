@@ -35,9 +35,9 @@
     different loaded_at are versions of one.
 -#}
 {% test no_conflicting_rows(model, table) %}
-    {%- set contract = churn_radar.raw_contract(table) if execute else {'columns': {}, 'meta': {'primary_key': []}} %}
-    {%- set names = contract.columns.keys() | list %}
-    {%- set key = contract.meta.primary_key + (['loaded_at'] if 'loaded_at' in names else []) %}
+    {%- if not execute %}{{ return('select 1') }}{% endif %}
+    {%- set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
+    {%- set key = churn_radar.raw_contract(table).meta.primary_key + (['loaded_at'] if 'loaded_at' in names else []) %}
     select {{ key | join(', ') }}
     from (
         select distinct {{ names | join(', ') }}

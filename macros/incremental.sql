@@ -2,7 +2,7 @@
 
 {#- Vars that change rows which were built before; they and the SQL itself are what a table was built with. -#}
 {% macro vars_of_features() %}
-    {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes'] %}
+    {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes', 'churn__pseudonymise'] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do names.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
     {% endfor %}
@@ -183,3 +183,23 @@
 {% macro one_in(holds_all, rows) -%}
     case when {{ holds_all }} then 1 else {{ churn_radar.power_of_two(rows ~ ' * 1.0 / ' ~ var('churn__training_rows')) }} end
 {%- endmacro %}
+
+
+{#- On-run-end: dbt-duckdb leaves what incremental Python models write in between as a table of each run; they go. -#}
+{% macro drop_leftovers() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {{ return(adapter.dispatch('drop_leftovers', 'churn_radar')()) }}
+{% endmacro %}
+
+{% macro default__drop_leftovers() %}{{ return('') }}{% endmacro %}
+
+{% macro duckdb__drop_leftovers() %}
+    {% set drops = [] %}
+    {% for row in run_query(
+        "select schema_name, table_name from duckdb_tables() where database_name = current_database() and not temporary"
+        ~ " and regexp_matches(table_name, '__dbt_tmp[0-9]+$')"
+    ).rows %}
+        {% do drops.append('drop table ' ~ adapter.quote(row[0]) ~ '.' ~ adapter.quote(row[1])) %}
+    {% endfor %}
+    {{ return(drops | join(';\n')) }}
+{% endmacro %}

@@ -15,7 +15,7 @@
         {% elif missing and found is not none %}
             {% do problems.extend(missing) %}
         {% elif types is not none %}
-            {% for column in contract.columns.values() %}
+            {% for column in churn_radar.read_columns(table) %}
                 {% if column.name not in types %}
                     {% if column.meta.get('required') %}
                         {% do problems.append(table ~ '.' ~ column.name ~ ': the column is missing; expected ' ~ column.data_type) %}

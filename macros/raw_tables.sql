@@ -45,7 +45,7 @@
         {% set read = adapter.quote(expression) if expression | lower in types else expression %}
         {% do selected.append(read ~ ' as ' ~ adapter.quote(name)) %}
     {% endfor %}
-    {% set contract = churn_radar.raw_contract(table).columns.values() | map(attribute='name') | list %}
+    {% set contract = churn_radar.read_columns(table) | map(attribute='name') | list %}
     {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
     {% for name in contract + attributes if name not in mapping and name | lower in types %}
         {% do selected.append(adapter.quote(name)) %}
@@ -85,7 +85,7 @@
     {% set found = [] %}
     {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
     {% set types = churn_radar.raw_column_types(table) or {} %}
-    {% for name in churn_radar.raw_contract(table).columns.keys() | list + attributes if name | lower in types %}
+    {% for name in churn_radar.staged_columns(table) | map(attribute='name') | list + attributes if name | lower in types %}
         {% do found.append(name | lower) %}
     {% endfor %}
     {{ return(found) }}
@@ -110,12 +110,16 @@
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set types = churn_radar.raw_column_types(table) %}
-    {% set present = types or {} %}
-    {% set names = contract.columns.values() | map(attribute='name') | list %}
+    {% set present = [] %}
+    {% for column in churn_radar.read_columns(table) if column.name in (types or {}) %}
+        {% do present.append(column.name) %}
+    {% endfor %}
+    {% set columns = churn_radar.staged_columns(table) %}
+    {% set names = columns | map(attribute='name') | list %}
 select
     *,
     case
-        {%- for column in contract.columns.values() if column.meta.get('required') and column.data_type != 'double' and column.name not in ['review_text', 'event_type'] %}
+        {%- for column in columns if column.meta.get('required') and column.data_type != 'double' and column.name not in ['review_text', 'event_type'] %}
         when {{ column.name }} is null then '{{ column.name }} is null'
         {%- endfor %}
         {%- if contract.meta.get('event_time') %}
@@ -128,7 +132,7 @@ select
         when loaded_at > timestamp '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}' + interval '1' day then 'loaded_at is in the future'
         {%- endif %}
         {%- endif %}
-        {%- for column in contract.columns.values() if column.data_type == 'double' %}
+        {%- for column in columns if column.data_type == 'double' %}
         when not {{ churn_radar.is_ordinary(column.name) }} then '{{ column.name }} is not a number below 10^12'
         {%- endfor %}
         {%- if table == 'orders' %}
@@ -140,13 +144,14 @@ select
     end as rejection_reason
 from (
     select
-        {%- for column in contract.columns.values() %}
+        {%- for column in columns %}
         {%- if column.name not in present %}
         cast({{ "'completed'" if table == 'orders' and column.name == 'status' else 'null' }} as {{ column.data_type }}) as {{ column.name }},
         {%- elif table == 'orders' and column.name == 'status' %}
         coalesce(lower(trim(cast(status as varchar))), 'completed') as status,
         {%- else %}
-        cast({{ adapter.quote(column.name) }} as {{ column.data_type }}) as {{ column.name }},
+        {%- set value = 'cast(' ~ adapter.quote(column.name) ~ ' as ' ~ column.data_type ~ ')' %}
+        {{ churn_radar.staged_customer_id(value) if column.name == 'customer_id' else value }} as {{ column.name }},
         {%- endif %}
         {%- endfor %}
         {%- if table == 'customers' %}
@@ -158,6 +163,7 @@ from (
     where false
     {%- else %}
     from {{ relation }}
+    where {{ churn_radar.not_erased(table) }}
     {%- endif %}
 ) as typed
 {% endmacro %}
@@ -172,7 +178,7 @@ from (
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set key = contract.meta.primary_key | join(', ') %}
-    {% set names = contract.columns.values() | map(attribute='name') | list %}
+    {% set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
     {% set has_versions = 'loaded_at' in names %}
     {% set says_when = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
     {#- every other column breaks ties, so that any order of the rows gives the same result -#}

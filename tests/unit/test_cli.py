@@ -18,7 +18,7 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["load-example", "simulate", "train", "score", "report", "explain", "similar", "backtest"]
+    "command", ["load-example", "simulate", "train", "score", "report", "explain", "similar", "backtest", "erase"]
 )
 def test_every_command_has_help_with_an_example(command):
     shown = CliRunner().invoke(cli.app, [command, "--help"])

@@ -64,6 +64,15 @@ def test_a_table_is_read_as_the_contract_describes_it(manifest: ModuleType, tmp_
     assert table.created_timestamp_column is None
 
 
+@pytest.mark.parametrize("where", ["meta", "config"])
+def test_a_personal_column_is_refused(manifest: ModuleType, tmp_path: Path, where: str) -> None:
+    model = make_model(types={"email": "varchar"})
+    tag = {"meta": {"pii": True}}
+    model["columns"]["email"] |= tag if where == "meta" else {"config": tag}
+    with pytest.raises(ValueError, match=r"^order_features: email tagged pii; expected no personal column in Feast$"):
+        manifest.read_feature_tables(write_manifest(tmp_path, model))
+
+
 def test_keys_and_timestamps_are_not_features(manifest: ModuleType, tmp_path: Path) -> None:
     (table,) = manifest.read_feature_tables(write_manifest(tmp_path, make_model()))
     assert [(c.name, c.dtype, c.description) for c in table.columns] == [("orders_30d", Int64, "About orders_30d.")]

@@ -1,0 +1,115 @@
+{#- Personal data: which columns are never read, who was erased, and pseudonyms of customers. -#}
+
+{#-
+    Columns of a raw table that are tagged `meta: {pii: true}`, by the contract or by the source that the var names. What
+    the contract requires is read whatever the source says: ids become pseudonyms, words are treated as words.
+-#}
+{% macro personal_columns(table) %}
+    {% set names = [] %}
+    {% set contract = churn_radar.raw_contract(table) %}
+    {% set required = contract.columns.values() | selectattr('meta.required', 'true') | map(attribute='name') | list %}
+    {% set named = var('churn__' ~ table ~ '_source', none) %}
+    {% for node in graph.sources.values() %}
+        {% if node.unique_id == contract.unique_id or node.source_name ~ '.' ~ node.name == named %}
+            {% for column in node.columns.values() if column.meta.get('pii') is true and column.name | lower not in required %}
+                {% do names.append(column.name | lower) %}
+            {% endfor %}
+        {% endif %}
+    {% endfor %}
+    {{ return(names | unique | list) }}
+{% endmacro %}
+
+
+{#- The columns that staging has of a raw table: the contract's, but those that it tags as personal. -#}
+{% macro staged_columns(table) %}
+    {% set columns = [] %}
+    {% for column in churn_radar.raw_contract(table).columns.values() if column.meta.get('pii') is not true %}
+        {% do columns.append(column) %}
+    {% endfor %}
+    {{ return(columns) }}
+{% endmacro %}
+
+
+{#- Those of them that are read; what the shop's own source tags as personal is null. -#}
+{% macro read_columns(table) %}
+    {{ return(churn_radar.staged_columns(table) | rejectattr('name', 'in', churn_radar.personal_columns(table)) | list) }}
+{% endmacro %}
+
+
+{#- What vars ask for that would let a personal column in. -#}
+{% macro personal_problems() %}
+    {% set problems = [] %}
+    {% if var('churn__pseudonymise') is not boolean %}
+        {% do problems.append('churn__pseudonymise is ' ~ var('churn__pseudonymise') ~ '; expected true or false') %}
+    {% endif %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% set table = contract.name %}
+        {% set personal = churn_radar.personal_columns(table) %}
+        {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
+        {% for column, expression in (mapping if mapping is mapping else {}).items() if column not in ['customer_id', 'review_text', 'ticket_text'] %}
+            {% for word in modules.re.findall('[A-Za-z_][A-Za-z_0-9]*', column ~ ' ' ~ expression) | map('lower') | unique if word in personal %}
+                {% do problems.append('churn__' ~ table ~ '_columns.' ~ column ~ ': ' ~ table ~ '.' ~ word ~ ' is tagged pii and is never read; leave it out') %}
+            {% endfor %}
+        {% endfor %}
+        {% for attribute in (var('churn__customer_attributes') if table == 'customers' else []) if attribute | lower in personal %}
+            {% do problems.append('churn__customer_attributes: customers.' ~ attribute ~ ' is tagged pii and is never read; leave it out') %}
+        {% endfor %}
+    {% endfor %}
+    {{ return(problems) }}
+{% endmacro %}
+
+
+{#- A customer id as staging gives it: the shop's own, or a salted hash where churn__pseudonymise is true. -#}
+{% macro staged_customer_id(expression) -%}
+    {%- if var('churn__pseudonymise') -%} {{ churn_radar.pseudonym(expression) }} {%- else -%} {{ expression }} {%- endif -%}
+{%- endmacro %}
+
+
+{#- inference/salt.py makes the same ones. -#}
+{% macro pseudonym(expression) -%}
+    'p_' || substr({{ churn_radar.salted_hash('pseudonym', expression) }}, 1, 32)
+{%- endmacro %}
+
+
+{#- A hash with the salt of the shop, which the session knows and SQL does not say. -#}
+{% macro salted_hash(purpose, expression) %}
+    {{- return(adapter.dispatch('salted_hash', 'churn_radar')(purpose, expression)) -}}
+{% endmacro %}
+
+{% macro duckdb__salted_hash(purpose, expression) -%}
+    sha256(
+        case
+            when getvariable('churn_salt') is null
+                then error('this session has no salt: name the plugin inference.state_directories in profiles.yml')
+            else cast(getvariable('churn_salt') as varchar)
+        end || '{{ purpose }}:' || {{ expression }}
+    )
+{%- endmacro %}
+
+
+{#- The rows of a raw table that are not of customers whom churn-radar erase removed; they may come again with each load. -#}
+{% macro not_erased(table) %}
+    {{- return(adapter.dispatch('not_erased', 'churn_radar')(table)) -}}
+{% endmacro %}
+
+{% macro default__not_erased(table) %}{{ return('true') }}{% endmacro %}
+
+{% macro duckdb__not_erased(table) %}
+    {% set file = env_var('CHURN_HOME', '.churn') ~ '/erased_customers.parquet' %}
+    {% set has_customers = 'customer_id' in churn_radar.raw_contract(table).columns %}
+    {% if not has_customers or not run_query("select count(*) from glob('" ~ file ~ "')").rows[0][0] %}{{ return('true') }}{% endif %}
+    {% set customer = 'cast(' ~ adapter.quote('customer_id') ~ ' as varchar)' %}
+    {{ return(
+        '(customer_id is null or ' ~ churn_radar.salted_hash('erased', customer)
+        ~ " not in (select customer_hash from read_parquet('" ~ file ~ "')))"
+    ) }}
+{% endmacro %}
+
+
+{#- Pre-hook of tables that are kept for ever: ids from before churn__pseudonymise was set become pseudonyms as well. -#}
+{% macro pseudonymise_kept() %}
+    {% if not execute or not var('churn__pseudonymise') or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
+    update {{ this }}
+    set customer_id = {{ churn_radar.pseudonym('customer_id') }}
+    where not regexp_matches(customer_id, '^p_[0-9a-f]{32}$')
+{% endmacro %}

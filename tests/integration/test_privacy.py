@@ -1,0 +1,273 @@
+"""One shop with planted personal data: what is never read, what is left of a person who is erased, and pseudonyms.
+
+The shop is built once; the tests stand in the order in which they change it.
+"""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+from shop import Shop
+from test_leaks import shop_with_everything
+
+from inference.salt import pseudonym
+
+AS_OF = "2023-10-20"
+NO_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
+#: Values of columns that are tagged pii; every customer has their own.
+PLANTED = ("planted-mail", "Plantagenet", "+44 7700 900")
+#: Tables that ``build`` adds to or makes anew.
+BUILT = (
+    "int_customer_daily_activity",
+    "int_customer_snapshots",
+    "order_features",
+    "sequence_features",
+    "purchase_forecasts",
+    "review_embeddings",
+    "text_pools",
+    "searchable_texts",
+    "churn_labels",
+    "churn_predictions",
+    "churn_scores",
+)
+#: What only the leaver wrote.
+THEIRS = (
+    "The zebra-striped kettle hums oddly at night. Write to kettle-owner@post.example, says {customer}!",
+    "Nobody else's samovar leaks “umbrella-blue” water. It's the second one.",
+)
+
+
+def with_long_ids(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    return {
+        name: t.assign(customer_id="customer-" + t.customer_id.str.zfill(7)) if "customer_id" in t else t
+        for name, t in tables.items()
+    }
+
+
+def plant(tables: dict[str, pd.DataFrame], leaver: str) -> dict[str, pd.DataFrame]:
+    """Give everybody a name, an e-mail address and a phone number, and the leaver words of their own."""
+    rows = tables["customers"]
+    numbers = rows.index.astype(str)
+    personal = {
+        "email": "planted-mail" + numbers + "@people.example",
+        "name": "Plantagenet " + numbers,
+        "phone": "+44 7700 900" + numbers.str.zfill(3),
+    }
+    reviews = tables["reviews"]
+    newest = reviews[reviews.reviewed_at < pd.Timestamp(AS_OF) - pd.Timedelta(days=10)].nlargest(2, "reviewed_at").index
+    reviews.loc[newest, "customer_id"] = leaver
+    reviews.loc[newest, "review_text"] = [text.format(customer=leaver) for text in THEIRS]
+    return {**tables, "customers": rows.assign(**personal), "reviews": reviews}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Shop, str]:
+    """The shop from raw tables to the online store, and who is going to leave it."""
+    shop = Shop(tmp_path_factory.mktemp("privacy") / "home")
+    tables = with_long_ids(shop_with_everything())
+    recent = tables["orders"][tables["orders"].ordered_at < AS_OF].sort_values("ordered_at").customer_id.tail(60)
+    leaver = recent.value_counts().idxmax()
+    shop.write(**plant(tables, leaver))
+    shutil.copytree(shop.raw, shop.home.parent / "export")
+    shop.dbt("build", *NO_TESTS, churn__transformer=False, churn__as_of_date=AS_OF)
+    shop.run("feast", "-c", "feature_repo", "apply")
+    moment = f"{AS_OF}T00:00:00"
+    shop.run("feast", "-c", "feature_repo", "materialize", moment, moment)
+    return shop, leaver
+
+
+def build(shop: Shop, **variables: object) -> None:
+    """Build what is scored and searched, in a process that lets go of the warehouse."""
+    selected = ("--select", "+churn_scores", "+searchable_texts")
+    shop.dbt("build", *NO_TESTS, *selected, churn__transformer=False, churn__as_of_date=AS_OF, **variables)
+
+
+def values(file: Path) -> str:
+    """Every value of a Parquet, DuckDB or SQLite file as text; any other file as it is."""
+    start = file.read_bytes()[:16]
+    if start.startswith(b"PAR1"):
+        return repr(pd.read_parquet(file).to_dict("list")) + repr(
+            [list(c) for n, c in pd.read_parquet(file).items() if c.map(type).eq("ndarray").any()]
+        )
+    if start[8:12] == b"DUCK":
+        with duckdb.connect(file, read_only=True) as connection:
+            tables = connection.sql("select schema_name, table_name from duckdb_tables()").fetchall()
+            return repr([connection.sql(f'from "{schema}"."{table}"').fetchall() for schema, table in tables])
+    if start.startswith(b"SQLite"):
+        with closing(sqlite3.connect(file)) as connection:
+            tables = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
+            return repr([connection.execute(f'select * from "{table}"').fetchall() for (table,) in tables])
+    return file.read_bytes().decode(errors="replace")
+
+
+def holding(folder: Path, *needles: str) -> set[str]:
+    """Files with one of the strings in their bytes or values, by their path."""
+    found = set()
+    for file in (f for f in folder.rglob("*") if f.is_file()):
+        content, raw = values(file), file.read_bytes()
+        # repr escapes what is not ASCII in bytes, and quotes
+        if any(n in content or n in content.replace("\\'", "'") or n.encode() in raw for n in needles):
+            found.add(str(file.relative_to(folder)))
+    return found
+
+
+def traces(leaver: str) -> tuple[str, ...]:
+    return leaver, "zebra-striped", "hums oddly", "kettle-owner", "umbrella-blue", "samovar"
+
+
+def outside_raw(files: set[str]) -> set[str]:
+    return {file for file in files if not file.startswith("raw/")}
+
+
+def test_the_search_finds_what_is_there(built):
+    shop, leaver = built
+    found = holding(shop.home, leaver)
+    validation = {file for file in found if file.endswith("validation.parquet")}
+    assert {"churn_radar.duckdb", "feast/online.db", "raw/orders.parquet", "published/churn_scores.parquet"} <= found
+    assert validation
+    for words in THEIRS:
+        assert {"churn_radar.duckdb", "feast/online.db", "raw/reviews.parquet"} <= holding(shop.home, words[10:30])
+
+
+def test_personal_columns_reach_nothing(built):
+    shop, _ = built
+    assert outside_raw(holding(shop.home, *PLANTED)) == set()
+
+
+def test_an_address_within_words_stays_where_words_are_read(built):
+    # the transformer reads them as they were written; quotes are masked
+    shop, _ = built
+    assert outside_raw(holding(shop.home, "kettle-owner@post.example")) == {
+        "churn_radar.duckdb",
+        "features/sequence_features.parquet",
+        "feast/online.db",
+    }
+    assert "kettle-owner" not in values(shop.home / "features" / "searchable_texts.parquet")
+
+
+def test_asking_for_personal_columns_is_refused(built):
+    done = built[0].dbt(
+        "run",
+        "--select",
+        "stg_customers",
+        check=False,
+        churn__customer_attributes=["Email"],
+        churn__customers_columns={"signed_up_at": "coalesce(signed_up_at, phone)"},
+        churn__pseudonymise="yes please",
+    )
+    assert done.returncode != 0
+    for line in (
+        "churn__customer_attributes: customers.Email is tagged pii and is never read; leave it out",
+        "churn__customers_columns.signed_up_at: customers.phone is tagged pii and is never read; leave it out",
+        "churn__pseudonymise is yes please; expected true or false",
+    ):
+        assert len([said for said in done.stdout.splitlines() if line in said]) == 1
+    assert outside_raw(holding(built[0].home, *PLANTED)) == set()
+
+
+def test_redis_forgets_who_was_erased(built, redis):
+    from redis import Redis
+
+    shop, leaver = built
+    shop = replace(shop, settings={"CHURN_REDIS": redis})
+    moment = f"{AS_OF}T00:00:00"
+    shop.run(
+        "feast",
+        "-c",
+        "feature_repo",
+        "materialize",
+        moment,
+        moment,
+        "--views",
+        "churn_scores",
+        "--views",
+        "searchable_texts",
+    )
+    client = Redis.from_url(f"redis://{redis}")
+    customer = next(c for c in shop.scores().customer_id if c != leaver)
+
+    def stored(needle: str) -> list[bytes]:
+        return [k for k in client.scan_iter() if needle.encode() in k or needle.encode() in b"".join(client.hvals(k))]
+
+    n_keys, n_theirs = client.dbsize(), len(stored(customer))
+    assert n_theirs > 0
+    done = shop.run("churn-radar", "erase", "--customer", customer)
+    assert f"{n_theirs:,} removed from redis" in done.stdout
+    assert stored(customer) == []
+    assert client.dbsize() == n_keys - n_theirs
+    assert stored(leaver)
+    assert holding(shop.home, customer) == set()
+
+
+def test_nothing_is_found_of_who_was_erased(built):
+    shop, leaver = built
+    others = shop.table("churn_predictions").customer_id.nunique()
+    unknown = shop.run("churn-radar", "erase", "--customer", "customer-9999999", check=False)
+    assert unknown.returncode == 1
+    assert len(unknown.stderr.splitlines()) == 1
+    assert "customer customer-9999999 is not in" in unknown.stderr
+
+    done = shop.run("churn-radar", "erase", "--customer", leaver)
+    assert "Nothing found in " in done.stdout
+    assert holding(shop.home, *traces(leaver)) == set()
+    assert holding(shop.home.parent / "export", leaver)  # the same search, where nothing was erased
+    receipt = json.loads(max((shop.home / "erasures").glob("*.json")).read_text())
+    assert receipt["removed"]["feast/online.db"] > 50
+    assert shop.table("churn_predictions").customer_id.nunique() == others - 1
+
+
+def test_the_champion_still_loads_and_the_online_store_still_answers(built, monkeypatch):
+    from inference import feature_store, registry
+
+    shop, leaver = built
+    for name, value in shop.env.items():
+        monkeypatch.setenv(name, value)
+    assert leaver not in set(registry.champion().model.validation.customer_id)
+    stayed = shop.scores().customer_id.iloc[0]
+    online = feature_store.online_features([stayed, leaver], feature_store.SCORES_SERVICE).set_index("customer_id")
+    assert online.churn_probability.notna().to_dict() == {stayed: True, leaver: False}
+
+
+def test_who_was_erased_does_not_come_back_with_the_shops_own_tables(built):
+    shop, leaver = built
+    shutil.copytree(shop.home.parent / "export", shop.raw, dirs_exist_ok=True)
+    build(shop)
+    assert outside_raw(holding(shop.home, *traces(leaver))) == set()
+    assert len(shop.scores()) > 20
+    assert len(shop.table("order_features")) > 100
+
+
+def test_pseudonyms_replace_ids_in_all_tables_that_are_built(built, monkeypatch):
+    shop, leaver = built
+    monkeypatch.setenv("CHURN_HOME", str(shop.home))
+    known = {pseudonym(customer) for customer in pd.read_parquet(shop.raw / "orders.parquet").customer_id}
+    build(shop, churn__pseudonymise=True)
+    for name in BUILT:
+        ids = set(shop.table(name).customer_id)
+        assert ids, name
+        assert ids <= known, name
+        assert pseudonym(leaver) not in ids
+    assert set(shop.scores().customer_id) <= known
+    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
+        # dbt-duckdb leaves tables of what Python models write in between, with the ids of then
+        tables = [name for (name,) in connection.sql("select table_name from duckdb_tables()").fetchall()]
+        assert [name for name in tables if "__dbt_tmp" in name] == []
+    # neither compiled SQL nor logs say the salt
+    assert holding(shop.home, (shop.home / "salt").read_text()) == {"salt"}
+
+
+def test_who_has_a_pseudonym_is_erased_by_the_shops_own_id(built, monkeypatch):
+    shop, _ = built
+    monkeypatch.setenv("CHURN_HOME", str(shop.home))
+    left = set(shop.table("churn_predictions").customer_id)
+    orders = pd.read_parquet(shop.raw / "orders.parquet")
+    customer = next(c for c in orders.customer_id if pseudonym(c) in left)
+    shop.run("churn-radar", "erase", "--customer", customer)
+    assert holding(shop.home, customer, pseudonym(customer)) == set()
+    assert set(shop.table("churn_predictions").customer_id) == left - {pseudonym(customer)}
