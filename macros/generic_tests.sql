@@ -52,10 +52,10 @@
 
 
 {#-
-    Whether a boolean column is true in more than the share `limit` of the champion's newest rows that `among` holds
+    Whether a boolean column is true in more than the share `at_most` of the champion's newest rows that `among` holds
     for: what an earlier version did, or this one at earlier dates, is over.
 -#}
-{% test seldom_of_champion(model, column_name, limit=0, among='true') %}
+{% test seldom_of_champion(model, column_name, at_most=0, among='true') %}
     with
 
     rows_of_champion as (
@@ -72,5 +72,5 @@
     from rows_of_champion
     where as_of_date = (select max(as_of_date) from rows_of_champion) and {{ among }}
     group by as_of_date, model_version
-    having count(case when {{ column_name }} then 1 end) > {{ limit }} * count(*)
+    having count(case when {{ column_name }} then 1 end) > {{ at_most }} * count(*)
 {% endtest %}

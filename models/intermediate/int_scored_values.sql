@@ -21,7 +21,7 @@ scored as (
     inner join {{ ref('int_snapshot_dates') }} as dates on cast(predictions.as_of_date as date) = dates.as_of_date
     where dates.is_newest
 ),
-{%- for table, columns in features.items() %}
+{%- for table, columns in features.items() if table in tables %}
 
 scored_{{ table }} as (
     select
@@ -35,7 +35,7 @@ scored_{{ table }} as (
 {%- endfor %}
 
 feature_values as (
-    {%- for table, columns in features.items() %}
+    {%- for table, columns in features.items() if table in tables %}
     {{ churn_radar.unpivot('scored_' ~ table, ['as_of_date', 'model_version'], columns) | trim | indent(4) }}
     {{ 'union all' if not loop.last }}
     {%- endfor %}

@@ -1,3 +1,6 @@
+{#- named outside of the condition, where dbt would miss it -#}
+{%- set dates = ref('int_snapshot_dates') -%}
+
 with
 
 scores as (
@@ -9,7 +12,7 @@ scores as (
     from {{ ref('churn_scores') }}
     {%- if is_incremental() %}
     where
-        as_of_date = (select as_of_date from {{ ref('int_snapshot_dates') }} where is_newest)
+        as_of_date = (select as_of_date from {{ dates }} where is_newest)
         or as_of_date not in (select as_of_date from {{ this }})
     {%- endif %}
 ),
