@@ -30,14 +30,11 @@ class Retraining:
     windows : int
         So many snapshots of the grid with a closed label window that the champion did not learn from.
     drift_share : float
-        Share of the champion's features that drifted at the newest scored snapshot.
-    auroc_drop : float
-        By how much its AUROC at the newest snapshot with a known outcome was below the one promised.
+        Share of the features that the champion reads which drifted beyond what is usual.
     """
 
     windows: int = 4
-    drift_share: float = 0.25
-    auroc_drop: float = 0.05
+    drift_share: float = 0.1
 
 
 def ensure_champion(
@@ -157,9 +154,8 @@ def why_due(
         return None
     if monitoring.drift_share is not None and monitoring.drift_share >= retraining.drift_share:
         return f"{monitoring.drift_share:.0%} of its features drifted"
-    drop = monitoring.auroc_below_promise
-    if drop is not None and drop >= retraining.auroc_drop:
-        return f"its AUROC was {drop:.4f} below what was promised"
+    if monitoring.broken_promise is not None:
+        return f"its AUROC was {monitoring.broken_promise:.4f} below what was promised"
     return None
 
 

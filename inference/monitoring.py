@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import pandas as pd
-
 
 @dataclass(frozen=True)
 class Monitoring:
@@ -14,15 +12,16 @@ class Monitoring:
     model_version : str
         The version.
     drift_share : float or None
-        Share of its features that drifted at the newest date; None where nothing was measured.
-    auroc_below_promise : float or None
-        By how much its AUROC at the newest date with known outcomes was below the one promised; None where
-        no outcome is known yet.
+        Share of the features that it reads which drifted beyond what is usual at the newest date; None where
+        nothing was measured.
+    broken_promise : float or None
+        By how much its AUROC at the newest date with known outcomes was below the one promised, if beyond
+        chance and ``churn__auroc_drop_limit``; None where it kept its promise or no outcome is known yet.
     """
 
     model_version: str
     drift_share: float | None = None
-    auroc_below_promise: float | None = None
+    broken_promise: float | None = None
 
 
 def last_monitoring(session, schema: str) -> Monitoring | None:
@@ -50,16 +49,18 @@ def last_monitoring(session, schema: str) -> Monitoring | None:
     if len(there) < 2:
         return None
     drift = session.sql(
-        f"select model_version, avg(case when band = 'drifted' then 1.0 else 0.0 end) as drift_share "
-        f"from {schema}.churn_feature_drift group by model_version, as_of_date order by as_of_date desc limit 1"
+        "select model_version, avg(case when is_unusual then 1.0 else 0.0 end) as drift_share "
+        f"from {schema}.churn_feature_drift where is_read group by model_version, as_of_date "
+        "order by as_of_date desc, cast(model_version as integer) desc limit 1"
     ).df()
     if drift.empty:
         return None
     version = str(drift.model_version[0])
     performance = session.execute(
-        f"select auroc_below_promise from {schema}.churn_model_performance "
+        f"select auroc_below_promise, breaks_promise from {schema}.churn_model_performance "
         "where model_version = ? order by as_of_date desc limit 1",
         [version],
     ).df()
-    drop = performance.auroc_below_promise[0] if len(performance) else None
-    return Monitoring(version, float(drift.drift_share[0]), None if pd.isna(drop) else float(drop))
+    broken = len(performance) > 0 and performance.breaks_promise[0] is not None and bool(performance.breaks_promise[0])
+    drop = float(performance.auroc_below_promise[0]) if broken else None
+    return Monitoring(version, float(drift.drift_share[0]), drop)

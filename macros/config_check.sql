@@ -2,7 +2,7 @@
 {% macro known_vars() %}
     {% set known = churn_radar.whole_numbers().keys() | list + [
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
-        'churn__retrain_drift_share', 'churn__retrain_auroc_drop', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
+        'churn__retrain_drift_share', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
         'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
         'churn__pseudonymise',
     ] %}
@@ -80,7 +80,7 @@
     {% if var('churn__train') not in ['if_missing', 'auto', 'always', 'never'] %}
         {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, auto, always or never') %}
     {% endif %}
-    {% for name in ['churn__retrain_drift_share', 'churn__retrain_auroc_drop', 'churn__max_row_drop'] %}
+    {% for name in ['churn__retrain_drift_share', 'churn__max_row_drop'] %}
         {% if var(name) is not number or not 0 < var(name) <= 1 %}
             {% do problems.append(name ~ ' is ' ~ var(name) ~ '; expected a number above 0 and at most 1') %}
         {% endif %}

@@ -27,11 +27,7 @@ def model(dbt, session):
         encoder,
         dbt.config.get("transformer"),
         dbt.config.get("trials"),
-        Retraining(
-            dbt.config.get("retrain_windows"),
-            dbt.config.get("retrain_drift_share"),
-            dbt.config.get("retrain_auroc_drop"),
-        ),
+        Retraining(dbt.config.get("retrain_windows"), dbt.config.get("retrain_drift_share")),
         last_monitoring(session, dbt.this.schema),
         dbt.config.get("snapshot_every_days"),
     )
