@@ -60,7 +60,6 @@ def last_monitoring(session, schema: str) -> Monitoring | None:
         f"select auroc_below_promise, breaks_promise from {schema}.churn_model_performance "
         "where model_version = ? order by as_of_date desc limit 1",
         [version],
-    ).df()
-    broken = len(performance) > 0 and performance.breaks_promise[0] is not None and bool(performance.breaks_promise[0])
-    drop = float(performance.auroc_below_promise[0]) if broken else None
-    return Monitoring(version, float(drift.drift_share[0]), drop)
+    ).fetchone()
+    drop, broken = performance or (None, None)
+    return Monitoring(version, float(drift.drift_share[0]), drop if broken else None)

@@ -27,12 +27,8 @@ def test_before_the_first_build_has_ended_nothing_was_measured(session):
 
 def test_the_newest_version_at_the_newest_date_counts_by_what_it_reads(session):
     newest = "('10', '2024-02-01', true, true), ('10', '2024-02-01', true, false), ('10', '2024-02-01', false, true)"
-    fill(
-        session,
-        "churn_feature_drift",
-        DRIFT,
-        f"{newest}, ('9', '2024-02-01', true, true), ('10', '2024-01-01', true, true)",
-    )
+    others = "('9', '2024-02-01', true, true), ('10', '2024-01-01', true, true)"
+    fill(session, "churn_feature_drift", DRIFT, f"{newest}, {others}")
     fill(session, "churn_model_performance", PERFORMANCE, "('9', '2024-01-01', 0.2, true)")
     assert last_monitoring(session, "main") == Monitoring("10", 0.5)
 
