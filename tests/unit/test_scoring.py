@@ -34,6 +34,8 @@ COLUMNS = [
     "reason_1",
     "reason_2",
     "reason_3",
+    "features_hash",
+    "manifest_hash",
     "feature_snapshot_at",
     "scored_at",
 ]
@@ -182,7 +184,7 @@ class TestNewestSnapshot:
 
     def test_only_the_newest_snapshot_is_scored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         current = RegisteredModel("3", make_saying_model())
-        monkeypatch.setattr(registry, "champion", lambda: current)
+        monkeypatch.setattr(registry, "champion", lambda as_of_date: current)
         monkeypatch.setattr(
             feature_store,
             "historical_features",
@@ -195,15 +197,15 @@ class TestNewestSnapshot:
 
     def test_snapshots_tell_who_was_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
-        monkeypatch.setattr(registry, "champion", lambda: RegisteredModel("3", make_saying_model()))
+        monkeypatch.setattr(registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model()))
         monkeypatch.setattr(feature_store, "historical_features", lambda rows, *services: rows)
-        monkeypatch.setattr(scoring, "score", lambda current, rows, labels: seen.append(labels))
+        monkeypatch.setattr(scoring, "score", lambda current, rows, labels, **lineage: seen.append(labels))
         labels = self.snapshots[["customer_id", "as_of_date"]].assign(churned=None)
         score_newest_snapshot(self.snapshots, labels)
         assert seen[0].days_since_first_order.tolist() == [52, 111, 83]
         assert seen[0].days_since_last_order.tolist() == [1, 21, 24]
 
     def test_without_a_champion_nobody_is_scored(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(registry, "champion", lambda: None)
+        monkeypatch.setattr(registry, "champion", lambda as_of_date: None)
         with pytest.raises(ChurnRadarError, match="no champion in the model registry"):
             score_newest_snapshot(self.snapshots, LABELS)
