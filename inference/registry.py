@@ -22,32 +22,32 @@ CHAMPION = "champion"
 #: Begins the registered model's tags that keep the decisions, numbered in order.
 DECISION_TAG = "decision."
 
-#: Columns of the table churn_model, in order.
-VERSION_COLUMNS = (
-    "model_version",
-    "is_champion",
-    "decided_at",
-    "as_of_date",
-    "decision",
-    "reason",
-    "trained_at",
-    "horizon_days",
-    "members",
-    "reads_words",
-    "words_gain",
-    "transformer_gain",
-    "level_anchor",
-    "level_error",
-    "threshold",
-    "training_rows",
-    "training_customers",
-    "first_snapshot",
-    "last_snapshot",
-    "validation_auroc",
-    "validation_log_loss",
-    "validation_ece",
-    "run_id",
-)
+#: Columns of the table churn_model, in order, and what they hold.
+VERSION_COLUMNS = {
+    "model_version": "string",
+    "is_champion": "bool",
+    "decided_at": "datetime64[us]",
+    "as_of_date": "datetime64[us]",
+    "decision": "string",
+    "reason": "string",
+    "trained_at": "datetime64[us]",
+    "horizon_days": "int64",
+    "members": "string",
+    "reads_words": "bool",
+    "words_gain": "float64",
+    "transformer_gain": "float64",
+    "level_anchor": "string",
+    "level_error": "float64",
+    "threshold": "float64",
+    "training_rows": "int64",
+    "training_customers": "int64",
+    "first_snapshot": "datetime64[us]",
+    "last_snapshot": "datetime64[us]",
+    "validation_auroc": "float64",
+    "validation_log_loss": "float64",
+    "validation_ece": "float64",
+    "run_id": "string",
+}
 
 
 class DamagedModelError(ChurnRadarError):
@@ -273,7 +273,9 @@ def versions() -> pd.DataFrame:
                 "run_id": version.run_id,
             }
         )
-    return pd.DataFrame(records, columns=list(VERSION_COLUMNS))
+    table = pd.DataFrame(records, columns=list(VERSION_COLUMNS))
+    # a table without rows has no types of its own
+    return table if records else table.astype(VERSION_COLUMNS)
 
 
 def references(known: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:

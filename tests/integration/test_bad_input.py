@@ -53,7 +53,7 @@ def test_every_problem_is_named_at_once(shop):
     refused(
         shop.write(orders=GOOD),
         "churn__horizon_days is 0; expected a whole number from 1 to 365",
-        "churn__train is sometimes; expected if_missing, always or never",
+        "churn__train is sometimes; expected if_missing, auto, always or never",
         "churn__drift_limit is 0; expected a number above 0, at most 20",
         "churn__auroc_drop_limit is much; expected a number above 0, at most 1",
         churn__horizon_days=0,

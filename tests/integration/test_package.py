@@ -11,6 +11,7 @@ from arrivals import TABLES, TEXT_TABLES, differences, save
 from shop import PROJECT, Shop
 
 PACKAGE = PROJECT / "integration_tests"
+WITHOUT_TESTS = ("build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +55,13 @@ def test_a_shop_that_has_not_sold_anything_is_built_empty(package):
         assert query(package, f"select count(*) from {table}") == [(0,)], table
     assert pd.read_parquet(package.published).empty
     # and goes on with its first orders, here those of a bakery that opens under its name
-    package.dbt("run", **variables("bakery"))
+    package.dbt(*WITHOUT_TESTS, **variables("bakery"))
     assert query(package, "select count(*) > 50 from churn_scores") == [(True,)]
 
 
 def test_three_days_by_default_vars_equal_a_full_build(package, tmp_path):
     for day in ("2024-10-14", "2024-10-15"):
-        package.dbt("run", **variables("bakery", churn__as_of_date=day))
+        package.dbt(*WITHOUT_TESTS, **variables("bakery", churn__as_of_date=day))
     build(package, "bakery", churn__as_of_date="2024-10-16")
     assert query(package, "select status, count(*) > 10 from stg_orders group by 1 order by 1") == [
         ("cancelled", True),
@@ -71,7 +72,7 @@ def test_three_days_by_default_vars_equal_a_full_build(package, tmp_path):
     daily = save(package, tmp_path / "daily", tables)
     scores = package.scores()
     assert sorted(scores.as_of_date.astype(str).unique()) == ["2024-10-14", "2024-10-15", "2024-10-16"]
-    package.dbt("run", "--full-refresh", **variables("bakery", churn__as_of_date="2024-10-16"))
+    package.dbt(*WITHOUT_TESTS, "--full-refresh", **variables("bakery", churn__as_of_date="2024-10-16"))
     assert differences(daily, save(package, tmp_path / "anew", tables), tables) == {}
     again = package.scores().drop(columns="scored_at")
     key = ["as_of_date", "customer_id"]

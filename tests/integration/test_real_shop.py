@@ -56,7 +56,7 @@ def test_a_second_build_changes_nothing_but_scored_at(real_shop):
     before, features = shop.scores(), feature_files(shop)
     shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
     after = shop.scores()
-    assert len(features) == 10
+    assert len(features) == 11
     assert feature_files(shop) == features
     assert (after.scored_at > before.scored_at.max()).all()
     pd.testing.assert_frame_equal(before.drop(columns="scored_at"), after.drop(columns="scored_at"))
@@ -76,7 +76,7 @@ def test_online_values_equal_offline_values_in_every_feature_view(real_shop):
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["customers"] == 1000
-    assert figures["feature_views"] == 8
+    assert figures["feature_views"] == 9
     assert figures["different"] == []
 
 
