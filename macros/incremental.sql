@@ -70,7 +70,7 @@
 {% endmacro %}
 
 
-{#- Whether this run adds to a table rather than making it anew; a hook has no is_incremental(). -#}
+{#- Whether the table of this model was there before and is not made anew. -#}
 {% macro is_kept() %}
     {% set built = load_relation(this) %}
     {{ return(built is not none and built.type == 'table' and not should_full_refresh()) }}
