@@ -50,10 +50,11 @@ $(CHURN_RAW_DIR)/orders.parquet: | install
 	$(BIN)/churn-radar load-example complete-journey
 
 test: install ## Run every test, one end-to-end run on real data included.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-prove: install ## Slow proofs: builds killed at random moments.
+prove: install ## Slow proofs: builds killed at random moments, many random shops, retraining.
 	$(BIN)/python -m pytest tests/prove -v
+	CHURN_EXAMPLES=40 $(BIN)/python -m pytest tests/integration/test_incremental.py -v -k any_order
 
 bench: install ## Measure; each script prints its own table.
 	for script in daily level members fine_tuning words; do $(BIN)/python benchmarks/$$script.py; done

@@ -157,11 +157,55 @@ def explain(
             console.print(table)
         return
     from inference.feature_store import SCORES_SERVICE, online_features
+    from inference.salt import pseudonym
 
-    found = online_features([customer], SCORES_SERVICE).iloc[0]
-    if found.isna()[["churn_probability"]].all():
+    found = online_features([customer, pseudonym(customer)], SCORES_SERVICE)
+    found = found[found.churn_probability.notna()]
+    if found.empty:
         raise ChurnRadarError(f"customer {customer} has no score in the online store; run feast materialize first")
-    console.print(terminal.record_table(found.to_dict(), f"Online: customer {customer}"))
+    console.print(terminal.record_table(found.iloc[0].to_dict(), f"Online: customer {customer}"))
+
+
+@app.command(epilog="Example: churn-radar serve --port 8080")
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback, CHURN_API_KEYS must be set.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate, a PEM file.", exists=True)] = None,
+    private_key: Annotated[Path | None, typer.Option(help="Its private key, a PEM file.", exists=True)] = None,
+) -> None:
+    """Answer over HTTP how likely a customer is to leave, and why."""
+    import uvicorn
+
+    from inference.serving.app import create_app
+    from inference.serving.settings import settings_from_environment
+
+    settings = settings_from_environment(host)
+    if (certificate is None) != (private_key is None):
+        raise ChurnRadarError("--certificate and --private-key belong together; expected both or neither")
+    # no access log: its paths hold customer ids, and /metrics counts the requests
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        ssl_certfile=certificate,
+        ssl_keyfile=private_key,
+        access_log=False,
+        server_header=False,
+    )
+
+
+@app.command("api-key", epilog="Example: churn-radar api-key checkout --scope read --scope write")
+def api_key(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    scope: Annotated[list[str], typer.Option(help="read, write, or both.")] = ["read"],  # noqa: B006
+) -> None:
+    """Make a key for churn-radar serve. It is printed once; CHURN_API_KEYS holds its hash."""
+    from inference.serving.keys import new_key
+
+    secret, entry = new_key(name, scope)
+    print(f"for {name}, in the header X-API-Key:\n{secret}\nto add to CHURN_API_KEYS:\n{entry}")
 
 
 @app.command(epilog='Example: churn-radar similar "parcel came broken" --top 5')

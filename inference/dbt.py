@@ -47,7 +47,7 @@ def run(
     """
     command = [str(Path(sys.executable).with_name("dbt")), *(["--quiet"] if quiet else []), *arguments]
     if variables:
-        command += ["--vars", json.dumps(dict(variables))]
+        command += ["--vars", json.dumps(dict(variables), default=str)]  # YAML has dates, JSON has none
     done = subprocess.run(
         command,
         cwd=PROJECT_DIR,

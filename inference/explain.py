@@ -10,6 +10,7 @@ from inference import feature_store, registry
 from inference.errors import ChurnRadarError
 from inference.home import home
 from inference.lineage import manifest_hash
+from inference.salt import pseudonym
 from inference.scoring import score
 
 
@@ -39,7 +40,7 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
     Parameters
     ----------
     customer_id : str
-        Customer.
+        The shop's own id, or the pseudonym that stands for it.
     as_of_date : date
         A date that was scored.
 
@@ -54,13 +55,15 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
     """
     with _warehouse() as connection:
         found = connection.execute(
-            "select * from churn_predictions where customer_id = ? and as_of_date = ? order by scored_at desc limit 1",
-            [customer_id, as_of_date],
+            "select * from churn_predictions where customer_id in (?, ?) and as_of_date = ? "
+            "order by scored_at desc limit 1",
+            [customer_id, pseudonym(customer_id), as_of_date],
         ).df()
         if found.empty:
             raise ChurnRadarError(_no_score(connection, customer_id, as_of_date))
         there = connection.execute(
-            "select 1 from order_features where customer_id = ? and as_of_date = ?", [customer_id, as_of_date]
+            "select 1 from order_features where customer_id = ? and as_of_date = ?",
+            [found.customer_id.iloc[0], as_of_date],
         ).fetchall()
     if not there:
         raise ChurnRadarError(
@@ -87,7 +90,8 @@ def _warehouse() -> duckdb.DuckDBPyConnection:
 
 def _no_score(connection: duckdb.DuckDBPyConnection, customer_id: str, as_of_date: date) -> str:
     dates = connection.execute(
-        "select distinct as_of_date from churn_predictions where customer_id = ? order by 1 desc limit 5", [customer_id]
+        "select distinct as_of_date from churn_predictions where customer_id in (?, ?) order by 1 desc limit 5",
+        [customer_id, pseudonym(customer_id)],
     ).fetchall()
     if not dates:
         return f"churn_scores: customer {customer_id} was never scored; expected a customer who was"

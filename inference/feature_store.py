@@ -34,14 +34,24 @@ def apply() -> None:
         raise ChurnRadarError(f"feast apply: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
 
-def open_store():
-    """Open the feature store of this project."""
+def open_store(timeout: float | None = None):
+    """Open the feature store of this project.
+
+    Parameters
+    ----------
+    timeout : float, optional
+        Seconds after which Redis is taken to be down; it is waited for without end where none is given.
+    """
     # importing Feast takes seconds, and it warns about its own unfinished parts
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from feast import FeatureStore
 
-        return FeatureStore(repo_path=str(FEATURE_REPO))
+        store = FeatureStore(repo_path=str(FEATURE_REPO))
+    online = store.config.online_store
+    if timeout is not None and online.type == "redis":
+        online.connection_string += f",socket_timeout={timeout},socket_connect_timeout={timeout}"
+    return store
 
 
 def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:

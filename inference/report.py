@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 from scipy.special import expit
 
+from inference.attributes import PREFIX
 from inference.baselines import BASELINES
 from inference.calibration import anchored_shift
 from inference.champion import training_rows
@@ -359,6 +360,8 @@ class _Bench:
         """The tabular average, whole and without each group of features."""
         groups = {"nothing": []} | {f"{t} features": _columns_of(t) for t in FEATURE_TABLES}
         groups["words"] = [WORDS_LOGIT, *(c for c in self.X if "complaint" in c or c == "rating_words_gap")]
+        if attributes := [c for c in self.X if c.startswith(PREFIX)]:
+            groups["customer features"] = attributes
         listed = []
         for name, columns in track(list(groups.items()), "Ablations"):
             if columns and not set(columns) & {*self.X.columns, WORDS_LOGIT}:

@@ -11,8 +11,15 @@ activity as (
     select * from {{ ref('int_customer_daily_activity') }}
 ),
 
+-- a version that champions returned to has a row per decision, with the same promise
 models as (
-    select * from {{ ref('churn_model') }}
+    select
+        model_version,
+        max(validation_auroc) as validation_auroc,
+        max(validation_log_loss) as validation_log_loss,
+        max(validation_ece) as validation_ece
+    from {{ ref('churn_model') }}
+    group by model_version
 ),
 
 observed as (

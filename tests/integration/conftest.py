@@ -3,6 +3,9 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from shop import Shop
@@ -25,9 +28,35 @@ def real_shop(tmp_path_factory) -> tuple[Shop, list[subprocess.CompletedProcess]
     return shop, [build, apply, materialize]
 
 
+@dataclass
+class RedisServer:
+    """A Redis server on loopback, which may be stopped and started again, empty."""
+
+    port: int
+    folder: Path
+    process: subprocess.Popen | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        self.process = subprocess.Popen([*command, "--dir", str(self.folder)], stdout=subprocess.DEVNULL)
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    break
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory) -> str:
-    """Address of a Redis server on loopback, from Debian's package where it can be installed."""
+def redis_server(tmp_path_factory) -> Iterator[RedisServer]:
+    """Redis from Debian's package, where it can be installed."""
     if shutil.which("redis-server") is None and os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get"):
         for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "-y", "redis-server"]):
             subprocess.run(command, capture_output=True, check=False)
@@ -35,15 +64,13 @@ def redis(tmp_path_factory) -> str:
         pytest.skip("redis-server is not installed (Debian package redis-server)")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    yield f"127.0.0.1:{port}"
-    server.terminate()
-    server.wait()
+        server = RedisServer(free.getsockname()[1], tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def redis(redis_server) -> str:
+    """Address of a Redis server."""
+    return redis_server.address

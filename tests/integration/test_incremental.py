@@ -114,6 +114,14 @@ def test_late_rows_that_do_not_say_so_change_the_lookback_window_alone(shop):
     assert last_snapshots(shop) == {"2023-07-10": 2, "2023-07-13": 3, "2023-07-14": 3}
 
 
+def test_an_order_that_goes_within_the_lookback_window_leaves_the_day_that_it_was_on(shop):
+    for day, placed in (("2023-07-13", ["2023-06-01", "2023-07-12"]), ("2023-07-14", ["2023-06-01"])):
+        build(shop.write(orders=with_late_rows(day, *placed)), day, tables=["order_features"], churn__lookback_days=3)
+    days = "select activity_date::varchar from int_customer_daily_activity where customer_id = 'late'"
+    assert rows_of(shop, days) == [("2023-06-01",)]
+    assert last_snapshots(shop) == {"2023-07-13": 1, "2023-07-14": 1}
+
+
 def test_a_customer_who_is_deleted_leaves_what_was_built_long_ago(shop):
     build(shop.write(orders=with_late_rows("2023-07-10", "2023-02-01", "2023-07-01")), "2023-07-10", tables=FEW)
     assert last_snapshots(shop) == {"2023-07-10": 2}

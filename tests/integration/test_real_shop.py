@@ -131,6 +131,20 @@ def test_a_shop_without_texts_says_that_there_is_none_to_find(real_shop):
     assert done.stderr == "churn-radar: the shop has no review or ticket with words; expected at least one\n"
 
 
+def test_a_stored_score_is_computed_again_from_what_it_came_from(real_shop):
+    shop, _ = real_shop
+    riskiest = shop.scores().nlargest(1, "churn_probability").iloc[0]
+    said = shop.run("churn-radar", "explain", riskiest.customer_id, "--as-of", f"{riskiest.as_of_date:%Y-%m-%d}").stdout
+    stored, again, difference = re.search(r"churn_probability\W+([\d.]+)\W+([\d.]+)\W+([\d.e-]+)", said).groups()
+    assert stored == again == f"{riskiest.churn_probability:.6f}"
+    assert float(difference) < 1e-9
+    assert riskiest.reason_1.split(",")[0] in said
+    assert "days_since_last_order" in said
+    never = shop.run("churn-radar", "explain", riskiest.customer_id, "--as-of", "2016-01-01", check=False)
+    assert never.returncode == 1
+    assert "has no score as of 2016-01-01; the newest are of 20" in never.stderr
+
+
 def test_an_unknown_customer_is_named(real_shop):
     shop: Shop = real_shop[0]
     done = shop.run("churn-radar", "explain", "nobody", check=False)

@@ -1,10 +1,11 @@
+import subprocess
 import sys
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from inference import cli
+from inference import cli, dbt
 from inference.home import raw_dir
 
 
@@ -18,7 +19,21 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["load-example", "simulate", "train", "score", "report", "explain", "similar", "backtest", "erase"]
+    "command",
+    [
+        "load-example",
+        "simulate",
+        "train",
+        "score",
+        "report",
+        "explain",
+        "similar",
+        "backtest",
+        "erase",
+        "rollback",
+        "serve",
+        "api-key",
+    ],
 )
 def test_every_command_has_help_with_an_example(command):
     shown = CliRunner().invoke(cli.app, [command, "--help"])
@@ -42,6 +57,19 @@ def test_raw_tables_are_not_overwritten_by_an_example(monkeypatch, capsys):
 def test_vars_that_are_no_mapping_are_refused(monkeypatch, capsys):
     line = refused(monkeypatch, capsys, "backtest", "--as-of", "2017-12-01", "--vars", "sixty")
     assert line == "churn-radar: --vars is sixty; expected a YAML mapping such as {churn__horizon_days: 60}\n"
+
+
+def test_a_date_among_the_vars_reaches_dbt(monkeypatch):
+    asked = []
+
+    def refuse(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.setattr(dbt.subprocess, "run", refuse)
+    done = CliRunner().invoke(cli.app, ["score", "--vars", "{churn__as_of_date: 2024-03-01}"])
+    assert "dbt build failed" in str(done.exception)
+    assert asked[0][-2:] == ["--vars", '{"churn__as_of_date": "2024-03-01", "churn__train": "never"}']
 
 
 def test_a_report_without_a_champion_says_what_to_do(monkeypatch, capsys):

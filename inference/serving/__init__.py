@@ -1,0 +1,1 @@
+"""The online service: churn scores over HTTP."""

@@ -1,0 +1,196 @@
+"""The HTTP service: routes, who may call them, and what an error says."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Path, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
+from starlette.exceptions import HTTPException
+
+from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health, Problem
+from inference.serving.keys import ApiKey, find_key
+from inference.serving.limits import BodyLimit, RateLimit
+from inference.serving.lookup import ScoreLookup, StoreDownError
+from inference.serving.metrics import Measured, Metrics
+from inference.serving.settings import ServeSettings
+
+#: Seconds in which a lookup must answer.
+LOOKUP_SECONDS = 0.9
+
+#: What each status is called, and the statuses that are documented.
+TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+log = logging.getLogger("churn_radar")
+api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="As churn-radar api-key printed it.")
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Answer with an error in one form."""
+    title = TITLES.get(status, "Error")
+    return JSONResponse(
+        Problem(title=title, status=status, detail=detail).model_dump(),
+        status_code=status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def _documented(*statuses: int) -> dict[int, dict]:
+    return {
+        status: {
+            "description": TITLES[status],
+            "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def needs(scope: str) -> Callable:
+    """Return a dependency that lets only keys with a scope pass, each at its rate."""
+
+    def check(request: Request, secret: Annotated[str | None, Security(api_key_header)]) -> ApiKey | None:
+        settings: ServeSettings = request.app.state.settings
+        key = None
+        if settings.keys:
+            key = find_key(settings.keys, secret) if secret else None
+            if key is None:
+                raise HTTPException(401, "X-API-Key is missing or unknown", {"WWW-Authenticate": "ApiKey"})
+            if scope not in key.scopes:
+                raise HTTPException(403, f"key {key.name} may not {scope}; expected one with the scope {scope}")
+        wait = request.app.state.rate.seconds_to_wait(key.name if key else request.client.host)
+        if wait:
+            raise HTTPException(429, f"more than {settings.rate_limit}; try again later", {"Retry-After": str(wait)})
+        return key
+
+    return check
+
+
+def create_app(settings: ServeSettings) -> FastAPI:
+    """Make the service.
+
+    Parameters
+    ----------
+    settings : ServeSettings
+        Keys and limits.
+
+    Returns
+    -------
+    FastAPI
+        An ASGI application.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI):
+        app.state.lookups = ThreadPoolExecutor(1, thread_name_prefix="lookup")
+        # where nothing was applied yet, the service starts all the same and is not ready
+        with suppress(StoreDownError):
+            await asyncio.get_running_loop().run_in_executor(app.state.lookups, app.state.scores.open)
+        yield
+        app.state.lookups.shutdown(wait=False, cancel_futures=True)
+
+    app = FastAPI(
+        title="Churn Radar",
+        version="1",
+        summary="How likely is this customer to leave, and why?",
+        docs_url="/docs",
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=_documented(400, 422, 500),
+    )
+    app.state.settings, app.state.scores = settings, ScoreLookup()
+    app.state.rate, app.state.metrics = RateLimit(settings.rate_limit), Metrics()
+    app.add_middleware(BodyLimit, most_bytes=settings.most_body_bytes, refuse=problem)
+    app.add_middleware(Measured, metrics=app.state.metrics)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        # what was sent is not repeated: it may be personal
+        told = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
+        return problem(422, "; ".join(told))
+
+    @app.exception_handler(StoreDownError)
+    async def down(request: Request, error: StoreDownError) -> Response:
+        app.state.metrics.store_errors.inc()
+        return problem(503, "the online store does not answer; try again later", {"Retry-After": "1"})
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("%s in %s %s", type(error).__name__, request.method, _route(request))
+        return problem(500, "something went wrong; it was logged")
+
+    read = [Depends(needs("read"))]
+
+    @app.get(
+        "/v1/customers/{customer_id:path}/churn",  # an id may hold a slash
+        tags=["churn"],
+        dependencies=read,
+        responses=_documented(401, 403, 404, 429, 503),
+    )
+    async def churn(customer_id: Annotated[CustomerId, Path()]) -> Churn:
+        """Return how likely a customer is to leave, and why."""
+        (found,) = await _look_up(app, [customer_id])
+        if found is None:
+            raise HTTPException(404, "this customer has no score; expected one who was scored and materialised")
+        return found
+
+    @app.post("/v1/churn:batch", tags=["churn"], dependencies=read, responses=_documented(401, 403, 413, 429, 503))
+    async def churn_batch(asked: ChurnBatchRequest) -> ChurnBatch:
+        """Return the scores of up to 1,000 customers."""
+        ids = list(dict.fromkeys(asked.customer_ids))
+        found = dict(zip(ids, await _look_up(app, ids), strict=True))
+        return ChurnBatch(
+            scores=[found[i] for i in asked.customer_ids if found[i] is not None],
+            unknown=[i for i in ids if found[i] is None],
+        )
+
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> Health:
+        """Say that the process lives."""
+        return Health()
+
+    @app.get("/readyz", tags=["operations"], responses=_documented(503))
+    async def readyz() -> Health:
+        """Say whether the online store answers."""
+        await _look_up(app, ["readiness"])
+        return Health()
+
+    @app.get("/metrics", tags=["operations"], response_class=Response)
+    async def metrics() -> Response:
+        """Return metrics as Prometheus reads them."""
+        return app.state.metrics.exposition()
+
+    return app
+
+
+async def _look_up(app: FastAPI, customer_ids: list[str]) -> list[Churn | None]:
+    reading = asyncio.get_running_loop().run_in_executor(app.state.lookups, app.state.scores.read, customer_ids)
+    try:
+        return await asyncio.wait_for(reading, LOOKUP_SECONDS)
+    except TimeoutError as error:
+        raise StoreDownError("timeout") from error
+
+
+def _route(request: Request) -> str:
+    route = request.scope.get("route")
+    return route.path_format if route else "unknown"

@@ -1,0 +1,85 @@
+"""API keys: who may read and who may write. Only their hashes are kept."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from inference.errors import ChurnRadarError
+
+#: What a key may be allowed.
+SCOPES = ("read", "write")
+#: One entry of ``CHURN_API_KEYS``.
+_ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scopes>[a-z+]+):(?P<digest>[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A client of the service.
+
+    Parameters
+    ----------
+    name : str
+        Who; named in logs and metrics instead of the key.
+    scopes : frozenset of str
+        Among ``SCOPES``.
+    digest : str
+        SHA-256 of the secret, in hexadecimal. The secret has 256 random bits, so no slow hash is needed.
+    """
+
+    name: str
+    scopes: frozenset[str]
+    digest: str
+
+    def __str__(self) -> str:
+        """Return the entry for ``CHURN_API_KEYS``."""
+        return f"{self.name}:{'+'.join(sorted(self.scopes))}:{self.digest}"
+
+
+def new_key(name: str, scopes: Collection[str]) -> tuple[str, ApiKey]:
+    """Make a secret for a client, which is told once, and the entry that is kept.
+
+    Raises
+    ------
+    ChurnRadarError
+        If the name or a scope is not one.
+    """
+    secret = secrets.token_urlsafe(32)
+    entry = f"{name}:{'+'.join(scopes)}:{_digest(secret)}"
+    return secret, read_keys(entry)[0]
+
+
+def read_keys(entries: str) -> list[ApiKey]:
+    """Read ``CHURN_API_KEYS``: entries ``name:scope+scope:sha256``, apart by spaces or commas.
+
+    Raises
+    ------
+    ChurnRadarError
+        If an entry cannot be read; the hash is not repeated.
+    """
+    keys = []
+    for number, entry in enumerate(re.split(r"[\s,]+", entries.strip()) if entries.strip() else (), 1):
+        found = _ENTRY.fullmatch(entry)
+        scopes = frozenset(found["scopes"].split("+")) if found else frozenset()
+        if not found or scopes - set(SCOPES):
+            raise ChurnRadarError(
+                f"CHURN_API_KEYS: entry {number} cannot be read; expected name:scopes:sha256 with scopes among "
+                f"{', '.join(SCOPES)}, as churn-radar api-key prints it"
+            )
+        keys.append(ApiKey(found["name"], scopes, found["digest"]))
+    return keys
+
+
+def find_key(keys: Collection[ApiKey], secret: str) -> ApiKey | None:
+    """Return whose secret it is. Every key is compared, each in constant time, so that time tells nothing."""
+    digest, match = _digest(secret), None
+    for key in keys:
+        if hmac.compare_digest(key.digest, digest):
+            match = key
+    return match
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

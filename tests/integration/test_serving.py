@@ -1,0 +1,301 @@
+"""The service over HTTP, as a process of its own on a store that Feast filled."""
+
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import pytest
+import requests
+from shop import BIN, PROJECT, Shop
+
+from inference.serving.keys import new_key
+
+AS_OF = pd.Timestamp("2026-11-01")
+N_CUSTOMERS = 1200
+READER, READER_ENTRY = new_key("checkout", ["read"])
+WRITER, WRITER_ENTRY = new_key("collector", ["write"])
+
+
+def published_scores() -> pd.DataFrame:
+    """Customers c0 to c1199, the one after more at risk than the one before, and one whose name is odd."""
+    ids = [f"c{i}" for i in range(N_CUSTOMERS - 1)] + ["Zoë/O'Brien 7%"]
+    probability = [(i + 0.5) / N_CUSTOMERS for i in range(N_CUSTOMERS)]
+    return pd.DataFrame(
+        {
+            "customer_id": ids,
+            "as_of_date": AS_OF.date(),
+            "horizon_days": pd.Series([30] * N_CUSTOMERS, dtype="int32"),
+            "churn_probability": probability,
+            "risk_band": ["low" if p < 0.25 else "critical" for p in probability],
+            "risk_percentile": [i / (N_CUSTOMERS - 1) for i in range(N_CUSTOMERS)],
+            "expected_spend": 40.0,
+            "value_at_risk": [40 * p for p in probability],
+            "reason_1": [f"last order {i} days ago" for i in range(N_CUSTOMERS)],
+            "reason_2": ["no visit in the last 30 days" if i % 2 else None for i in range(N_CUSTOMERS)],
+            "reason_3": pd.Series([None] * N_CUSTOMERS, dtype="object"),
+            "transformer_probability": pd.Series([None] * N_CUSTOMERS, dtype="float64"),
+            "boosting_probability": probability,
+            "logistic_probability": probability,
+            "model_version": "3",
+            "feature_snapshot_at": AS_OF,
+            "scored_at": AS_OF + pd.Timedelta(hours=2),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service."""
+
+    url: str
+    process: subprocess.Popen
+
+    def get(self, path: str, key: str | None = None, **arguments: object) -> requests.Response:
+        return requests.get(self.url + path, headers={"X-API-Key": key} if key else {}, timeout=5, **arguments)
+
+    def post(self, path: str, key: str | None = None, **arguments: object) -> requests.Response:
+        return requests.post(self.url + path, headers={"X-API-Key": key} if key else {}, timeout=5, **arguments)
+
+
+@contextmanager
+def serving(shop: Shop, *arguments: str, **settings: str) -> Iterator[Service]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [BIN / "churn-radar", "serve", "--port", str(port), *arguments],
+        cwd=PROJECT,
+        env=shop.env | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        for _ in range(600):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.1)
+        yield Service(f"http://127.0.0.1:{port}", process)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Shop:
+    """A shop whose scores were published by hand and brought to the online store by Feast."""
+    shop = Shop(tmp_path_factory.mktemp("serving") / "home")
+    shop.published.parent.mkdir(parents=True)
+    published_scores().to_parquet(shop.published, index=False)
+    shop.run("dbt", "parse")
+    materialize(shop)
+    return shop
+
+
+def materialize(shop: Shop) -> None:
+    shop.run("feast", "-c", "feature_repo", "apply", "--skip-source-validation")
+    moment = f"{AS_OF:%Y-%m-%dT%H:%M:%S}"
+    shop.run("feast", "-c", "feature_repo", "materialize", moment, moment, "--views", "churn_scores")
+
+
+@pytest.fixture(scope="module")
+def service(scored) -> Iterator[Service]:
+    with serving(scored) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guarded(scored) -> Iterator[Service]:
+    with serving(scored, CHURN_API_KEYS=f"{READER_ENTRY} {WRITER_ENTRY}", CHURN_RATE_LIMIT="30/minute") as running:
+        yield running
+
+
+def test_a_customer_has_the_score_that_was_published(service):
+    answer = service.get("/v1/customers/c600/churn")
+    assert answer.status_code == 200
+    said = answer.json()
+    age = said.pop("feature_age_seconds")
+    assert said == {
+        "customer_id": "c600",
+        "churn_probability": 600.5 / 1200,
+        "risk_band": "critical",
+        "risk_percentile": 600 / 1199,
+        "horizon_days": 30,
+        "expected_spend": 40.0,
+        "value_at_risk": 40 * 600.5 / 1200,
+        "reasons": ["last order 600 days ago"],
+        "model_version": "3",
+        "as_of": "2026-11-01T00:00:00Z",
+        "source": "stored",
+    }
+    assert abs(age - (pd.Timestamp.now(tz="UTC") - AS_OF.tz_localize("UTC")).total_seconds()) < 60
+
+
+def test_any_character_may_be_in_an_id(service):
+    answer = service.get("/v1/customers/Zo%C3%AB%2FO'Brien%207%25/churn")
+    assert answer.json()["customer_id"] == "Zoë/O'Brien 7%"
+
+
+def test_a_batch_answers_in_the_order_asked_for(service):
+    ids = ["c900", "nobody", "c3", "c900"]
+    answer = service.post("/v1/churn:batch", json={"customer_ids": ids})
+    assert answer.status_code == 200
+    assert [score["customer_id"] for score in answer.json()["scores"]] == ["c900", "c3", "c900"]
+    assert answer.json()["unknown"] == ["nobody"]
+    assert answer.json()["scores"][0]["reasons"] == ["last order 900 days ago"]
+
+
+def test_a_thousand_customers_are_not_too_many(service):
+    ids = [f"c{i}" for i in range(1000)]
+    answer = service.post("/v1/churn:batch", json={"customer_ids": ids})
+    assert [score["reasons"][0] for score in answer.json()["scores"]] == [
+        f"last order {i} days ago" for i in range(1000)
+    ]
+
+
+PROBLEMS = {
+    "unknown customer": ("/v1/customers/nobody/churn", None, 404, "this customer has no score"),
+    "control character": ("/v1/customers/a%00b/churn", None, 422, "path.customer_id: String should match pattern"),
+    "long id": (f"/v1/customers/{'x' * 201}/churn", None, 422, "should have at most 200 characters"),
+    "too many": ("/v1/churn:batch", {"customer_ids": ["c"] * 1001}, 422, "should have at most 1000 items"),
+    "none": ("/v1/churn:batch", {"customer_ids": []}, 422, "should have at least 1 item"),
+    "numbers": ("/v1/churn:batch", {"customer_ids": [7]}, 422, "body.customer_ids.0: Input should be a valid string"),
+    "misspelt": ("/v1/churn:batch", {"customers": ["c1"]}, 422, "body.customer_ids: Field required"),
+    "no such page": ("/v2/churn", None, 404, "Not Found"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "status", "detail"), PROBLEMS.values(), ids=PROBLEMS)
+def test_what_is_wrong_is_said_in_one_form(service, path, body, status, detail):
+    answer = service.get(path) if body is None else service.post(path, json=body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(answer.json()) == {"title", "status", "detail"}
+    assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_ten_megabytes_are_refused(service, announced):
+    body = b'{"customer_ids": ["' + b"x" * 10_000_000 + b'"]}'
+    try:
+        answer = service.post("/v1/churn:batch", data=body if announced else iter([body[:600_000], body[600_000:]]))
+    except requests.ConnectionError:
+        # the server answers and hangs up while the client still writes
+        answer = None
+    assert answer is None or answer.status_code == 413
+    assert service.get("/healthz").json() == {"status": "ok"}
+
+
+def test_who_has_no_key_learns_nothing(guarded):
+    path = "/v1/customers/c1/churn"
+    for key in (None, "wrong", READER + "x"):
+        answer = guarded.get(path, key)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "ApiKey"
+    assert guarded.get(path, WRITER).status_code == 403
+    assert guarded.get(path, READER).status_code == 200
+    assert guarded.get("/readyz").status_code == 200
+
+
+def test_too_many_requests_are_told_when_to_come_back(guarded):
+    answers = [guarded.get("/v1/customers/c1/churn", READER) for _ in range(31)]
+    assert answers[-1].status_code == 429
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+
+
+def test_schemathesis_finds_no_server_error_and_nothing_undocumented(scored, tmp_path):
+    with serving(scored, CHURN_API_KEYS=str(READER_ENTRY)) as running:
+        done = subprocess.run(
+            [
+                *(BIN / "schemathesis", "run", f"{running.url}/openapi.json", "--no-color", "--max-examples", "30"),
+                *("--header", f"X-API-Key: {READER}"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert "Tested: 5" in done.stdout
+
+
+def test_the_examples_of_the_readme_run(scored, tmp_path):
+    """Its ten lines of Python and its curl, against the port of this test and a customer of this shop."""
+    section = (PROJECT / "README.md").read_text().split("\n## Online\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)
+    examples = {language: code for language, code in blocks if "http://127.0.0.1:8080/v1" in code}
+    with serving(scored, CHURN_API_KEYS=str(READER_ENTRY)) as running:
+        for language, code in examples.items():
+            code = code.replace("http://127.0.0.1:8080", running.url).replace("1301", "c600")
+            command = [BIN / "python", "-c", code] if language == "python" else ["bash", "-euc", code]
+            env = scored.env | {"CHURN_API_KEY": READER}
+            done = subprocess.run(
+                command, env=env, capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60
+            )
+            assert done.returncode == 0, done.stderr
+            assert "0.500416" in done.stdout
+            assert "last order 600 days ago" in done.stdout
+    assert set(examples) == {"python", "bash"}
+
+
+def test_it_speaks_tls(scored, tmp_path):
+    files = [str(tmp_path / name) for name in ("key.pem", "certificate.pem")]
+    subject = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1")
+    making = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", files[0], "-out", files[1])
+    subprocess.run([*making, *subject], check=True, capture_output=True)
+    alone = scored.run("churn-radar", "serve", "--certificate", files[1], check=False)
+    assert "--certificate and --private-key belong together" in alone.stderr
+    with serving(scored, "--certificate", files[1], "--private-key", files[0]) as running:
+        secure = running.url.replace("http:", "https:")
+        assert requests.get(f"{secure}/v1/customers/c1/churn", verify=files[1], timeout=5).status_code == 200
+
+
+def test_beyond_loopback_a_key_is_needed(scored):
+    done = scored.run("churn-radar", "serve", "--host", "0.0.0.0", check=False)
+    assert done.returncode == 1
+    assert "CHURN_API_KEYS is empty and --host is 0.0.0.0; expected at least one key" in done.stderr
+
+
+def test_metrics_count_routes_and_name_nobody(service):
+    service.get("/v1/customers/c77/churn")
+    told = service.get("/metrics").text
+    assert re.search(
+        r'churn_radar_requests_total\{method="GET",route="/v1/customers/\{customer_id\}/churn",status="200"} \d', told
+    )
+    assert "c77" not in told
+
+
+def test_nothing_was_materialised_yet(tmp_path):
+    with serving(Shop(tmp_path / "home")) as empty:
+        assert empty.get("/healthz").status_code == 200
+        for path in ("/readyz", "/v1/customers/c1/churn"):
+            answer = empty.get(path)
+            assert answer.status_code == 503
+            assert answer.json()["detail"] == "the online store does not answer; try again later"
+
+
+def test_redis_may_go_and_come_back(scored, redis_server):
+    shop = replace(scored, settings={"CHURN_REDIS": redis_server.address})
+    materialize(shop)
+    with serving(shop) as running:
+        assert running.get("/v1/customers/c5/churn").json()["reasons"] == [
+            "last order 5 days ago",
+            "no visit in the last 30 days",
+        ]
+        redis_server.stop()
+        for _ in range(3):
+            started = time.monotonic()
+            answer = running.get("/v1/customers/c5/churn")
+            assert answer.status_code == 503
+            assert time.monotonic() - started < 1
+        redis_server.start()
+        materialize(shop)
+        assert running.get("/readyz").status_code == 200
+        assert running.get("/v1/customers/c5/churn").status_code == 200
