@@ -192,6 +192,7 @@ def serve(
         ssl_certfile=certificate,
         ssl_keyfile=private_key,
         access_log=False,
+        timeout_graceful_shutdown=5,
         server_header=False,
     )
 

@@ -30,7 +30,7 @@ def real_shop(tmp_path_factory) -> tuple[Shop, list[subprocess.CompletedProcess]
 
 @dataclass
 class RedisServer:
-    """A Redis server on loopback, which may be stopped and started again, empty."""
+    """A Redis server on loopback, which may be stopped and started again with what it held."""
 
     port: int
     folder: Path
@@ -41,8 +41,8 @@ class RedisServer:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
-        self.process = subprocess.Popen([*command, "--dir", str(self.folder)], stdout=subprocess.DEVNULL)
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        self.process = subprocess.Popen([*command, "--save", "", "--appendonly", "yes"], stdout=subprocess.DEVNULL)
         for _ in range(100):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:

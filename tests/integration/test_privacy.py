@@ -16,26 +16,10 @@ import pytest
 from shop import Shop
 from test_leaks import shop_with_everything
 
-from inference.salt import pseudonym
-
 AS_OF = "2023-10-20"
 NO_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
 #: Values of columns that are tagged pii; every customer has their own.
 PLANTED = ("planted-mail", "Plantagenet", "+44 7700 900")
-#: Tables that ``build`` adds to or makes anew.
-BUILT = (
-    "int_customer_daily_activity",
-    "int_customer_snapshots",
-    "order_features",
-    "sequence_features",
-    "purchase_forecasts",
-    "review_embeddings",
-    "text_pools",
-    "searchable_texts",
-    "churn_labels",
-    "churn_predictions",
-    "churn_scores",
-)
 #: What only the leaver wrote.
 THEIRS = (
     "The zebra-striped kettle hums oddly at night. Write to kettle-owner@post.example, says {customer}!",
@@ -241,33 +225,3 @@ def test_who_was_erased_does_not_come_back_with_the_shops_own_tables(built):
     assert outside_raw(holding(shop.home, *traces(leaver))) == set()
     assert len(shop.scores()) > 20
     assert len(shop.table("order_features")) > 100
-
-
-def test_pseudonyms_replace_ids_in_all_tables_that_are_built(built, monkeypatch):
-    shop, leaver = built
-    monkeypatch.setenv("CHURN_HOME", str(shop.home))
-    known = {pseudonym(customer) for customer in pd.read_parquet(shop.raw / "orders.parquet").customer_id}
-    build(shop, churn__pseudonymise=True)
-    for name in BUILT:
-        ids = set(shop.table(name).customer_id)
-        assert ids, name
-        assert ids <= known, name
-        assert pseudonym(leaver) not in ids
-    assert set(shop.scores().customer_id) <= known
-    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
-        # dbt-duckdb leaves tables of what Python models write in between, with the ids of then
-        tables = [name for (name,) in connection.sql("select table_name from duckdb_tables()").fetchall()]
-        assert [name for name in tables if "__dbt_tmp" in name] == []
-    # neither compiled SQL nor logs say the salt
-    assert holding(shop.home, (shop.home / "salt").read_text()) == {"salt"}
-
-
-def test_who_has_a_pseudonym_is_erased_by_the_shops_own_id(built, monkeypatch):
-    shop, _ = built
-    monkeypatch.setenv("CHURN_HOME", str(shop.home))
-    left = set(shop.table("churn_predictions").customer_id)
-    orders = pd.read_parquet(shop.raw / "orders.parquet")
-    customer = next(c for c in orders.customer_id if pseudonym(c) in left)
-    shop.run("churn-radar", "erase", "--customer", customer)
-    assert holding(shop.home, customer, pseudonym(customer)) == set()
-    assert set(shop.table("churn_predictions").customer_id) == left - {pseudonym(customer)}
