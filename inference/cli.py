@@ -156,11 +156,10 @@ def explain(
         for table in terminal.explanation_tables(explain_score(customer, as_of.date())):
             console.print(table)
         return
-    from inference.feature_store import SCORES_SERVICE, online_features
+    from inference.feature_store import online_scores
     from inference.salt import pseudonym
 
-    found = online_features([customer, pseudonym(customer)], SCORES_SERVICE)
-    found = found[found.churn_probability.notna()]
+    found = online_scores([customer, pseudonym(customer)])
     if found.empty:
         raise ChurnRadarError(f"customer {customer} has no score in the online store; run feast materialize first")
     console.print(terminal.record_table(found.iloc[0].to_dict(), f"Online: customer {customer}"))

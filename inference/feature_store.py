@@ -1,5 +1,6 @@
 """Feast as the Python side uses it: definitions applied, features read offline and online."""
 
+import json
 import subprocess
 import sys
 import warnings
@@ -108,3 +109,21 @@ def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
     # Feast answers in no order of its own
     names = [f.name for p in store.get_feature_service(service).feature_view_projections for f in p.features]
     return found[["customer_id", *names]]
+
+
+def online_scores(customer_ids: Sequence[str]) -> pd.DataFrame:
+    """Look the scores of customers up in the online store.
+
+    Parameters
+    ----------
+    customer_ids : sequence of str
+        Customers.
+
+    Returns
+    -------
+    DataFrame
+        One row per customer who has a score, in the order asked for: ``customer_id`` and what ``online_scores`` packs.
+    """
+    found = online_features(customer_ids, SCORES_SERVICE).dropna(subset="score")
+    scores = pd.DataFrame([json.loads(score) for score in found.score], index=found.index)
+    return pd.concat([found[["customer_id"]], scores], axis=1)

@@ -68,3 +68,17 @@
 {% endmacro %}
 
 {% macro default__seconds_between(earlier, later) %}cast(extract(epoch from ({{ later }} - {{ earlier }})) as bigint){% endmacro %}
+
+
+{#- A JSON object as text, from a mapping of names to SQL expressions; numbers keep all their digits. -#}
+{% macro json_object(expressions) %}
+    {{- return(adapter.dispatch('json_object', 'churn_radar')(expressions)) -}}
+{% endmacro %}
+
+{% macro default__json_object(expressions) -%}
+    cast(json_object(
+        {%- for name, expression in expressions.items() %}
+        '{{ name }}', {{ expression }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    ) as varchar)
+{%- endmacro %}

@@ -1,9 +1,7 @@
 """The HTTP service: routes, who may call them, and what an error says."""
 
-import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated
 
@@ -19,9 +17,6 @@ from inference.serving.limits import BodyLimit, RateLimit
 from inference.serving.lookup import ScoreLookup, StoreDownError
 from inference.serving.metrics import Measured, Metrics
 from inference.serving.settings import ServeSettings
-
-#: Seconds in which a lookup must answer.
-LOOKUP_SECONDS = 0.9
 
 #: What each status is called, and the statuses that are documented.
 TITLES = {
@@ -95,15 +90,15 @@ def create_app(settings: ServeSettings) -> FastAPI:
     FastAPI
         An ASGI application.
     """
+    scores = ScoreLookup()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
-        app.state.lookups = ThreadPoolExecutor(1, thread_name_prefix="lookup")
         # where nothing was applied yet, the service starts all the same and is not ready
         with suppress(StoreDownError):
-            await asyncio.get_running_loop().run_in_executor(app.state.lookups, app.state.scores.open)
+            await scores.open()
         yield
-        app.state.lookups.shutdown(wait=False, cancel_futures=True)
+        scores.close()
 
     app = FastAPI(
         title="Churn Radar",
@@ -114,7 +109,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         lifespan=lifespan,
         responses=_documented(400, 422, 500),
     )
-    app.state.settings, app.state.scores = settings, ScoreLookup()
+    app.state.settings = settings
     app.state.rate, app.state.metrics = RateLimit(settings.rate_limit), Metrics()
     app.add_middleware(BodyLimit, most_bytes=settings.most_body_bytes, refuse=problem)
     app.add_middleware(Measured, metrics=app.state.metrics)
@@ -149,7 +144,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     )
     async def churn(customer_id: Annotated[CustomerId, Path()]) -> Churn:
         """Return how likely a customer is to leave, and why."""
-        (found,) = await _look_up(app, [customer_id])
+        (found,) = await scores.read([customer_id])
         if found is None:
             raise HTTPException(404, "this customer has no score; expected one who was scored and materialised")
         return found
@@ -158,7 +153,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     async def churn_batch(asked: ChurnBatchRequest) -> ChurnBatch:
         """Return the scores of up to 1,000 customers."""
         ids = list(dict.fromkeys(asked.customer_ids))
-        found = dict(zip(ids, await _look_up(app, ids), strict=True))
+        found = dict(zip(ids, await scores.read(ids), strict=True))
         return ChurnBatch(
             scores=[found[i] for i in asked.customer_ids if found[i] is not None],
             unknown=[i for i in ids if found[i] is None],
@@ -172,7 +167,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     @app.get("/readyz", tags=["operations"], responses=_documented(503))
     async def readyz() -> Health:
         """Say whether the online store answers."""
-        await _look_up(app, ["readiness"])
+        await scores.read(["readiness"])
         return Health()
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
@@ -181,14 +176,6 @@ def create_app(settings: ServeSettings) -> FastAPI:
         return app.state.metrics.exposition()
 
     return app
-
-
-async def _look_up(app: FastAPI, customer_ids: list[str]) -> list[Churn | None]:
-    reading = asyncio.get_running_loop().run_in_executor(app.state.lookups, app.state.scores.read, customer_ids)
-    try:
-        return await asyncio.wait_for(reading, LOOKUP_SECONDS)
-    except TimeoutError as error:
-        raise StoreDownError("timeout") from error
 
 
 def _route(request: Request) -> str:

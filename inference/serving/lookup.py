@@ -1,14 +1,16 @@
 """Stored scores from Feast's online store."""
 
-import threading
+import asyncio
+import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from inference import feature_store
-from inference.serving.answers import Churn
+from inference.serving.answers import MOST_CUSTOMERS, Churn
 
-#: Seconds after which Redis is taken to be down.
-REDIS_TIMEOUT = 0.4
+#: Seconds after which Redis is taken to be down, and in which any lookup must answer.
+REDIS_TIMEOUT, LOOKUP_TIMEOUT = 0.4, 0.9
 
 
 class StoreDownError(Exception):
@@ -16,13 +18,19 @@ class StoreDownError(Exception):
 
 
 class ScoreLookup:
-    """Reads ``churn_scores_v1`` by one thread at a time, because Feast shares one connection."""
+    """Reads ``churn_scores_v1``; requests that wait at the same time are answered by one read.
+
+    One thread reads, because Feast shares one connection. While it does, requests gather, and the next read is for all
+    of them: most of what a read costs does not grow with its customers.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._store = self._service = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lookup")
+        self._waiting: dict[str, asyncio.Future] = {}
+        self._reading: asyncio.Task | None = None
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Load Feast, which takes seconds, and what is registered.
 
         Raises
@@ -30,20 +38,19 @@ class ScoreLookup:
         StoreDownError
             If nothing was applied yet.
         """
-        try:
-            store = feature_store.open_store(timeout=REDIS_TIMEOUT)
-            self._service = store.get_feature_service(feature_store.SCORES_SERVICE)
-            self._store = store
-        except Exception as error:
-            raise StoreDownError(type(error).__name__) from error
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
-    def read(self, customer_ids: Sequence[str]) -> list[Churn | None]:
+    def close(self) -> None:
+        """Let go of the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def read(self, customer_ids: Sequence[str]) -> list[Churn | None]:
         """Look customers up.
 
         Parameters
         ----------
         customer_ids : sequence of str
-            Customers, none of them twice.
+            Customers.
 
         Returns
         -------
@@ -53,28 +60,65 @@ class ScoreLookup:
         Raises
         ------
         StoreDownError
-            If the store does not answer.
+            If the store does not answer within ``LOOKUP_TIMEOUT``.
         """
-        with self._lock:
-            if self._store is None:
-                self.open()
+        loop = asyncio.get_running_loop()
+        answers = [self._waiting.setdefault(customer, loop.create_future()) for customer in customer_ids]
+        if self._reading is None or self._reading.done():
+            self._reading = loop.create_task(self._read_waiting())
+        try:
+            # another request may wait for the same customer: no answer is cancelled
+            return await asyncio.wait_for(asyncio.shield(asyncio.gather(*answers)), LOOKUP_TIMEOUT)
+        except TimeoutError as error:
+            raise StoreDownError("timeout") from error
+
+    async def _read_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            asked = dict(list(self._waiting.items())[:MOST_CUSTOMERS])
+            for customer in asked:
+                del self._waiting[customer]
             try:
-                response = self._store.get_online_features(self._service, {"customer_id": list(customer_ids)})
-            except Exception as error:
-                raise StoreDownError(type(error).__name__) from error
-        columns = response.to_dict(include_event_timestamps=True)
-        now = datetime.now(UTC)
-        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        return [None if row["churn_probability"] is None else _answer(row, now) for row in rows]
+                found = await loop.run_in_executor(self._thread, self._read, list(asked))
+            except StoreDownError as error:
+                for answer in asked.values():
+                    answer.set_exception(error)
+                    answer.exception()  # whoever waited may have gone
+            else:
+                for answer, score in zip(asked.values(), found, strict=True):
+                    answer.set_result(score)
+
+    def _open(self) -> None:
+        try:
+            store = feature_store.open_store(timeout=REDIS_TIMEOUT)
+            self._service = store.get_feature_service(feature_store.SCORES_SERVICE)
+            self._store = store
+        except Exception as error:
+            raise StoreDownError(type(error).__name__) from error
+
+    def _read(self, customer_ids: list[str]) -> list[Churn | None]:
+        if self._store is None:
+            self._open()
+        try:
+            response = self._store.get_online_features(self._service, {"customer_id": customer_ids})
+        except Exception as error:
+            raise StoreDownError(type(error).__name__) from error
+        now, columns = datetime.now(UTC), response.to_dict(include_event_timestamps=True)
+        return [
+            None if score is None else _answer(customer, json.loads(score), datetime.fromtimestamp(as_of, UTC), now)
+            for customer, score, as_of in zip(
+                columns["customer_id"], columns["score"], columns["score__ts"], strict=True
+            )
+        ]
 
 
-def _answer(row: dict, now: datetime) -> Churn:
-    as_of = datetime.fromtimestamp(row["churn_probability__ts"], UTC)
+def _answer(customer_id: str, score: dict, as_of: datetime, now: datetime) -> Churn:
     # checked where it was published: dbt's contract and data tests hold for every row
     return Churn.model_construct(
-        **{name: row[name] for name in Churn.model_fields if name in row},
-        reasons=[row[name] for name in ("reason_1", "reason_2", "reason_3") if row[name]],
+        customer_id=customer_id,
+        reasons=[score[name] for name in ("reason_1", "reason_2", "reason_3") if score[name]],
         as_of=as_of,
         feature_age_seconds=max((now - as_of).total_seconds(), 0.0),
         source="stored",
+        **{name: value for name, value in score.items() if name in Churn.model_fields},
     )

@@ -1,5 +1,6 @@
 """The service over HTTP, as a process of its own on a store that Feast filled."""
 
+import json
 import os
 import re
 import shutil
@@ -25,26 +26,27 @@ WRITER, WRITER_ENTRY = new_key("collector", ["write"])
 
 
 def published_scores() -> pd.DataFrame:
-    """Customers c0 to c1199, the one after more at risk than the one before, and one whose name is odd."""
+    """Customers c0 to c1198, the one after more at risk than the one before, and one whose name is odd."""
     ids = [f"c{i}" for i in range(N_CUSTOMERS - 1)] + ["Zoë/O'Brien 7%"]
-    probability = [(i + 0.5) / N_CUSTOMERS for i in range(N_CUSTOMERS)]
+    scores = [
+        {
+            "churn_probability": (i + 0.5) / N_CUSTOMERS,
+            "risk_band": "low" if i < 300 else "critical",
+            "risk_percentile": i / (N_CUSTOMERS - 1),
+            "horizon_days": 30,
+            "expected_spend": 40.0,
+            "value_at_risk": 40 * (i + 0.5) / N_CUSTOMERS,
+            "reason_1": f"last order {i} days ago",
+            "reason_2": "no visit in the last 30 days" if i % 2 else None,
+            "reason_3": None,
+            "model_version": "3",
+        }
+        for i in range(N_CUSTOMERS)
+    ]
     return pd.DataFrame(
         {
             "customer_id": ids,
-            "as_of_date": AS_OF.date(),
-            "horizon_days": pd.Series([30] * N_CUSTOMERS, dtype="int32"),
-            "churn_probability": probability,
-            "risk_band": ["low" if p < 0.25 else "critical" for p in probability],
-            "risk_percentile": [i / (N_CUSTOMERS - 1) for i in range(N_CUSTOMERS)],
-            "expected_spend": 40.0,
-            "value_at_risk": [40 * p for p in probability],
-            "reason_1": [f"last order {i} days ago" for i in range(N_CUSTOMERS)],
-            "reason_2": ["no visit in the last 30 days" if i % 2 else None for i in range(N_CUSTOMERS)],
-            "reason_3": pd.Series([None] * N_CUSTOMERS, dtype="object"),
-            "transformer_probability": pd.Series([None] * N_CUSTOMERS, dtype="float64"),
-            "boosting_probability": probability,
-            "logistic_probability": probability,
-            "model_version": "3",
+            "score": [json.dumps(score) for score in scores],
             "feature_snapshot_at": AS_OF,
             "scored_at": AS_OF + pd.Timedelta(hours=2),
         }
@@ -96,7 +98,7 @@ def scored(tmp_path_factory) -> Shop:
     """A shop whose scores were published by hand and brought to the online store by Feast."""
     shop = Shop(tmp_path_factory.mktemp("serving") / "home")
     shop.published.parent.mkdir(parents=True)
-    published_scores().to_parquet(shop.published, index=False)
+    published_scores().to_parquet(shop.published.with_name("online_scores.parquet"), index=False)
     shop.run("dbt", "parse")
     materialize(shop)
     return shop
@@ -105,7 +107,7 @@ def scored(tmp_path_factory) -> Shop:
 def materialize(shop: Shop) -> None:
     shop.run("feast", "-c", "feature_repo", "apply", "--skip-source-validation")
     moment = f"{AS_OF:%Y-%m-%dT%H:%M:%S}"
-    shop.run("feast", "-c", "feature_repo", "materialize", moment, moment, "--views", "churn_scores")
+    shop.run("feast", "-c", "feature_repo", "materialize", moment, moment, "--views", "online_scores")
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,12 @@ class TestLookups:
         assert found.customer_id.tolist() == ["stranger", "a"]
         assert found.churn_probability.fillna(-1).tolist() == [-1, 0.9]
 
+    def test_scores_are_unpacked_strangers_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        packed = pd.DataFrame({"customer_id": ["b", "stranger", "a"], "score": ['{"p": 0.5}', None, '{"p": 0.25}']})
+        monkeypatch.setattr(feature_store, "online_features", lambda *_: packed)
+        found = feature_store.online_scores(["b", "stranger", "a"])
+        assert found.to_dict("list") == {"customer_id": ["b", "a"], "p": [0.5, 0.25]}
+
     def test_online_features_come_in_the_order_of_the_service(self) -> None:
         found = feature_store.online_features(["a"], "churn_scores_v1")
         assert list(found.columns) == ["customer_id", "churn_probability", "risk_band"]
