@@ -60,7 +60,8 @@ def _documented(*statuses: int) -> dict[int, dict]:
 def needs(scope: str) -> Callable:
     """Return a dependency that lets only keys with a scope pass, each at its rate."""
 
-    def check(request: Request, secret: Annotated[str | None, Security(api_key_header)]) -> ApiKey | None:
+    # async, so that it runs here and not in a thread of its own
+    async def check(request: Request, secret: Annotated[str | None, Security(api_key_header)]) -> ApiKey | None:
         settings: ServeSettings = request.app.state.settings
         key = None
         if settings.keys:
@@ -69,7 +70,8 @@ def needs(scope: str) -> Callable:
                 raise HTTPException(401, "X-API-Key is missing or unknown", {"WWW-Authenticate": "ApiKey"})
             if scope not in key.scopes:
                 raise HTTPException(403, f"key {key.name} may not {scope}; expected one with the scope {scope}")
-        wait = request.app.state.rate.seconds_to_wait(key.name if key else request.client.host)
+        client = key.name if key else request.client.host if request.client else "local"
+        wait = request.app.state.rate.seconds_to_wait(client)
         if wait:
             raise HTTPException(429, f"more than {settings.rate_limit}; try again later", {"Retry-After": str(wait)})
         return key
