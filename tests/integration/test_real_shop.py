@@ -135,7 +135,7 @@ def test_a_stored_score_is_computed_again_from_what_it_came_from(real_shop):
     shop, _ = real_shop
     riskiest = shop.scores().nlargest(1, "churn_probability").iloc[0]
     said = shop.run("churn-radar", "explain", riskiest.customer_id, "--as-of", f"{riskiest.as_of_date:%Y-%m-%d}").stdout
-    stored, again, difference = re.search(r"churn_probability\W+([\d.]+)\W+([\d.]+)\W+([\d.e-]+)", said).groups()
+    stored, again, difference = re.search(r"churn_probability\W+([\d.]+)\W+([\d.]+)\W+([\d.e+-]+)", said).groups()
     assert stored == again == f"{riskiest.churn_probability:.6f}"
     assert float(difference) < 1e-9
     assert riskiest.reason_1.split(",")[0] in said
