@@ -116,7 +116,9 @@ def test_a_killed_build_leaves_the_published_scores_readable_and_complete(real_s
 
 def test_backtest_ranks_and_calibrates_as_promised(real_shop):
     shop, _ = real_shop
-    done = shop.run("churn-radar", "backtest", "--as-of", "2017-12-01", "--json")
+    # the transformer earns nothing here (benchmarks/members.py), and the build before has trained one
+    without = "{churn__transformer: false}"
+    done = shop.run("churn-radar", "backtest", "--as-of", "2017-12-01", "--json", "--vars", without)
     result = json.loads(done.stdout)[0]
     assert result["model"]["n_customers"] == 2323
     assert result["model"]["auroc"] >= 0.87
