@@ -1,0 +1,212 @@
+"""The log of accepted events: on disk before anybody is told that they were accepted."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inference.home import home
+
+#: Raw tables that events add rows to, and the column that says which row.
+TABLE_KEYS = {
+    "orders": "order_id",
+    "order_items": "order_id",
+    "events": "event_id",
+    "reviews": "review_id",
+    "support_tickets": "ticket_id",
+}
+_SCHEMA = """
+create table if not exists events (
+    sequence integer primary key autoincrement,
+    event_id text not null unique,
+    customer_id text not null,
+    received_at text not null,
+    content_hash blob not null,
+    rows text not null
+);
+create index if not exists events_of_customer on events (customer_id);
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Rows of raw tables that arrived together.
+
+    Parameters
+    ----------
+    event_id : str
+        Unique; the same id with the same rows is the same event.
+    customer_id : str
+        Whose rows they are.
+    rows : mapping of str to list of mappings
+        Rows by raw table, in the columns of the data contract; times as ISO 8601 in UTC.
+    """
+
+    event_id: str
+    customer_id: str
+    rows: Mapping[str, Sequence[Mapping]]
+
+
+@dataclass(frozen=True)
+class LoggedEvent(Event):
+    """An event as the log holds it.
+
+    Parameters
+    ----------
+    sequence : int
+        Position in the log, from 1 on.
+    received_at : datetime
+        When it was accepted (UTC).
+    """
+
+    sequence: int
+    received_at: datetime
+
+
+class EventConflictError(Exception):
+    """An event id that was used for other content; ``event_id`` says which."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(event_id)
+        self.event_id = event_id
+
+
+class EventLog:
+    """A SQLite file in write-ahead mode; every append is flushed to the disk before it returns.
+
+    Parameters
+    ----------
+    file : Path, optional
+        ``events/log.db`` in the home folder by default.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        file = file or log_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
+        self._connection.execute("pragma journal_mode = wal")
+        # full: the write-ahead file is flushed at each commit, so that a power cut loses nothing either
+        self._connection.execute("pragma synchronous = full")
+        self._connection.executescript(_SCHEMA)
+
+    def append(self, events: Sequence[Event]) -> list[bool]:
+        """Log events, all or none of them.
+
+        Parameters
+        ----------
+        events : sequence of Event
+            In the order in which they arrived.
+
+        Returns
+        -------
+        list of bool
+            Whether each was new; False for one that the log held already.
+
+        Raises
+        ------
+        EventConflictError
+            If the log holds an event of the same id with other content.
+        """
+        now = datetime.now(UTC).isoformat()
+        added = []
+        self._connection.execute("begin immediate")
+        try:
+            for event in events:
+                rows = json.dumps(event.rows, sort_keys=True, ensure_ascii=False)
+                digest = hashlib.sha256(f"{event.customer_id}\n{rows}".encode()).digest()
+                there = self._connection.execute(
+                    "select content_hash from events where event_id = ?", [event.event_id]
+                ).fetchone()
+                if there and there[0] != digest:
+                    raise EventConflictError(event.event_id)
+                if not there:
+                    self._connection.execute(
+                        "insert into events (event_id, customer_id, received_at, content_hash, rows) "
+                        "values (?, ?, ?, ?, ?)",
+                        [event.event_id, event.customer_id, now, digest, rows],
+                    )
+                added.append(there is None)
+        except BaseException:
+            self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+        return added
+
+    def since(self, sequence: int = 0, customer_id: str | None = None) -> Iterator[LoggedEvent]:
+        """Read events after a position, in their order; those of one customer where one is given."""
+        found = self._connection.execute(
+            "select event_id, customer_id, rows, sequence, received_at from events "
+            "where sequence > ? and coalesce(customer_id = ?, true) order by sequence",
+            [sequence, customer_id],
+        )
+        for event_id, customer, rows, position, received_at in found:
+            yield LoggedEvent(event_id, customer, json.loads(rows), position, datetime.fromisoformat(received_at))
+
+    def newest(self) -> int:
+        """Return the position of the newest event; 0 where there is none."""
+        return self._connection.execute("select coalesce(max(sequence), 0) from events").fetchone()[0]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def log_file() -> Path:
+    """Return where the log lies."""
+    return home() / "events" / "log.db"
+
+
+def export(schemas: Mapping[str, pa.Schema], folder: Path | None = None) -> dict[str, int]:
+    """Write the log's rows as Parquet, a file per raw table, for ``dbt build`` to read beside the shop's own tables.
+
+    Parameters
+    ----------
+    schemas : mapping of str to Schema
+        Columns of each raw table.
+    folder : Path, optional
+        ``events`` in the home folder by default.
+
+    Returns
+    -------
+    dict of str to int
+        Rows written, by table. Where a table has ``loaded_at``, it says when a row arrived, and every version of a
+        key is written; elsewhere the newest version alone.
+    """
+    folder = folder or log_file().parent
+    versions: dict[str, dict] = {table: {} for table in schemas}
+    log = EventLog(folder / "log.db")
+    try:
+        for event in log.since():
+            for table, rows in event.rows.items():
+                arrived = event.received_at.replace(tzinfo=None)
+                dated = "loaded_at" in schemas[table].names
+                for key in {row[TABLE_KEYS[table]] for row in rows}:
+                    versions[table][(key, arrived) if dated else key] = [
+                        _typed(row, schemas[table]) | ({"loaded_at": arrived} if dated else {})
+                        for row in rows
+                        if row[TABLE_KEYS[table]] == key
+                    ]
+    finally:
+        log.close()
+    written = {}
+    for table, schema in schemas.items():
+        rows = [row for version in versions[table].values() for row in version]
+        beside = folder / f"{table}.parquet.partial"
+        pq.write_table(pa.Table.from_pylist(rows, schema), beside)
+        beside.replace(folder / f"{table}.parquet")
+        written[table] = len(rows)
+    return written
+
+
+def _typed(row: Mapping, schema: pa.Schema) -> dict:
+    times = {field.name for field in schema if pa.types.is_timestamp(field.type)}
+    return {
+        name: datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None) if name in times and value else value
+        for name, value in row.items()
+    }
