@@ -1,7 +1,7 @@
 """The features of one customer, from the rows of that customer alone.
 
-What ``models/features`` computes for all customers at a midnight, for one customer in a millisecond, so that a score can
-follow an event. The SQL is the definition; a test compares the two for every customer and snapshot of a shop.
+What ``models/features`` computes for all customers at a midnight, for one customer in a millisecond, so that a score
+can follow an event. The SQL is the definition; a test compares the two for every customer and snapshot of a shop.
 """
 
 import math
@@ -152,6 +152,9 @@ def engagement_features(history: History, as_of: date, shop: ShopFacts) -> Featu
     def visit_days(days: int, after: int = 0) -> float:
         return float(len(np.unique(ago[visited & (ago > after) & (ago <= days)])))
 
+    def within(values: np.ndarray, days: int, after: int = 0) -> float:
+        return float(values[(ago > after) & (ago <= days)].sum())
+
     found: Features = {"days_since_last_visit": _least(ago[visited])}
     for window in (7, 30, 90):
         near = ago <= window
@@ -162,11 +165,7 @@ def engagement_features(history: History, as_of: date, shop: ShopFacts) -> Featu
         found[f"visit_days_{window}d"] = _plus(zero, visit_days(window))
     carts = np.unique(ago[(daily["cart_add_events"] > 0) & (ago <= 90)])
     abandoned = np.setdiff1d(carts, ago[orders > 0])
-    views, cart_adds = float(daily["view_events"][ago <= 90].sum()), float(daily["cart_add_events"][ago <= 90].sum())
-    orders_90d = float(orders[ago <= 90].sum())
-    viewed = {
-        days: float(daily["view_events"][(ago > after) & (ago <= days)].sum()) for days, after in ((30, 0), (60, 30))
-    }
+    views, orders_90d = daily["view_events"], within(orders, 90)
     return found | {
         "abandoned_carts_30d": float((abandoned <= 30).sum()) or zero,
         "abandoned_carts_90d": float(len(abandoned)) or zero,
