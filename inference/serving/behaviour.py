@@ -49,6 +49,15 @@ class ShopFacts:
         return 0.0 if table in self.tables else None
 
 
+@dataclass(frozen=True)
+class SequenceShape:
+    """How far back the transformer reads, and how many events and texts: the macros of these names."""
+
+    days: int
+    most_events: int
+    most_texts: int
+
+
 @dataclass
 class History:
     """Rows of one customer, as the models of the same names have them; columns by name, one array each.
@@ -61,6 +70,8 @@ class History:
         ``int_customer_daily_products``: ``activity_date``, ``product_id``, ``category``, ``amount``.
     reviews, tickets, contacts : sequence of mappings
         ``stg_reviews`` and ``stg_support_tickets`` with the complaint scores of their texts, ``stg_campaign_touches``.
+    events, texts : sequence of mappings
+        ``int_customer_events`` and ``int_texts``.
     """
 
     daily: Mapping[str, np.ndarray]
@@ -68,6 +79,8 @@ class History:
     reviews: Sequence[Mapping] = ()
     tickets: Sequence[Mapping] = ()
     contacts: Sequence[Mapping] = ()
+    events: Sequence[Mapping] = ()
+    texts: Sequence[Mapping] = ()
 
 
 def order_features(history: History, as_of: date, shop: ShopFacts) -> Features:
@@ -223,9 +236,7 @@ def review_features(history: History, as_of: date, shop: ShopFacts) -> Features:
     known = [
         row
         for row in history.reviews
-        if _happened(row["reviewed_at"], as_of, shop)
-        and (row["loaded_at"] or row["reviewed_at"]) < midnight
-        and not (row["superseded_at"] and row["superseded_at"] < midnight)
+        if _happened(row["reviewed_at"], as_of, shop) and _held(row, row["loaded_at"] or row["reviewed_at"], midnight)
     ]
     known.sort(key=lambda row: (row["reviewed_at"], row["review_id"]), reverse=True)
     ago = [_days(row["reviewed_at"], as_of) for row in known]
@@ -253,6 +264,53 @@ def review_features(history: History, as_of: date, shop: ShopFacts) -> Features:
         if _unknown(rating_last) or _unknown(complaint_last)
         else (float(rating_last) - 3) / 2 + float(complaint_last),
     }
+
+
+def sequence_features(history: History, as_of: date, shape: SequenceShape) -> dict[str, list | None]:
+    """``sequence_features`` of one customer: newest events and texts first.
+
+    Parameters
+    ----------
+    history : History
+        Rows of the customer.
+    as_of : date
+        Midnight (UTC), exclusive.
+    shape : SequenceShape
+        How far back, and how many.
+
+    Returns
+    -------
+    dict
+        Lists of one length each; None where there is no event, or no text.
+    """
+    midnight = _midnight(as_of)
+
+    def newest(rows: Sequence[Mapping], happened: str, most: int, tie: tuple[str, ...]) -> list[tuple[Mapping, float]]:
+        since = midnight - timedelta(days=shape.days)
+        known = [row for row in rows if since <= row[happened] < midnight and _held(row, row["known_at"], midnight)]
+        known.sort(key=lambda row: tuple(row[name] for name in tie))
+        known.sort(key=lambda row: row[happened], reverse=True)
+        return [(row, (midnight - row[happened]).total_seconds() / 86400) for row in known[:most]]
+
+    events = newest(history.events, "occurred_at", shape.most_events, ("event_type", "event_id"))
+    texts = newest(history.texts, "written_at", shape.most_texts, ("text_id",))
+    found = {
+        "event_types": [row["event_type"] for row, _ in events],
+        "event_categories": [row["category"] or "" for row, _ in events],
+        "event_days_ago": [days for _, days in events],
+        "event_amounts": [row["amount"] or 0.0 for row, _ in events],
+        "text_ids": [row["text_id"] for row, _ in texts],
+        "texts": [row["text"][:2000] for row, _ in texts],
+        "text_subjects": [row["subject"] or "" for row, _ in texts],
+        "text_days_ago": [days for _, days in texts],
+        "text_ratings": [row["rating"] or 0.0 for row, _ in texts],
+    }
+    return {name: values or None for name, values in found.items()}
+
+
+def _held(row: Mapping, known_at: datetime, midnight: datetime) -> bool:
+    # from its arrival until a correction of it arrives
+    return known_at < midnight and not (row["superseded_at"] and row["superseded_at"] < midnight)
 
 
 def _rhythm(days: np.ndarray, since_last: float) -> Features:

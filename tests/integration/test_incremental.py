@@ -11,8 +11,13 @@ import pytest
 from arrivals import TABLES, TEXT_TABLES, arrived, build, differences, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_customer import Warehouse
+from one_customer import differences as one_by_one
 from shop import Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
+
+from inference.salt import set_salt
+from inference.serving.behaviour import SequenceShape
 
 DAYS = ("2023-09-04", "2023-09-05", "2023-09-06")
 #: churn__keep_snapshots_days
@@ -76,6 +81,15 @@ def test_snapshots_stay_and_new_ones_are_added(daily):
             f"from '$home/{DAYS[-1]}/{table}.parquet')",
         )
         assert changed == [(0,)], table
+
+
+def test_features_of_one_customer_are_those_of_the_sql(daily):
+    with duckdb.connect(daily.home / "churn_radar.duckdb", read_only=True) as connection:
+        connection.execute(set_salt((daily.home / "salt").read_text()))
+        settings = {"horizon_days": 30, "history_days": 730, "complaint_from": 0.1}
+        warehouse = Warehouse(connection, settings)
+        assert len(connection.sql("from order_features").fetchall()) > 500
+        assert list(one_by_one(warehouse, 730, SequenceShape(180, 32, 4))) == []
 
 
 def last_snapshots(shop: Shop) -> dict[str, int]:

@@ -1,0 +1,139 @@
+"""The rows of one customer after the other, from a warehouse, as inference/serving/behaviour.py takes them."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from inference.serving.behaviour import (
+    Features,
+    History,
+    SequenceShape,
+    ShopFacts,
+    campaign_features,
+    engagement_features,
+    order_features,
+    review_features,
+    sequence_features,
+    support_features,
+)
+
+TABLES = ("orders", "order_items", "events", "reviews", "support_tickets", "campaign_touches")
+BEHAVIOUR = {
+    "order_features": order_features,
+    "engagement_features": engagement_features,
+    "campaign_features": campaign_features,
+    "support_features": support_features,
+    "review_features": review_features,
+}
+LISTS = {
+    "reviews": "select reviews.*, scores.* exclude (customer_id, text_id) from (select *, 'reviews:' || review_id || "
+    "case when version > 1 then '#' || version else '' end as text_id from stg_reviews) as reviews "
+    "left join review_embeddings as scores using (text_id)",
+    "tickets": "select tickets.*, scores.* exclude (customer_id, text_id) from stg_support_tickets as tickets "
+    "left join review_embeddings as scores on 'support_tickets:' || ticket_id = text_id",
+    "contacts": "from stg_campaign_touches",
+    "events": "from int_customer_events",
+    "texts": "from int_texts",
+}
+
+
+class Warehouse:
+    """A warehouse that was built, read customer by customer."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, settings: dict) -> None:
+        self.connection, self.settings = connection, settings
+        self.arrays = {
+            name: self._grouped(f"from int_customer_{name}", _columns) for name in ("daily_activity", "daily_products")
+        }
+        self.lists = {name: self._grouped(query, _records) for name, query in LISTS.items()}
+        self.first_dates = connection.sql(
+            "select arrived_date, min(activity_date) as first_date from int_customer_daily_activity "
+            "where orders + cancelled_orders + returned_orders > 0 group by arrived_date"
+        ).df()
+        scores = [c for c in connection.sql("from review_embeddings limit 0").columns if c.endswith("_score")]
+        self.aspects = tuple(c.removesuffix("_score") for c in scores if c != "complaint_score")
+        counts = [
+            c for c in connection.sql("from int_customer_daily_activity limit 0").columns if c.endswith("_events")
+        ]
+        self.event_types = tuple(c.removesuffix("_events") for c in counts if c != "other_events")
+
+    def _grouped(self, query: str, kept: callable) -> dict:
+        rows = self.connection.sql(query).df()
+        return {customer: kept(group) for customer, group in rows.groupby("customer_id")}
+
+    def history(self, customer: str, as_of: date, history_days: int) -> History:
+        """Return what was known of a customer."""
+        daily = _known(self.arrays["daily_activity"][customer], as_of, history_days)
+        products = self.arrays["daily_products"].get(customer, {})
+        return History(
+            daily,
+            _known(products, as_of, 90) if products else {},
+            **{name: rows.get(customer, ()) for name, rows in self.lists.items()},
+        )
+
+    def facts(self, as_of: date) -> ShopFacts:
+        """Return what was known of the shop."""
+        arrived = self.first_dates[self.first_dates.arrived_date < pd.Timestamp(as_of)]
+        first_date = None if arrived.empty else arrived.first_date.min().date()
+        return ShopFacts(
+            **self.settings,
+            tables=frozenset(TABLES),
+            first_date=first_date,
+            event_types=self.event_types,
+            aspects=self.aspects,
+        )
+
+
+def differences(warehouse: Warehouse, history_days: int, shape: SequenceShape) -> Iterator[tuple[str, str, date, str]]:
+    """Yield what differs by more than 1e-9, or is known to one of the two: table, customer, as-of date and feature."""
+    for table in (*BEHAVIOUR, "sequence_features"):
+        for row in warehouse.connection.sql(f"from {table}").df().to_dict("records"):
+            customer, as_of = row.pop("customer_id"), row.pop("as_of_date").date()
+            history = warehouse.history(customer, as_of, history_days)
+            found: Features = (
+                sequence_features(history, as_of, shape)
+                if table == "sequence_features"
+                else BEHAVIOUR[table](history, as_of, warehouse.facts(as_of))
+            )
+            assert set(found) == set(row), table
+            yield from ((table, customer, as_of, name) for name in row if not _same(row[name], found[name]))
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(other, list):
+        if not isinstance(one, np.ndarray) or len(one) != len(other):
+            return False
+        return list(one) == other or (one.dtype.kind == "f" and np.allclose(one, np.float32(other)))
+    if one is None or pd.isna(one) or other is None:
+        return other is None and (one is None or bool(pd.isna(one)))
+    return abs(float(one) - other) <= 1e-9 * max(1.0, abs(other))
+
+
+def _columns(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    kept = {}
+    for name in rows.columns.drop("customer_id"):
+        if name.endswith("_date"):
+            kept[name] = rows[name].to_numpy("datetime64[D]")
+        elif name in ("product_id", "category"):
+            kept[name] = rows[name].astype(object).where(rows[name].notna(), None).to_numpy()
+        else:
+            kept[name] = rows[name].astype(float).to_numpy()
+    return kept
+
+
+def _records(rows: pd.DataFrame) -> list[dict]:
+    rows = rows.astype(object).where(rows.notna(), None)
+    return [
+        {k: v.to_pydatetime() if isinstance(v, pd.Timestamp) else v for k, v in row.items()}
+        for row in rows.to_dict("records")
+    ]
+
+
+def _known(arrays: dict[str, np.ndarray], as_of: date, days: int) -> dict[str, np.ndarray]:
+    midnight = np.datetime64(as_of)
+    known = (arrays["activity_date"] < midnight) & (arrays["arrived_date"] < midnight)
+    known &= ~(arrays["superseded_date"] < midnight) & (arrays["activity_date"] >= midnight - days)
+    return {name: values[known] for name, values in arrays.items()}
