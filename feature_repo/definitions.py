@@ -22,7 +22,13 @@ text = Entity(
     value_type=ValueType.STRING,
     description="A review or support ticket with words.",
 )
-entities = {entity.name: entity for entity in (customer, text)}
+shop = Entity(
+    name="shop",
+    join_keys=[ENTITY_KEYS["shop"]],
+    value_type=ValueType.STRING,
+    description="The shop as a whole.",
+)
+entities = {entity.name: entity for entity in (customer, text, shop)}
 
 #: A snapshot that is older than this does not describe the customer any more.
 TIME_TO_LIVE = timedelta(days=35)
@@ -59,6 +65,7 @@ globals().update(views)  # Feast collects the objects that a module holds by nam
 SERVICES = {
     "churn_model_v1": "The features that the churn model reads.",
     "churn_sequences_v1": "What its transformer reads besides: each customer's newest events and texts.",
+    "churn_updates_v1": "What a score needs that follows events: what happened with a customer, and of the shop.",
     "churn_scores_v1": "Each customer's newest churn score with its reasons.",
     "newcomer_scores_v1": "Each newcomer's score and how much is known of it.",
     "similar_texts_v1": "What customers wrote, to be found by its likeness to other words.",

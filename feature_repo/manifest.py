@@ -20,7 +20,7 @@ FEAST_TYPES: dict[str, FeastType] = {
 }
 
 #: Whose rows a table holds, by ``meta.feast.entity``, and the column that says so.
-ENTITY_KEYS = {"customer": "customer_id", "text": "text_id"}
+ENTITY_KEYS = {"customer": "customer_id", "text": "text_id", "shop": "shop_id"}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Embeddings of what customers wrote: each text once per encoder, kept through crashes."""
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,9 +122,10 @@ def cached_vectors(
     int
         How many had to be read.
     """
-    folder = home() / "embeddings" / revision
-    folder.mkdir(parents=True, exist_ok=True)
-    vectors = _read_parts(folder, wanted)
+    if _at_hand is not None:
+        return _at_hand.vectors(revision, wanted, encode)
+    folder = _folder(revision)
+    vectors = _read_parts(folder, list(wanted))
     missing = [text_hash for text_hash in wanted if text_hash not in vectors]
     for start in range(0, len(missing), TEXTS_PER_SAVE):
         part = missing[start : start + TEXTS_PER_SAVE]
@@ -131,6 +133,51 @@ def cached_vectors(
         _save_part(folder, part, embedded)
         vectors.update(zip(part, embedded, strict=True))
     return vectors, len(missing)
+
+
+class VectorsAtHand:
+    """Vectors in memory, those that were asked for last: for a service, which reads few texts often.
+
+    Parameters
+    ----------
+    most : int
+        Vectors that are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._vectors: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def load(self, revision: str) -> None:
+        """Take in what builds have saved, up to the limit."""
+        saved = _read_parts(_folder(revision), None, self._most)
+        self._vectors.update({(revision, text_hash): vector for text_hash, vector in saved.items()})
+
+    def vectors(
+        self, revision: str, wanted: dict[str, str], encode: Callable[[list[str]], np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """Return what ``cached_vectors`` does, with nothing saved on disk."""
+        missing = [text_hash for text_hash in wanted if (revision, text_hash) not in self._vectors]
+        if missing:
+            embedded = encode([wanted[text_hash] for text_hash in missing])
+            self._vectors.update({(revision, h): vector for h, vector in zip(missing, embedded, strict=True)})
+        found = {}
+        for text_hash in wanted:
+            self._vectors.move_to_end((revision, text_hash))
+            found[text_hash] = self._vectors[revision, text_hash]
+        while len(self._vectors) > self._most:
+            self._vectors.popitem(last=False)
+        return found, len(missing)
+
+
+#: Where this process keeps vectors instead of on disk; nowhere unless ``keep_at_hand`` was called.
+_at_hand: VectorsAtHand | None = None
+
+
+def keep_at_hand(vectors: VectorsAtHand | None) -> None:
+    """Make ``cached_vectors`` of this process use memory, or the disk again where None is given."""
+    global _at_hand
+    _at_hand = vectors
 
 
 def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encoder) -> dict[str, np.ndarray]:
@@ -172,14 +219,23 @@ def _check_aspects(aspects: pd.DataFrame) -> None:
         )
 
 
-def _read_parts(folder: Path, wanted: dict[str, str]) -> dict[str, np.ndarray]:
-    if not wanted or not any(folder.glob("*.parquet")):
+def _folder(revision: str) -> Path:
+    folder = home() / "embeddings" / revision
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _read_parts(folder: Path, wanted: list[str] | None, most: int | None = None) -> dict[str, np.ndarray]:
+    """Read the saved vectors of these hashes, or of any where none are given."""
+    if wanted == [] or not any(folder.glob("*.parquet")):
         return {}
     with duckdb.connect() as connection:
-        connection.register("wanted", pd.DataFrame({"text_hash": list(wanted)}))
+        if wanted is not None:
+            connection.register("wanted", pd.DataFrame({"text_hash": wanted}))
         parts = connection.sql(
             f"select any_value(embedding) as embedding, text_hash from '{folder}/*.parquet' "
-            "semi join wanted using (text_hash) group by text_hash"
+            f"{'semi join wanted using (text_hash)' if wanted is not None else ''} group by text_hash "
+            f"{f'limit {most}' if most else ''}"
         ).to_arrow_table()
     if parts.num_rows == 0:
         return {}

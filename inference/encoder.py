@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,11 @@ class Encoder:
             self._try_bfloat16()
         self.revision = self._revision()
 
+    @classmethod
+    def shared(cls) -> "Encoder":
+        """Return the encoder of the environment's settings, which a process loads once."""
+        return _shared(EncoderSettings.from_environment())
+
     @property
     def tokenizer(self):
         """Tokenizer of the model."""
@@ -178,6 +184,11 @@ class Encoder:
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _shared(settings: EncoderSettings) -> Encoder:
+    return Encoder(settings)
 
 
 def choose_device(wanted: str) -> str:

@@ -205,5 +205,7 @@ class ChurnModel:
 def feature_matrix(features: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Columns as float64, null where unknown; attributes of customers are unpacked."""
     packed = [name for name in names if name.startswith(PREFIX)]
-    X = features[[name for name in names if name not in packed]].apply(pd.to_numeric).astype(np.float64)
+    X = features[[name for name in names if name not in packed]]
+    if not all(dtype == np.float64 for dtype in X.dtypes):
+        X = X.apply(pd.to_numeric).astype(np.float64)
     return X.join(attribute_matrix(features[PACKED], packed))[names] if packed else X

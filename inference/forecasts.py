@@ -12,6 +12,10 @@ COLUMNS = {
     "no_order_probability": "float64",
     "alive_logit": "float64",
     "expected_orders": "float64",
+    "rate_shape": "float64",
+    "rate_scale": "float64",
+    "leave_a": "float64",
+    "leave_b": "float64",
 }
 
 
@@ -33,7 +37,8 @@ def forecast_purchases(
     -------
     DataFrame
         One row per snapshot customer: ``customer_id``, ``as_of_date``, ``no_order_probability``,
-        ``alive_logit`` and ``expected_orders`` (days with an order), all float64.
+        ``alive_logit`` and ``expected_orders`` (days with an order), and the parameters of the model that was fitted
+        at the date, ``r`` and ``alpha`` (days) of order rates, ``a`` and ``b`` of leaving; all float64.
     """
     dates = pd.to_datetime(histories.as_of_date)
     wanted = histories if snapshots is None else histories[dates.isin(pd.to_datetime(snapshots.as_of_date))]
@@ -57,6 +62,10 @@ def _forecast_snapshot(histories: pd.DataFrame, horizon_days: int) -> pd.DataFra
             "no_order_probability": model.no_order_probability(*summary, horizon_days),
             "alive_logit": model.alive_logit(*summary),
             "expected_orders": model.expected_orders(*summary, horizon_days),
+            "rate_shape": model.r,
+            "rate_scale": model.alpha,
+            "leave_a": model.a,
+            "leave_b": model.b,
         }
     )
 

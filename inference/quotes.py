@@ -102,11 +102,11 @@ def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, var
 
 def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: pd.DataFrame) -> np.ndarray:
     """By how much each pooled embedding's log-odds fall without the sentence."""
-    encoder = Encoder()
+    encoder = Encoder.shared()
     cleaned = [variants.text, variants.rest]
     wanted = {hash_text(text): text for text in pd.concat(cleaned) if text}
     vectors, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
-    said = {key: float(model.words.transform(vector[None].astype(np.float64))[0]) for key, vector in vectors.items()}
+    said = dict(zip(vectors, model.words.transform(np.vstack(list(vectors.values())).astype(np.float64)), strict=True))
     silent = float(model.words.model_.intercept_[0])
     whole, rest = (np.array([said[hash_text(text)] if text else silent for text in column]) for column in cleaned)
     days = np.expm1(asked.text_numbers[..., 0].astype(np.float64))

@@ -7,6 +7,7 @@ they are compared; a theme then speaks one sentence.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -265,6 +266,7 @@ THEMES = (
 )
 
 
+@lru_cache(maxsize=4096)
 def theme_of(feature: str) -> Theme:
     """Return the theme of a feature; a feature that no theme covers speaks for itself."""
     for theme in THEMES:
@@ -288,7 +290,7 @@ def reasons(
     Parameters
     ----------
     features : DataFrame of shape (n_customers, n_features)
-        What sentences may tell of, null where unknown.
+        What sentences may tell of: numbers, null where unknown.
     contributions : DataFrame of shape (n_customers, n_contributions)
         What moved the score, in log-odds, by feature.
     quote : callable, optional
@@ -319,9 +321,10 @@ def reasons(
     quotes = _quotes(list(themes), strength, order, direction, quote, n_reasons)
 
     told = []
-    for position, (row, ranking) in enumerate(zip(features.to_dict("records"), order, strict=True)):
+    names, rows = list(features.columns), features.to_numpy(dtype=float)
+    for position, (row, ranking) in enumerate(zip(rows, order, strict=True)):
         # a sentence sees known numbers only
-        numbers = {name: value for name, value in row.items() if not pd.isna(value)}
+        numbers = {name: value for name, value in zip(names, row.tolist(), strict=True) if value == value}
         sentences = (
             quotes.get(position) or theme.tell(numbers) if theme.name == "words" else theme.tell(numbers)
             for theme, force in ((ordered_themes[i], strength[position, i]) for i in ranking)

@@ -123,7 +123,8 @@ def score(
         model.contributions(X, sequences),
         _quoter(model, rows, X) if model.reads_words and has_sequences(rows) else None,
     )
-    scored = pd.DataFrame(
+    members = ("transformer", "boosting", "logistic")
+    return pd.DataFrame(
         {
             "customer_id": rows.customer_id,
             "as_of_date": rows.as_of_date,
@@ -132,19 +133,18 @@ def score(
             "churn_probability": expit(logit + shift),
             "expected_spend": model.spend.predict(X),
             "level_shift": shift,
-        }
+            **{f"{m}_probability": expit(member_logits[m]) if m in member_logits else np.nan for m in members},
+            **{
+                f"reason_{position + 1}": np.array([r[position] if len(r) > position else None for r in told], object)
+                for position in range(3)
+            },
+            "features_hash": features_hash(X, sequences, embedding_matrix(rows) if model.words else None),
+            "manifest_hash": manifest,
+            "feature_snapshot_at": as_of_date,
+            "scored_at": datetime.now(UTC).replace(tzinfo=None),
+        },
+        index=rows.index,
     )
-    for name in ("transformer", "boosting", "logistic"):
-        scored[f"{name}_probability"] = expit(member_logits[name]) if name in member_logits else np.nan
-    for position in range(3):
-        scored[f"reason_{position + 1}"] = pd.Series(
-            [r[position] if len(r) > position else None for r in told], dtype="object", index=scored.index
-        )
-    scored["features_hash"] = features_hash(X, sequences, embedding_matrix(rows) if model.words else None)
-    scored["manifest_hash"] = manifest
-    scored["feature_snapshot_at"] = as_of_date
-    scored["scored_at"] = datetime.now(UTC).replace(tzinfo=None)
-    return scored
 
 
 def _order_days(snapshots: pd.DataFrame) -> pd.DataFrame:
@@ -159,10 +159,8 @@ def _order_days(snapshots: pd.DataFrame) -> pd.DataFrame:
 
 
 def _quoter(model: ChurnModel, rows: pd.DataFrame, X: pd.DataFrame) -> Callable:
-    sequences = read_sequences(rows)
-
     def quote(positions: np.ndarray, direction: np.ndarray) -> list[str | None]:
-        asked = rows.iloc[positions], X.iloc[positions], sequences.take(positions)
-        return quote_words(model, *asked, direction)
+        asked = rows.iloc[positions]
+        return quote_words(model, asked, X.iloc[positions], read_sequences(asked), direction)
 
     return quote

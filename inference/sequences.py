@@ -112,8 +112,9 @@ def read_sequences(rows: pd.DataFrame) -> Sequences:
     event_types, event_categories = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     event_numbers = np.zeros((*shape, EVENT_NUMBERS), np.float32)
     numbers = {name: i + 1 for i, name in enumerate(EVENT_TYPES)}
-    event_types[row, slot] = pd.Series(types).map(numbers).fillna(len(EVENT_TYPES)).astype(np.uint8)
-    event_categories[row, slot] = pd.Series(categories).map({c: _bucket(c) for c in set(categories)})
+    buckets = {category: _bucket(category) for category in set(categories)}
+    event_types[row, slot] = [numbers.get(kind, len(EVENT_TYPES)) for kind in types]
+    event_categories[row, slot] = [buckets[category] for category in categories]
     days, money = np.asarray(days_ago, dtype=np.float64), np.asarray(amounts, dtype=np.float64)
     before = np.append(days[1:], 0.0)
     last = np.append(row[1:] != row[:-1], True) if len(row) else np.zeros(0, bool)
@@ -126,7 +127,7 @@ def read_sequences(rows: pd.DataFrame) -> Sequences:
     positions, words = _different(texts)
     text_index = np.full((len(rows), MOST_TEXTS), -1, np.int64)
     text_subjects = np.zeros((len(rows), MOST_TEXTS), np.uint8)
-    text_subjects[row, slot] = pd.Series(subjects).map({s: _bucket(s) for s in set(subjects)})
+    text_subjects[row, slot] = [_bucket(subject) for subject in subjects]
     text_numbers = np.zeros((len(rows), MOST_TEXTS, TEXT_NUMBERS), np.float32)
     text_index[row, slot] = positions
     stars = np.asarray(ratings, dtype=np.float64)

@@ -65,6 +65,24 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pd.Data
     )
 
 
+def pooled_vector(vectors: np.ndarray, age_days: np.ndarray) -> np.ndarray:
+    """Average the embeddings of one customer's texts, as ``pool_texts`` does for all.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_texts, dimension), float32
+        In order of their keys.
+    age_days : ndarray of shape (n_texts,)
+        0 to ``WINDOW_DAYS``.
+
+    Returns
+    -------
+    ndarray of shape (dimension,), float32
+    """
+    weights = 0.5 ** (age_days / HALF_LIFE_DAYS)
+    return (weights @ vectors.astype(np.float64) / weights.sum()).astype(np.float32)
+
+
 def _weighted_means(known: pd.DataFrame, embedded: pd.DataFrame) -> np.ndarray:
     """Mean embedding of each row that has a text, by age."""
     number = pd.factorize(known.row, sort=True)[0]

@@ -82,3 +82,41 @@
         {%- endfor %}
     ) as varchar)
 {%- endmacro %}
+
+
+{#- A JSON object of lists, from a mapping of names to SQL expressions: the values of a group, in an order. -#}
+{% macro json_lists(expressions, order_by) %}
+    {{- return(adapter.dispatch('json_lists', 'churn_radar')(expressions, order_by)) -}}
+{% endmacro %}
+
+{% macro default__json_lists(expressions, order_by) -%}
+    json_object(
+        {%- for name, expression in expressions.items() %}
+        '{{ name }}', array_agg({{ expression }} order by {{ order_by }}){{ ',' if not loop.last }}
+        {%- endfor %}
+    )
+{%- endmacro %}
+
+
+{#- Microseconds from 1970 to a timestamp. -#}
+{% macro microseconds(moment) %}
+    {{- return(adapter.dispatch('microseconds', 'churn_radar')(moment)) -}}
+{% endmacro %}
+
+{% macro default__microseconds(moment) %}epoch_us({{ moment }}){% endmacro %}
+
+
+{#- The arrays of a group behind each other, in an order. -#}
+{% macro flattened(arrays, order_by) %}
+    {{- return(adapter.dispatch('flattened', 'churn_radar')(arrays, order_by)) -}}
+{% endmacro %}
+
+{% macro default__flattened(arrays, order_by) %}flatten(array_agg({{ arrays }} order by {{ order_by }})){% endmacro %}
+
+
+{#- The 0th to the 100th percentile of the values of a group, as an array. -#}
+{% macro percentiles(value) %}
+    {{- return(adapter.dispatch('percentiles', 'churn_radar')(value)) -}}
+{% endmacro %}
+
+{% macro default__percentiles(value) %}quantile_cont({{ value }}, [i / 100.0 for i in range(101)]){% endmacro %}

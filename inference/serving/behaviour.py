@@ -72,6 +72,8 @@ class History:
         ``stg_reviews`` and ``stg_support_tickets`` with the complaint scores of their texts, ``stg_campaign_touches``.
     events, texts : sequence of mappings
         ``int_customer_events`` and ``int_texts``.
+    first_order_date : date, optional
+        Of orders before the history window; the first day with an order of ``daily`` where there is none.
     """
 
     daily: Mapping[str, np.ndarray]
@@ -81,6 +83,7 @@ class History:
     contacts: Sequence[Mapping] = ()
     events: Sequence[Mapping] = ()
     texts: Sequence[Mapping] = ()
+    first_order_date: date | None = None
 
 
 def order_features(history: History, as_of: date, shop: ShopFacts) -> Features:
@@ -109,7 +112,7 @@ def order_features(history: History, as_of: date, shop: ShopFacts) -> Features:
 
     total, spend = float(orders.sum()), float(amount.sum())
     days = np.unique(daily["activity_date"][orders > 0])
-    first, last = days[0], days[-1]
+    first, last = np.datetime64(history.first_order_date or days[0], "D"), days[-1]
     found: Features = {
         "days_since_last_order": float((np.datetime64(as_of) - last).astype(int)),
         "days_since_first_order": float((np.datetime64(as_of) - first).astype(int)),
@@ -223,7 +226,7 @@ def support_features(history: History, as_of: date, shop: ShopFacts) -> Features
         "tickets_90d": float(len(recent)) or zero,
         "open_tickets": float(len(known) - len(closed)) if known else zero,
         "hours_to_close_mean": _mean((row["closed_at"] - row["opened_at"]).total_seconds() / 3600 for row in closed),
-        "satisfaction_mean": _mean(_exact(row["satisfaction"]) for row in closed),
+        "satisfaction_mean": _mean(exact(row["satisfaction"]) for row in closed),
         "days_since_last_ticket": _least(ago),
         **{f"ticket_{a}_complaint_90d": _largest(row[f"{a}_score"] for row in recent) for a in shop.aspects},
         "ticket_complaint_90d": _largest(row["complaint_score"] for row in recent),
@@ -241,7 +244,7 @@ def review_features(history: History, as_of: date, shop: ShopFacts) -> Features:
     known.sort(key=lambda row: (row["reviewed_at"], row["review_id"]), reverse=True)
     ago = [_days(row["reviewed_at"], as_of) for row in known]
     recent = [row for row, days in zip(known, ago, strict=True) if days <= 90]
-    ratings, complaints = ([_exact(row[name]) for row in known] for name in ("rating", "complaint_score"))
+    ratings, complaints = ([exact(row[name]) for row in known] for name in ("rating", "complaint_score"))
     rating_last, complaint_last = ratings[0] if known else None, complaints[0] if known else None
     complained = [
         days
@@ -256,7 +259,7 @@ def review_features(history: History, as_of: date, shop: ShopFacts) -> Features:
         "rating_change": _minus(rating_last, _mean(ratings[1:])),
         "days_since_last_review": _least(ago),
         "review_complaint_last": None if _unknown(complaint_last) else float(complaint_last),
-        "review_complaint_90d": _largest(_exact(row["complaint_score"]) for row in recent),
+        "review_complaint_90d": _largest(exact(row["complaint_score"]) for row in recent),
         "review_complaint_change": _minus(complaint_last, _mean(complaints[1:])),
         **{f"review_{a}_complaint_90d": _largest(row[f"{a}_score"] for row in recent) for a in shop.aspects},
         "days_since_last_review_complaint": _least(complained),
@@ -363,8 +366,8 @@ def _unknown(value: float | None) -> bool:
     return value is None or value != value
 
 
-def _exact(value: float | None) -> float | None:
-    # four decimals, half away from zero, as the macro `exact` casts
+def exact(value: float | None) -> float | None:
+    """Round to four decimals, half away from zero, as the macro ``exact`` casts; None stays None."""
     return None if _unknown(value) else math.copysign(math.floor(abs(value) * 1e4 + 0.5) / 1e4, value)
 
 

@@ -54,6 +54,10 @@ def test_every_customer_of_every_snapshot_gets_one_forecast() -> None:
         "no_order_probability",
         "alive_logit",
         "expected_orders",
+        "rate_shape",
+        "rate_scale",
+        "leave_a",
+        "leave_b",
     ]
 
 

@@ -1,0 +1,77 @@
+{%- set tables = [] -%}
+{%- if execute -%}
+    {%- for contract in churn_radar.raw_contracts() if churn_radar.raw_column_types(contract.name) is not none -%}
+        {%- do tables.append(contract.name) -%}
+    {%- endfor -%}
+{%- endif -%}
+
+with
+
+newest as (
+    select as_of_date
+    from {{ ref('int_snapshot_dates') }}
+    where is_newest
+),
+
+-- of one date and the version that was asked last, all customers have the same level
+predictions as (
+    select predictions.*
+    from {{ ref('churn_predictions') }} as predictions
+    inner join newest on predictions.as_of_date = newest.as_of_date
+    qualify predictions.scored_at = max(predictions.scored_at) over ()
+),
+
+level as (
+    select
+        max(model_version) as model_version,
+        max(level_shift) as level_shift,
+        {{ churn_radar.percentiles('churn_probability') }} as percentiles
+    from predictions
+),
+
+forecast as (
+    select
+        max(forecasts.rate_shape) as rate_shape,
+        max(forecasts.rate_scale) as rate_scale,
+        max(forecasts.leave_a) as leave_a,
+        max(forecasts.leave_b) as leave_b
+    from {{ ref('purchase_forecasts') }} as forecasts
+    inner join newest on forecasts.as_of_date = newest.as_of_date
+),
+
+first_order as (
+    select min(activity_date) as first_date
+    from {{ ref('int_customer_daily_activity') }}
+    where orders + cancelled_orders + returned_orders > 0
+)
+
+select
+    'shop' as shop_id,
+    newest.as_of_date,
+    {{ churn_radar.json_object({
+        'as_of': 'newest.as_of_date',
+        'model_version': 'level.model_version',
+        'level_shift': 'level.level_shift',
+        'percentiles': 'to_json(level.percentiles)',
+        'forecast': "json_object('r', forecast.rate_shape, 'alpha', forecast.rate_scale, 'a', forecast.leave_a, 'b', forecast.leave_b)",
+        'first_date': 'first_order.first_date',
+        'encoder_revision': '(select max(encoder_revision) from ' ~ ref('review_embeddings') ~ ')',
+        'tables': "to_json(['" ~ tables | join("', '") ~ "'])",
+        'event_types': "to_json(['" ~ churn_radar.event_types() | join("', '") ~ "'])",
+        'aspects': "to_json(['" ~ churn_radar.aspects() | join("', '") ~ "'])",
+        'horizon_days': var('churn__horizon_days'),
+        'history_days': var('churn__history_days'),
+        'activity_days': var('churn__activity_days'),
+        'min_orders': var('churn__min_orders'),
+        'complaint_from': var('churn__complaint_from'),
+        'bands': 'to_json([' ~ var('churn__band_medium') ~ ', ' ~ var('churn__band_high') ~ ', ' ~ var('churn__band_critical') ~ '])',
+        'sequence_days': churn_radar.sequence_days(),
+        'most_events': churn_radar.most_events(),
+        'most_texts': churn_radar.most_texts()
+    }) }} as facts,
+    cast(newest.as_of_date as timestamp) as feature_snapshot_at
+from newest
+cross join level
+cross join forecast
+cross join first_order
+where level.model_version is not null
