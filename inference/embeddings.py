@@ -146,10 +146,12 @@ class VectorsAtHand:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self.revision: str | None = None
         self._vectors: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
 
     def load(self, revision: str) -> None:
         """Take in what builds have saved, up to the limit."""
+        self.revision = revision
         saved = _read_parts(_folder(revision), None, self._most)
         self._vectors.update({(revision, text_hash): vector for text_hash, vector in saved.items()})
 
@@ -180,7 +182,9 @@ def keep_at_hand(vectors: VectorsAtHand | None) -> None:
     _at_hand = vectors
 
 
-def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encoder) -> dict[str, np.ndarray]:
+def aspect_scores(
+    embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encoder, described: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """How far each text complains about each aspect rather than praises it.
 
     Parameters
@@ -191,6 +195,8 @@ def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encode
         The seed ``aspect_descriptions``.
     encoder : Encoder
         Embeds the descriptions.
+    described : ndarray of shape (n_descriptions, dimension), optional
+        The embedded descriptions, where they were asked for before.
 
     Returns
     -------
@@ -198,7 +204,7 @@ def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encode
         ``<aspect>_score``: the largest cosine to a complaint about it minus the largest to a praise of it,
         -2 to 2; ``complaint_score``: the same over the descriptions of all aspects.
     """
-    described = _unit(encoder.encode(list(aspects.description)))
+    described = _unit(encoder.encode(list(aspects.description)) if described is None else described)
     # not by matrix product, whose last bits depend on how many texts are scored together
     cosines = np.einsum("td,sd->ts", _unit(embeddings), described).astype(np.float64)
     complaint = (aspects.polarity == "complaint").to_numpy()

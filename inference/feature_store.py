@@ -18,6 +18,9 @@ FEATURE_REPO = PROJECT_DIR / "feature_repo"
 MODEL_SERVICE = "churn_model_v1"
 SEQUENCES_SERVICE = "churn_sequences_v1"
 SCORES_SERVICE = "churn_scores_v1"
+#: What a score needs that follows events; its views, and the one of the scores, by name.
+UPDATES_SERVICE = "churn_updates_v1"
+HISTORIES_VIEW, SHOP_VIEW, SCORES_VIEW = "online_histories", "online_shop", "online_scores"
 
 
 def apply() -> None:

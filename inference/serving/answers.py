@@ -26,14 +26,18 @@ class Churn(BaseModel):
     customer_id: CustomerId
     churn_probability: float = Field(ge=0, le=1, description="Probability of no order in the horizon, calibrated.")
     risk_band: Literal["low", "medium", "high", "critical"] = Field(description="Band of the probability.")
-    risk_percentile: float = Field(ge=0, le=1, description="Rank among the customers scored at the same date.")
+    risk_percentile: float = Field(
+        ge=0, le=1, description="Rank among the customers of the last build, to the hundredth where the score is fresh."
+    )
     horizon_days: int = Field(description="Days that the probability is about.")
     expected_spend: float = Field(description="What a retained customer spends in the horizon, in the shop's currency.")
     value_at_risk: float = Field(description="churn_probability times expected_spend.")
     reasons: list[str] = Field(description="Up to three sentences, strongest first.")
     model_version: str = Field(description="Version in the model registry.")
     as_of: datetime = Field(description="The features know what happened before this moment (UTC).")
-    feature_age_seconds: float = Field(ge=0, description="From as_of until now.")
+    feature_age_seconds: float = Field(
+        ge=0, description="Since the features were known: from as_of, or from the moment of a fresh score, until now."
+    )
     source: Literal["stored", "fresh"] = Field(
         description="stored: by the last build; fresh: computed since, from newer events."
     )

@@ -1,8 +1,9 @@
 """The HTTP service: routes, who may call them, and what an error says."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Path, Request, Response, Security
@@ -12,11 +13,15 @@ from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
 from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health, Problem
+from inference.serving.event_log import EventConflictError
+from inference.serving.events import EventBatch, EventReceipt, time_problem, to_log
+from inference.serving.intake import Intake
 from inference.serving.keys import ApiKey, find_key
 from inference.serving.limits import BodyLimit, RateLimit
-from inference.serving.lookup import ScoreLookup, StoreDownError
+from inference.serving.lookup import ScoreLookup, to_answer
 from inference.serving.metrics import Measured, Metrics
 from inference.serving.settings import ServeSettings
+from inference.serving.store import StoreDownError
 
 #: What each status is called, and the statuses that are documented.
 TITLES = {
@@ -25,6 +30,7 @@ TITLES = {
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    409: "Conflict",
     413: "Content Too Large",
     422: "Unprocessable Content",
     429: "Too Many Requests",
@@ -92,14 +98,16 @@ def create_app(settings: ServeSettings) -> FastAPI:
     FastAPI
         An ASGI application.
     """
-    scores = ScoreLookup()
+    scores, intake = ScoreLookup(), Intake()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI):
         # where nothing was applied yet, the service starts all the same and is not ready
         with suppress(StoreDownError):
             await scores.open()
+        await intake.open()
         yield
+        await intake.close()
         scores.close()
 
     app = FastAPI(
@@ -112,7 +120,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         responses=_documented(400, 422, 500),
     )
     app.state.settings = settings
-    app.state.rate, app.state.metrics = RateLimit(settings.rate_limit), Metrics()
+    app.state.rate, app.state.metrics = RateLimit(settings.rate_limit), Metrics(lambda: intake.behind)
     app.add_middleware(BodyLimit, most_bytes=settings.most_body_bytes, refuse=problem)
     app.add_middleware(Measured, metrics=app.state.metrics)
 
@@ -130,6 +138,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
     async def down(request: Request, error: StoreDownError) -> Response:
         app.state.metrics.store_errors.inc()
         return problem(503, "the online store does not answer; try again later", {"Retry-After": "1"})
+
+    @app.exception_handler(EventConflictError)
+    async def conflicting(request: Request, error: EventConflictError) -> Response:
+        return problem(409, f"event_id {error.event_id} was used for other content; nothing of this request was kept")
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
@@ -149,6 +161,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         (found,) = await scores.read([customer_id])
         if found is None:
             raise HTTPException(404, "this customer has no score; expected one who was scored and materialised")
+        intake.revisit(old([found]))
         return found
 
     @app.post("/v1/churn:batch", tags=["churn"], dependencies=read, responses=_documented(401, 403, 413, 429, 503))
@@ -156,9 +169,32 @@ def create_app(settings: ServeSettings) -> FastAPI:
         """Return the scores of up to 1,000 customers."""
         ids = list(dict.fromkeys(asked.customer_ids))
         found = dict(zip(ids, await scores.read(ids), strict=True))
+        intake.revisit(old(filter(None, found.values())))
         return ChurnBatch(
             scores=[found[i] for i in asked.customer_ids if found[i] is not None],
             unknown=[i for i in ids if found[i] is None],
+        )
+
+    @app.post(
+        "/v1/events",
+        tags=["events"],
+        dependencies=[Depends(needs("write"))],
+        responses=_documented(401, 403, 409, 413, 429),
+    )
+    async def events(sent: EventBatch) -> EventReceipt:
+        """Accept what customers just did, and return the scores that follow from it."""
+        now = datetime.now(UTC)
+        problems = [(i, time_problem(event, now, intake.history_days)) for i, event in enumerate(sent.events)]
+        if told := [f"events.{i} {problem}" for i, problem in problems if problem]:
+            raise HTTPException(422, "; ".join(told[:5]))
+        added, told = await intake.accept([to_log(event) for event in sent.events])
+        app.state.metrics.events.inc(sum(added))
+        customers = dict.fromkeys(event.customer_id for event in sent.events)
+        return EventReceipt(
+            accepted=sum(added),
+            duplicates=len(added) - sum(added),
+            scores=[to_answer(c, told[c], datetime.now(UTC)) for c in customers if told.get(c)],
+            pending=[c for c in customers if c not in told],
         )
 
     @app.get("/healthz", tags=["operations"])
@@ -168,8 +204,10 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
     @app.get("/readyz", tags=["operations"], responses=_documented(503))
     async def readyz() -> Health:
-        """Say whether the online store answers."""
+        """Say whether the online store answers and scores follow events."""
         await scores.read(["readiness"])
+        if intake.problem is not None:
+            raise HTTPException(503, f"scores do not follow events yet: {intake.problem}")
         return Health()
 
     @app.get("/metrics", tags=["operations"], response_class=Response)
@@ -178,6 +216,12 @@ def create_app(settings: ServeSettings) -> FastAPI:
         return app.state.metrics.exposition()
 
     return app
+
+
+def old(scores: Iterable[Churn]) -> list[str]:
+    """Return the customers whose score is of an earlier day."""
+    today = datetime.now(UTC).date()
+    return [score.customer_id for score in scores if score.as_of.date() < today]
 
 
 def _route(request: Request) -> str:

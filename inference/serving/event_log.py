@@ -113,44 +113,72 @@ class EventLog:
         EventConflictError
             If the log holds an event of the same id with other content.
         """
-        now = datetime.now(UTC).isoformat()
-        added = []
+        (result,) = self.append_all([events])
+        if isinstance(result, EventConflictError):
+            raise result
+        return result
+
+    def append_all(self, groups: Sequence[Sequence[Event]]) -> list[list[bool] | EventConflictError]:
+        """Log groups of events with one flush of the disk; of each group all or none.
+
+        Returns
+        -------
+        list
+            Per group what ``append`` returns, or the error that it raises.
+        """
+        now, results = datetime.now(UTC).isoformat(), []
         self._connection.execute("begin immediate")
         try:
-            for event in events:
-                rows = json.dumps(event.rows, sort_keys=True, ensure_ascii=False)
-                digest = hashlib.sha256(f"{event.customer_id}\n{rows}".encode()).digest()
-                there = self._connection.execute(
-                    "select content_hash from events where event_id = ?", [event.event_id]
-                ).fetchone()
-                if there and there[0] != digest:
-                    raise EventConflictError(event.event_id)
-                if not there:
-                    self._connection.execute(
-                        "insert into events (event_id, customer_id, received_at, content_hash, rows) "
-                        "values (?, ?, ?, ?, ?)",
-                        [event.event_id, event.customer_id, now, digest, rows],
-                    )
-                added.append(there is None)
+            for events in groups:
+                self._connection.execute("savepoint request")
+                try:
+                    results.append([self._insert(event, now) for event in events])
+                except EventConflictError as error:
+                    self._connection.execute("rollback to request")
+                    results.append(error)
+                self._connection.execute("release request")
         except BaseException:
             self._connection.execute("rollback")
             raise
         self._connection.execute("commit")
-        return added
+        return results
 
     def since(self, sequence: int = 0, customer_id: str | None = None) -> Iterator[LoggedEvent]:
         """Read events after a position, in their order; those of one customer where one is given."""
+        whose, parameters = (
+            ("", [sequence]) if customer_id is None else ("and customer_id = ?", [sequence, customer_id])
+        )
         found = self._connection.execute(
             "select event_id, customer_id, rows, sequence, received_at from events "
-            "where sequence > ? and coalesce(customer_id = ?, true) order by sequence",
-            [sequence, customer_id],
+            f"where sequence > ? {whose} order by sequence",
+            parameters,
         )
         for event_id, customer, rows, position, received_at in found:
             yield LoggedEvent(event_id, customer, json.loads(rows), position, datetime.fromisoformat(received_at))
 
+    def newest_by_customer(self) -> dict[str, int]:
+        """Return the position of each customer's newest event."""
+        found = self._connection.execute("select customer_id, max(sequence) from events group by customer_id")
+        return dict(found.fetchall())
+
     def newest(self) -> int:
         """Return the position of the newest event; 0 where there is none."""
         return self._connection.execute("select coalesce(max(sequence), 0) from events").fetchone()[0]
+
+    def _insert(self, event: Event, received_at: str) -> bool:
+        rows = json.dumps(event.rows, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.sha256(f"{event.customer_id}\n{rows}".encode()).digest()
+        there = self._connection.execute(
+            "select content_hash from events where event_id = ?", [event.event_id]
+        ).fetchone()
+        if there is None:
+            self._connection.execute(
+                "insert into events (event_id, customer_id, received_at, content_hash, rows) values (?, ?, ?, ?, ?)",
+                [event.event_id, event.customer_id, received_at, digest, rows],
+            )
+        elif there[0] != digest:
+            raise EventConflictError(event.event_id)
+        return there is None
 
     def close(self) -> None:
         """Let go of the file."""

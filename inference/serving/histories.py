@@ -131,7 +131,10 @@ class CustomerRows:
                 "known_at": max(moment, received_at),
                 "rating": row.get("rating"),
                 **self._written(
-                    f"reviews:{row['review_id']}", row["review_text"], self._product_name(row.get("product_id")), read_text
+                    f"reviews:{row['review_id']}",
+                    row["review_text"],
+                    self._product_name(row.get("product_id")),
+                    read_text,
                 ),
             }
         for row in event.rows.get("support_tickets", ()):
@@ -147,10 +150,9 @@ class CustomerRows:
             }
 
     def newest(self) -> datetime | None:
-        """Return when the newest thing happened that is not planned by the shop."""
-        moments = [row["ordered_at"] for row in self.orders.values()]
+        """Return when the newest thing that the customer did was known."""
+        moments = [row["known_at"] for row in (*self.orders.values(), *self.reviews.values())]
         moments += [row["occurred_at"] for row in self.events.values()]
-        moments += [row["reviewed_at"] for row in self.reviews.values()]
         moments += [row["opened_at"] for row in self.tickets.values()]
         return max(moments, default=None)
 
@@ -175,10 +177,7 @@ class CustomerRows:
                 shop.event_types,
             ),
             products=self._products([order for order in known if order["status"] == "completed"], as_of),
-            reviews=[
-                {**row, "loaded_at": row["known_at"], "superseded_at": None}
-                for row in self.reviews.values()
-            ],
+            reviews=[{**row, "loaded_at": row["known_at"], "superseded_at": None} for row in self.reviews.values()],
             tickets=list(self.tickets.values()),
             contacts=list(self.contacts.values()),
             events=[*_order_events(known), *_visit_events(visits), *self._other_events()],
@@ -275,7 +274,9 @@ class CustomerRows:
     def _other_events(self) -> list[Row]:
         found = []
         for row in self.reviews.values():
-            found.append(_event("review", "reviews:" + row["review_id"], row["reviewed_at"], row["known_at"], row["rating"]))
+            found.append(
+                _event("review", "reviews:" + row["review_id"], row["reviewed_at"], row["known_at"], row["rating"])
+            )
         for row in self.tickets.values():
             moment = row["opened_at"]
             found.append(_event("ticket", "support_tickets:" + row["ticket_id"], moment, moment, None, row["topic"]))
@@ -336,7 +337,9 @@ def _daily(orders: list[Row], visits: list[Row], event_types: tuple[str, ...]) -
         "sessions": of_visits([visit["sessions"] for visit in visits]),
     }
     for number, part in enumerate(PARTS):
-        daily[f"{part}_orders"] = of_orders([done and h == number for done, h in zip(completed, hours, strict=True)], zeros)
+        daily[f"{part}_orders"] = of_orders(
+            [done and h == number for done, h in zip(completed, hours, strict=True)], zeros
+        )
     named = {f"{event_type}_events" for event_type in event_types}
     for name in named:
         daily[name] = of_visits([visit.get(name, 0) for visit in visits])

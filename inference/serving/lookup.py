@@ -8,13 +8,20 @@ from datetime import UTC, datetime
 
 from inference import feature_store
 from inference.serving.answers import MOST_CUSTOMERS, Churn
+from inference.serving.store import REDIS_TIMEOUT, StoreDownError
 
-#: Seconds after which Redis is taken to be down, and in which any lookup must answer.
-REDIS_TIMEOUT, LOOKUP_TIMEOUT = 0.4, 0.9
-
-
-class StoreDownError(Exception):
-    """The online store does not answer, or nothing was materialised to it yet."""
+#: What of a score is told as it is.
+TOLD = {
+    "churn_probability",
+    "risk_band",
+    "risk_percentile",
+    "horizon_days",
+    "expected_spend",
+    "value_at_risk",
+    "model_version",
+}
+#: Seconds in which any lookup must answer.
+LOOKUP_TIMEOUT = 0.9
 
 
 class ScoreLookup:
@@ -105,20 +112,36 @@ class ScoreLookup:
             raise StoreDownError(type(error).__name__) from error
         now, columns = datetime.now(UTC), response.to_dict(include_event_timestamps=True)
         return [
-            None if score is None else _answer(customer, json.loads(score), datetime.fromtimestamp(as_of, UTC), now)
+            None if score is None else to_answer(customer, json.loads(score), now, datetime.fromtimestamp(as_of, UTC))
             for customer, score, as_of in zip(
                 columns["customer_id"], columns["score"], columns["score__ts"], strict=True
             )
         ]
 
 
-def _answer(customer_id: str, score: dict, as_of: datetime, now: datetime) -> Churn:
+def to_answer(customer_id: str, score: dict, now: datetime, stored_as_of: datetime | None = None) -> Churn:
+    """Return a score as the service tells it.
+
+    Parameters
+    ----------
+    customer_id : str
+        Whose it is.
+    score : dict
+        As ``online_scores`` packs it, or as ``rescoring.rescore`` gives it.
+    now : datetime
+        Aware.
+    stored_as_of : datetime, optional
+        Event timestamp of a score of a build; a fresh one says itself of when it is.
+    """
+    fresh = "as_of" in score
+    as_of = datetime.fromisoformat(score["as_of"]) if fresh else stored_as_of
+    known_until = datetime.fromisoformat(score["scored_at"]) if fresh else as_of
     # checked where it was published: dbt's contract and data tests hold for every row
     return Churn.model_construct(
         customer_id=customer_id,
         reasons=[score[name] for name in ("reason_1", "reason_2", "reason_3") if score[name]],
         as_of=as_of,
-        feature_age_seconds=max((now - as_of).total_seconds(), 0.0),
-        source="stored",
-        **{name: value for name, value in score.items() if name in Churn.model_fields},
+        feature_age_seconds=max((now - known_until).total_seconds(), 0.0),
+        source="fresh" if fresh else "stored",
+        **{name: value for name, value in score.items() if name in TOLD},
     )

@@ -1,8 +1,9 @@
 """What Prometheus reads."""
 
 import time
+from collections.abc import Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,9 +12,15 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
-    """Counts and times of one process; no label holds a customer id."""
+    """Counts and times of one process; no label holds a customer id.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    behind : callable
+        Says how many customers wait for a score that knows their events.
+    """
+
+    def __init__(self, behind: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
         self._requests = Counter("churn_radar_requests", "Requests answered.", labels, registry=self.registry)
@@ -23,6 +30,13 @@ class Metrics:
         self.store_errors = Counter(
             "churn_radar_store_errors", "Lookups that the online store did not answer.", registry=self.registry
         )
+
+        self.events = Counter("churn_radar_events", "Events accepted.", registry=self.registry)
+        Gauge(
+            "churn_radar_customers_behind",
+            "Customers whose score does not know all of their events.",
+            registry=self.registry,
+        ).set_function(behind)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count an answer."""

@@ -60,6 +60,8 @@ class OnlineShop:
         Who is a customer: the dbt vars of these names.
     encoder_revision : str or None
         What texts were read by.
+    aspects : DataFrame
+        The seed ``aspect_descriptions``.
     """
 
     as_of: date
@@ -73,6 +75,7 @@ class OnlineShop:
     activity_days: int
     min_orders: int
     encoder_revision: str | None
+    aspects: pd.DataFrame
 
     @classmethod
     def unpack(cls, facts: str) -> Self:
@@ -98,6 +101,7 @@ class OnlineShop:
             activity_days=told["activity_days"],
             min_orders=told["min_orders"],
             encoder_revision=told["encoder_revision"],
+            aspects=pd.DataFrame(told["aspect_descriptions"]),
         )
 
     def is_customer(self, rows: CustomerRows, as_of: date) -> bool:

@@ -59,6 +59,7 @@ select
         'tables': "to_json(['" ~ tables | join("', '") ~ "'])",
         'event_types': "to_json(['" ~ churn_radar.event_types() | join("', '") ~ "'])",
         'aspects': "to_json(['" ~ churn_radar.aspects() | join("', '") ~ "'])",
+        'aspect_descriptions': "(select json_group_array(json_object('aspect', aspect, 'polarity', polarity, 'description', description)) from " ~ ref('aspect_descriptions') ~ ')',
         'horizon_days': var('churn__horizon_days'),
         'history_days': var('churn__history_days'),
         'activity_days': var('churn__activity_days'),

@@ -1,0 +1,175 @@
+"""Events as applications send them, and the rows of raw tables that they become."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+
+from inference.serving.answers import Churn, CustomerId
+from inference.serving.event_log import Event
+
+#: Most events of one request, and most products of one order.
+MOST_EVENTS, MOST_ITEMS = 1000, 200
+#: An event may be this far ahead of the clock here.
+CLOCK_DIFFERENCE = timedelta(minutes=5)
+
+Key = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
+Words = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
+Money = Annotated[float, Field(gt=-1e12, lt=1e12, allow_inf_nan=False)]
+#: To the second, which is what builds compare.
+Moment = Annotated[
+    AwareDatetime,
+    PlainSerializer(lambda moment: moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat()),
+    Field(
+        description="With a time zone, as in 2026-11-23T18:30:00Z; kept to the second.",
+        examples=["2026-11-23T18:30:00Z"],
+    ),
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Event(_Part):
+    event_id: Key = Field(description="Unique; the same event sent again changes nothing.")
+    customer_id: CustomerId
+
+
+class OrderItem(_Part):
+    """A product of an order."""
+
+    product_id: Key
+    quantity: float = Field(ge=0, lt=1e9, allow_inf_nan=False)
+    unit_price: Money = 0.0
+    product_name: Name | None = None
+    category: Name | None = None
+
+
+class OrderEvent(_Event):
+    """An order was placed, or is cancelled or returned: sent again with its newest status, under a new event_id."""
+
+    type: Literal["order"]
+    order_id: Key
+    ordered_at: Moment
+    amount: float = Field(ge=0, lt=1e12, allow_inf_nan=False, description="Net amount, in the shop's currency.")
+    status: Literal["completed", "cancelled", "returned"] = "completed"
+    discount_amount: Money | None = None
+    coupon_code: Name | None = None
+    items: list[OrderItem] = Field(default=[], max_length=MOST_ITEMS)
+
+    @property
+    def happened_at(self) -> datetime:
+        """When it was ordered."""
+        return self.ordered_at
+
+    def rows(self) -> dict[str, list[dict]]:
+        """Rows of ``orders`` and ``order_items``."""
+        order = self.model_dump(exclude={"type", "event_id", "items"})
+        items = [{"order_id": self.order_id, **item.model_dump()} for item in self.items]
+        return {"orders": [order]} | ({"order_items": items} if items else {})
+
+
+class BrowsingEvent(_Event):
+    """The customer looked at, searched for or carted something."""
+
+    type: Literal["browsing"]
+    event_type: Key = Field(description="view, search, cart_add, cart_remove, wishlist, login, or any other.")
+    occurred_at: Moment
+    session_id: Key | None = None
+    product_id: Key | None = None
+
+    @property
+    def happened_at(self) -> datetime:
+        """When it happened."""
+        return self.occurred_at
+
+    def rows(self) -> dict[str, list[dict]]:
+        """One row of ``events``."""
+        return {"events": [self.model_dump(exclude={"type"})]}
+
+
+class ReviewEvent(_Event):
+    """A review was written, or changed."""
+
+    type: Literal["review"]
+    review_id: Key
+    reviewed_at: Moment
+    review_text: Words
+    rating: float | None = Field(default=None, ge=1, le=5)
+    product_id: Key | None = None
+
+    @property
+    def happened_at(self) -> datetime:
+        """When it was written."""
+        return self.reviewed_at
+
+    def rows(self) -> dict[str, list[dict]]:
+        """One row of ``reviews``."""
+        return {"reviews": [self.model_dump(exclude={"type", "event_id"})]}
+
+
+class TicketEvent(_Event):
+    """A support ticket was opened, or closed."""
+
+    type: Literal["ticket"]
+    ticket_id: Key
+    opened_at: Moment
+    closed_at: Moment | None = None
+    topic: Name | None = None
+    ticket_text: Words | None = None
+    satisfaction: float | None = Field(default=None, ge=1, le=5)
+
+    @property
+    def happened_at(self) -> datetime:
+        """When it was opened."""
+        return self.opened_at
+
+    def rows(self) -> dict[str, list[dict]]:
+        """One row of ``support_tickets``."""
+        return {"support_tickets": [self.model_dump(exclude={"type", "event_id"})]}
+
+
+AnyEvent = Annotated[OrderEvent | BrowsingEvent | ReviewEvent | TicketEvent, Field(discriminator="type")]
+
+
+class EventBatch(_Part):
+    """Events, in any order."""
+
+    events: list[AnyEvent] = Field(min_length=1, max_length=MOST_EVENTS)
+
+
+class EventReceipt(BaseModel):
+    """What was accepted: it is on disk, and a restart does not lose it."""
+
+    accepted: int = Field(description="Events that are new.")
+    duplicates: int = Field(description="Events that were accepted before.")
+    scores: list[Churn] = Field(description="Scores of these customers that follow the events.")
+    pending: list[CustomerId] = Field(
+        description="Customers whose score follows later: the store or the model does not answer."
+    )
+
+
+def to_log(event: AnyEvent) -> Event:
+    """Return an event as the log takes it."""
+    return Event(event.event_id, event.customer_id, event.rows())
+
+
+def time_problem(event: AnyEvent, now: datetime, history_days: int) -> str | None:
+    """Say what is wrong with the time of an event, or nothing.
+
+    Parameters
+    ----------
+    event : AnyEvent
+        As it was sent.
+    now : datetime
+        Aware.
+    history_days : int
+        ``churn__history_days``: what is older is no part of any feature.
+    """
+    if event.happened_at > now + CLOCK_DIFFERENCE:
+        return "is in the future"
+    if event.happened_at < now - timedelta(days=history_days):
+        return f"is older than the history of {history_days} days"
+    return None

@@ -1,0 +1,162 @@
+"""Scores that follow events: read what is known of a customer, add what happened since, score, write back."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+
+import numpy as np
+
+from inference import registry
+from inference.embeddings import VectorsAtHand, aspect_scores, hash_text, keep_at_hand
+from inference.encoder import Encoder, clean_text
+from inference.feature_store import HISTORIES_VIEW, SCORES_VIEW, SHOP_VIEW
+from inference.registry import RegisteredModel
+from inference.serving.event_log import EventLog
+from inference.serving.histories import CustomerRows, ReadText
+from inference.serving.rescoring import OnlineShop, as_of_now, rescore
+from inference.serving.store import OnlineStore
+
+#: Vectors of texts that are kept in memory, about 1.5 kB each.
+MOST_VECTORS = 100_000
+
+
+class Rescorer:
+    """Scores customers anew; of one thread at a time.
+
+    A score says up to which event it knows (``through``). What is in the store and what the log holds are enough to
+    go on after a crash: nothing else is remembered.
+
+    Parameters
+    ----------
+    store : OnlineStore
+        Where histories come from and scores go to.
+    events : EventLog
+        What was accepted.
+    """
+
+    def __init__(self, store: OnlineStore, events: EventLog) -> None:
+        self._store, self._events = store, events
+        self._shop: OnlineShop | None = None
+        self._facts: str | None = None
+        self._model: RegisteredModel | None = None
+        self._vectors = VectorsAtHand(MOST_VECTORS)
+
+    @property
+    def shop(self) -> OnlineShop | None:
+        """What was read last of the shop as a whole."""
+        return self._shop
+
+    def open(self) -> None:
+        """Load the model of the last build, and the encoder where the shop has words.
+
+        Raises
+        ------
+        StoreDownError
+            If the store does not answer.
+        ChurnRadarError
+            If the model cannot be loaded.
+        """
+        shop = self._read_shop()
+        if shop is not None and shop.encoder_revision:
+            self._encoder()
+
+    def rescore(self, customer_ids: Iterable[str]) -> dict[str, dict | None]:
+        """Score customers on all that was accepted of them, and write the scores to the store.
+
+        Parameters
+        ----------
+        customer_ids : iterable of str
+            Customers.
+
+        Returns
+        -------
+        dict
+            The score by customer, as ``rescoring.rescore`` gives it; None for those who are no customers now, or of
+            whom no build knows.
+
+        Raises
+        ------
+        StoreDownError
+            If the store does not answer.
+        ChurnRadarError
+            If the model cannot be loaded.
+        """
+        ids = list(dict.fromkeys(customer_ids))
+        shop = self._read_shop()
+        if shop is None:
+            return dict.fromkeys(ids)
+        histories = self._store.read(HISTORIES_VIEW, ids)
+        stored = self._store.read(SCORES_VIEW, ids)
+        now = datetime.now(UTC).replace(tzinfo=None)
+        told: dict[str, dict | None] = {}
+        for customer, history in zip(ids, histories, strict=True):
+            rows = self._rows(customer, history)
+            as_of = max(as_of_now(rows, now), shop.as_of)
+            told[customer] = self._score(customer, rows, as_of, shop)
+        self._store.write(
+            SCORES_VIEW,
+            {customer: {"score": json.dumps(score)} for customer, score in told.items() if score is not None},
+            {customer: found[0] for customer, found in zip(ids, stored, strict=True) if found},
+        )
+        return told
+
+    def behind(self) -> list[str]:
+        """Return the customers whose stored score lacks an event: what a crash left."""
+        shop = self._read_shop()
+        if shop is None:
+            return []
+        newest = self._events.newest_by_customer()
+        ids = list(newest)
+        found = []
+        for start in range(0, len(ids), 1000):
+            part = ids[start : start + 1000]
+            scores, histories = self._store.read(SCORES_VIEW, part), self._store.read(HISTORIES_VIEW, part)
+            for customer, score, history in zip(part, scores, histories, strict=True):
+                known = max(_through(score, "score"), _through(history, "history"))
+                if known < newest[customer]:
+                    found.append(customer)
+        return found
+
+    def _rows(self, customer: str, history: tuple[datetime, dict] | None) -> CustomerRows:
+        values = history[1] if history else {}
+        rows = CustomerRows.unpack(values.get("history"), values.get("text_vectors"))
+        for event in self._events.since(rows.through, customer):
+            rows.add(event, event.received_at.replace(tzinfo=None), self._read_text)
+            rows.through = event.sequence
+        return rows
+
+    def _score(self, customer: str, rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict | None:
+        return rescore(self._model, rows, as_of, shop, customer) if shop.is_customer(rows, as_of) else None
+
+    def _read_shop(self) -> OnlineShop | None:
+        """Return the shop's facts; its model is loaded when they change."""
+        (found,) = self._store.read(SHOP_VIEW, ["shop"])
+        if found is None:
+            return None
+        facts = found[1]["facts"]
+        if facts != self._facts:
+            shop = OnlineShop.unpack(facts)
+            if self._model is None or self._model.version != shop.model_version:
+                self._model = registry.load(shop.model_version)
+            self._shop, self._facts = shop, facts
+        return self._shop
+
+    def _encoder(self) -> Encoder:
+        encoder = Encoder.shared()
+        if self._vectors.revision != encoder.revision:
+            self._vectors.load(encoder.revision)
+            keep_at_hand(self._vectors)
+        return encoder
+
+    def _read_text(self, text: str) -> ReadText:
+        encoder, aspects = self._encoder(), self._shop.aspects
+        cleaned = [clean_text(text) for text in (text, *aspects.description)]
+        wanted = {hash_text(text): text for text in cleaned}
+        found, _ = self._vectors.vectors(encoder.revision, wanted, encoder.encode)
+        vectors = np.vstack([found[hash_text(text)] for text in cleaned])
+        scores = aspect_scores(vectors[:1], aspects, encoder, described=vectors[1:])
+        return ReadText(vectors[0], {name: float(values[0]) for name, values in scores.items()})
+
+
+def _through(found: tuple[datetime, dict] | None, name: str) -> int:
+    return json.loads(found[1][name]).get("through", 0) if found and found[1][name] else 0
