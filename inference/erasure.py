@@ -23,7 +23,7 @@ from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home, raw_dir
 from inference.person import Relation, find_person, is_theirs, of_parquet, of_warehouse, remember
 from inference.progress import track
-from inference.salt import ERASED_CUSTOMERS, pseudonym, salt, salted_hash, set_salt
+from inference.salt import ERASED_CUSTOMERS, erased_customers, pseudonym, salt, salted_hash, set_salt
 from inference.scrubbing import (
     BESIDE,
     held_in_sqlite,
@@ -35,6 +35,7 @@ from inference.scrubbing import (
     scrub_sqlite,
     scrub_text,
 )
+from inference.serving.event_log import export
 from inference.traces import Traces, kind_of
 
 #: What a killed build or erasure leaves beside a file.
@@ -96,11 +97,12 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     if not home().is_dir():
         raise ChurnRadarError(f"{home()}: no such folder; expected the shop's state: set CHURN_HOME")
     variables = _vars() | dict(variables or {})
+    export(home() / "events")  # what only the log knows is looked for as well
     done = Erasure(salted_hash("erased", customer_id))
     with _warehouse() as connection:
         person = find_person(connection, (customer_id, pseudonym(customer_id)), _relations(connection, variables))
         online = sum(held_in_sqlite(f, person) for f in _files() if kind_of(f) == "sqlite") + left_in_redis(person)
-        if not person.n_rows and not online and done.customer_hash not in _erased():
+        if not person.n_rows and not online and done.customer_hash not in erased_customers():
             raise ChurnRadarError(f"customer {customer_id} is not in {home()}; nothing was changed")
         _put_on_list(done.customer_hash)
         remember(connection, person)
@@ -259,13 +261,8 @@ def _vars() -> dict:
     return given | (given.get("churn_radar") or {})
 
 
-def _erased() -> set[str]:
-    file = home() / ERASED_CUSTOMERS
-    return set(pq.read_table(file)["customer_hash"].to_pylist()) if file.exists() else set()
-
-
 def _put_on_list(customer_hash: str) -> None:
-    if customer_hash in _erased():
+    if customer_hash in erased_customers():
         return
     file = home() / ERASED_CUSTOMERS
     new = pa.Table.from_pylist(

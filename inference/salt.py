@@ -5,6 +5,8 @@ import os
 import secrets
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from inference.errors import ChurnRadarError
 from inference.home import home
 
@@ -45,6 +47,12 @@ def salted_hash(purpose: str, customer_id: str) -> str:
 def pseudonym(customer_id: str) -> str:
     """Return what stands for a customer where ``churn__pseudonymise`` is true."""
     return f"p_{salted_hash('pseudonym', customer_id)[:32]}"
+
+
+def erased_customers() -> set[str]:
+    """Return the salted hashes of everybody who was erased from the home folder."""
+    file = home() / ERASED_CUSTOMERS
+    return set(pq.read_table(file)["customer_hash"].to_pylist()) if file.exists() else set()
 
 
 def set_salt(secret: str) -> str:

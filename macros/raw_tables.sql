@@ -32,13 +32,15 @@
 
 {#-
     A raw table by the contract's names: churn__<table>_columns maps a column of the contract to one of the shop's
-    or to an SQL expression; the others go by their own names.
+    or to an SQL expression; the others go by their own names. Rows that the service accepted are part of it.
 -#}
 {% macro raw_relation(table) %}
-    {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
     {% set relation = churn_radar.raw_source(table) %}
-    {% set types = churn_radar.column_types(relation) if execute and mapping else none %}
-    {% if types is none %}{{ return(relation) }}{% endif %}
+    {% if not execute %}{{ return(relation) }}{% endif %}
+    {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
+    {% set logged = churn_radar.column_types(churn_radar.logged_events(table)) %}
+    {% set types = churn_radar.column_types(relation) if mapping or logged is not none else none %}
+    {% if types is none %}{{ return(relation if logged is none else churn_radar.logged_events(table)) }}{% endif %}
     {% set selected = [] %}
     {% for name, expression in mapping.items() %}
         {#- a column's name may be a word of SQL -#}
@@ -50,13 +52,32 @@
     {% for name in contract + attributes if name not in mapping and name | lower in types %}
         {% do selected.append(adapter.quote(name)) %}
     {% endfor %}
-    {{ return('(select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ')') }}
+    {% set own = 'select ' ~ selected | join(', ') ~ ' from ' ~ relation %}
+    {% if logged is none %}{{ return('(' ~ own ~ ')') }}{% endif %}
+    {{ return(churn_radar.with_logged_events(table, own, 'loaded_at' in mapping or 'loaded_at' in types)) }}
+{% endmacro %}
+
+
+{#-
+    The shop's own rows of a raw table and those that the service accepted. Where rows say when they arrived, one that
+    arrived later takes the place of another; where they do not, the shop's own row is the one that counts.
+-#}
+{% macro with_logged_events(table, own, says_when) %}
+    {% set logged = churn_radar.logged_events(table) %}
+    {% set key = churn_radar.raw_contract(table).meta.primary_key[0] %}
+    {% set read = churn_radar.read_columns(table) | map(attribute='name') | list %}
+    {% set names = read if says_when else read | reject('equalto', 'loaded_at') | list %}
+    {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged %}
+    {% if says_when %}{{ return('(' ~ own ~ ' union all by name ' ~ events ~ ')') }}{% endif %}
+    {{ return(
+        '(with own as (' ~ own ~ ') from own union all by name ' ~ events
+        ~ ' where ' ~ key ~ ' not in (select cast(' ~ key ~ ' as varchar) from own where ' ~ key ~ ' is not null))'
+    ) }}
 {% endmacro %}
 
 
 {#- Columns of a raw table by the contract's names, with their types; none when the shop has no such table. -#}
 {% macro raw_column_types(table) %}
-    {% if churn_radar.column_types(churn_radar.raw_source(table)) is none %}{{ return(none) }}{% endif %}
     {{ return(churn_radar.column_types(churn_radar.raw_relation(table))) }}
 {% endmacro %}
 

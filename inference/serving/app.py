@@ -185,6 +185,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         """Accept what customers just did, and return the scores that follow from it."""
         now = datetime.now(UTC)
         problems = [(i, time_problem(event, now, intake.history_days)) for i, event in enumerate(sent.events)]
+        erased = [i for i, event in enumerate(sent.events) if intake.is_erased(event.customer_id)]
+        problems += [(i, "is of a customer who was erased; expected nothing of them any more") for i in erased]
         if told := [f"events.{i} {problem}" for i, problem in problems if problem]:
             raise HTTPException(422, "; ".join(told[:5]))
         added, told = await intake.accept([to_log(event) for event in sent.events])

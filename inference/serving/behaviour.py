@@ -108,9 +108,9 @@ def order_features(history: History, as_of: date, shop: ShopFacts) -> Features:
     orders, amount = daily["orders"], daily["amount"]
 
     def within(values: np.ndarray, days: int, after: int = 0) -> float:
-        return float(values[(ago > after) & (ago <= days)].sum())
+        return _total(values[(ago > after) & (ago <= days)])
 
-    total, spend = float(orders.sum()), float(amount.sum())
+    total, spend = float(orders.sum()), _total(amount)
     days = np.unique(daily["activity_date"][orders > 0])
     first, last = np.datetime64(history.first_order_date or days[0], "D"), days[-1]
     found: Features = {
@@ -342,7 +342,9 @@ def _variety(products: Mapping[str, np.ndarray], as_of: date, shop: ShopFacts) -
     for i in np.flatnonzero(ago <= 90):
         if products["category"][i] is not None:
             spent[products["category"][i]] = spent.get(products["category"][i], 0.0) + products["amount"][i]
-    found["favourite_category_share_90d"] = _ratio(max(spent.values()), sum(spent.values())) if spent else None
+    found["favourite_category_share_90d"] = (
+        _ratio(_total([max(spent.values())]), _total(list(spent.values()))) if spent else None
+    )
     return found
 
 
@@ -377,7 +379,12 @@ def _known(values: Iterable) -> list[float]:
 
 def _sum(values: Iterable) -> float | None:
     known = _known(values)
-    return sum(known) if known else None
+    return _total(known) if known else None
+
+
+def _total(values: Sequence[float]) -> float:
+    # of numbers with four decimals, as SQL adds them: without the error of floats
+    return round(float(np.sum(values)), 4)
 
 
 def _mean(values: Iterable) -> float | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,65 @@ import pyarrow.parquet as pq
 
 from inference.home import home
 
-#: Raw tables that events add rows to, and the column that says which row.
+_TEXT, _MOMENT, _NUMBER = pa.string(), pa.timestamp("us"), pa.float64()
+#: Raw tables that events add rows to, with the columns of the data contract that events have.
+SCHEMAS = {
+    "orders": pa.schema(
+        {
+            "order_id": _TEXT,
+            "customer_id": _TEXT,
+            "ordered_at": _MOMENT,
+            "amount": _NUMBER,
+            "status": _TEXT,
+            "discount_amount": _NUMBER,
+            "coupon_code": _TEXT,
+            "loaded_at": _MOMENT,
+        }
+    ),
+    "order_items": pa.schema(
+        {
+            "order_id": _TEXT,
+            "product_id": _TEXT,
+            "quantity": _NUMBER,
+            "unit_price": _NUMBER,
+            "product_name": _TEXT,
+            "category": _TEXT,
+        }
+    ),
+    "events": pa.schema(
+        {
+            "event_id": _TEXT,
+            "customer_id": _TEXT,
+            "event_type": _TEXT,
+            "occurred_at": _MOMENT,
+            "session_id": _TEXT,
+            "product_id": _TEXT,
+        }
+    ),
+    "reviews": pa.schema(
+        {
+            "review_id": _TEXT,
+            "customer_id": _TEXT,
+            "review_text": _TEXT,
+            "reviewed_at": _MOMENT,
+            "product_id": _TEXT,
+            "rating": _NUMBER,
+            "loaded_at": _MOMENT,
+        }
+    ),
+    "support_tickets": pa.schema(
+        {
+            "ticket_id": _TEXT,
+            "customer_id": _TEXT,
+            "opened_at": _MOMENT,
+            "closed_at": _MOMENT,
+            "topic": _TEXT,
+            "ticket_text": _TEXT,
+            "satisfaction": _NUMBER,
+        }
+    ),
+}
+#: Which row an event's row is: a later one of the same key takes its place.
 TABLE_KEYS = {
     "orders": "order_id",
     "order_items": "order_id",
@@ -190,13 +248,14 @@ def log_file() -> Path:
     return home() / "events" / "log.db"
 
 
-def export(schemas: Mapping[str, pa.Schema], folder: Path | None = None) -> dict[str, int]:
+def export(folder: Path | None = None) -> dict[str, int]:
     """Write the log's rows as Parquet, a file per raw table, for ``dbt build`` to read beside the shop's own tables.
+
+    Files are written beside and renamed, ``through.parquet`` last: it holds the position of the newest event that is
+    in them. Nothing is done where that is so already, or where there is no log.
 
     Parameters
     ----------
-    schemas : mapping of str to Schema
-        Columns of each raw table.
     folder : Path, optional
         ``events`` in the home folder by default.
 
@@ -207,29 +266,44 @@ def export(schemas: Mapping[str, pa.Schema], folder: Path | None = None) -> dict
         key is written; elsewhere the newest version alone.
     """
     folder = folder or log_file().parent
-    versions: dict[str, dict] = {table: {} for table in schemas}
+    if not (folder / "log.db").exists():
+        return {}
     log = EventLog(folder / "log.db")
     try:
-        for event in log.since():
-            for table, rows in event.rows.items():
-                arrived = event.received_at.replace(tzinfo=None)
-                dated = "loaded_at" in schemas[table].names
-                for key in {row[TABLE_KEYS[table]] for row in rows}:
-                    versions[table][(key, arrived) if dated else key] = [
-                        _typed(row, schemas[table]) | ({"loaded_at": arrived} if dated else {})
-                        for row in rows
-                        if row[TABLE_KEYS[table]] == key
-                    ]
+        newest, through = log.newest(), folder / "through.parquet"
+        if through.exists() and pq.read_table(through)["through"][0].as_py() == newest:
+            return {}
+        rows = _versions(log.since())
     finally:
         log.close()
-    written = {}
-    for table, schema in schemas.items():
-        rows = [row for version in versions[table].values() for row in version]
-        beside = folder / f"{table}.parquet.partial"
-        pq.write_table(pa.Table.from_pylist(rows, schema), beside)
-        beside.replace(folder / f"{table}.parquet")
-        written[table] = len(rows)
-    return written
+    for table, schema in SCHEMAS.items():
+        if rows[table]:
+            _write(pa.Table.from_pylist(rows[table], schema), folder / f"{table}.parquet")
+        else:
+            (folder / f"{table}.parquet").unlink(missing_ok=True)
+    _write(pa.table({"through": [newest]}), through)
+    return {table: len(found) for table, found in rows.items()}
+
+
+def _versions(events: Iterable[LoggedEvent]) -> dict[str, list[dict]]:
+    """Rows by table, as the data contract types them."""
+    versions: dict[str, dict] = {table: {} for table in SCHEMAS}
+    for event in events:
+        arrived = event.received_at.replace(tzinfo=None)
+        for table, rows in event.rows.items():
+            schema, key = SCHEMAS[table], TABLE_KEYS[table]
+            dated = "loaded_at" in schema.names
+            for own in {row[key] for row in rows}:
+                versions[table][(own, arrived) if dated else own] = [
+                    _typed(row, schema) | ({"loaded_at": arrived} if dated else {}) for row in rows if row[key] == own
+                ]
+    return {table: [row for version in found.values() for row in version] for table, found in versions.items()}
+
+
+def _write(table: pa.Table, file: Path) -> None:
+    beside = file.with_suffix(".parquet.partial")
+    pq.write_table(table, beside)
+    beside.replace(file)
 
 
 def _typed(row: Mapping, schema: pa.Schema) -> dict:

@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from typing import TypeVar
 
 from inference.errors import ChurnRadarError
+from inference.home import home
+from inference.salt import ERASED_CUSTOMERS, erased_customers, salted_hash
 from inference.serving.event_log import Event, EventLog
 from inference.serving.store import OnlineStore, StoreDownError
 from inference.serving.updates import Rescorer
@@ -47,6 +49,8 @@ class Intake:
         self._wake = asyncio.Event()
         self._tasks: dict[str, asyncio.Task] = {}
         self._has_events = False
+        self._together = MOST_TOGETHER
+        self._erased: tuple[int | None, set[str]] = (None, set())
         self._aged: tuple[date | None, set[str]] = (None, set())
 
     async def open(self) -> None:
@@ -112,6 +116,14 @@ class Intake:
         done, _ = await asyncio.wait(scores, timeout=SCORE_TIMEOUT)
         return added, {c: s.result() for c, s in zip(ids, scores, strict=True) if s in done and not s.exception()}
 
+    def is_erased(self, customer_id: str) -> bool:
+        """Whether ``churn-radar erase`` removed a customer; nothing of them is taken in again."""
+        file = home() / ERASED_CUSTOMERS
+        changed = file.stat().st_mtime_ns if file.exists() else None
+        if changed != self._erased[0]:
+            self._erased = (changed, erased_customers())
+        return bool(self._erased[1]) and salted_hash("erased", customer_id) in self._erased[1]
+
     def revisit(self, customer_ids: Iterable[str]) -> None:
         """Score customers again whose score is of an earlier day, once a day, where the shop sends events at all.
 
@@ -155,28 +167,49 @@ class Intake:
                     await self._score_some()
                 self._wake.clear()
                 await self._wake.wait()
+            except StoreDownError as error:
+                self.problem = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:
-                self.problem = str(error) if isinstance(error, ChurnRadarError | StoreDownError) else "unexpected error"
-                log.warning("scores do not follow events: %s: %s", type(error).__name__, self.problem)
+                # what it says may name a path: it is for the log alone
+                self.problem = "the model of the last build cannot be used; the log says why"
+                log.warning("scores do not follow events: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _score_some(self) -> None:
-        some = dict(list(self._behind.items())[:MOST_TOGETHER])
+        some = dict(list(self._behind.items())[: self._together])
         for customer in some:
             del self._behind[customer]
         try:
             told = await _in(self._score_thread, self._rescorer.rescore, list(some))
-        except BaseException as error:
-            # nobody waits for these any more, but their turn comes
-            self._behind = {customer: [] for customer in some} | self._behind
-            for score in (s for waiting in some.values() for s in waiting if not s.done()):
-                score.set_exception(error)
-                score.exception()
+        except (StoreDownError, ChurnRadarError, asyncio.CancelledError) as error:
+            self._put_back(some, error)
             raise
+        except Exception as error:
+            # one of them is at fault: each by itself, and that one not again until its next event
+            log.error("%d customers could not be scored: %s", len(some), type(error).__name__)
+            self._together = 1
+            if len(some) == 1:
+                _answer(some, error)
+            else:
+                self._put_back(some, error)
+            return
+        self._together = MOST_TOGETHER
         for customer, waiting in some.items():
             for score in waiting:
                 if not score.done():
                     score.set_result(told[customer])
+
+    def _put_back(self, some: dict[str, list[asyncio.Future]], error: BaseException) -> None:
+        """Tell those who wait that it will be later; the customers keep their turn."""
+        _answer(some, error)
+        self._behind = {customer: [] for customer in some} | self._behind
+
+
+def _answer(some: dict[str, list[asyncio.Future]], error: BaseException) -> None:
+    for score in (score for waiting in some.values() for score in waiting if not score.done()):
+        score.set_exception(error if isinstance(error, Exception) else RuntimeError("stopped"))
+        score.exception()
 
 
 def _start() -> tuple[Rescorer, list[str]]:

@@ -62,6 +62,8 @@ class OnlineShop:
         What texts were read by.
     aspects : DataFrame
         The seed ``aspect_descriptions``.
+    pseudonymise : bool
+        Whether customers go by pseudonyms.
     """
 
     as_of: date
@@ -76,6 +78,7 @@ class OnlineShop:
     min_orders: int
     encoder_revision: str | None
     aspects: pd.DataFrame
+    pseudonymise: bool
 
     @classmethod
     def unpack(cls, facts: str) -> Self:
@@ -102,6 +105,7 @@ class OnlineShop:
             min_orders=told["min_orders"],
             encoder_revision=told["encoder_revision"],
             aspects=pd.DataFrame(told["aspect_descriptions"]),
+            pseudonymise=told["pseudonymise"],
         )
 
     def is_customer(self, rows: CustomerRows, as_of: date) -> bool:

@@ -11,6 +11,7 @@ from inference.embeddings import VectorsAtHand, aspect_scores, hash_text, keep_a
 from inference.encoder import Encoder, clean_text
 from inference.feature_store import HISTORIES_VIEW, SCORES_VIEW, SHOP_VIEW
 from inference.registry import RegisteredModel
+from inference.salt import pseudonym
 from inference.serving.event_log import EventLog
 from inference.serving.histories import CustomerRows, ReadText
 from inference.serving.rescoring import OnlineShop, as_of_now, rescore
@@ -81,24 +82,54 @@ class Rescorer:
         ChurnRadarError
             If the model cannot be loaded.
         """
-        ids = list(dict.fromkeys(customer_ids))
-        shop = self._read_shop()
-        if shop is None:
-            return dict.fromkeys(ids)
-        histories = self._store.read(HISTORIES_VIEW, ids)
-        stored = self._store.read(SCORES_VIEW, ids)
-        now = datetime.now(UTC).replace(tzinfo=None)
-        told: dict[str, dict | None] = {}
-        for customer, history in zip(ids, histories, strict=True):
-            rows = self._rows(customer, history)
-            as_of = max(as_of_now(rows, now), shop.as_of)
-            told[customer] = self._score(customer, rows, as_of, shop)
+        told = self.score(customer_ids)
+        scores = {self._key(customer): score for customer, score in told.items() if score is not None}
+        stored = self._store.read(SCORES_VIEW, list(scores))
         self._store.write(
             SCORES_VIEW,
-            {customer: {"score": json.dumps(score)} for customer, score in told.items() if score is not None},
-            {customer: found[0] for customer, found in zip(ids, stored, strict=True) if found},
+            {key: {"score": json.dumps(score)} for key, score in scores.items()},
+            {key: found[0] for key, found in zip(scores, stored, strict=True) if found},
         )
         return told
+
+    def score(self, customer_ids: Iterable[str], as_of: date | None = None) -> dict[str, dict | None]:
+        """Score customers on all that was accepted of them, and write nothing.
+
+        Parameters
+        ----------
+        customer_ids : iterable of str
+            Customers.
+        as_of : date, optional
+            Midnight (UTC); the one whose score is told now where it is not given.
+
+        Returns
+        -------
+        dict
+            As ``rescore`` returns it.
+        """
+        shop = self._read_shop()
+        if shop is None:
+            return dict.fromkeys(customer_ids)
+        now, told = datetime.now(UTC).replace(tzinfo=None), {}
+        for customer, rows in self.rows(customer_ids).items():
+            midnight = as_of or max(as_of_now(rows, now), shop.as_of)
+            is_customer = shop.is_customer(rows, midnight)
+            told[customer] = rescore(self._model, rows, midnight, shop, customer) if is_customer else None
+        return told
+
+    def rows(self, customer_ids: Iterable[str]) -> dict[str, CustomerRows]:
+        """Return what is known of customers: what the last build packed, and what was accepted since."""
+        ids = list(dict.fromkeys(customer_ids))
+        histories = self._store.read(HISTORIES_VIEW, [self._key(customer) for customer in ids])
+        found = {}
+        for customer, history in zip(ids, histories, strict=True):
+            values = history[1] if history else {}
+            rows = CustomerRows.unpack(values.get("history"), values.get("text_vectors"))
+            for event in self._events.since(rows.through, customer):
+                rows.add(event, event.received_at.replace(tzinfo=None), self._read_text)
+                rows.through = event.sequence
+            found[customer] = rows
+        return found
 
     def behind(self) -> list[str]:
         """Return the customers whose stored score lacks an event: what a crash left."""
@@ -110,23 +141,17 @@ class Rescorer:
         found = []
         for start in range(0, len(ids), 1000):
             part = ids[start : start + 1000]
-            scores, histories = self._store.read(SCORES_VIEW, part), self._store.read(HISTORIES_VIEW, part)
+            keys = [self._key(customer) for customer in part]
+            scores, histories = self._store.read(SCORES_VIEW, keys), self._store.read(HISTORIES_VIEW, keys)
             for customer, score, history in zip(part, scores, histories, strict=True):
                 known = max(_through(score, "score"), _through(history, "history"))
                 if known < newest[customer]:
                     found.append(customer)
         return found
 
-    def _rows(self, customer: str, history: tuple[datetime, dict] | None) -> CustomerRows:
-        values = history[1] if history else {}
-        rows = CustomerRows.unpack(values.get("history"), values.get("text_vectors"))
-        for event in self._events.since(rows.through, customer):
-            rows.add(event, event.received_at.replace(tzinfo=None), self._read_text)
-            rows.through = event.sequence
-        return rows
-
-    def _score(self, customer: str, rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict | None:
-        return rescore(self._model, rows, as_of, shop, customer) if shop.is_customer(rows, as_of) else None
+    def _key(self, customer: str) -> str:
+        """Return what a customer is called in the store; the log has the shop's own ids."""
+        return pseudonym(customer) if self._shop.pseudonymise else customer
 
     def _read_shop(self) -> OnlineShop | None:
         """Return the shop's facts; its model is loaded when they change."""

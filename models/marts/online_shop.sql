@@ -64,6 +64,7 @@ select
         'history_days': var('churn__history_days'),
         'activity_days': var('churn__activity_days'),
         'min_orders': var('churn__min_orders'),
+        'pseudonymise': 'true' if var('churn__pseudonymise') else 'false',
         'complaint_from': var('churn__complaint_from'),
         'bands': 'to_json([' ~ var('churn__band_medium') ~ ', ' ~ var('churn__band_high') ~ ', ' ~ var('churn__band_critical') ~ '])',
         'sequence_days': churn_radar.sequence_days(),

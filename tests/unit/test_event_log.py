@@ -1,15 +1,9 @@
 from datetime import UTC, datetime
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from inference.serving.event_log import Event, EventConflictError, EventLog, export
-
-SCHEMAS = {
-    "orders": pa.schema({"order_id": "string", "ordered_at": pa.timestamp("us"), "loaded_at": pa.timestamp("us")}),
-    "order_items": pa.schema({"order_id": "string", "product_id": "string"}),
-}
 
 
 def order(event_id: str, order_id: str, *products: str, at: str = "2026-11-01T12:00:00+01:00") -> Event:
@@ -51,14 +45,28 @@ def test_another_process_sees_what_was_appended(log, tmp_path):
 def test_versions_are_exported_where_arrival_tells_them_apart(log, tmp_path):
     log.append([order("a", "1", "tea", "cup")])
     log.append([order("b", "1", "tea")])
-    assert export(SCHEMAS, tmp_path) == {"orders": 2, "order_items": 1}
+    written = export(tmp_path)
+    assert {table: n for table, n in written.items() if n} == {"orders": 2, "order_items": 1}
+    assert not (tmp_path / "reviews.parquet").exists()
+    assert pq.read_table(tmp_path / "through.parquet")["through"].to_pylist() == [2]
+    assert export(tmp_path) == {}, "nothing is new"
     orders = pq.read_table(tmp_path / "orders.parquet").to_pylist()
     assert {row["ordered_at"] for row in orders} == {datetime(2026, 11, 1, 11)}
     assert orders[0]["loaded_at"] < orders[1]["loaded_at"]
-    assert pq.read_table(tmp_path / "order_items.parquet").to_pylist() == [{"order_id": "1", "product_id": "tea"}]
+    (item,) = pq.read_table(tmp_path / "order_items.parquet").to_pylist()
+    assert (item["order_id"], item["product_id"]) == ("1", "tea")
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_log_without_events_exports_empty_tables(log, tmp_path):
-    assert export(SCHEMAS, tmp_path) == {"orders": 0, "order_items": 0}
-    assert pq.read_table(tmp_path / "orders.parquet").schema.equals(SCHEMAS["orders"])
+def test_a_log_without_events_exports_no_table(log, tmp_path):
+    assert set(export(tmp_path).values()) == {0}
+    assert [file.name for file in tmp_path.glob("*.parquet")] == ["through.parquet"]
+
+
+def test_of_two_requests_at_once_the_contradictory_one_is_refused_alone(log):
+    log.append([order("a", "1")])
+    first, second = log.append_all([[order("b", "2"), order("a", "9")], [order("c", "3")]])
+    assert isinstance(first, EventConflictError)
+    assert second == [True]
+    assert [event.event_id for event in log.since()] == ["a", "c"]
+    assert log.newest_by_customer() == {"c1": 2}

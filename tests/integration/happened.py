@@ -1,0 +1,68 @@
+"""Rows of raw tables as the events that would have told of them."""
+
+import pandas as pd
+
+from inference.serving.event_log import Event
+
+#: Raw tables that events tell of, and when their rows happened.
+HAPPENED = {
+    "orders": "ordered_at",
+    "events": "occurred_at",
+    "reviews": "reviewed_at",
+    "support_tickets": "opened_at",
+}
+KEYS = {"orders": "order_id", "events": "event_id", "reviews": "review_id", "support_tickets": "ticket_id"}
+#: What events have of a row.
+COLUMNS = {
+    "orders": ["order_id", "customer_id", "ordered_at", "amount", "status", "discount_amount", "coupon_code"],
+    "order_items": ["order_id", "product_id", "quantity", "unit_price", "product_name", "category"],
+    "events": ["event_id", "customer_id", "event_type", "occurred_at", "session_id", "product_id"],
+    "reviews": ["review_id", "customer_id", "review_text", "reviewed_at", "product_id", "rating"],
+    "support_tickets": [
+        "ticket_id",
+        "customer_id",
+        "opened_at",
+        "closed_at",
+        "topic",
+        "ticket_text",
+        "satisfaction",
+    ],
+}
+
+
+def split(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> tuple[dict[str, pd.DataFrame], list[Event]]:
+    """Rows before a moment, and events of those from then on.
+
+    A ticket that was open then is closed by an event; contacts from then on are left out, as no event tells of them.
+    """
+    tables = dict(tables)
+    before, events = dict(tables), []
+    touches = tables["campaign_touches"]
+    touches = touches[touches.touched_at < cut]
+    before["campaign_touches"] = touches.assign(redeemed_at=touches.redeemed_at.where(touches.redeemed_at < cut))
+    items = tables["order_items"]
+    late_orders = tables["orders"][tables["orders"].ordered_at >= cut].order_id
+    before["order_items"] = items[~items.order_id.isin(late_orders)]
+    items = dict(list(items[items.order_id.isin(late_orders)].groupby("order_id")))
+    for table, happened in HAPPENED.items():
+        rows = tables[table]
+        late = rows[happened] >= cut
+        if table == "support_tickets":
+            open_then = (rows.closed_at >= cut) & ~late
+            before[table] = rows[~late].assign(closed_at=rows.closed_at.where(rows.closed_at < cut))
+            before[table].loc[open_then[~late], "satisfaction"] = None
+            late |= open_then
+        else:
+            before[table] = rows[~late]
+        for row in _records(rows[late], COLUMNS[table]):
+            told = {table: [row]}
+            if table == "orders" and row["order_id"] in items:
+                told["order_items"] = _records(items[row["order_id"]], COLUMNS["order_items"])
+            events.append(Event(f"{table} {row[KEYS[table]]}", row["customer_id"], told))
+    return before, events
+
+
+def _records(rows: pd.DataFrame, columns: list[str]) -> list[dict]:
+    rows = rows[[column for column in columns if column in rows]]
+    texts = rows.astype({c: str for c in rows if rows[c].dtype.kind == "M"}).astype(object)
+    return texts.where(rows.notna(), None).to_dict("records")

@@ -1,0 +1,224 @@
+"""Scores that follow events equal those of the next build, on a simulated shop whose last days come as events.
+
+One shop is built once; the tests stand in the order in which they change it. CHURN_CUSTOMERS makes it larger.
+"""
+
+import os
+import sqlite3
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+from happened import split
+from service import serving
+from shop import Shop
+
+from inference.embeddings import keep_at_hand
+from inference.serving.event_log import Event, EventLog
+from inference.serving.store import OnlineStore
+from inference.serving.updates import Rescorer
+
+N_CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "300"))
+BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
+VARS = ("--vars", "{churn__transformer: false}")
+
+
+@dataclass
+class Online:
+    """A shop, what happened since its first build, and what scores it."""
+
+    shop: Shop
+    events: list[Event]
+    rescorer: Rescorer
+
+    def compare(self) -> dict:
+        """Largest differences between the batch's newest scores and those of the service at the same midnight."""
+        scores = self.shop.scores()
+        batch = scores[scores.as_of_date == scores.as_of_date.max()].set_index("customer_id")
+        fresh = pd.DataFrame.from_dict(
+            self.rescorer.score(batch.index, as_of=pd.Timestamp(batch.as_of_date.iloc[0]).date()), orient="index"
+        )
+        assert list(fresh.index) == list(batch.index)
+        told = ["risk_band", "model_version", "reason_1", "reason_2", "reason_3"]
+        same = (fresh[told].fillna("") == batch[told].fillna("")).all(axis=1)
+        return {
+            "customers": len(batch),
+            "probability": float(np.abs(fresh.churn_probability - batch.churn_probability).max()),
+            "spend": float(np.abs(fresh.expected_spend - batch.expected_spend).max()),
+            "percentile": float(np.abs(fresh.risk_percentile - batch.risk_percentile).max()),
+            "told otherwise": list(zip(fresh[told][~same].to_numpy(), batch[told][~same].to_numpy(), strict=True)),
+        }
+
+
+def materialize(shop: Shop, *options: str) -> None:
+    shop.run("feast", "-c", "feature_repo", "apply")
+    as_of = f"{shop.scores().as_of_date.max():%Y-%m-%dT%H:%M:%S}"
+    shop.run("feast", "-c", "feature_repo", "materialize", as_of, as_of, *options)
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory) -> Online:
+    """The shop as it was three days before its end."""
+    shop = Shop(tmp_path_factory.mktemp("online") / "home")
+    shop.run("churn-radar", "simulate", "--customers", str(N_CUSTOMERS), "--days", "200", "--seed", "5")
+    tables = {file.stem: pd.read_parquet(file) for file in shop.raw.glob("*.parquet")}
+    cut = tables["orders"].ordered_at.max().normalize() - pd.Timedelta(days=2)
+    before, events = split(tables, cut)
+    shop.write(**before)
+    shop.run(*BUILD, *VARS)
+    materialize(shop)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in shop.env.items():
+            patch.setenv(name, value)
+        log = EventLog()
+        rescorer = Rescorer(OnlineStore(), log)
+        rescorer.open()
+        yield Online(shop, events, rescorer)
+        log.close()
+        keep_at_hand(None)
+
+
+def test_before_any_event_the_service_says_what_the_build_said(online):
+    found = online.compare()
+    print(found)
+    assert found["customers"] > N_CUSTOMERS / 5
+    assert found["probability"] <= 1e-6
+    assert found["spend"] <= 1e-6
+    assert found["percentile"] <= 0.02
+    assert found["told otherwise"] == []
+
+
+def test_after_events_the_service_says_what_the_next_build_will_say(online):
+    shuffled = np.random.default_rng(0).permutation(len(online.events))
+    events = [online.events[i] for i in shuffled]
+    log = EventLog()
+    added = log.append(events)
+    assert all(added)
+    assert not any(log.append(events)), "each is accepted once"
+    log.close()
+    # as if they had arrived when they happened
+    with sqlite3.connect(online.shop.home / "events" / "log.db") as connection:
+        connection.execute("update events set received_at = '2000-01-01T00:00:00+00:00'")
+    online.shop.run(*BUILD, *VARS)
+    # the histories are those of the build before; only the shop as a whole is as it is now
+    materialize(online.shop, "--views", "online_shop")
+    found = online.compare()
+    print(len(events), found)
+    assert {table for event in events for table in event.rows} == {
+        "orders",
+        "order_items",
+        "events",
+        "reviews",
+        "support_tickets",
+    }
+    assert found["probability"] <= 1e-6
+    assert found["spend"] <= 1e-6
+    assert found["told otherwise"] == []
+
+
+def test_once_the_build_knows_the_events_they_are_not_counted_again(online):
+    materialize(online.shop)
+    (history,) = online.rescorer._store.read("online_histories", [online.events[0].customer_id])
+    assert f'"through":{len(online.events)},' in history[1]["history"]
+    found = online.compare()
+    assert found["probability"] <= 1e-6
+    assert found["told otherwise"] == []
+    assert online.rescorer.behind() == []
+
+
+def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
+    scores = online.shop.scores()
+    quiet = scores.sort_values("churn_probability").customer_id.iloc[-1]
+    now = pd.Timestamp.now(tz="UTC")
+    order = {"type": "order", "event_id": "late", "customer_id": quiet, "order_id": "late", "amount": 12.5}
+    with serving(online.shop) as service:
+        service.wait_until_ready()
+        assert service.get(f"/v1/customers/{quiet}/churn").json()["source"] == "stored"
+        answer = service.post("/v1/events", json={"events": [order | {"ordered_at": now.isoformat()}]})
+        (fresh,) = answer.json()["scores"]
+        assert fresh["source"] == "fresh"
+        assert fresh["feature_age_seconds"] < 5
+        assert fresh["as_of"] == f"{now.normalize() + pd.Timedelta(days=1):%Y-%m-%dT00:00:00Z}"
+        again = service.get(f"/v1/customers/{quiet}/churn").json()
+        assert {**again, "feature_age_seconds": 0} == {**fresh, "feature_age_seconds": 0}
+        nobody = {**order, "event_id": "x", "order_id": "x", "customer_id": "nobody", "ordered_at": now.isoformat()}
+        (first,) = service.post("/v1/events", json={"events": [nobody]}).json()["scores"]
+        assert "only one day with an order so far" in " ".join(first["reasons"]), "whom no build knew"
+        service.process.kill()
+    # as if the kill had come between the log and the store
+    log = EventLog()
+    log.append([Event("unseen", quiet, {"orders": [{**_row(order, now), "order_id": "unseen"}]})])
+    log.close()
+    with serving(online.shop) as service:
+        service.wait_until_ready()
+        for _ in range(50):
+            newest = service.get(f"/v1/customers/{quiet}/churn").json()
+            if newest["churn_probability"] != fresh["churn_probability"]:
+                break
+            time.sleep(0.1)
+        assert newest["source"] == "fresh"
+        assert newest["expected_spend"] != fresh["expected_spend"]
+
+
+def test_a_model_that_cannot_be_loaded_leaves_stored_scores_with_their_age(online, tmp_path):
+    (config,) = (online.shop.home / "mlflow").rglob("model/config.json")
+    content = config.read_bytes()
+    config.write_text("{")
+    customer = online.shop.scores().customer_id.iloc[0]
+    now = pd.Timestamp.now(tz="UTC")
+    order = {"type": "order", "event_id": "waits", "customer_id": customer, "order_id": "waits", "amount": 12.5}
+    try:
+        with serving(online.shop) as service:
+            for _ in range(100):
+                ready = service.get("/readyz")
+                if "cannot be used" in ready.text:
+                    break
+                time.sleep(0.1)
+            assert ready.status_code == 503
+            assert ready.json()["detail"] == (
+                "scores do not follow events yet: the model of the last build cannot be used; the log says why"
+            )
+            stored = service.get(f"/v1/customers/{customer}/churn").json()
+            assert stored["source"] == "stored"
+            assert stored["feature_age_seconds"] > 0
+            receipt = service.post("/v1/events", json={"events": [order | {"ordered_at": now.isoformat()}]}).json()
+            assert (receipt["accepted"], receipt["pending"]) == (1, [customer])
+            config.write_bytes(content)
+            service.wait_until_ready()
+            for _ in range(50):
+                score = service.get(f"/v1/customers/{customer}/churn").json()
+                if score["source"] == "fresh":
+                    break
+                time.sleep(0.1)
+            assert score["source"] == "fresh"
+    finally:
+        config.write_bytes(content)
+
+
+def test_who_was_erased_leaves_the_log_and_is_not_taken_in_again(online):
+    customer = next(event.customer_id for event in online.events if "reviews" in event.rows)
+    said = online.shop.run("churn-radar", "erase", "--customer", customer).stdout
+    assert "events/log.db" in said
+    log = EventLog()
+    assert list(log.since(0, customer)) == []
+    assert len(list(log.since())) > 100
+    log.close()
+    event = {"type": "browsing", "event_id": "back", "customer_id": customer, "event_type": "view"}
+    with serving(online.shop) as service:
+        answer = service.post(
+            "/v1/events", json={"events": [event | {"occurred_at": pd.Timestamp.now(tz="UTC").isoformat()}]}
+        )
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "events.0 is of a customer who was erased; expected nothing of them any more"
+
+
+def _row(order: dict, moment: pd.Timestamp) -> dict:
+    return {
+        "order_id": order["order_id"],
+        "customer_id": order["customer_id"],
+        "ordered_at": f"{moment:%Y-%m-%dT%H:%M:%S}",
+        "amount": 250.0,
+        "status": "completed",
+    }
