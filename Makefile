@@ -57,7 +57,7 @@ prove: install ## Slow proofs: builds killed at random moments, many random shop
 	CHURN_EXAMPLES=40 $(BIN)/python -m pytest tests/integration/test_incremental.py -v -k any_order
 
 bench: install ## Measure; each script prints its own table.
-	for script in daily level members fine_tuning words serving; do $(BIN)/python benchmarks/$$script.py; done
+	for script in daily level members fine_tuning words serving rescoring; do $(BIN)/python benchmarks/$$script.py; done
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +74,16 @@ def listening(command: list, port: int, env: dict[str, str]) -> Iterator[None]:
     finally:
         os.killpg(process.pid, 15)
         process.wait()
+
+
+def wait_until_ready(port: int) -> None:
+    """Wait for the service to load what it needs."""
+    for _ in range(600):
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz")
+            return
+        time.sleep(0.1)
+    raise SystemExit("the service did not get ready")
 
 
 def publish(home: Path, n_customers: int) -> None:
@@ -189,7 +200,7 @@ def over_http(home: Path, env: dict[str, str], n_customers: int, seconds: int) -
     with contextlib.ExitStack() as running:
         for command, port in zip(servers.values(), ports, strict=True):
             running.enter_context(listening(command, port, env))
-        urllib.request.urlopen(f"http://127.0.0.1:{ports[0]}/readyz")
+        wait_until_ready(ports[0])
         for connections in (50, 8):
             for name, port in zip(servers, ports, strict=True):
                 script = home / "lookup.lua"

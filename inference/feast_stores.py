@@ -5,11 +5,15 @@ not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_st
 classes below, which fill in the defaults and hand over to Feast's own.
 """
 
+import sys
 import warnings
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+import yaml
 from feast import FeatureView
 from feast.filter_models import ComparisonFilter, CompoundFilter
 from feast.infra.key_encoding_utils import deserialize_entity_key
@@ -28,10 +32,54 @@ from inference.home import PROJECT_DIR, home
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
 
 
+#: Commands of Feast that listen on a port, and where they do if they are not told.
+SERVERS = {"serve": "127.0.0.1", "serve_offline": "127.0.0.1", "serve_lineage": "0.0.0.0", "ui": "0.0.0.0"}
+#: Those that listen everywhere, whatever they are told.
+OPEN_SERVERS = ("serve_registry", "serve_transformations")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
+    """Refuse to run a server of Feast's where everybody who reaches its port may read and write features.
+
+    Feast has no hook for that, but it opens the registry before it listens.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The command line.
+    auth : str or None
+        ``auth.type`` of ``feature_store.yaml``.
+
+    Raises
+    ------
+    SystemExit
+        If a server would listen beyond loopback and asks nobody who they are.
+    """
+    command = next((word for word in arguments[1:] if word in (*SERVERS, *OPEN_SERVERS)), None)
+    if command is None or not Path(arguments[0]).name.startswith("feast") or auth not in (None, "no_auth"):
+        return
+    host = SERVERS.get(command, "every address")
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        if command in OPEN_SERVERS:
+            break
+        if word in ("-h", "--host"):
+            host = following
+        elif word.startswith("--host="):
+            host = word.removeprefix("--host=")
+    if host not in LOOPBACK:
+        raise SystemExit(
+            f"feast {command} would listen on {host} and let everybody read and write features; expected a loopback "
+            f"address (--host 127.0.0.1), or auth in feature_store.yaml. churn-radar serve asks for keys."
+        )
+
+
 class HomeRegistryStore(FileRegistryStore):
     """Feast's file registry in the home folder, written beside and renamed into place."""
 
     def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
+        settings = PROJECT_DIR / "feature_repo" / "feature_store.yaml"
+        refuse_open_server(sys.argv, (yaml.safe_load(settings.read_text()).get("auth") or {}).get("type"))
         super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
 
     def _write_registry(self, registry_proto: RegistryProto) -> None:

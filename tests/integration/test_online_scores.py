@@ -60,11 +60,11 @@ def materialize(shop: Shop, *options: str) -> None:
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory) -> Online:
-    """The shop as it was three days before its end."""
+    """The shop as it was days before its end."""
     shop = Shop(tmp_path_factory.mktemp("online") / "home")
     shop.run("churn-radar", "simulate", "--customers", str(N_CUSTOMERS), "--days", "200", "--seed", "5")
     tables = {file.stem: pd.read_parquet(file) for file in shop.raw.glob("*.parquet")}
-    cut = tables["orders"].ordered_at.max().normalize() - pd.Timedelta(days=2)
+    cut = tables["orders"].ordered_at.max().normalize() - pd.Timedelta(days=6)
     before, events = split(tables, cut)
     shop.write(**before)
     shop.run(*BUILD, *VARS)
@@ -145,7 +145,7 @@ def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
         assert {**again, "feature_age_seconds": 0} == {**fresh, "feature_age_seconds": 0}
         nobody = {**order, "event_id": "x", "order_id": "x", "customer_id": "nobody", "ordered_at": now.isoformat()}
         (first,) = service.post("/v1/events", json={"events": [nobody]}).json()["scores"]
-        assert "only one day with an order so far" in " ".join(first["reasons"]), "whom no build knew"
+        assert "1 order in the last 90 days" in " ".join(first["reasons"]), "whom no build knew"
         service.process.kill()
     # as if the kill had come between the log and the store
     log = EventLog()

@@ -246,7 +246,7 @@ def test_the_examples_of_the_readme_run(service, language):
         pytest.skip("curl is not installed")
     section = (PROJECT / "README.md").read_text().split("\n## Online\n")[1].split("\n## ")[0]
     blocks = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    (code,) = (block for block in blocks if "http://127.0.0.1:8080/v1" in block)
+    (code,) = (block for block in blocks if "http://127.0.0.1:8080/v1/customers" in block)
     code = code.replace("http://127.0.0.1:8080", service.url).replace("1301", "c600")
     command = [BIN / "python", "-c", code] if language == "python" else ["bash", "-euc", code]
     env = os.environ | {"CHURN_API_KEY": READER}
@@ -254,6 +254,17 @@ def test_the_examples_of_the_readme_run(service, language):
     assert done.returncode == 0, done.stderr
     assert "0.500416" in done.stdout
     assert "last order 600 days ago" in done.stdout
+
+
+def test_the_event_of_the_readme_is_accepted(service):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    blocks = re.findall(r"```bash\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if "/v1/events" in block)
+    env = os.environ | {"CHURN_API_KEY": WRITER}
+    code = code.replace("http://127.0.0.1:8080", service.url)
+    done = subprocess.run(["bash", "-euc", code], env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert '"accepted":1' in done.stdout, done.stderr
 
 
 def test_it_speaks_tls_and_tells_whom_is_too_fast_to_wait(scored, tmp_path):

@@ -1,11 +1,12 @@
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from feast.repo_config import RegistryConfig
 
 from inference import feast_stores, home
-from inference.feast_stores import HomeOnlineStoreConfig, HomeRegistryStore
+from inference.feast_stores import HomeOnlineStoreConfig, HomeRegistryStore, refuse_open_server
 
 #: As they stand in feature_store.yaml; Feast leaves a variable that is not set as it is.
 REDIS = "${CHURN_REDIS}"
@@ -69,3 +70,27 @@ def test_the_registry_lies_beside_it(churn_home: Path) -> None:
     path = os.path.expandvars("${CHURN_HOME}/feast/registry.db")
     store = HomeRegistryStore(RegistryConfig(path=path), Path("feature_repo"))
     assert store._filepath == churn_home / "feast" / "registry.db"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "auth", "refused"),
+    [
+        (["serve"], None, False),
+        (["-c", "feature_repo", "serve", "-h", "0.0.0.0"], None, True),
+        (["serve", "--host=192.168.1.7"], "no_auth", True),
+        (["serve", "--host", "localhost"], None, False),
+        (["serve", "--host", "0.0.0.0"], "oidc", False),
+        (["ui"], None, True),
+        (["ui", "--host", "127.0.0.1"], None, False),
+        (["serve_registry", "--host", "127.0.0.1"], None, True),
+        (["apply"], None, False),
+    ],
+)
+def test_a_server_that_asks_nobody_for_a_key_stays_on_loopback(arguments, auth, refused):
+    with pytest.raises(SystemExit) if refused else nullcontext() as error:
+        refuse_open_server(["/usr/bin/feast", *arguments], auth)
+    assert not refused or "would listen on" in str(error.value)
+
+
+def test_another_program_may_have_such_arguments():
+    refuse_open_server(["churn-radar", "serve", "--host", "0.0.0.0"], None)
