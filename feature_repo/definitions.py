@@ -5,7 +5,7 @@ Nothing is written down twice: names, types and descriptions come from dbt's man
 
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
 from manifest import ENTITY_KEYS, FeatureColumn, FeatureTable, default_manifest_path, read_feature_tables
 
 from inference.home import home
@@ -41,19 +41,20 @@ def field(column: FeatureColumn) -> Field:
 
 
 def feature_view(table: FeatureTable) -> FeatureView:
-    """Describe a dbt table to Feast."""
+    """Describe a dbt table to Feast; where rows are pushed as well, by a push source that stands before the file."""
+    file = FileSource(
+        name=f"{table.name}_parquet",
+        path=str(home() / table.folder / f"{table.name}.parquet"),
+        timestamp_field=table.timestamp_field,
+        created_timestamp_column=table.created_timestamp_column or "",
+    )
     return FeatureView(
         name=table.name,
         description=table.description,
         entities=[entities[table.entity]],
         ttl=TIME_TO_LIVE,
         schema=[field(column) for column in table.columns],
-        source=FileSource(
-            name=f"{table.name}_parquet",
-            path=str(home() / table.folder / f"{table.name}.parquet"),
-            timestamp_field=table.timestamp_field,
-            created_timestamp_column=table.created_timestamp_column or "",
-        ),
+        source=PushSource(name=f"{table.name}_push", batch_source=file) if table.is_pushed else file,
     )
 
 

@@ -44,6 +44,7 @@ class FeatureTable:
     folder: str
     timestamp_field: str
     created_timestamp_column: str | None
+    is_pushed: bool
     columns: tuple[FeatureColumn, ...]
 
 
@@ -99,6 +100,7 @@ def _feature_table(model: dict) -> FeatureTable:
         folder=settings.get("folder", "features"),
         timestamp_field=timestamp_field,
         created_timestamp_column=created,
+        is_pushed=settings.get("push", False),
         columns=tuple(
             FeatureColumn(c["name"], _feast_type(name, c), c["description"], c["name"] == settings.get("vector"))
             for c in model["columns"].values()

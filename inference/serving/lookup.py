@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from inference import feature_store
+from inference.salt import pseudonym
 from inference.serving.answers import MOST_CUSTOMERS, Churn
 from inference.serving.store import REDIS_TIMEOUT, StoreDownError
 
@@ -106,16 +107,26 @@ class ScoreLookup:
     def _read(self, customer_ids: list[str]) -> list[Churn | None]:
         if self._store is None:
             self._open()
+        found = self._scores(customer_ids)
+        if missing := [i for i, score in enumerate(found) if score is None]:
+            # where a shop goes by pseudonyms, the store does
+            for i, score in zip(missing, self._scores([pseudonym(customer_ids[i]) for i in missing]), strict=True):
+                found[i] = score
+        now = datetime.now(UTC)
+        return [
+            None if score is None else to_answer(customer, json.loads(score[0]), now, score[1])
+            for customer, score in zip(customer_ids, found, strict=True)
+        ]
+
+    def _scores(self, customer_ids: list[str]) -> list[tuple[str, datetime] | None]:
         try:
             response = self._store.get_online_features(self._service, {"customer_id": customer_ids})
         except Exception as error:
             raise StoreDownError(type(error).__name__) from error
-        now, columns = datetime.now(UTC), response.to_dict(include_event_timestamps=True)
+        columns = response.to_dict(include_event_timestamps=True)
         return [
-            None if score is None else to_answer(customer, json.loads(score), now, datetime.fromtimestamp(as_of, UTC))
-            for customer, score, as_of in zip(
-                columns["customer_id"], columns["score"], columns["score__ts"], strict=True
-            )
+            None if score is None else (score, datetime.fromtimestamp(as_of, UTC))
+            for score, as_of in zip(columns["score"], columns["score__ts"], strict=True)
         ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from inference import registry
 from inference.embeddings import VectorsAtHand, aspect_scores, hash_text, keep_at_hand
 from inference.encoder import Encoder, clean_text
+from inference.errors import ChurnRadarError
 from inference.feature_store import HISTORIES_VIEW, SCORES_VIEW, SHOP_VIEW
 from inference.registry import RegisteredModel
 from inference.salt import pseudonym
@@ -168,6 +169,11 @@ class Rescorer:
 
     def _encoder(self) -> Encoder:
         encoder = Encoder.shared()
+        if self._shop.encoder_revision not in (None, encoder.revision):
+            raise ChurnRadarError(
+                f"the last build read texts by encoder {self._shop.encoder_revision}, and this process has "
+                f"{encoder.revision}; expected one encoder: set CHURN_ENCODER to that of the build"
+            )
         if self._vectors.revision != encoder.revision:
             self._vectors.load(encoder.revision)
             keep_at_hand(self._vectors)

@@ -1,5 +1,6 @@
 """The service over HTTP, as a process of its own on a store that Feast filled."""
 
+import hashlib
 import json
 import os
 import re
@@ -22,11 +23,14 @@ from inference.serving.event_log import EventLog
 AS_OF = pd.Timestamp("2026-11-01")
 N_CUSTOMERS = 1200
 NOW = datetime.now(UTC)
+SALT = "a salt for this test alone"
+#: What stands for the customer called hidden.
+HIDDEN = "p_" + hashlib.sha256(f"{SALT}pseudonym:hidden".encode()).hexdigest()[:32]
 
 
 def published_scores() -> pd.DataFrame:
-    """Customers c0 to c1198, the one after more at risk than the one before, and one whose name is odd."""
-    ids = [f"c{i}" for i in range(N_CUSTOMERS - 1)] + ["Zoë/O'Brien 7%"]
+    """Customers c0 to c1197, the one after more at risk than the one before, a pseudonym, and an odd name."""
+    ids = [f"c{i}" for i in range(N_CUSTOMERS - 2)] + [HIDDEN, "Zoë/O'Brien 7%"]
     scores = [
         {
             "churn_probability": (i + 0.5) / N_CUSTOMERS,
@@ -55,7 +59,7 @@ def published_scores() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory) -> Shop:
     """A shop whose scores were published by hand and brought to the online store by Feast."""
-    shop = Shop(tmp_path_factory.mktemp("serving") / "home")
+    shop = Shop(tmp_path_factory.mktemp("serving") / "home", settings={"CHURN_SALT": SALT})
     shop.published.parent.mkdir(parents=True)
     published_scores().to_parquet(shop.published.with_name("online_scores.parquet"), index=False)
     shop.run("dbt", "parse")
@@ -99,6 +103,27 @@ def test_a_customer_has_the_score_that_was_published(service):
 def test_any_character_may_be_in_an_id(service):
     answer = service.get("/v1/customers/Zo%C3%AB%2FO'Brien%207%25/churn")
     assert answer.json()["customer_id"] == "Zoë/O'Brien 7%"
+
+
+def test_where_the_shop_goes_by_pseudonyms_its_own_ids_are_asked_for(service):
+    answer = service.get("/v1/customers/hidden/churn").json()
+    assert (answer["customer_id"], answer["reasons"][0]) == ("hidden", "last order 1198 days ago")
+
+
+def test_who_computes_scores_elsewhere_pushes_them_through_feast(service, scored):
+    push = f"""
+import json, pandas as pd
+from feast.data_source import PushMode
+from inference.feature_store import open_store, online_scores
+score = online_scores(["c1100"]).iloc[0].drop("customer_id").to_dict() | {{"reason_1": "pushed"}}
+row = {{"customer_id": "c1100", "score": json.dumps(score)}}
+times = dict.fromkeys(["feature_snapshot_at", "scored_at"], pd.Timestamp("{AS_OF}") + pd.Timedelta(hours=5))
+open_store().push("online_scores_push", pd.DataFrame([row | times]), to=PushMode.ONLINE)
+"""
+    assert service.get("/v1/customers/c1100/churn").json()["reasons"][0] == "last order 1100 days ago"
+    scored.run("python", "-c", push)
+    answer = service.get("/v1/customers/c1100/churn").json()
+    assert (answer["reasons"][0], answer["as_of"]) == ("pushed", "2026-11-01T05:00:00Z")
 
 
 def test_a_batch_answers_in_the_order_asked_for(service):
@@ -309,7 +334,7 @@ def test_nothing_was_materialised_yet(tmp_path):
 
 
 def test_redis_may_go_and_come_back(scored, redis_server):
-    shop = replace(scored, settings={"CHURN_REDIS": redis_server.address})
+    shop = replace(scored, settings=scored.settings | {"CHURN_REDIS": redis_server.address})
     materialize(shop)
     with serving(shop) as running:
         assert running.get("/v1/customers/c5/churn").json()["reasons"] == [
