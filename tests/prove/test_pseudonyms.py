@@ -29,6 +29,7 @@ def test_pseudonyms_replace_ids_in_all_tables_that_are_built(built, monkeypatch)
     shop, leaver = built
     monkeypatch.setenv("CHURN_HOME", str(shop.home))
     known = {pseudonym(customer) for customer in pd.read_parquet(shop.raw / "orders.parquet").customer_id}
+    shop.run("churn-radar", "erase", "--customer", leaver)
     build(shop, churn__pseudonymise=True)
     for name in BUILT:
         ids = set(shop.table(name).customer_id)
