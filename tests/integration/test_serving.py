@@ -138,6 +138,7 @@ def test_a_batch_answers_in_the_order_asked_for(service):
 def test_a_thousand_customers_are_not_too_many(service):
     ids = [f"c{i}" for i in range(1000)]
     answer = service.post("/v1/churn:batch", json={"customer_ids": ids})
+    assert answer.status_code == 200, answer.text
     assert [score["reasons"][0] for score in answer.json()["scores"]] == [
         f"last order {i} days ago" for i in range(1000)
     ]
@@ -256,6 +257,11 @@ def test_who_has_no_key_learns_nothing(service):
 
 
 def test_schemathesis_finds_no_server_error_and_nothing_undocumented(service, tmp_path):
+    # an event may be of any time by its schema, but not by the clock
+    (tmp_path / "schemathesis.toml").write_text(
+        '[[operations]]\ninclude-path = "/v1/events"\n'
+        'checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "409", "422", "429"]\n'
+    )
     where = (f"{service.url}/openapi.json", "--no-color", "--max-examples", "30", "--header", f"X-API-Key: {BOTH}")
     done = subprocess.run(
         [BIN / "schemathesis", "run", *where], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -159,8 +159,8 @@ def test_a_table_of_texts_has_their_key_and_a_vector_that_is_searched(manifest: 
 
 
 def test_an_unknown_entity_is_refused_with_the_known_ones(manifest: ModuleType, tmp_path: Path) -> None:
-    path = write_manifest(tmp_path, make_model(feast={"entity": "shop"}))
+    path = write_manifest(tmp_path, make_model(feast={"entity": "basket"}))
     with pytest.raises(
-        ValueError, match=r"order_features: meta\.feast\.entity is shop; expected one of customer, text"
+        ValueError, match=r"order_features: meta\.feast\.entity is basket; expected one of customer, text, shop"
     ):
         manifest.read_feature_tables(path)
