@@ -33,7 +33,7 @@ COLUMNS = {
 def split(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> tuple[dict[str, pd.DataFrame], list[Event]]:
     """Rows before a moment, and events of those from then on.
 
-    A ticket that was open then is closed by an event; contacts from then on are left out, as no event tells of them.
+    Contacts from then on are left out, as no event tells of them.
     """
     tables = dict(tables)
     before, events = dict(tables), []
@@ -47,13 +47,7 @@ def split(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> tuple[dict[str,
     for table, happened in HAPPENED.items():
         rows = tables[table]
         late = rows[happened] >= cut
-        if table == "support_tickets":
-            open_then = (rows.closed_at >= cut) & ~late
-            before[table] = rows[~late].assign(closed_at=rows.closed_at.where(rows.closed_at < cut))
-            before[table].loc[open_then[~late], "satisfaction"] = None
-            late |= open_then
-        else:
-            before[table] = rows[~late]
+        before[table] = rows[~late]
         for row in _records(rows[late], COLUMNS[table]):
             told = {table: [row]}
             if table == "orders" and row["order_id"] in items:
