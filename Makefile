@@ -52,9 +52,10 @@ $(CHURN_RAW_DIR)/orders.parquet: | install
 test: install ## Run every test, one end-to-end run on real data included.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-prove: install ## Slow proofs: builds killed at random moments, many random shops, retraining.
+prove: install ## Slow proofs: builds and the service killed at random moments, many random shops, retraining.
 	$(BIN)/python -m pytest tests/prove -v
 	CHURN_EXAMPLES=40 $(BIN)/python -m pytest tests/integration/test_incremental.py -v -k any_order
+	CHURN_CUSTOMERS=3500 $(BIN)/python -m pytest tests/integration/test_online_scores.py -v -s
 
 bench: install ## Measure; each script prints its own table.
 	for script in daily level members fine_tuning words serving rescoring; do $(BIN)/python benchmarks/$$script.py; done

@@ -214,9 +214,11 @@ class EventLog:
         for event_id, customer, rows, position, received_at in found:
             yield LoggedEvent(event_id, customer, json.loads(rows), position, datetime.fromisoformat(received_at))
 
-    def newest_by_customer(self) -> dict[str, int]:
-        """Return the position of each customer's newest event."""
-        found = self._connection.execute("select customer_id, max(sequence) from events group by customer_id")
+    def newest_by_customer(self, sequence: int = 0) -> dict[str, int]:
+        """Return the position of each customer's newest event after a position."""
+        found = self._connection.execute(
+            "select customer_id, max(sequence) from events where sequence > ? group by customer_id", [sequence]
+        )
         return dict(found.fetchall())
 
     def newest(self) -> int:

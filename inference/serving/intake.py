@@ -20,6 +20,8 @@ log = logging.getLogger("churn_radar")
 
 #: Seconds in which a score follows an event, or is promised for later; and between two tries.
 SCORE_TIMEOUT, RETRY_SECONDS = 0.9, 1.0
+#: Seconds between two looks at what builds have stored.
+CATCH_UP_SECONDS = 10.0
 #: ``churn__history_days`` where no build has said.
 USUAL_HISTORY_DAYS = 730
 #: Customers that are scored in one go, so that nobody waits long for others.
@@ -58,13 +60,15 @@ class Intake:
         self._log = await _in(self._log_thread, EventLog)
         self._has_events = await _in(self._log_thread, self._log.newest) > 0
         self._tasks["score"] = asyncio.create_task(self._keep_up())
+        self._tasks["catch up"] = asyncio.create_task(self._catch_up())
 
     async def close(self) -> None:
         """Finish what is being written."""
-        if "score" in self._tasks:
-            self._tasks["score"].cancel()
-            with suppress(asyncio.CancelledError):
-                await self._tasks["score"]
+        for name in ("catch up", "score"):
+            if name in self._tasks:
+                self._tasks[name].cancel()
+                with suppress(asyncio.CancelledError):
+                    await self._tasks[name]
         self._score_thread.shutdown(wait=True, cancel_futures=True)
         self._log_thread.shutdown(wait=True)
         if self._log:
@@ -160,8 +164,8 @@ class Intake:
         while True:
             try:
                 if self._rescorer is None:
-                    self._rescorer, behind = await _in(self._score_thread, _start)
-                    self._behind = {customer: [] for customer in behind} | self._behind
+                    self._rescorer = await _in(self._score_thread, _start)
+                    await self._find_behind()
                 self.problem = None
                 while self._behind:
                     await self._score_some()
@@ -175,6 +179,20 @@ class Intake:
                 self.problem = "the model of the last build cannot be used; the log says why"
                 log.warning("scores do not follow events: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def _catch_up(self) -> None:
+        """Look now and then for scores that a build stored although events came while it ran."""
+        while True:
+            await asyncio.sleep(CATCH_UP_SECONDS)
+            if self.problem is None and not self._behind:
+                # what is wrong now is found, and told, by the next score
+                with suppress(Exception):
+                    await self._find_behind()
+
+    async def _find_behind(self) -> None:
+        for customer in await _in(self._score_thread, self._rescorer.behind):
+            self._behind.setdefault(customer, [])
+        self._wake.set()
 
     async def _score_some(self) -> None:
         some = dict(list(self._behind.items())[: self._together])
@@ -212,10 +230,10 @@ def _answer(some: dict[str, list[asyncio.Future]], error: BaseException) -> None
         score.exception()
 
 
-def _start() -> tuple[Rescorer, list[str]]:
+def _start() -> Rescorer:
     rescorer = Rescorer(OnlineStore(), EventLog())
     rescorer.open()
-    return rescorer, rescorer.behind()
+    return rescorer
 
 
 async def _in(thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:

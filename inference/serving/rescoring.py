@@ -64,6 +64,8 @@ class OnlineShop:
         The seed ``aspect_descriptions``.
     pseudonymise : bool
         Whether customers go by pseudonyms.
+    through : int
+        Position in the log of the newest event that the last build read.
     """
 
     as_of: date
@@ -79,6 +81,7 @@ class OnlineShop:
     encoder_revision: str | None
     aspects: pd.DataFrame
     pseudonymise: bool
+    through: int
 
     @classmethod
     def unpack(cls, facts: str) -> Self:
@@ -106,6 +109,7 @@ class OnlineShop:
             encoder_revision=told["encoder_revision"],
             aspects=pd.DataFrame(told["aspect_descriptions"]),
             pseudonymise=told["pseudonymise"],
+            through=told["through"],
         )
 
     def is_customer(self, rows: CustomerRows, as_of: date) -> bool:

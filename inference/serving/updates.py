@@ -42,6 +42,8 @@ class Rescorer:
         self._facts: str | None = None
         self._model: RegisteredModel | None = None
         self._vectors = VectorsAtHand(MOST_VECTORS)
+        #: Who had no score, knowing the events up to a position.
+        self._no_customers: dict[str, int] = {}
 
     @property
     def shop(self) -> OnlineShop | None:
@@ -114,8 +116,10 @@ class Rescorer:
         now, told = datetime.now(UTC).replace(tzinfo=None), {}
         for customer, rows in self.rows(customer_ids).items():
             midnight = as_of or max(as_of_now(rows, now), shop.as_of)
-            is_customer = shop.is_customer(rows, midnight)
-            told[customer] = rescore(self._model, rows, midnight, shop, customer) if is_customer else None
+            if shop.is_customer(rows, midnight):
+                told[customer] = rescore(self._model, rows, midnight, shop, customer)
+            else:
+                told[customer], self._no_customers[customer] = None, rows.through
         return told
 
     def rows(self, customer_ids: Iterable[str]) -> dict[str, CustomerRows]:
@@ -133,21 +137,17 @@ class Rescorer:
         return found
 
     def behind(self) -> list[str]:
-        """Return the customers whose stored score lacks an event: what a crash left."""
+        """Return the customers whose stored score lacks an event: what a crash left, or a build that ended since."""
         shop = self._read_shop()
         if shop is None:
             return []
-        newest = self._events.newest_by_customer()
-        ids = list(newest)
+        newest = self._events.newest_by_customer(shop.through)
+        ids = [customer for customer, sequence in newest.items() if self._no_customers.get(customer) != sequence]
         found = []
         for start in range(0, len(ids), 1000):
             part = ids[start : start + 1000]
-            keys = [self._key(customer) for customer in part]
-            scores, histories = self._store.read(SCORES_VIEW, keys), self._store.read(HISTORIES_VIEW, keys)
-            for customer, score, history in zip(part, scores, histories, strict=True):
-                known = max(_through(score, "score"), _through(history, "history"))
-                if known < newest[customer]:
-                    found.append(customer)
+            scores = self._store.read(SCORES_VIEW, [self._key(customer) for customer in part])
+            found += [c for c, score in zip(part, scores, strict=True) if _through(score) < newest[c]]
         return found
 
     def _key(self, customer: str) -> str:
@@ -164,7 +164,7 @@ class Rescorer:
             shop = OnlineShop.unpack(facts)
             if self._model is None or self._model.version != shop.model_version:
                 self._model = registry.load(shop.model_version)
-            self._shop, self._facts = shop, facts
+            self._shop, self._facts, self._no_customers = shop, facts, {}
         return self._shop
 
     def _encoder(self) -> Encoder:
@@ -189,5 +189,6 @@ class Rescorer:
         return ReadText(vectors[0], {name: float(values[0]) for name, values in scores.items()})
 
 
-def _through(found: tuple[datetime, dict] | None, name: str) -> int:
-    return json.loads(found[1][name]).get("through", 0) if found and found[1][name] else 0
+def _through(score: tuple[datetime, dict] | None) -> int:
+    """Position of the newest event that a stored score knows; a build's says none."""
+    return json.loads(score[1]["score"]).get("through", 0) if score and score[1]["score"] else 0

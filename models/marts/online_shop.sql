@@ -50,6 +50,7 @@ select
     newest.as_of_date,
     {{ churn_radar.json_object({
         'as_of': 'newest.as_of_date',
+        'through': churn_radar.events_through(),
         'model_version': 'level.model_version',
         'level_shift': 'level.level_shift',
         'percentiles': 'to_json(level.percentiles)',

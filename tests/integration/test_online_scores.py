@@ -60,11 +60,11 @@ def materialize(shop: Shop, *options: str) -> None:
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory) -> Online:
-    """The shop as it was days before its end."""
+    """The shop as it was two weeks before its end."""
     shop = Shop(tmp_path_factory.mktemp("online") / "home")
     shop.run("churn-radar", "simulate", "--customers", str(N_CUSTOMERS), "--days", "200", "--seed", "5")
     tables = {file.stem: pd.read_parquet(file) for file in shop.raw.glob("*.parquet")}
-    cut = tables["orders"].ordered_at.max().normalize() - pd.Timedelta(days=6)
+    cut = tables["orders"].ordered_at.max().normalize() - pd.Timedelta(days=14)
     before, events = split(tables, cut)
     shop.write(**before)
     shop.run(*BUILD, *VARS)
@@ -143,6 +143,14 @@ def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
         assert fresh["as_of"] == f"{now.normalize() + pd.Timedelta(days=1):%Y-%m-%dT00:00:00Z}"
         again = service.get(f"/v1/customers/{quiet}/churn").json()
         assert {**again, "feature_age_seconds": 0} == {**fresh, "feature_age_seconds": 0}
+        # a build that began before the order and ends after it: its score is stored, then follows the order again
+        materialize(online.shop, "--views", "online_scores")
+        for _ in range(300):
+            again = service.get(f"/v1/customers/{quiet}/churn").json()
+            if again["source"] == "fresh":
+                break
+            time.sleep(0.1)
+        assert again["churn_probability"] == fresh["churn_probability"]
         nobody = {**order, "event_id": "x", "order_id": "x", "customer_id": "nobody", "ordered_at": now.isoformat()}
         (first,) = service.post("/v1/events", json={"events": [nobody]}).json()["scores"]
         assert "1 order in the last 90 days" in " ".join(first["reasons"]), "whom no build knew"
