@@ -82,6 +82,18 @@
 {% endmacro %}
 
 
+{#- Names of the raw tables that the shop has, or that the service has accepted events of. -#}
+{% macro tables_there() %}
+    {% set tables = [] %}
+    {% if execute %}
+        {% for contract in churn_radar.raw_contracts() if churn_radar.raw_column_types(contract.name) is not none %}
+            {% do tables.append(contract.name) %}
+        {% endfor %}
+    {% endif %}
+    {{ return(tables) }}
+{% endmacro %}
+
+
 {#- Columns and types of a relation, {lower-case name: type}; none when it is a file that does not exist. -#}
 {% macro column_types(relation) %}
     {{ return(adapter.dispatch('column_types', 'churn_radar')(relation | string)) }}

@@ -8,7 +8,7 @@ newest as (
         as_of_date,
         {{ churn_radar.add_days('as_of_date', -var('churn__history_days')) }} as history_from,
         {{ churn_radar.add_days('as_of_date', -2) }} as last_days_from
-    from {{ ref('int_snapshot_dates') }} as newest
+    from {{ ref('int_snapshot_dates') }}
     where is_newest
 ),
 
@@ -94,7 +94,9 @@ last_visits as (
         max(daily_activity.activity_date) as last_visit_date
     from {{ ref('int_customer_daily_activity') }} as daily_activity
     cross join newest
-    where daily_activity.events > 0 and daily_activity.activity_date < {{ churn_radar.add_days('newest.as_of_date', -churn_radar.sequence_days()) }}
+    where
+        daily_activity.events > 0
+        and daily_activity.activity_date < {{ churn_radar.add_days('newest.as_of_date', -churn_radar.sequence_days()) }}
     group by daily_activity.customer_id
 ),
 
@@ -103,12 +105,11 @@ visit_days as (
         events.customer_id,
         cast(events.occurred_at as date) as visit_date,
         max(events.occurred_at) as occurred_at,
-        count(*) as events,
-        count(distinct events.session_id) as sessions,
         {%- for event_type in churn_radar.event_types() %}
-        count(case when events.event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events
-        {{- ',' if not loop.last }}
+        count(case when events.event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
         {%- endfor %}
+        count(*) as events,
+        count(distinct events.session_id) as sessions
     from {{ ref('stg_events') }} as events
     cross join newest
     where
@@ -161,7 +162,7 @@ reviews as (
         *,
         {{ churn_radar.review_text_id('reviews') }} as text_id
     from {{ ref('stg_reviews') }} as reviews
-    where superseded_at is null
+    where reviews.superseded_at is null
 ),
 
 recent_reviews as (
@@ -247,7 +248,7 @@ customers as (
 
 attributes as (
     select
-        customer_id,
+        customers.customer_id,
         {{ churn_radar.packed(var('churn__customer_attributes'), 'customers') }} as attributes
     from {{ ref('stg_customers') }} as customers
 )

@@ -1,9 +1,4 @@
-{%- set tables = [] -%}
-{%- if execute -%}
-    {%- for contract in churn_radar.raw_contracts() if churn_radar.raw_column_types(contract.name) is not none -%}
-        {%- do tables.append(contract.name) -%}
-    {%- endfor -%}
-{%- endif -%}
+{%- set tables = churn_radar.tables_there() -%}
 
 with
 
