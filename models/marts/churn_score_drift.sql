@@ -12,8 +12,8 @@ scores as (
     from {{ ref('churn_scores') }}
     {%- if is_incremental() %}
     where
-        as_of_date = (select as_of_date from {{ dates }} where is_newest)
-        or as_of_date not in (select as_of_date from {{ this }})
+        as_of_date = (select dates.as_of_date from {{ dates }} as dates where dates.is_newest)
+        or as_of_date not in (select built.as_of_date from {{ this }} as built)
     {%- endif %}
 ),
 
