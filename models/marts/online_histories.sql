@@ -273,8 +273,7 @@ select
         'contacts': 'recent_contacts.contacts',
         'pooled': 'vectors.pooled'
     }) }} as history,
-    cast(vectors.vectors as float[]) as text_vectors,
-    cast(newest.as_of_date as timestamp) as feature_snapshot_at
+    cast(vectors.vectors as float[]) as text_vectors
 from customers
 cross join newest
 left join earlier_orders on customers.customer_id = earlier_orders.customer_id

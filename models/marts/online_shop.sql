@@ -66,8 +66,7 @@ select
         'sequence_days': churn_radar.sequence_days(),
         'most_events': churn_radar.most_events(),
         'most_texts': churn_radar.most_texts()
-    }) }} as facts,
-    cast(newest.as_of_date as timestamp) as feature_snapshot_at
+    }) }} as facts
 from newest
 cross join level
 cross join forecast

@@ -84,7 +84,8 @@ def test_snapshots_stay_and_new_ones_are_added(daily):
 
 
 def test_features_of_one_customer_are_those_of_the_sql(daily):
-    with duckdb.connect(daily.home / "churn_radar.duckdb", read_only=True) as connection:
+    # as dbt opened it, which may still have it open in this process
+    with duckdb.connect(daily.home / "churn_radar.duckdb") as connection:
         connection.execute(set_salt((daily.home / "salt").read_text()))
         settings = {"horizon_days": 30, "history_days": 730, "complaint_from": 0.1}
         warehouse = Warehouse(connection, settings)

@@ -130,6 +130,7 @@ def test_an_address_within_words_stays_where_words_are_read(built):
     assert outside_raw(holding(shop.home, "kettle-owner@post.example")) == {
         "churn_radar.duckdb",
         "features/sequence_features.parquet",
+        "features/online_histories.parquet",
         "feast/online.db",
     }
     assert "kettle-owner" not in values(shop.home / "features" / "searchable_texts.parquet")
