@@ -6,8 +6,19 @@ Nothing is written down twice: names, types and descriptions come from dbt's man
 from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
-from manifest import ENTITY_KEYS, FeatureColumn, FeatureTable, default_manifest_path, read_feature_tables
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Bytes
+from manifest import (
+    ENTITY_KEYS,
+    FeatureColumn,
+    FeatureTable,
+    default_manifest_path,
+    model_columns,
+    packed_names,
+    read_feature_tables,
+)
 
+from inference.feature_store import MODEL_SERVICE, MODEL_VIEW
 from inference.home import home
 
 customer = Entity(
@@ -53,6 +64,7 @@ def feature_view(table: FeatureTable) -> FeatureView:
         description=table.description,
         entities=[entities[table.entity]],
         ttl=TIME_TO_LIVE,
+        online=table.is_online,
         schema=[field(column) for column in table.columns],
         source=PushSource(name=f"{table.name}_push", batch_source=file) if table.is_pushed else file,
     )
@@ -62,19 +74,44 @@ tables = read_feature_tables(default_manifest_path())
 views = {table.name: feature_view(table) for table in tables}
 globals().update(views)  # Feast collects the objects that a module holds by name
 
+if MODEL_VIEW in views:
+
+    @on_demand_feature_view(
+        sources=[views[MODEL_VIEW]],
+        # Feast forgets what else a field of such a view says
+        schema=[Field(name="features", dtype=Bytes)],
+        mode="python",
+        description="Features that change although nothing happens; the same function counts them for training.",
+    )
+    def churn_features(inputs: dict) -> dict:
+        """Count to each row's event timestamp, which Feast hands over offline, or to now."""
+        from inference.time_features import count_time
+
+        return {"features": count_time(inputs["packed"], inputs.get("event_timestamp"))}
+
+    views["churn_features"] = churn_features
+
+
 #: What each service, named in a table's ``meta.feast``, is for.
 SERVICES = {
-    "churn_model_v1": "The features that the churn model reads.",
+    "churn_model_v1": "The features that the churn model reads, packed.",
+    "churn_features_v1": "The same one by one, offline.",
     "churn_sequences_v1": "What its transformer reads besides: each customer's newest events and texts.",
-    "churn_updates_v1": "What a score needs that follows events: what happened with a customer, and of the shop.",
+    "churn_updates_v1": "What scores follow events by: what happened with each customer, features, the shop.",
     "churn_scores_v1": "Each customer's newest churn score with its reasons.",
     "newcomer_scores_v1": "Each newcomer's score and how much is known of it.",
     "similar_texts_v1": "What customers wrote, to be found by its likeness to other words.",
 }
+#: Names of the numbers that a packed row holds behind those of time, and the order in which the model has all of them.
+PACKED = {"numbers": ",".join(packed_names(tables)), "columns": ",".join(model_columns(tables))}
+members = {name: [table.name for table in tables if table.service == name] for name in SERVICES}
+if MODEL_VIEW in views:
+    members[MODEL_SERVICE].append("churn_features")
 services = {
     name: FeatureService(
         name=name,
-        features=[views[table.name] for table in tables if table.service == name],
+        features=[views[view] for view in members[name]],
+        tags=PACKED if name == MODEL_SERVICE else {},
         description=description,
     )
     for name, description in SERVICES.items()

@@ -5,7 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from feast.types import Array, Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+from feast.types import Array, Bool, Bytes, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+
+from inference.time_features import TIME_FEATURES
 
 #: dbt data types that come back from Feast unchanged; anything else is refused, never guessed.
 FEAST_TYPES: dict[str, FeastType] = {
@@ -16,8 +18,12 @@ FEAST_TYPES: dict[str, FeastType] = {
     "boolean": Bool,
     "timestamp": UnixTimestamp,
     "float[]": Array(Float32),
+    "blob": Bytes,
     "varchar[]": Array(String),
 }
+
+#: Service of the tables whose numbers the model reads.
+PARTS_SERVICE = "churn_features_v1"
 
 #: Whose rows a table holds, by ``meta.feast.entity``, and the column that says so.
 ENTITY_KEYS = {"customer": "customer_id", "text": "text_id", "shop": "shop_id"}
@@ -45,6 +51,7 @@ class FeatureTable:
     timestamp_field: str
     created_timestamp_column: str | None
     is_pushed: bool
+    is_online: bool
     columns: tuple[FeatureColumn, ...]
 
 
@@ -74,6 +81,24 @@ def read_feature_tables(manifest_path: Path) -> list[FeatureTable]:
     return sorted((_feature_table(model) for model in models), key=lambda table: table.name)
 
 
+def packed_names(tables: list[FeatureTable]) -> list[str]:
+    """Names of the numbers that ``model_features`` packs, in their order.
+
+    Parameters
+    ----------
+    tables : list of FeatureTable
+        Sorted by name.
+    """
+    return [name for name in model_columns(tables) if name not in TIME_FEATURES]
+
+
+def model_columns(tables: list[FeatureTable]) -> list[str]:
+    """Names of all numeric features that the model may read, in the order of the tables that have them."""
+    numeric = (Int32, Int64, Float64)
+    parts = [table for table in tables if table.service == PARTS_SERVICE]
+    return [column.name for table in parts for column in table.columns if column.dtype in numeric]
+
+
 def default_manifest_path() -> Path:
     """Return dbt's manifest in ``DBT_TARGET_PATH``, ``target`` in the project by default."""
     return Path(__file__).resolve().parents[1] / os.environ.get("DBT_TARGET_PATH", "target") / "manifest.json"
@@ -101,6 +126,7 @@ def _feature_table(model: dict) -> FeatureTable:
         timestamp_field=timestamp_field,
         created_timestamp_column=created,
         is_pushed=settings.get("push", False),
+        is_online=settings.get("online", True),
         columns=tuple(
             FeatureColumn(c["name"], _feast_type(name, c), c["description"], c["name"] == settings.get("vector"))
             for c in model["columns"].values()

@@ -18,7 +18,6 @@ from feast import FeatureView
 from feast.filter_models import ComparisonFilter, CompoundFilter
 from feast.infra.key_encoding_utils import deserialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id
-from feast.infra.online_stores.redis import RedisOnlineStoreConfig
 from feast.infra.online_stores.sqlite import SqliteFilterTranslator, SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.infra.registry.file import FileRegistryStore
 from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
@@ -27,6 +26,7 @@ from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
 
 from inference.home import PROJECT_DIR, home
+from inference.redis_store import OneKeyRedisOnlineStoreConfig
 
 # Feast turns deprecation warnings on for everybody; this one is between ibis and DuckDB, once per view
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
@@ -99,7 +99,7 @@ class HomeOnlineStoreConfig:
     def __new__(cls, type: str, redis: str, path: str) -> FeastConfigBaseModel:
         """Return the configuration of the store in use."""
         if redis and not redis.startswith("$"):
-            return RedisOnlineStoreConfig(type="redis", connection_string=redis)
+            return OneKeyRedisOnlineStoreConfig(type="redis", connection_string=redis)
         return SearchableSqliteOnlineStoreConfig(type="sqlite", path=_in_home(path))
 
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from inference import packing
 from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
+#: The field of the model's service, and what it is made of, which the offline store hands on as well.
+PACKED, STORED = "features", "packed"
 
 #: Feature services: what the model reads, what its transformer reads besides, what applications read.
 MODEL_SERVICE = "churn_model_v1"
@@ -21,6 +24,8 @@ SCORES_SERVICE = "churn_scores_v1"
 #: What a score needs that follows events; its views, and the one of the scores, by name.
 UPDATES_SERVICE = "churn_updates_v1"
 HISTORIES_VIEW, SHOP_VIEW, SCORES_VIEW = "online_histories", "online_shop", "online_scores"
+#: The view of packed features; the model's service counts time in them.
+MODEL_VIEW = "model_features"
 
 
 def apply() -> None:
@@ -79,13 +84,37 @@ def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     keyed = rows.assign(event_timestamp=pd.to_datetime(rows.as_of_date).dt.tz_localize("UTC"))
     key = ["customer_id", "event_timestamp"]
     for service in services or (MODEL_SERVICE,):
+        asked = store.get_feature_service(service)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            features = store.get_historical_features(keyed[key], store.get_feature_service(service)).to_df()
+            features = store.get_historical_features(keyed[key], asked).to_df()
         # the offline store may reorder rows: join on the key, never by position
         features["event_timestamp"] = pd.to_datetime(features.event_timestamp, utc=True)
+        features = unpack(features, asked)
         keyed = keyed.merge(features, on=key, how="left", validate="one_to_one")
     return keyed.drop(columns="event_timestamp")
+
+
+def unpack(features: pd.DataFrame, service) -> pd.DataFrame:
+    """Give every feature that a service packs a column of its own.
+
+    Parameters
+    ----------
+    features : DataFrame
+        What Feast answers, one column per field of the service.
+    service : FeatureService
+        Its tags name what is packed.
+
+    Returns
+    -------
+    DataFrame
+        Numbers are float64 in the order of the tag ``columns``, null where unknown; other columns as they are.
+    """
+    if PACKED not in features:
+        return features
+    own = packing.unpack(features[PACKED].to_list(), service.tags["numbers"].split(","))
+    own = own[[*service.tags["columns"].split(","), packing.EMBEDDING, *packing.OTHERS]]
+    return pd.concat([features.drop(columns=[PACKED, STORED], errors="ignore"), own.set_axis(features.index)], axis=1)
 
 
 def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
@@ -105,13 +134,12 @@ def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
         where the customer is unknown or the feature is.
     """
     store = open_store()
-    response = store.get_online_features(
-        store.get_feature_service(service), [{"customer_id": str(c)} for c in customer_ids]
-    )
+    asked = store.get_feature_service(service)
+    response = store.get_online_features(asked, {"customer_id": [str(c) for c in customer_ids]})
     found = pd.DataFrame(response.to_dict())
     # Feast answers in no order of its own
-    names = [f.name for p in store.get_feature_service(service).feature_view_projections for f in p.features]
-    return found[["customer_id", *names]]
+    names = [f.name for p in asked.feature_view_projections for f in p.features]
+    return unpack(found[["customer_id", *names]], asked)
 
 
 def online_scores(customer_ids: Sequence[str]) -> pd.DataFrame:

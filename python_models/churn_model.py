@@ -5,16 +5,7 @@ from inference.monitoring import last_monitoring
 def model(dbt, session):
     dbt.config(materialized="table")
     # read through Feast, from the Parquet that these tables export
-    for _ in (
-        dbt.ref("order_features"),
-        dbt.ref("engagement_features"),
-        dbt.ref("review_features"),
-        dbt.ref("support_features"),
-        dbt.ref("campaign_features"),
-        dbt.ref("forecast_features"),
-        dbt.ref("customer_features"),
-        dbt.ref("sequence_features"),
-    ):
+    for _ in (dbt.ref("model_features"), dbt.ref("sequence_features")):
         pass
     labels, texts = dbt.ref("churn_labels").df(), dbt.ref("text_features").df()
     revisions = texts.encoder_revision.dropna()

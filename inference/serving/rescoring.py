@@ -1,6 +1,7 @@
 """A score of one customer at any midnight, by the model of the last build, from rows of that customer alone."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Self
@@ -10,6 +11,7 @@ import pandas as pd
 from scipy.special import expit
 
 from inference.mbg_nbd import MBGNBD
+from inference.packing import EMBEDDING, pack
 from inference.registry import RegisteredModel
 from inference.scoring import score
 from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS
@@ -164,29 +166,28 @@ def features_at(rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict:
     )
 
 
-def rescore(current: RegisteredModel, rows: CustomerRows, as_of: date, shop: OnlineShop, customer_id: str) -> dict:
+def rescore(current: RegisteredModel, features: dict, as_of: date, shop: OnlineShop, customer_id: str) -> dict:
     """Score a customer as the batch would.
 
     Parameters
     ----------
     current : RegisteredModel
         The model of ``shop.model_version``.
-    rows : CustomerRows
-        Of somebody who is a customer at the midnight.
+    features : dict
+        As ``features_at`` computes them.
     as_of : date
-        Midnight (UTC), exclusive.
+        Midnight (UTC) of the features.
     shop : OnlineShop
         Settings and level.
     customer_id : str
-        Whose rows they are.
+        Whose features they are.
 
     Returns
     -------
     dict
-        As ``online_scores`` packs it, with ``as_of``, ``through`` and ``scored_at`` besides.
+        As ``online_scores`` packs it, with ``as_of`` and ``scored_at`` besides.
     """
-    frame = _frame(features_at(rows, as_of, shop), customer_id, as_of)
-    scored = score(current, frame, shift=shop.level_shift).iloc[0]
+    scored = score(current, _frame(features, customer_id, as_of), shift=shop.level_shift).iloc[0]
     told = {name: _plain(scored[name]) for name in TOLD}
     probability = told["churn_probability"]
     below = np.searchsorted(shop.percentiles, probability)
@@ -195,9 +196,25 @@ def rescore(current: RegisteredModel, rows: CustomerRows, as_of: date, shop: Onl
         "risk_percentile": min(float(below) / 100, 1.0),
         "value_at_risk": probability * told["expected_spend"],
         "as_of": f"{as_of}T00:00:00+00:00",
-        "through": rows.through,
         "scored_at": datetime.now(UTC).isoformat(),
     }
+
+
+def packed(features: dict, columns: Sequence[str], as_of: date) -> bytes:
+    """Pack features as ``model_features`` has them.
+
+    Parameters
+    ----------
+    features : dict
+        As ``features_at`` computes them.
+    columns : sequence of str
+        Names of the numbers that the model reads, in its order.
+    as_of : date
+        Midnight (UTC) of the features.
+    """
+    numbers = np.array([[np.nan if features[name] is None else features[name] for name in columns]], dtype=float)
+    day = np.array([as_of], dtype="datetime64[D]").astype("int64")
+    return pack(numbers, columns, day, [features[EMBEDDING]], [features])[0]
 
 
 def _frame(features: dict, customer_id: str, as_of: date) -> pd.DataFrame:

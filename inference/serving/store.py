@@ -31,6 +31,9 @@ class OnlineStore:
             updates = self._store.get_feature_service(feature_store.UPDATES_SERVICE)
             names = [p.name for p in (*service.feature_view_projections, *updates.feature_view_projections)]
             self._views = {name: self._store.get_feature_view(name) for name in names}
+            tags = self._store.get_feature_service(feature_store.MODEL_SERVICE).tags
+            #: Names of the numbers that the model reads, in its order.
+            self.model_columns = tags["columns"].split(",")
         except Exception as error:
             raise StoreDownError("the online store does not answer") from error
 
@@ -62,8 +65,8 @@ class OnlineStore:
             for moment, values in found
         ]
 
-    def write(self, view: str, values: Mapping[str, Mapping[str, str]], after: Mapping[str, datetime]) -> None:
-        """Write text values of a view, as a push to it does, without pandas.
+    def write(self, view: str, values: Mapping[str, Mapping[str, str | bytes]], after: Mapping[str, datetime]) -> None:
+        """Write texts or bytes of a view, as a push to it does, without pandas.
 
         Parameters
         ----------
@@ -74,13 +77,11 @@ class OnlineStore:
         after : mapping of str to datetime
             Event timestamps that are in the store: what is written is newer, whatever the clock says.
         """
-        from feast.protos.feast.types.Value_pb2 import Value
-
         table, now = self._views[view], datetime.now(UTC)
         rows = [
             (
                 _entity_key(table, key),
-                {name: Value(string_val=value) for name, value in own.items()},
+                {name: _value(value) for name, value in own.items()},
                 max(now, after[key] + timedelta(microseconds=1)) if key in after else now,
                 now,
             )
@@ -97,6 +98,12 @@ def _entity_key(table, key: str):
     from feast.protos.feast.types.Value_pb2 import Value
 
     return EntityKey(join_keys=table.join_keys, entity_values=[Value(string_val=key)])
+
+
+def _value(value: str | bytes):
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    return Value(bytes_val=value) if isinstance(value, bytes) else Value(string_val=value)
 
 
 def _values(values: Mapping, names: Sequence[str]) -> dict:

@@ -10,12 +10,12 @@ from inference import registry
 from inference.embeddings import VectorsAtHand, aspect_scores, hash_text, keep_at_hand
 from inference.encoder import Encoder, clean_text
 from inference.errors import ChurnRadarError
-from inference.feature_store import HISTORIES_VIEW, SCORES_VIEW, SHOP_VIEW
+from inference.feature_store import HISTORIES_VIEW, MODEL_VIEW, SCORES_VIEW, SHOP_VIEW
 from inference.registry import RegisteredModel
 from inference.salt import pseudonym
 from inference.serving.event_log import EventLog
 from inference.serving.histories import CustomerRows, ReadText
-from inference.serving.rescoring import OnlineShop, as_of_now, rescore
+from inference.serving.rescoring import OnlineShop, as_of_now, features_at, packed, rescore
 from inference.serving.store import OnlineStore
 
 #: Vectors of texts that are kept in memory, about 1.5 kB each.
@@ -65,7 +65,7 @@ class Rescorer:
             self._encoder()
 
     def rescore(self, customer_ids: Iterable[str]) -> dict[str, dict | None]:
-        """Score customers on all that was accepted of them, and write the scores to the store.
+        """Score customers on all that was accepted of them, and write features and scores to the store.
 
         Parameters
         ----------
@@ -75,8 +75,8 @@ class Rescorer:
         Returns
         -------
         dict
-            The score by customer, as ``rescoring.rescore`` gives it; None for those who are no customers now, or of
-            whom no build knows.
+            The score by customer, as ``rescoring.rescore`` gives it, with ``through`` besides; None for those who are
+            no customers now, or of whom no build knows.
 
         Raises
         ------
@@ -85,14 +85,14 @@ class Rescorer:
         ChurnRadarError
             If the model cannot be loaded.
         """
-        told = self.score(customer_ids)
+        told, packed_features = self._told(customer_ids)
         scores = {self._key(customer): score for customer, score in told.items() if score is not None}
         stored = self._store.read(SCORES_VIEW, list(scores))
-        self._store.write(
-            SCORES_VIEW,
-            {key: {"score": json.dumps(score)} for key, score in scores.items()},
-            {key: found[0] for key, found in zip(scores, stored, strict=True) if found},
-        )
+        after = {key: found[0] for key, found in zip(scores, stored, strict=True) if found}
+        # the score comes last: what it says that it knows is known everywhere
+        features = {self._key(customer): {"packed": value} for customer, value in packed_features.items()}
+        self._store.write(MODEL_VIEW, features, after)
+        self._store.write(SCORES_VIEW, {key: {"score": json.dumps(score)} for key, score in scores.items()}, after)
         return told
 
     def score(self, customer_ids: Iterable[str], as_of: date | None = None) -> dict[str, dict | None]:
@@ -110,17 +110,7 @@ class Rescorer:
         dict
             As ``rescore`` returns it.
         """
-        shop = self._read_shop()
-        if shop is None:
-            return dict.fromkeys(customer_ids)
-        now, told = datetime.now(UTC).replace(tzinfo=None), {}
-        for customer, rows in self.rows(customer_ids).items():
-            midnight = as_of or max(as_of_now(rows, now), shop.as_of)
-            if shop.is_customer(rows, midnight):
-                told[customer] = rescore(self._model, rows, midnight, shop, customer)
-            else:
-                told[customer], self._no_customers[customer] = None, rows.through
-        return told
+        return self._told(customer_ids, as_of)[0]
 
     def rows(self, customer_ids: Iterable[str]) -> dict[str, CustomerRows]:
         """Return what is known of customers: what the last build packed, and what was accepted since."""
@@ -149,6 +139,24 @@ class Rescorer:
             scores = self._store.read(SCORES_VIEW, [self._key(customer) for customer in part])
             found += [c for c, score in zip(part, scores, strict=True) if _through(score) < newest[c]]
         return found
+
+    def _told(
+        self, customer_ids: Iterable[str], as_of: date | None = None
+    ) -> tuple[dict[str, dict | None], dict[str, bytes]]:
+        """Return scores, and the packed features of those who have one."""
+        shop = self._read_shop()
+        if shop is None:
+            return dict.fromkeys(customer_ids), {}
+        now, told, features = datetime.now(UTC).replace(tzinfo=None), {}, {}
+        for customer, rows in self.rows(customer_ids).items():
+            midnight = as_of or max(as_of_now(rows, now), shop.as_of)
+            if shop.is_customer(rows, midnight):
+                own = features_at(rows, midnight, shop)
+                told[customer] = rescore(self._model, own, midnight, shop, customer) | {"through": rows.through}
+                features[customer] = packed(own, self._store.model_columns, midnight)
+            else:
+                told[customer], self._no_customers[customer] = None, rows.through
+        return told, features
 
     def _key(self, customer: str) -> str:
         """Return what a customer is called in the store; the log has the shop's own ids."""

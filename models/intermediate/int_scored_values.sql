@@ -8,7 +8,7 @@
     'forecast_features': ref('forecast_features'),
     'text_features': ref('text_features'),
 } %}
-{%- set features = churn_radar.numeric_features('churn_model_v1') %}
+{%- set features = churn_radar.numeric_features('churn_features_v1') %}
 
 with
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 
+from inference import time_features
 from inference.feature_store import historical_features, online_features, open_store
 from inference.home import published
 
@@ -39,6 +40,8 @@ def main(n_customers: int) -> None:
     scores = pd.read_parquet(published("churn_scores"))
     newest = scores[scores.as_of_date == scores.as_of_date.max()]
     rows = newest[["customer_id", "as_of_date"]].sort_values("customer_id").head(n_customers)
+    # online, time is counted to now
+    time_features._now = lambda: pd.Timestamp(rows.as_of_date.max())
     store = open_store()
     views, different, compared = set(), [], 0
     for service in SERVICES:

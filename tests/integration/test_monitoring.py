@@ -13,6 +13,7 @@ from shop import PROJECT, Shop, small_shop_orders
 
 from inference.drift import SCORE, population_stability
 from inference.evaluation import evaluate
+from inference.packing import TABLES
 
 MONITORING = ("churn_feature_drift", "churn_score_drift", "churn_model_performance")
 #: Two days whose windows are closed at the third, then a day to which no orders came for five weeks.
@@ -182,13 +183,13 @@ def test_a_usual_day_says_nothing_and_orders_that_do_not_come_warn_or_fail(shop)
     assert failed["churn_feature_drift"] == "fail"
 
 
-def test_every_feature_table_of_the_model_is_watched():
+def test_every_feature_table_of_the_model_is_packed_and_watched():
     sql = (PROJECT / "models" / "intermediate" / "int_scored_values.sql").read_text()
-    python = (PROJECT / "python_models" / "churn_model.py").read_text()
+    python = (PROJECT / "python_models" / "packed_features.py").read_text()
     for table in (PROJECT / "models" / "features").glob("*.sql"):
         contract = table.with_suffix(".yml").read_text()
-        if "churn_model_v1" in contract:
+        if "churn_features_v1" in contract:
             assert f'dbt.ref("{table.stem}")' in python
             # attributes are packed texts: there is no number to watch
             has_numbers = any(f"data_type: {kind}" in contract for kind in ("bigint", "integer", "double"))
-            assert (f"ref('{table.stem}')" in sql) == has_numbers
+            assert (f"ref('{table.stem}')" in sql) == has_numbers == (table.stem in TABLES)

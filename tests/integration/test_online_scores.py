@@ -16,9 +16,11 @@ from service import serving
 from shop import Shop
 
 from inference.embeddings import keep_at_hand
+from inference.packing import unpack
 from inference.serving.event_log import Event, EventLog
 from inference.serving.store import OnlineStore
 from inference.serving.updates import Rescorer
+from inference.time_features import TIME_FEATURES, count_time
 
 N_CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "300"))
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
@@ -56,6 +58,15 @@ def materialize(shop: Shop, *options: str) -> None:
     shop.run("feast", "-c", "feature_repo", "apply")
     as_of = f"{shop.scores().as_of_date.max():%Y-%m-%dT%H:%M:%S}"
     shop.run("feast", "-c", "feature_repo", "materialize", as_of, as_of, *options)
+
+
+def silent_days(shop: Shop, customer_id: str) -> float:
+    """Days since the last order, as the model's service has them now."""
+    code = (
+        "from inference.feature_store import MODEL_SERVICE, online_features\n"
+        f"print(online_features([{customer_id!r}], MODEL_SERVICE).days_since_last_order[0])"
+    )
+    return float(shop.run("python", "-c", code).stdout.split()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +129,23 @@ def test_after_events_the_service_says_what_the_next_build_will_say(online):
     assert found["told otherwise"] == []
 
 
+def test_features_that_follow_events_are_those_that_the_next_build_packs(online):
+    built = pd.read_parquet(online.shop.home / "features" / "model_features.parquet")
+    built = built[built.as_of_date == built.as_of_date.max()].set_index("customer_id")
+    midnight = pd.Timestamp(built.as_of_date.iloc[0])
+    _, fresh = online.rescorer._told(built.index, midnight.date())
+    assert list(fresh) == list(built.index)
+    numbers = [name for name in online.rescorer._store.model_columns if name not in TIME_FEATURES]
+    ours, theirs = (
+        unpack(count_time(list(rows), [midnight] * len(built)), numbers) for rows in (fresh.values(), built.packed)
+    )
+    columns = ours.select_dtypes("number").columns
+    np.testing.assert_allclose(ours[columns], theirs[columns], rtol=1e-6, atol=1e-6)
+    assert ours.text_embedding.notna().any()
+    for column in ("text_embedding", "attributes", "encoder_revision"):
+        assert (ours[column].isna() == theirs[column].isna()).all()
+
+
 def test_once_the_build_knows_the_events_they_are_not_counted_again(online):
     materialize(online.shop)
     (history,) = online.rescorer._store.read("online_histories", [online.events[0].customer_id])
@@ -141,6 +169,7 @@ def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
         assert fresh["source"] == "fresh"
         assert fresh["feature_age_seconds"] < 5
         assert fresh["as_of"] == f"{now.normalize() + pd.Timedelta(days=1):%Y-%m-%dT00:00:00Z}"
+        assert silent_days(online.shop, quiet) == 1, "the features follow as well, to the midnight to come"
         again = service.get(f"/v1/customers/{quiet}/churn").json()
         assert {**again, "feature_age_seconds": 0} == {**fresh, "feature_age_seconds": 0}
         # a build that began before the order and ends after it: its score is stored, then follows the order again

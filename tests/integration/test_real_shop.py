@@ -76,7 +76,8 @@ def test_online_values_equal_offline_values_in_every_feature_view(real_shop):
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["customers"] == 1000
-    assert figures["feature_views"] == 9
+    assert figures["feature_views"] == 2
+    assert figures["features"] > 100
     assert figures["different"] == []
 
 
