@@ -30,6 +30,8 @@ from inference.redis_store import OneKeyRedisOnlineStoreConfig
 
 # Feast turns deprecation warnings on for everybody; this one is between ibis and DuckDB, once per view
 warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
+# that of the model counts ten numbers per row, offline as well
+warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
 
 
 #: Commands of Feast that listen on a port, and where they do if they are not told.

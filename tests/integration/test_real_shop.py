@@ -56,7 +56,7 @@ def test_a_second_build_changes_nothing_but_scored_at(real_shop):
     before, features = shop.scores(), feature_files(shop)
     shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
     after = shop.scores()
-    assert len(features) == 11
+    assert len(features) == 14
     assert feature_files(shop) == features
     assert (after.scored_at > before.scored_at.max()).all()
     pd.testing.assert_frame_equal(before.drop(columns="scored_at"), after.drop(columns="scored_at"))
