@@ -123,7 +123,7 @@ def publish_features(home: Path, n_customers: int) -> None:
     chance, moment = np.random.default_rng(0), pd.Timestamp(AS_OF)
     days = np.full(n_customers, moment.to_numpy().astype("datetime64[D]").astype("int64"))
     packed = pack(
-        chance.integers(0, 400, (n_customers, len(names))).astype(float),
+        chance.integers(1, 400, (n_customers, len(names))).astype(float),
         names,
         days,
         chance.normal(size=(n_customers, 384)).astype(np.float32),

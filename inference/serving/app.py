@@ -1,5 +1,6 @@
 """The HTTP service: routes, who may call them, and what an error says."""
 
+import gc
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -106,6 +107,9 @@ def create_app(settings: ServeSettings) -> FastAPI:
         with suppress(StoreDownError):
             await scores.open()
         await intake.open()
+        # what was loaded stays: looking through all of it for cycles, again and again, would stop every request
+        gc.collect()
+        gc.freeze()
         yield
         await intake.close()
         scores.close()
