@@ -153,6 +153,25 @@ class EventLog:
         self._connection.execute("pragma synchronous = full")
         self._connection.executescript(_SCHEMA)
 
+    def begin_after(self, sequence: int) -> None:
+        """Give what comes next later positions than one that a build has read.
+
+        They are later in every log but one that was lost, which would begin anew, and builds would take what it holds
+        for what they know.
+
+        Parameters
+        ----------
+        sequence : int
+            Position in the log.
+        """
+        connection = self._connection
+        connection.execute("begin immediate")
+        ((newest,),) = connection.execute("select coalesce(max(seq), 0) from sqlite_sequence where name = 'events'")
+        if newest < sequence:
+            connection.execute("delete from sqlite_sequence where name = 'events'")
+            connection.execute("insert into sqlite_sequence (name, seq) values ('events', ?)", [sequence])
+        connection.execute("commit")
+
     def append(self, events: Sequence[Event]) -> list[bool]:
         """Log events, all or none of them.
 

@@ -172,6 +172,7 @@ class Rescorer:
             shop = OnlineShop.unpack(facts)
             if self._model is None or self._model.version != shop.model_version:
                 self._model = registry.load(shop.model_version)
+            self._events.begin_after(shop.through)
             self._shop, self._facts, self._no_customers = shop, facts, {}
         return self._shop
 

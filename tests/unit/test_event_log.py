@@ -27,6 +27,15 @@ def test_an_event_is_logged_once(log):
     assert log.newest() == 2
 
 
+def test_a_log_that_was_lost_goes_on_behind_what_a_build_has_read(log):
+    log.begin_after(7)
+    log.append([order("a", "1")])
+    log.begin_after(7)
+    log.begin_after(3)
+    log.append([order("b", "2")])
+    assert [(event.sequence, event.event_id) for event in log.since(7)] == [(8, "a"), (9, "b")]
+
+
 def test_one_that_contradicts_takes_all_that_came_with_it_back(log):
     log.append([order("a", "1")])
     with pytest.raises(EventConflictError) as error:
