@@ -1,6 +1,9 @@
 """What a customer wrote that moved the score: quotes found by leaving sentences out, with personal data masked."""
 
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,8 +21,39 @@ from inference.words import WORDS_LOGIT
 LEAST_EFFECT = 0.02
 
 
+class Variant(NamedTuple):
+    """A customer's texts without one sentence, or without one text.
+
+    Attributes
+    ----------
+    row, slot : int
+        The customer's place among the rows, the text's among the customer's.
+    text : str
+        The whole text.
+    start, end : int
+        Where what is left out begins and ends.
+    rest : str
+        The text without it.
+    whole : bool
+        Whether several sentences are left out together.
+    """
+
+    row: int
+    slot: int
+    text: str
+    start: int
+    end: int
+    rest: str
+    whole: bool
+
+
 def quote_words(
-    model: ChurnModel, rows: pd.DataFrame, X: pd.DataFrame, sequences: Sequences, direction: np.ndarray
+    model: ChurnModel,
+    rows: pd.DataFrame,
+    X: pd.DataFrame,
+    sequences: Sequences,
+    direction: np.ndarray,
+    logit: np.ndarray,
 ) -> list[str | None]:
     """Quote what moved each customer's score most in a direction.
 
@@ -38,6 +72,8 @@ def quote_words(
         Their events and texts.
     direction : ndarray of shape (n_rows,)
         1 where what raises the score is wanted, -1 where what lowers it.
+    logit : ndarray of shape (n_rows,)
+        What the model says with all that was written, in log-odds.
 
     Returns
     -------
@@ -45,46 +81,46 @@ def quote_words(
         Such as ``review of 3 May: “arrived broken, nobody answered”``; None where no sentence moved it.
     """
     variants = _variants(sequences)
-    if variants.empty:
-        return [None] * len(rows)
-    row = variants.row.to_numpy()
-    effects = model.logit(X, sequences)[row] - _logit_without(model, X, sequences, variants)
-    variants = variants.assign(effect=effects * direction[row])
     told: list[str | None] = [None] * len(rows)
-    for position, found in variants.groupby("row"):
-        best = found.loc[found.effect.idxmax()]
-        if best.effect < LEAST_EFFECT:
+    if not variants:
+        return told
+    row = np.array([variant.row for variant in variants])
+    effects = (logit[row] - _logit_without(model, X, sequences, variants)) * direction[row]
+    for position, of_row in groupby(zip(variants, effects.tolist(), strict=True), key=lambda found: found[0].row):
+        found = list(of_row)
+        best, effect = max(found, key=itemgetter(1))
+        if effect < LEAST_EFFECT:
             continue
         # where sentences say the same, only all of them together are missed
-        same_text = found[(found.slot == best.slot) & ~found.whole]
-        sentence = same_text.loc[same_text.effect.idxmax()]
-        if sentence.effect < LEAST_EFFECT:
-            same_text, sentence = found.loc[[best.name]], best
-        told[position] = _tell(rows.iloc[position], int(best.slot), best.text, same_text, sentence.name)
+        of_text = [(variant, own) for variant, own in found if variant.slot == best.slot and not variant.whole]
+        strongest = max(range(len(of_text)), key=lambda i, of_text=of_text: of_text[i][1])
+        if of_text[strongest][1] < LEAST_EFFECT:
+            of_text, strongest = [(best, effect)], 0
+        told[position] = _tell(rows, position, of_text, strongest)
     return told
 
 
-def _variants(sequences: Sequences) -> pd.DataFrame:
-    """One row per customer, text and sentence, and one for each whole text: its place, the text without it."""
-    records = []
+def _variants(sequences: Sequences) -> list[Variant]:
+    """One per customer, text and sentence, and one for each whole text, by customer."""
+    found = []
     for row, slot in zip(*np.nonzero(sequences.texts >= 0), strict=True):
         text = sequences.words[sequences.texts[row, slot]]
         spans = sentences(text)
         for start, end in spans:
-            records.append((row, slot, text, start, end, without_sentence(text, start, end), False))
+            found.append(Variant(int(row), int(slot), text, start, end, without_sentence(text, start, end), False))
         if len(spans) > 1:
-            records.append((row, slot, text, spans[0][0], spans[-1][1], "", True))
-    return pd.DataFrame(records, columns=["row", "slot", "text", "start", "end", "rest", "whole"])
+            found.append(Variant(int(row), int(slot), text, spans[0][0], spans[-1][1], "", True))
+    return found
 
 
-def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, variants: pd.DataFrame) -> np.ndarray:
-    row, slot = variants.row.to_numpy(), variants.slot.to_numpy()
+def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, variants: list[Variant]) -> np.ndarray:
+    row, slot = (np.array(indices) for indices in zip(*((v.row, v.slot) for v in variants), strict=True))
     asked = sequences.take(row)
-    words = [*sequences.words, *variants.rest]
+    words = [*sequences.words, *(variant.rest for variant in variants)]
     texts = asked.texts.copy()
     texts[np.arange(len(row)), slot] = len(sequences.words) + np.arange(len(row))
     # a text of one sentence is left out as a whole, and those after it move up
-    gone = (variants.rest == "").to_numpy()
+    gone = np.array([variant.rest == "" for variant in variants])
     texts[gone, slot[gone]] = -1
     order = np.argsort(texts < 0, axis=1, kind="stable")
     without = replace(
@@ -96,42 +132,43 @@ def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, var
     )
     X_without = X.iloc[row].reset_index(drop=True)
     if model.words is not None:
-        X_without[WORDS_LOGIT] = X_without[WORDS_LOGIT] - _lost_of_pool(model, asked, variants)
+        X_without[WORDS_LOGIT] = X_without[WORDS_LOGIT] - _lost_of_pool(model, asked, variants, slot)
     return model.logit(X_without, without)
 
 
-def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: pd.DataFrame) -> np.ndarray:
+def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: list[Variant], slot: np.ndarray) -> np.ndarray:
     """By how much each pooled embedding's log-odds fall without the sentence."""
     encoder = Encoder.shared()
-    cleaned = [variants.text, variants.rest]
-    wanted = {hash_text(text): text for text in pd.concat(cleaned) if text}
+    whole, rest = [variant.text for variant in variants], [variant.rest for variant in variants]
+    wanted = {hash_text(text): text for text in (*whole, *rest) if text}
     vectors, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
     said = dict(zip(vectors, model.words.transform(np.vstack(list(vectors.values())).astype(np.float64)), strict=True))
     silent = float(model.words.model_.intercept_[0])
-    whole, rest = (np.array([said[hash_text(text)] if text else silent for text in column]) for column in cleaned)
+    before, after = (np.array([said[hash_text(text)] if text else silent for text in texts]) for texts in (whole, rest))
     days = np.expm1(asked.text_numbers[..., 0].astype(np.float64))
     weights = np.where((asked.texts >= 0) & (days <= WINDOW_DAYS), 0.5 ** (days / HALF_LIFE_DAYS), 0.0)
-    own = weights[np.arange(len(variants)), variants.slot.to_numpy()]
+    own = weights[np.arange(len(variants)), slot]
     total = weights.sum(axis=1)
     share = np.divide(own, total, out=np.zeros_like(own), where=total > 0)
-    return share * (whole - rest)
+    return share * (before - after)
 
 
-def _tell(row: pd.Series, slot: int, text: str, found: pd.DataFrame, best: int) -> str:
+def _tell(rows: pd.DataFrame, position: int, found: list[tuple[Variant, float]], best: int) -> str:
     """The sentence with its neighbours, as far as they say the same and fit."""
-    first = last = found.index.get_loc(best)
+    first = last = best
     grown = True
     while grown:
         grown = False
         for a, b in ((first, last + 1), (first - 1, last)):
             outside = b if b > last else a
-            if 0 <= outside < len(found) and found.effect.iloc[outside] > 0:
-                length = found.end.iloc[b if b > last else last] - found.start.iloc[min(a, first)]
+            if 0 <= outside < len(found) and found[outside][1] > 0:
+                length = found[b if b > last else last][0].end - found[min(a, first)][0].start
                 if length <= MOST_CHARACTERS:
                     first, last, grown = min(a, first), max(b, last), True
                     break
-    said = shorten(mask(text[found.start.iloc[first] : found.end.iloc[last]]))
-    source = "ticket" if str(list(row.text_ids)[slot]).startswith("support_tickets:") else "review"
-    days_ago = float(list(row.text_days_ago)[slot])
-    written = pd.Timestamp(row.as_of_date) - pd.Timedelta(days=days_ago)
+    text, slot = found[best][0].text, found[best][0].slot
+    said = shorten(mask(text[found[first][0].start : found[last][0].end]))
+    source = "ticket" if str(rows.text_ids.iloc[position][slot]).startswith("support_tickets:") else "review"
+    days_ago = float(rows.text_days_ago.iloc[position][slot])
+    written = pd.Timestamp(rows.as_of_date.iloc[position]) - pd.Timedelta(days=days_ago)
     return f"{source} of {written.day} {written:%B}: “{said}”"

@@ -119,9 +119,9 @@ def score(
         )
     told = reasons(
         # the words speak through what they complain about, which the model need not read
-        X.join(rows[[c for c in rows if c not in X and is_numeric_dtype(rows[c])]]),
+        X.join(rows[[c for c, dtype in rows.dtypes.items() if c not in X and is_numeric_dtype(dtype)]]),
         model.contributions(X, sequences),
-        _quoter(model, rows, X) if model.reads_words and has_sequences(rows) else None,
+        _quoter(model, rows, X, logit) if model.reads_words and has_sequences(rows) else None,
     )
     members = ("transformer", "boosting", "logistic")
     return pd.DataFrame(
@@ -158,9 +158,9 @@ def _order_days(snapshots: pd.DataFrame) -> pd.DataFrame:
     return snapshots[["customer_id", "as_of_date"]].assign(**days)
 
 
-def _quoter(model: ChurnModel, rows: pd.DataFrame, X: pd.DataFrame) -> Callable:
+def _quoter(model: ChurnModel, rows: pd.DataFrame, X: pd.DataFrame, logit: np.ndarray) -> Callable:
     def quote(positions: np.ndarray, direction: np.ndarray) -> list[str | None]:
         asked = rows.iloc[positions]
-        return quote_words(model, asked, X.iloc[positions], read_sequences(asked), direction)
+        return quote_words(model, asked, X.iloc[positions], read_sequences(asked), direction, logit[positions])
 
     return quote

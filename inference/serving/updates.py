@@ -42,6 +42,7 @@ class Rescorer:
         self._facts: str | None = None
         self._model: RegisteredModel | None = None
         self._vectors = VectorsAtHand(MOST_VECTORS)
+        self._read: dict[str, ReadText] = {}
         #: Who had no score, knowing the events up to a position.
         self._no_customers: dict[str, int] = {}
 
@@ -173,7 +174,8 @@ class Rescorer:
             if self._model is None or self._model.version != shop.model_version:
                 self._model = registry.load(shop.model_version)
             self._events.begin_after(shop.through)
-            self._shop, self._facts, self._no_customers = shop, facts, {}
+            # another build may have read texts by another encoder, or for other aspects
+            self._shop, self._facts, self._no_customers, self._read = shop, facts, {}, {}
         return self._shop
 
     def _encoder(self) -> Encoder:
@@ -189,6 +191,15 @@ class Rescorer:
         return encoder
 
     def _read_text(self, text: str) -> ReadText:
+        """Read what was written; what was read before, for an event of the same customer say, is at hand."""
+        key = hash_text(text)
+        if key not in self._read:
+            if len(self._read) >= MOST_VECTORS:
+                self._read.clear()
+            self._read[key] = self._read_anew(text)
+        return self._read[key]
+
+    def _read_anew(self, text: str) -> ReadText:
         encoder, aspects = self._encoder(), self._shop.aspects
         cleaned = [clean_text(text) for text in (text, *aspects.description)]
         wanted = {hash_text(text): text for text in cleaned}

@@ -50,7 +50,10 @@ def make_rows(*customers: list[tuple[str, str, float]]) -> pd.DataFrame:
 def quote(model: CountingModel, *customers: list[tuple[str, str, float]], direction: int | list[int] = 1) -> list:
     rows = make_rows(*customers)
     X = pd.DataFrame({"nothing": np.zeros(len(rows))})
-    return quote_words(model, rows, X, read_sequences(rows), np.broadcast_to(direction, len(rows)))
+    sequences = read_sequences(rows)
+    return quote_words(
+        model, rows, X, sequences, np.broadcast_to(direction, len(rows)), logit=model.logit(X, sequences)
+    )
 
 
 def quote_text(model: CountingModel, text: str, direction: int = 1) -> str | None:
