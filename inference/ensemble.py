@@ -104,7 +104,8 @@ class ChurnModel:
             return X
         embeddings = embedding_matrix(features)
         logit = np.nan if embeddings is None else self.words.transform(embeddings)
-        return X.assign(**{WORDS_LOGIT: logit})[self.features]
+        values = np.insert(X.to_numpy(), self.features.index(WORDS_LOGIT), logit, axis=1)
+        return pd.DataFrame(values, columns=self.features, index=X.index)
 
     def inputs(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, Sequences | None]:
         """Features and, where the transformer reads them, sequences of rows of the feature tables."""
