@@ -94,9 +94,11 @@ def pack(
     stored += [month_of(as_of_day) - column["months_since_first_order"], column["gap_mean_days"]]
     rest = [column[name] for name in names if name not in TIME_FEATURES]
     matrix = np.column_stack([*stored, *rest]).astype("<f8")
+    # DuckDB and Feast give lists as arrays
+    said = [json.dumps({name: told[name] for name in OTHERS}, default=np.ndarray.tolist) for told in others]
     return [
-        row.tobytes() + _vector_bytes(vector) + json.dumps({name: told[name] for name in OTHERS}).encode()
-        for row, vector, told in zip(matrix, vectors, others, strict=True)
+        row.tobytes() + _vector_bytes(vector) + words.encode()
+        for row, vector, words in zip(matrix, vectors, said, strict=True)
     ]
 
 

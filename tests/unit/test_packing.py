@@ -48,7 +48,7 @@ def tables() -> dict[str, pd.DataFrame]:
     orders["months_since_first_order"] = [2.0, 2.0, 2.0]
     orders["gap_mean_days"] = 14.0
     orders["overdue_ratio"] = orders.days_since_last_order / 14
-    made["customer_features"] = rows.assign(attributes=[["gold"], None, ["new", None]])
+    made["customer_features"] = rows.assign(attributes=[np.array(["gold"], object), None, ["new", None]])
     return made
 
 
