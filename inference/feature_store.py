@@ -15,7 +15,7 @@ from inference.home import PROJECT_DIR
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
 #: The field of the model's service, and what it is made of, which the offline store hands on as well.
-PACKED, STORED = "features", "packed"
+SERVED_FIELD, STORED_FIELD = "features", "packed"
 
 #: Feature services: what the model reads, what its transformer reads besides, what applications read.
 MODEL_SERVICE = "churn_model_v1"
@@ -110,11 +110,12 @@ def unpack(features: pd.DataFrame, service) -> pd.DataFrame:
     DataFrame
         Numbers are float64 in the order of the tag ``columns``, null where unknown; other columns as they are.
     """
-    if PACKED not in features:
+    if SERVED_FIELD not in features:
         return features
-    own = packing.unpack(features[PACKED].to_list(), service.tags["numbers"].split(","))
+    own = packing.unpack(features[SERVED_FIELD].to_list(), service.tags["numbers"].split(","))
     own = own[[*service.tags["columns"].split(","), packing.EMBEDDING, *packing.OTHERS]]
-    return pd.concat([features.drop(columns=[PACKED, STORED], errors="ignore"), own.set_axis(features.index)], axis=1)
+    kept = features.drop(columns=[SERVED_FIELD, STORED_FIELD], errors="ignore")
+    return pd.concat([kept, own.set_axis(features.index)], axis=1)
 
 
 def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:

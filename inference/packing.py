@@ -23,9 +23,8 @@ TABLES = (
     "support_features",
     "text_features",
 )
-#: Columns that are no numbers, and the tables that have them.
-EMBEDDING = "text_embedding"
-OTHERS = {"attributes": "customer_features", "encoder_revision": "text_features"}
+#: Columns that are no numbers.
+EMBEDDING, OTHERS = "text_embedding", ("attributes", "encoder_revision")
 KEY = ["customer_id", "as_of_date"]
 
 SCHEMA = pa.schema([("customer_id", pa.string()), ("as_of_date", pa.date32()), ("packed", pa.binary())])

@@ -41,10 +41,9 @@ class OneKeyRedisOnlineStore(RedisOnlineStore):
         include_feature_view_version_metadata: bool,
     ) -> None:
         """Fill a response from one pipeline of HMGET; Feast offers this method to be overridden for that."""
-        tables = [table for table, _ in grouped_refs]
         if (
             len(join_key_values) != 1
-            or any(table.projection.join_key_map for table in tables)
+            or any(table.projection.join_key_map or table.join_keys != [*join_key_values] for table, _ in grouped_refs)
             or any(value.WhichOneof("val") != "string_val" for values in join_key_values.values() for value in values)
             or full_feature_names
             or include_feature_view_version_metadata

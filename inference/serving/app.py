@@ -1,6 +1,5 @@
 """The HTTP service: routes, who may call them, and what an error says."""
 
-import gc
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +15,7 @@ from starlette.exceptions import HTTPException
 from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health, Problem
 from inference.serving.event_log import EventConflictError
 from inference.serving.events import EventBatch, EventReceipt, time_problem, to_log
-from inference.serving.intake import Intake
+from inference.serving.intake import Intake, leave_out_of_gc
 from inference.serving.keys import ApiKey, find_key
 from inference.serving.limits import BodyLimit, RateLimit
 from inference.serving.lookup import ScoreLookup, to_answer
@@ -107,9 +106,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         with suppress(StoreDownError):
             await scores.open()
         await intake.open()
-        # what was loaded stays: looking through all of it for cycles, again and again, would stop every request
-        gc.collect()
-        gc.freeze()
+        leave_out_of_gc()
         yield
         await intake.close()
         scores.close()

@@ -1,6 +1,7 @@
 """Takes events in: on disk first, then into the scores; requests that wait together share the work."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -230,9 +231,16 @@ def _answer(some: dict[str, list[asyncio.Future]], error: BaseException) -> None
         score.exception()
 
 
+def leave_out_of_gc() -> None:
+    """Take what was loaded for good: looking through all of it for cycles would stop every request again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def _start() -> Rescorer:
     rescorer = Rescorer(OnlineStore(), EventLog())
     rescorer.open()
+    leave_out_of_gc()
     return rescorer
 
 
