@@ -12,7 +12,7 @@ from scipy.special import expit
 from inference.attributes import PACKED, PREFIX, attribute_matrix
 from inference.errors import ChurnRadarError
 from inference.members import MEMBERS, Member
-from inference.sequences import Sequences, read_sequences
+from inference.sequences import Columns, Sequences, read_sequences
 from inference.spend import SpendModel
 from inference.transformer import PARTS, TransformerMember
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
@@ -86,8 +86,13 @@ class ChurnModel:
         packed = {WORDS_LOGIT: EMBEDDING} | {name: PACKED for name in self.features if name.startswith(PREFIX)}
         return list(dict.fromkeys(packed.get(name, name) for name in self.features))
 
-    def matrix(self, features: pd.DataFrame) -> pd.DataFrame:
+    def matrix(self, features: Columns) -> pd.DataFrame:
         """Pick the model's columns as float64, the log-odds of the words among them where it reads words.
+
+        Parameters
+        ----------
+        features : DataFrame or mapping
+            Columns of the feature tables.
 
         Raises
         ------
@@ -107,7 +112,7 @@ class ChurnModel:
         values = np.insert(X.to_numpy(), self.features.index(WORDS_LOGIT), logit, axis=1)
         return pd.DataFrame(values, columns=self.features, index=X.index)
 
-    def inputs(self, rows: pd.DataFrame) -> tuple[pd.DataFrame, Sequences | None]:
+    def inputs(self, rows: Columns) -> tuple[pd.DataFrame, Sequences | None]:
         """Features and, where the transformer reads them, sequences of rows of the feature tables."""
         return self.matrix(rows), None if self.transformer is None else read_sequences(rows)
 
@@ -203,10 +208,14 @@ class ChurnModel:
             raise ChurnRadarError(f"{folder}: no complete churn model there ({error})") from None
 
 
-def feature_matrix(features: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+def feature_matrix(features: Columns, names: list[str]) -> pd.DataFrame:
     """Columns as float64, null where unknown; attributes of customers are unpacked."""
     packed = [name for name in names if name.startswith(PREFIX)]
-    X = features[[name for name in names if name not in packed]]
+    plain = [name for name in names if name not in packed]
+    if not isinstance(features, pd.DataFrame):
+        X = pd.DataFrame(np.array([features[name] for name in plain], dtype=np.float64).T, columns=plain)
+        return X.join(attribute_matrix(pd.Series(features[PACKED]), packed))[names] if packed else X
+    X = features[plain]
     if not all(dtype == np.float64 for dtype in X.dtypes):
         X = X.apply(pd.to_numeric).astype(np.float64)
     return X.join(attribute_matrix(features[PACKED], packed))[names] if packed else X

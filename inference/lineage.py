@@ -34,10 +34,11 @@ def features_hash(X: pd.DataFrame, sequences: Sequences | None, embeddings: np.n
         32 hexadecimal digits per customer; equal features give equal ones on any machine.
     """
     # what the model makes of the embeddings is left out: its last bits depend on who is scored beside
-    X = X.drop(columns=WORDS_LOGIT, errors="ignore")
-    columns = ",".join(X.columns).encode()
+    names = list(X.columns)
+    kept = [position for position, name in enumerate(names) if name != WORDS_LOGIT]
+    columns, numbers = ",".join(names[position] for position in kept).encode(), X.to_numpy(dtype="<f8")[:, kept]
     # one bit pattern for null, and no negative zero
-    numbers = np.where(np.isnan(X.to_numpy(dtype="<f8")), np.nan, X.to_numpy(dtype="<f8") + 0.0)
+    numbers = np.where(np.isnan(numbers), np.nan, numbers + 0.0)
     parts = [np.ascontiguousarray(numbers)]
     if embeddings is not None:
         parts.append(np.ascontiguousarray(embeddings.astype("<f4")))

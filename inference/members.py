@@ -157,7 +157,7 @@ class BoostingMember:
 
     def logit(self, X: pd.DataFrame) -> np.ndarray:
         """Log-odds of churn."""
-        return np.mean([b.predict(X.to_numpy(), raw_score=True) for b in self.boosters_], axis=0)
+        return mean_prediction(self.boosters_, X, raw_score=True)
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Probabilities of staying and of churn."""
@@ -165,7 +165,7 @@ class BoostingMember:
 
     def contributions(self, X: pd.DataFrame) -> np.ndarray:
         """Exact SHAP values of the trees (Lundberg, Erion and Lee 2018), as LightGBM computes them."""
-        return np.mean([b.predict(X.to_numpy(), pred_contrib=True) for b in self.boosters_], axis=0)
+        return mean_prediction(self.boosters_, X, pred_contrib=True)
 
     def save(self, folder: Path) -> None:
         """Write ``boosting.json``: the trees in LightGBM's own text format."""
@@ -184,6 +184,10 @@ class BoostingMember:
 MEMBERS: dict[str, type[Member]] = {cls.name: cls for cls in (LogisticMember, BoostingMember)}
 
 
+#: Fewer rows than this are not worth a second thread.
+LEAST_ROWS_FOR_THREADS = 64
+
+
 def fit_boosters(
     parameters: dict, n_trees: int, n_seeds: int, X: pd.DataFrame, y: np.ndarray
 ) -> list[lightgbm.Booster]:
@@ -199,6 +203,23 @@ def fit_boosters(
     return Parallel(n_jobs=min(n_seeds, cpu_count()), backend="threading")(
         delayed(fit)(seed) for seed in range(n_seeds)
     )
+
+
+def mean_prediction(boosters: list[lightgbm.Booster], X: pd.DataFrame, **kind: bool) -> np.ndarray:
+    """Return what boosters say on average.
+
+    Parameters
+    ----------
+    boosters : list of Booster
+        Of one kind.
+    X : DataFrame of shape (n_rows, n_features)
+        Features.
+    **kind : bool
+        ``raw_score`` or ``pred_contrib`` of LightGBM's ``predict``.
+    """
+    # threads that wait for a row or two by spinning stall whatever else runs
+    threads = {"num_threads": 1} if len(X) < LEAST_ROWS_FOR_THREADS else {}
+    return np.mean([booster.predict(X.to_numpy(), **kind, **threads) for booster in boosters], axis=0)
 
 
 def save_boosters(boosters: list[lightgbm.Booster], path: Path) -> None:

@@ -13,7 +13,7 @@ from inference.encoder import Encoder
 from inference.ensemble import ChurnModel
 from inference.masking import MOST_CHARACTERS, mask, shorten
 from inference.sentences import sentences, without_sentence
-from inference.sequences import Sequences
+from inference.sequences import Columns, Sequences
 from inference.text_pools import HALF_LIFE_DAYS, WINDOW_DAYS
 from inference.words import WORDS_LOGIT
 
@@ -49,7 +49,7 @@ class Variant(NamedTuple):
 
 def quote_words(
     model: ChurnModel,
-    rows: pd.DataFrame,
+    rows: Columns,
     X: pd.DataFrame,
     sequences: Sequences,
     direction: np.ndarray,
@@ -64,8 +64,8 @@ def quote_words(
     ----------
     model : ChurnModel
         Reads words.
-    rows : DataFrame
-        Rows of ``sequence_features`` and ``as_of_date``.
+    rows : DataFrame or mapping
+        ``text_ids``, ``text_days_ago`` and ``as_of_date``.
     X : DataFrame
         The model's features of these rows.
     sequences : Sequences
@@ -81,7 +81,8 @@ def quote_words(
         Such as ``review of 3 May: “arrived broken, nobody answered”``; None where no sentence moved it.
     """
     variants = _variants(sequences)
-    told: list[str | None] = [None] * len(rows)
+    told: list[str | None] = [None] * len(sequences)
+    ids, days_ago, as_of = (list(rows[name]) for name in ("text_ids", "text_days_ago", "as_of_date"))
     if not variants:
         return told
     row = np.array([variant.row for variant in variants])
@@ -96,7 +97,10 @@ def quote_words(
         strongest = max(range(len(of_text)), key=lambda i, of_text=of_text: of_text[i][1])
         if of_text[strongest][1] < LEAST_EFFECT:
             of_text, strongest = [(best, effect)], 0
-        told[position] = _tell(rows, position, of_text, strongest)
+        slot = of_text[strongest][0].slot
+        written = pd.Timestamp(as_of[position]) - pd.Timedelta(days=float(days_ago[position][slot]))
+        source = "ticket" if str(ids[position][slot]).startswith("support_tickets:") else "review"
+        told[position] = f"{source} of {written.day} {written:%B}: “{_said(of_text, strongest)}”"
     return told
 
 
@@ -130,10 +134,10 @@ def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, var
         text_subjects=np.take_along_axis(asked.text_subjects, order, axis=1),
         text_numbers=np.take_along_axis(asked.text_numbers, order[..., None], axis=1),
     )
-    X_without = X.iloc[row].reset_index(drop=True)
+    X_without = X.to_numpy()[row]
     if model.words is not None:
-        X_without[WORDS_LOGIT] = X_without[WORDS_LOGIT] - _lost_of_pool(model, asked, variants, slot)
-    return model.logit(X_without, without)
+        X_without[:, X.columns.get_loc(WORDS_LOGIT)] -= _lost_of_pool(model, asked, variants, slot)
+    return model.logit(pd.DataFrame(X_without, columns=X.columns), without)
 
 
 def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: list[Variant], slot: np.ndarray) -> np.ndarray:
@@ -153,8 +157,8 @@ def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: list[Variant], 
     return share * (before - after)
 
 
-def _tell(rows: pd.DataFrame, position: int, found: list[tuple[Variant, float]], best: int) -> str:
-    """The sentence with its neighbours, as far as they say the same and fit."""
+def _said(found: list[tuple[Variant, float]], best: int) -> str:
+    """Quote the sentence with its neighbours, as far as they say the same and fit."""
     first = last = best
     grown = True
     while grown:
@@ -166,9 +170,4 @@ def _tell(rows: pd.DataFrame, position: int, found: list[tuple[Variant, float]],
                 if length <= MOST_CHARACTERS:
                     first, last, grown = min(a, first), max(b, last), True
                     break
-    text, slot = found[best][0].text, found[best][0].slot
-    said = shorten(mask(text[found[first][0].start : found[last][0].end]))
-    source = "ticket" if str(rows.text_ids.iloc[position][slot]).startswith("support_tickets:") else "review"
-    days_ago = float(rows.text_days_ago.iloc[position][slot])
-    written = pd.Timestamp(rows.as_of_date.iloc[position]) - pd.Timedelta(days=days_ago)
-    return f"{source} of {written.day} {written:%B}: “{said}”"
+    return shorten(mask(found[best][0].text[found[first][0].start : found[last][0].end]))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from inference.attributes import PREFIX
 from inference.embeddings import ASPECTS
+from inference.sequences import Columns
 
 Row = Mapping[str, float]
 
@@ -280,7 +281,7 @@ def theme_of(feature: str) -> Theme:
 
 
 def reasons(
-    features: pd.DataFrame,
+    features: Columns,
     contributions: pd.DataFrame,
     quote: Callable[[np.ndarray, np.ndarray], list[str | None]] | None = None,
     n_reasons: int = 3,
@@ -289,8 +290,8 @@ def reasons(
 
     Parameters
     ----------
-    features : DataFrame of shape (n_customers, n_features)
-        What sentences may tell of: numbers, null where unknown.
+    features : DataFrame or mapping
+        What sentences may tell of: columns of numbers, null where unknown.
     contributions : DataFrame of shape (n_customers, n_contributions)
         What moved the score, in log-odds, by feature.
     quote : callable, optional
@@ -321,7 +322,8 @@ def reasons(
     quotes = _quotes(list(themes), strength, order, direction, quote, n_reasons)
 
     told = []
-    names, rows = list(features.columns), features.to_numpy(dtype=float)
+    names = list(features)
+    rows = np.array([features[name] for name in names], dtype=np.float64).T
     for position, (row, ranking) in enumerate(zip(rows, order, strict=True)):
         # a sentence sees known numbers only
         numbers = {name: value for name, value in zip(names, row.tolist(), strict=True) if value == value}

@@ -5,6 +5,7 @@ one that turns its rows into numbers.
 """
 
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -12,6 +13,9 @@ import numpy as np
 import pandas as pd
 
 from inference.encoder import clean_text
+
+#: Columns by name, one element per customer each; of one customer a mapping is made in no time, a table is not.
+Columns = pd.DataFrame | Mapping[str, Sequence]
 
 #: Columns of ``sequence_features``.
 EVENT_COLUMNS = ("event_types", "event_categories", "event_days_ago", "event_amounts")
@@ -89,17 +93,17 @@ class Sequences:
         return self.with_texts(texts)
 
 
-def has_sequences(rows: pd.DataFrame) -> bool:
+def has_sequences(rows: Columns) -> bool:
     """Whether rows carry the columns of ``sequence_features``."""
     return all(column in rows for column in (*EVENT_COLUMNS, *TEXT_COLUMNS))
 
 
-def read_sequences(rows: pd.DataFrame) -> Sequences:
+def read_sequences(rows: Columns) -> Sequences:
     """Turn rows of ``sequence_features`` into arrays.
 
     Parameters
     ----------
-    rows : DataFrame
+    rows : DataFrame or mapping
         With ``EVENT_COLUMNS`` and ``TEXT_COLUMNS``: lists, or null where there is nothing.
 
     Returns
@@ -108,7 +112,8 @@ def read_sequences(rows: pd.DataFrame) -> Sequences:
         One row per row, in order.
     """
     row, slot, (types, categories, days_ago, amounts) = _flatten(rows, EVENT_COLUMNS, MOST_EVENTS)
-    shape = (len(rows), MOST_EVENTS)
+    n_rows = len(rows[EVENT_COLUMNS[0]])
+    shape = (n_rows, MOST_EVENTS)
     event_types, event_categories = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     event_numbers = np.zeros((*shape, EVENT_NUMBERS), np.float32)
     numbers = {name: i + 1 for i, name in enumerate(EVENT_TYPES)}
@@ -125,10 +130,10 @@ def read_sequences(rows: pd.DataFrame) -> Sequences:
 
     row, slot, (ids, texts, subjects, days_ago, ratings) = _flatten(rows, TEXT_COLUMNS, MOST_TEXTS)
     positions, words = _different(texts)
-    text_index = np.full((len(rows), MOST_TEXTS), -1, np.int64)
-    text_subjects = np.zeros((len(rows), MOST_TEXTS), np.uint8)
+    text_index = np.full((n_rows, MOST_TEXTS), -1, np.int64)
+    text_subjects = np.zeros((n_rows, MOST_TEXTS), np.uint8)
     text_subjects[row, slot] = [_bucket(subject) for subject in subjects]
-    text_numbers = np.zeros((len(rows), MOST_TEXTS, TEXT_NUMBERS), np.float32)
+    text_numbers = np.zeros((n_rows, MOST_TEXTS, TEXT_NUMBERS), np.float32)
     text_index[row, slot] = positions
     stars = np.asarray(ratings, dtype=np.float64)
     text_numbers[row, slot, 0] = np.log1p(np.asarray(days_ago, dtype=np.float64))
@@ -138,10 +143,10 @@ def read_sequences(rows: pd.DataFrame) -> Sequences:
     return Sequences(event_types, event_categories, event_numbers, text_index, text_subjects, text_numbers, words)
 
 
-def _flatten(rows: pd.DataFrame, columns: tuple[str, ...], most: int) -> tuple[np.ndarray, np.ndarray, list[list]]:
+def _flatten(rows: Columns, columns: tuple[str, ...], most: int) -> tuple[np.ndarray, np.ndarray, list[list]]:
     """Row and place in it of every list element, and the elements of each column."""
     lengths = np.array([0 if _is_null(v) else min(len(v), most) for v in rows[columns[0]]], dtype=np.int64)
-    row = np.repeat(np.arange(len(rows)), lengths)
+    row = np.repeat(np.arange(len(lengths)), lengths)
     slot = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     elements = [[e for v, n in zip(rows[column], lengths, strict=True) if n for e in list(v)[:n]] for column in columns]
     return row, slot, elements

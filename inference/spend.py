@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from inference.members import fit_boosters, load_boosters, save_boosters
+from inference.members import fit_boosters, load_boosters, mean_prediction, save_boosters
 
 
 class SpendModel:
@@ -56,7 +56,7 @@ class SpendModel:
         """Expected spend of a customer who orders, in the shop's currency, shape (n_rows,)."""
         if not self.boosters_:
             return np.full(len(X), self.mean_)
-        return self.scale_ * np.mean([booster.predict(X.to_numpy()) for booster in self.boosters_], axis=0)
+        return self.scale_ * mean_prediction(self.boosters_, X)
 
     def save(self, folder: Path) -> None:
         """Write ``spend.json``."""

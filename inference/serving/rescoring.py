@@ -13,8 +13,8 @@ from scipy.special import expit
 from inference.mbg_nbd import MBGNBD
 from inference.packing import EMBEDDING, pack
 from inference.registry import RegisteredModel
-from inference.scoring import score
-from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS
+from inference.scoring import score_columns
+from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Columns
 from inference.serving.behaviour import (
     SequenceShape,
     ShopFacts,
@@ -187,7 +187,7 @@ def rescore(current: RegisteredModel, features: dict, as_of: date, shop: OnlineS
     dict
         As ``online_scores`` packs it, with ``as_of`` and ``scored_at`` besides.
     """
-    scored = score(current, _frame(features, customer_id, as_of), shift=shop.level_shift).iloc[0]
+    scored = score_columns(current, _columns(features, customer_id, as_of), shift=shop.level_shift)
     told = {name: _plain(scored[name]) for name in TOLD}
     probability = told["churn_probability"]
     below = np.searchsorted(shop.percentiles, probability)
@@ -217,16 +217,15 @@ def packed(features: dict, columns: Sequence[str], as_of: date) -> bytes:
     return pack(numbers, columns, day, [features[EMBEDDING]], [features])[0]
 
 
-def _frame(features: dict, customer_id: str, as_of: date) -> pd.DataFrame:
-    """One row, whose numbers lie in one block: reading a column of many blocks takes longer than the model."""
-    others = {name: features[name] for name in OTHERS}
-    numbers = {name: value for name, value in features.items() if name not in others}
-    values = np.array([np.nan if value is None else value for value in numbers.values()], dtype=float)
-    others |= {"customer_id": customer_id, "as_of_date": pd.Timestamp(as_of)}
-    objects = np.empty((1, len(others)), dtype=object)
-    objects[0] = list(others.values())
-    frames = [pd.DataFrame(values[None], columns=list(numbers)), pd.DataFrame(objects, columns=list(others))]
-    return pd.concat(frames, axis=1)
+def _columns(features: dict, customer_id: str, as_of: date) -> Columns:
+    """Return columns of one element, those of numbers as arrays."""
+    names = [name for name in features if name not in OTHERS]
+    numbers = np.array([features[name] for name in names], dtype=float)
+    return (
+        dict(zip(names, numbers[:, None], strict=True))
+        | {name: [features[name]] for name in OTHERS}
+        | {"customer_id": [customer_id], "as_of_date": [pd.Timestamp(as_of)]}
+    )
 
 
 def _forecast(rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict[str, float]:
@@ -265,4 +264,4 @@ def _text(rows: CustomerRows, texts: list[dict], as_of: date, shop: OnlineShop) 
 
 
 def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.ndarray) else value
