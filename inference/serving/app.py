@@ -1,12 +1,12 @@
 """The HTTP service: routes, who may call them, and what an error says."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Path, Request, Response, Security
+from fastapi import FastAPI, Path, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
@@ -16,7 +16,7 @@ from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, Cust
 from inference.serving.event_log import EventConflictError
 from inference.serving.events import EventBatch, EventReceipt, time_problem, to_log
 from inference.serving.intake import Intake, leave_out_of_gc
-from inference.serving.keys import ApiKey, find_key
+from inference.serving.keys import find_key
 from inference.serving.limits import BodyLimit, RateLimit
 from inference.serving.lookup import ScoreLookup, to_answer
 from inference.serving.metrics import Measured, Metrics
@@ -39,7 +39,6 @@ TITLES = {
 }
 
 log = logging.getLogger("churn_radar")
-api_key_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="As churn-radar api-key printed it.")
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -63,26 +62,36 @@ def _documented(*statuses: int) -> dict[int, dict]:
     }
 
 
-def needs(scope: str) -> Callable:
-    """Return a dependency that lets only keys with a scope pass, each at its rate."""
+class Needs(APIKeyHeader):
+    """Lets only keys with a scope pass, each at its rate.
 
-    # async, so that it runs here and not in a thread of its own
-    async def check(request: Request, secret: Annotated[str | None, Security(api_key_header)]) -> ApiKey | None:
-        settings: ServeSettings = request.app.state.settings
+    Parameters
+    ----------
+    scope : str
+        Among ``keys.SCOPES``.
+    """
+
+    def __init__(self, scope: str) -> None:
+        description = "As churn-radar api-key printed it."
+        super().__init__(name="X-API-Key", scheme_name="APIKeyHeader", description=description, auto_error=False)
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> None:
+        """Raise what refuses the request; async, so that it runs here and not in a thread of its own."""
+        settings, secret = request.app.state.settings, await super().__call__(request)
         key = None
         if settings.keys:
             key = find_key(settings.keys, secret) if secret else None
             if key is None:
                 raise HTTPException(401, "X-API-Key is missing or unknown", {"WWW-Authenticate": "ApiKey"})
-            if scope not in key.scopes:
-                raise HTTPException(403, f"key {key.name} may not {scope}; expected one with the scope {scope}")
+            if self.scope not in key.scopes:
+                raise HTTPException(
+                    403, f"key {key.name} may not {self.scope}; expected one with the scope {self.scope}"
+                )
         client = key.name if key else request.client.host if request.client else "local"
         wait = request.app.state.rate.seconds_to_wait(client)
         if wait:
             raise HTTPException(429, f"more than {settings.rate_limit}; try again later", {"Retry-After": str(wait)})
-        return key
-
-    return check
 
 
 def create_app(settings: ServeSettings) -> FastAPI:
@@ -118,6 +127,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         lifespan=lifespan,
+        # traces would hold customer ids, and log records what customers wrote
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         responses=_documented(400, 422, 500),
     )
     app.state.settings = settings
@@ -149,7 +160,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
         log.error("%s in %s %s", type(error).__name__, request.method, _route(request))
         return problem(500, "something went wrong; it was logged")
 
-    read = [Depends(needs("read"))]
+    read = [Security(Needs("read"))]
 
     @app.get(
         "/v1/customers/{customer_id:path}/churn",  # an id may hold a slash
@@ -179,7 +190,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     @app.post(
         "/v1/events",
         tags=["events"],
-        dependencies=[Depends(needs("write"))],
+        dependencies=[Security(Needs("write"))],
         responses=_documented(401, 403, 409, 413, 429),
     )
     async def events(sent: EventBatch) -> EventReceipt:

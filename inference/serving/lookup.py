@@ -23,6 +23,9 @@ TOLD = {
 }
 #: Seconds in which a lookup must answer, and what each customer of it adds.
 LOOKUP_TIMEOUT, CUSTOMER_TIMEOUT = 0.9, 0.002
+#: Turns of the event loop before a read, in which answers go out and clients ask again: one read for all of them takes
+#: less than one that works beside the loop for some. ``benchmarks/serving.py`` at 8 connections: a quarter more.
+GATHERING_TURNS = 4
 
 
 class ScoreLookup:
@@ -74,16 +77,17 @@ class ScoreLookup:
         answers = [self._waiting.setdefault(customer, loop.create_future()) for customer in customer_ids]
         if self._reading is None or self._reading.done():
             self._reading = loop.create_task(self._read_waiting())
-        try:
-            # another request may wait for the same customer: no answer is cancelled
-            limit = LOOKUP_TIMEOUT + CUSTOMER_TIMEOUT * len(answers)
-            return await asyncio.wait_for(asyncio.shield(asyncio.gather(*answers)), limit)
-        except TimeoutError as error:
-            raise StoreDownError("timeout") from error
+        # another request may wait for the same customer: no answer is cancelled
+        _, late = await asyncio.wait(answers, timeout=LOOKUP_TIMEOUT + CUSTOMER_TIMEOUT * len(answers))
+        if late:
+            raise StoreDownError("timeout")
+        return [answer.result() for answer in answers]
 
     async def _read_waiting(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
+            for _ in range(GATHERING_TURNS):
+                await asyncio.sleep(0)
             asked = dict(list(self._waiting.items())[:MOST_CUSTOMERS])
             for customer in asked:
                 del self._waiting[customer]
