@@ -24,9 +24,10 @@ FORGIVENESS = 0.8
 #: Swing of demand over the year, by season setting; the peak lies in late November.
 SEASON_SWING = {"none": 0.0, "mild": 0.15, "strong": 0.6}
 PEAK_DAY_OF_YEAR = 330
-#: A campaign runs every so many days and touches this share of the customers.
+#: A campaign runs every so many days and touches this share of the customers, by what campaigns change: nothing; who
+#: leaves after it (``mild``); also who has left since the incident (``strong``, where coupons tell who can be kept).
 CAMPAIGN_EVERY_DAYS = 28
-CAMPAIGN_SHARE = 0.3
+CAMPAIGN_SHARES = {"none": 0.3, "mild": 0.3, "strong": 0.9}
 ACTIONS = ("coupon", "recommendation", "service_call", "holdout")
 PROPENSITIES = (0.3, 0.25, 0.15, 0.3)
 ACTION_COSTS = (1.5, 0.1, 6.0, 0.0)
@@ -40,6 +41,9 @@ EFFECTS = {
     "lost_cause": (0.0, 0.0, 0.05),
     "sleeping_dog": (-0.2, -0.1, -0.3),
 }
+#: Chance that an order uses a coupon, and that by segment where campaigns are strong.
+COUPON_CHANCE = 0.15
+COUPON_CHANCES = {"persuadable": 0.55, "sure_thing": 0.1, "lost_cause": 0.02, "sleeping_dog": 0.0}
 
 
 @dataclass
@@ -59,15 +63,19 @@ class Lives:
     touch_customer: np.ndarray
     touch_day: np.ndarray
     touch_action: np.ndarray
+    campaigns: str
     order_customer: np.ndarray = field(default_factory=lambda: np.empty(0, int))
     order_day: np.ndarray = field(default_factory=lambda: np.empty(0))
     incident_aspect: np.ndarray = field(default_factory=lambda: np.empty(0, object))
     incident_severity: np.ndarray = field(default_factory=lambda: np.empty(0, object))
     words_only: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     caused_leaving: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    would_cause_leaving: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
 
 
-def live(n: int, days: int, first_day_of_year: int, season: str, rng: np.random.Generator) -> Lives:
+def live(
+    n: int, days: int, first_day_of_year: int, season: str, rng: np.random.Generator, campaigns: str = "mild"
+) -> Lives:
     """Simulate a block of customers.
 
     Parameters
@@ -82,6 +90,8 @@ def live(n: int, days: int, first_day_of_year: int, season: str, rng: np.random.
         ``none``, ``mild`` or ``strong``.
     rng : Generator
         Source of chance.
+    campaigns : str
+        What they change, among ``CAMPAIGN_SHARES``.
     """
     # six in ten were there before the history begins, the others join evenly over it
     signed_up = np.where(rng.random(n) < 0.6, rng.uniform(-120, 0, n), rng.uniform(0, days, n))
@@ -92,7 +102,8 @@ def live(n: int, days: int, first_day_of_year: int, season: str, rng: np.random.
         segment=rng.choice(len(SEGMENTS), n, p=SEGMENT_SHARES),
         left=np.full(n, np.inf),
         natural_end=signed_up + rng.exponential(NATURAL_LIFE_DAYS, n),
-        **_touches(n, days, signed_up, rng),
+        campaigns=campaigns,
+        **_touches(n, days, signed_up, CAMPAIGN_SHARES[campaigns], rng),
     )
     touched = _actions_by_campaign(people, n, days)
     clock = _season_clock(days, first_day_of_year, season)
@@ -107,15 +118,19 @@ def live(n: int, days: int, first_day_of_year: int, season: str, rng: np.random.
         goes_on = (day < days) & (day < people.left[active]) & (day < people.natural_end[active])
         active, day = active[goes_on], day[goes_on]
         orders = _incidents(people, active, day, good_orders, touched, rng)
+        back = orders.pop("comes_back")
+        won = np.isfinite(back)
+        seasonal_day[active[won]] = np.interp(back[won], clock.day, clock.seasonal)
         collected.append(orders | {"customer": active, "day": day})
     _store_orders(people, collected)
     people.left = np.minimum(people.left, people.natural_end)
     return people
 
 
-def true_effects(segment: np.ndarray) -> np.ndarray:
+def true_effects(people: Lives) -> np.ndarray:
     """Reduction of the chance to leave by each action but the holdout, shape (n_customers, 3)."""
-    return np.array([EFFECTS[name] for name in SEGMENTS])[segment]
+    effects = np.array([EFFECTS[name] for name in SEGMENTS])[people.segment]
+    return np.zeros_like(effects) if people.campaigns == "none" else effects
 
 
 @dataclass(frozen=True)
@@ -132,9 +147,11 @@ def _season_clock(days: int, first_day_of_year: int, season: str) -> _Clock:
     return _Clock(grid, np.concatenate([[0], np.cumsum(pace)[:-1]]))
 
 
-def _touches(n: int, days: int, signed_up: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _touches(
+    n: int, days: int, signed_up: np.ndarray, share: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     campaign_days = np.arange(CAMPAIGN_EVERY_DAYS, days, CAMPAIGN_EVERY_DAYS, dtype=float)
-    chosen = (rng.random((n, len(campaign_days))) < CAMPAIGN_SHARE) & (signed_up[:, None] < campaign_days)
+    chosen = (rng.random((n, len(campaign_days))) < share) & (signed_up[:, None] < campaign_days)
     customer, campaign = np.nonzero(chosen)
     return {
         "touch_customer": customer,
@@ -166,21 +183,28 @@ def _incidents(
     good_orders[active] = np.where(happened, 0, good_orders[active] + 1)
     leaves = happened & (rng.random(n) < leave_chance)
     when = day + rng.uniform(*LEAVE_DELAY_DAYS, n)
-    # the campaign between the incident and the leaving may keep the customer, or drive a sleeping dog away
+    # a campaign between the incident and the leaving, or soon after, may keep the customer, or drive a sleeping dog away
     campaign = (when // CAMPAIGN_EVERY_DAYS).astype(int)
-    in_between = (campaign * CAMPAIGN_EVERY_DAYS > day) & (campaign < touched.shape[1])
+    if people.campaigns == "strong":
+        campaign = (day // CAMPAIGN_EVERY_DAYS).astype(int) + 1
+    reached = (campaign * CAMPAIGN_EVERY_DAYS > day) & (campaign < touched.shape[1])
     action = touched[active, np.minimum(campaign, touched.shape[1] - 1)]
-    effects = np.column_stack([true_effects(people.segment[active]), np.zeros(n)])[np.arange(n), action]
+    effects = np.column_stack([true_effects(people)[active], np.zeros(n)])[np.arange(n), action]
     chance = rng.random(n)
-    kept = leaves & in_between & (chance < effects)
-    driven = happened & ~leaves & in_between & (chance < -effects)
+    kept = leaves & reached & (chance < effects)
+    driven = happened & ~leaves & reached & (chance < -effects)
+    left_alone = leaves
     leaves = (leaves & ~kept) | driven
+    contact = campaign * float(CAMPAIGN_EVERY_DAYS)
+    when = np.where(driven, np.maximum(when, contact), when)
     people.left[active[leaves]] = np.minimum(people.left[active[leaves]], when[leaves])
     return {
         "aspect": np.where(happened, rng.choice(ASPECTS, n), "").astype(object),
         "severity": np.where(happened, severity, "").astype(object),
         "words_only": happened & (rng.random(n) < WORDS_ONLY_SHARE),
         "caused_leaving": leaves,
+        "would_cause_leaving": left_alone,
+        "comes_back": np.where(kept & (contact > when), contact, np.nan),
     }
 
 
@@ -194,3 +218,4 @@ def _store_orders(people: Lives, collected: list[dict[str, np.ndarray]]) -> None
     people.incident_severity = joined["severity"][seen][order]
     people.words_only = joined["words_only"][seen][order]
     people.caused_leaving = joined["caused_leaving"][seen][order]
+    people.would_cause_leaving = joined["would_cause_leaving"][seen][order]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from inference.errors import ChurnRadarError
 from inference.progress import track
-from inference.simulation.lives import SEASON_SWING, live
+from inference.simulation.lives import CAMPAIGN_SHARES, SEASON_SWING, live
 from inference.simulation.tables import Block
 from inference.simulation.words import LANGUAGES
 
@@ -36,6 +36,8 @@ class SimulationSettings:
         ``en`` or ``zh``.
     season : str
         Swing of demand over the year: ``none``, ``mild`` or ``strong``.
+    campaigns : str
+        What campaigns change: ``none``, ``mild`` or ``strong``.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class SimulationSettings:
     seed: int = 1
     language: str = "en"
     season: str = "mild"
+    campaigns: str = "mild"
 
     def __post_init__(self) -> None:
         if self.customers < 1:
@@ -58,6 +61,8 @@ class SimulationSettings:
             raise ChurnRadarError(f"--language is {self.language}; expected one of {', '.join(LANGUAGES)}")
         if self.season not in SEASON_SWING:
             raise ChurnRadarError(f"--season is {self.season}; expected one of {', '.join(SEASON_SWING)}")
+        if self.campaigns not in CAMPAIGN_SHARES:
+            raise ChurnRadarError(f"--campaigns is {self.campaigns}; expected one of {', '.join(CAMPAIGN_SHARES)}")
 
 
 def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, int]:
@@ -87,7 +92,7 @@ def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, 
     for number, first in enumerate(track(blocks, "Simulating")):
         rng = np.random.default_rng([settings.seed, number])
         size = min(CUSTOMERS_PER_BLOCK, settings.customers - first)
-        people = live(size, settings.days, start.day_of_year, settings.season, rng)
+        people = live(size, settings.days, start.day_of_year, settings.season, rng, settings.campaigns)
         block = Block(people, number, first, start, settings.days, LANGUAGES[settings.language], rng)
         for folder, tables in zip(beside, block.tables(), strict=True):
             for name, table in tables.items():

@@ -3,7 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from inference.simulation.lives import ACTION_COSTS, ACTIONS, PROPENSITIES, SEGMENTS, Lives, true_effects
+from inference.simulation.lives import (
+    ACTION_COSTS,
+    ACTIONS,
+    COUPON_CHANCE,
+    COUPON_CHANCES,
+    PROPENSITIES,
+    SEGMENTS,
+    Lives,
+    true_effects,
+)
 from inference.simulation.words import Bank, complaint, neutral, praise
 
 CATEGORIES = (
@@ -111,7 +120,10 @@ class Block:
             }
         ).drop_duplicates(["order_id", "product_id"])
         paid = (items.quantity * items.unit_price).groupby(items.order_id).sum().reindex(order_ids).to_numpy()
-        coupon = rng.random(n) < 0.15
+        chances = np.full(len(SEGMENTS), COUPON_CHANCE)
+        if people.campaigns == "strong":
+            chances = np.array([COUPON_CHANCES[name] for name in SEGMENTS])
+        coupon = rng.random(n) < chances[people.segment[people.order_customer]]
         orders = pd.DataFrame(
             {
                 "order_id": order_ids,
@@ -189,6 +201,7 @@ class Block:
                 "review_id": pd.Series(review_ids).where(reviewed),
                 "ticket_id": pd.Series(ticket_ids).where(ticketed),
                 "caused_leaving": people.caused_leaving,
+                "would_cause_leaving": people.would_cause_leaving,
             }
         )[incident]
         return (t.reset_index(drop=True) for t in (reviews, tickets, told))
@@ -251,7 +264,7 @@ class Block:
     def _true_customers(self) -> pd.DataFrame:
         people = self.people
         left = pd.Series(self._moments(np.minimum(people.left, self.days))).where(people.left < self.days)
-        effects = true_effects(people.segment)
+        effects = true_effects(people)
         return pd.DataFrame(
             {
                 "customer_id": self.names,

@@ -138,6 +138,7 @@ def test_complaints_vary_and_have_no_unfilled_slots(language):
         ({"days": 10}, "--days is 10; expected at least 60"),
         ({"language": "tlh"}, "--language is tlh; expected one of en, zh"),
         ({"season": "wild"}, "--season is wild; expected one of none, mild, strong"),
+        ({"campaigns": "wild"}, "--campaigns is wild; expected one of none, mild, strong"),
     ],
 )
 def test_impossible_settings_are_refused(settings, line):
