@@ -4,7 +4,8 @@
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
         'churn__retrain_drift_share', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
         'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
-        'churn__pseudonymise',
+        'churn__pseudonymise', 'churn__margin', 'churn__budget', 'churn__action_caps', 'churn__holdout_share',
+        'churn__explore_share',
     ] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do known.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
@@ -26,6 +27,10 @@
         'churn__keep_snapshots_days': [1, 3650],
         'churn__trials': [0, 1000],
         'churn__retrain_windows': [1, 1000],
+        'churn__value_days': [1, 3650],
+        'churn__campaign_days': [1, 365],
+        'churn__contact_every_days': [0, 365],
+        'churn__min_group': [1, 1000000],
     }) }}
 {% endmacro %}
 
@@ -98,6 +103,7 @@
             {% do problems.append(name ~ ' is ' ~ value ~ '; expected a number above 0, at most ' ~ highest) %}
         {% endif %}
     {% endfor %}
+    {% do problems.extend(churn_radar.decision_problems()) %}
     {% set as_of_date = var('churn__as_of_date') %}
     {% if as_of_date is not none and not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
         {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
@@ -107,6 +113,26 @@
         {% do problems.extend(churn_radar.mapping_problems(contract)) %}
     {% endfor %}
     {{ churn_radar.raise_problems(problems) }}
+{% endmacro %}
+
+
+{#- What is wrong with the vars of decisions. -#}
+{% macro decision_problems() %}
+    {% set problems = [] %}
+    {% for name in ['churn__margin', 'churn__holdout_share', 'churn__explore_share'] %}
+        {% if var(name) is not number or var(name) is boolean or not 0 <= var(name) <= 1 %}
+            {% do problems.append(name ~ ' is ' ~ var(name) ~ '; expected a number from 0 to 1') %}
+        {% endif %}
+    {% endfor %}
+    {% set budget = var('churn__budget') %}
+    {% if budget is not none and (budget is not number or budget is boolean or budget < 0) %}
+        {% do problems.append('churn__budget is ' ~ budget ~ '; expected a sum of money, 0 or more, or null for no limit') %}
+    {% endif %}
+    {% set caps = var('churn__action_caps') %}
+    {% if caps is not mapping or caps.values() | reject('integer') | list or caps.values() | select('lt', 0) | list %}
+        {% do problems.append('churn__action_caps is ' ~ caps ~ '; expected whole numbers by action, such as {service_call: 200}') %}
+    {% endif %}
+    {{ return(problems) }}
 {% endmacro %}
 
 

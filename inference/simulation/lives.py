@@ -147,9 +147,7 @@ def _season_clock(days: int, first_day_of_year: int, season: str) -> _Clock:
     return _Clock(grid, np.concatenate([[0], np.cumsum(pace)[:-1]]))
 
 
-def _touches(
-    n: int, days: int, signed_up: np.ndarray, share: float, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
+def _touches(n: int, days: int, signed_up: np.ndarray, share: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
     campaign_days = np.arange(CAMPAIGN_EVERY_DAYS, days, CAMPAIGN_EVERY_DAYS, dtype=float)
     chosen = (rng.random((n, len(campaign_days))) < share) & (signed_up[:, None] < campaign_days)
     customer, campaign = np.nonzero(chosen)

@@ -1,0 +1,98 @@
+with
+
+contacts as (
+    select
+        *,
+        cast(touched_at as date) as touched_on
+    from {{ ref('stg_campaign_touches') }}
+),
+
+daily_orders as (
+    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+),
+
+snapshots as (
+    select
+        customer_id,
+        as_of_date
+    from {{ ref('int_customer_snapshots') }}
+    where is_training or is_newest
+),
+
+observed as (
+    select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
+),
+
+windows as (
+    select
+        contacts.*,
+        {{ churn_radar.add_days('contacts.touched_on', 1) }} as window_begins_on,
+        {{ churn_radar.add_days('contacts.touched_on', var('churn__horizon_days') + 1) }} as window_ends_on,
+        observed.observed_until
+    from contacts
+    cross join observed
+    where contacts.touched_at < cast(observed.observed_until as timestamp)
+),
+
+orders_in_window as (
+    select
+        windows.touch_id,
+        sum(daily_orders.amount) as horizon_spend
+    from windows
+    inner join daily_orders
+        on
+            windows.customer_id = daily_orders.customer_id
+            and windows.window_begins_on <= daily_orders.activity_date
+            and windows.window_ends_on > daily_orders.activity_date
+            and {{ churn_radar.known_now('daily_orders') }}
+    group by windows.touch_id
+),
+
+orders_before as (
+    select windows.touch_id
+    from windows
+    inner join daily_orders
+        on
+            windows.customer_id = daily_orders.customer_id
+            and {{ churn_radar.add_days('windows.touched_on', -var('churn__activity_days')) }} <= daily_orders.activity_date
+            and windows.touched_on > daily_orders.activity_date
+            and {{ churn_radar.known_now('daily_orders') }}
+    group by windows.touch_id
+),
+
+newest_snapshots as (
+    select
+        windows.touch_id,
+        max(snapshots.as_of_date) as as_of_date
+    from windows
+    inner join snapshots
+        on
+            windows.customer_id = snapshots.customer_id
+            and windows.touched_on >= snapshots.as_of_date
+            and {{ churn_radar.add_days('windows.touched_on', -28) }} < snapshots.as_of_date
+    group by windows.touch_id
+)
+
+select
+    windows.touch_id,
+    windows.customer_id,
+    windows.campaign_id,
+    windows.action,
+    windows.touched_at,
+    windows.propensity,
+    windows.cost,
+    windows.redeemed_at is not null as is_redeemed,
+    orders_before.touch_id is not null as is_active,
+    newest_snapshots.as_of_date,
+    windows.window_ends_on,
+    case
+        when windows.window_ends_on <= windows.observed_until
+            then case when orders_in_window.touch_id is null then 1 else 0 end
+    end as churned,
+    case
+        when windows.window_ends_on <= windows.observed_until then coalesce(orders_in_window.horizon_spend, 0)
+    end as horizon_spend
+from windows
+left join orders_in_window on windows.touch_id = orders_in_window.touch_id
+left join orders_before on windows.touch_id = orders_before.touch_id
+left join newest_snapshots on windows.touch_id = newest_snapshots.touch_id
