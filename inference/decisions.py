@@ -54,7 +54,7 @@ class DecisionSettings:
     explore_share: float = 0.1
 
     def value(self, expected_spend: np.ndarray) -> np.ndarray:
-        """Worth of a customer who is kept: the margin of ``value_days`` at the expected pace, in the shop's currency."""
+        """Worth of a kept customer, in the shop's currency: the margin of ``value_days`` at the expected pace."""
         return self.margin * expected_spend * self.value_days / self.horizon_days
 
     def campaign_start(self, as_of: date) -> date:
@@ -140,7 +140,7 @@ def costs(catalogue: pd.DataFrame, outcomes: pd.DataFrame) -> np.ndarray:
 
 
 def chance(customer_ids: pd.Series, purpose: str) -> np.ndarray:
-    """A number from 0 to 1 per customer, the same on every run: which customers it is small for depends on the purpose."""
+    """A number from 0 to 1 per customer and purpose, by chance but the same on every run."""
     digests = (hashlib.md5(f"{purpose}|{customer}".encode(), usedforsecurity=False) for customer in customer_ids)
     return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=float) / 2**64
 

@@ -1,8 +1,9 @@
 """What an action changes: the share of customers about to leave whom it keeps, learned from random contacts.
 
 The effect of an action on a customer is the drop of the churn probability that it causes. It is written as
-``churn_probability x acceptance``: only who would leave can be kept, as in the literature on the expected maximum profit
-of churn campaigns (Verbraken, Verbeke and Baesens 2013). Acceptance comes from the first of these that the contacts carry:
+``churn_probability x acceptance``: only who would leave can be kept, as in the literature on the expected maximum
+profit of churn campaigns (Verbraken, Verbeke and Baesens 2013). Acceptance comes from the first of these that the
+contacts carry:
 
 1. a model of the customer's features, a linear R-learner (Nie and Wager 2021), where it foretells later contacts better
    than one acceptance for all beyond chance;

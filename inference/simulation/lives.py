@@ -181,7 +181,7 @@ def _incidents(
     good_orders[active] = np.where(happened, 0, good_orders[active] + 1)
     leaves = happened & (rng.random(n) < leave_chance)
     when = day + rng.uniform(*LEAVE_DELAY_DAYS, n)
-    # a campaign between the incident and the leaving, or soon after, may keep the customer, or drive a sleeping dog away
+    # a campaign before the leaving, or soon after, may keep the customer, or drive a sleeping dog away
     campaign = (when // CAMPAIGN_EVERY_DAYS).astype(int)
     if people.campaigns == "strong":
         campaign = (day // CAMPAIGN_EVERY_DAYS).astype(int) + 1
