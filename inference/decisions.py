@@ -1,7 +1,7 @@
 """What to do about each customer: whom to contact, with what, whom to hold out, and what to try."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -145,6 +145,53 @@ def chance(customer_ids: pd.Series, purpose: str) -> np.ndarray:
     return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=float) / 2**64
 
 
+@dataclass(frozen=True)
+class Appraisal:
+    """What contacts with customers are worth, arrays of shape (n_customers, n_actions).
+
+    Parameters
+    ----------
+    acceptance : ndarray
+        Expected acceptance.
+    profit : ndarray
+        Expected profit, cost deducted, in the shop's currency.
+    spread : ndarray
+        Half of the 95 % interval of the profit.
+    proven : ndarray of bool
+        Whether the action is known, or assumed, to keep customers like these: its 95 % interval lies above zero.
+    """
+
+    acceptance: np.ndarray
+    profit: np.ndarray
+    spread: np.ndarray
+    proven: np.ndarray
+
+
+def appraise(
+    effects: Mapping[str, ActionEffect], X: pd.DataFrame, segment: Sequence[str], at_stake: np.ndarray, cost: np.ndarray
+) -> Appraisal:
+    """Tell what contacts are worth.
+
+    Parameters
+    ----------
+    effects : mapping of str to ActionEffect
+        What each action does.
+    X : DataFrame of shape (n_customers, n_features)
+        The champion's features.
+    segment : sequence of str
+        Risk bands.
+    at_stake : ndarray of shape (n_customers,)
+        Churn probability times worth of each customer.
+    cost : ndarray of shape (n_actions,)
+        Cost of one contact.
+    """
+    told = [effect.acceptance(X, segment) for effect in effects.values()]
+    mean, deviation = (np.column_stack([getattr(a, name) for a in told]) for name in ("mean", "deviation"))
+    proven = np.column_stack([_is_proven(effect, segment) for effect in effects.values()])
+    stake = at_stake[:, None]
+    return Appraisal(mean, stake * mean - cost, 1.96 * stake * deviation, proven)
+
+
 def choose(
     customers: pd.DataFrame,
     X: pd.DataFrame,
@@ -190,14 +237,11 @@ def choose(
     probability = customers.churn_probability.to_numpy()
     value = settings.value(customers.expected_spend.to_numpy())
     cost = costs(catalogue, outcomes)
-    told = [effects[action].acceptance(X, customers.risk_band) for action in actions]
-    mean, deviation = (np.column_stack([getattr(a, name) for a in told]) for name in ("mean", "deviation"))
-    stake = (probability * value)[:, None]
-    profit, spread = stake * mean - cost, 1.96 * stake * deviation
+    appraised = appraise(effects, X, customers.risk_band, probability * value, cost)
+    mean, profit, spread, proven = appraised.acceptance, appraised.profit, appraised.spread, appraised.proven
     paused_days = _days_since_contact(customers.customer_id, outcomes, as_of)
     rested = ~(paused_days < settings.contact_every_days)
     allowed = eligible(catalogue, customers) & rested[:, None]
-    proven = np.column_stack([_is_proven(effects[action], customers.risk_band) for action in actions])
 
     held = chance(customers.customer_id, f"holdout {start}") < settings.holdout_share
     explores = chance(customers.customer_id, f"explore {start}") < settings.explore_share
@@ -244,7 +288,7 @@ def choose(
             "churn_probability": probability,
             "value": value,
             "effect": np.where(is_contact, probability * acceptance, 0.0),
-            "effect_source": np.array([*(a.source for a in told), NONE], object)[picked],
+            "effect_source": np.array([*(effects[action].source for action in actions), NONE], object)[picked],
             "expected_profit": np.where(is_contact, of_intended(profit), 0.0),
             "expected_profit_low": np.where(is_contact, of_intended(profit - spread), 0.0),
             "expected_profit_high": np.where(is_contact, of_intended(profit + spread), 0.0),
@@ -258,12 +302,11 @@ def choose(
     return result.astype(COLUMNS)
 
 
-def _is_proven(effect: ActionEffect, segments: pd.Series) -> np.ndarray:
-    """Whether an action is known, or assumed, to keep customers of a segment: its 95 % interval lies above zero."""
-    known = {name: effect.segments_.get(name, effect.overall_) for name in segments.unique()}
-    if effect.model_:
-        known = dict.fromkeys(known, effect.overall_)
-    return segments.map({name: mean - 1.96 * deviation > 0 for name, (mean, deviation) in known.items()}).to_numpy(bool)
+def _is_proven(effect: ActionEffect, segment: Sequence[str]) -> np.ndarray:
+    # a model of features earned its place; whether the action does anything at all is measured for all together
+    segments = {} if effect.model_ else effect.segments_
+    known = (segments.get(name, effect.overall_) for name in segment)
+    return np.array([mean - 1.96 * deviation > 0 for mean, deviation in known], dtype=bool)
 
 
 def _days_since_contact(customer_ids: pd.Series, outcomes: pd.DataFrame, as_of: pd.Timestamp) -> np.ndarray:

@@ -7,11 +7,24 @@ import pandas as pd
 from scipy.special import expit
 
 from inference import feature_store, registry
-from inference.decisions import COLUMNS, NONE, DecisionSettings, choose
+from inference.decisions import COLUMNS, NONE, DecisionSettings, appraise, choose, costs
 from inference.exploration import Explorer
+from inference.off_policy import policy_value
 from inference.registry import RegisteredModel
-from inference.uplift import HOLDOUT, Contacts, fit_effects
+from inference.uplift import HOLDOUT, LATER_SHARE, Contacts, fit_effects
 
+#: Columns of retention_policy_estimates, and what they hold.
+POLICY_COLUMNS = {
+    "policy": "string",
+    "customers": "int64",
+    "matches": "int64",
+    "effective": "float64",
+    "value": "float64",
+    "gain": "float64",
+    "gain_low": "float64",
+    "gain_high": "float64",
+    "through_date": "datetime64[us]",
+}
 #: Newest contacts that effects are learned from.
 MOST_CONTACTS = 200_000
 
@@ -43,15 +56,9 @@ def decide(scores: pd.DataFrame, outcomes: pd.DataFrame, catalogue: pd.DataFrame
     scores = scores.sort_values("customer_id", ignore_index=True)
     features = feature_store.historical_features(scores[["customer_id", "as_of_date"]])
     contacts, spend = known_contacts(current, outcomes, variables["bands"])
+    value = settings.value(spend)
     explorer = Explorer(catalogue.action.to_list())
-    if contacts is not None:
-        value = settings.value(spend)
-        cost = outcomes.set_index("touch_id").cost.reindex(contacts.X.index).fillna(0.0).to_numpy()
-        is_holdout = contacts.action == HOLDOUT
-        reward = value * (1 - contacts.churned) - np.where(is_holdout, 0.0, cost)
-        explorer.fit(np.where(is_holdout, NONE, contacts.action), reward, contacts.segment, value)
-    else:
-        explorer.fit(np.empty(0, object), np.empty(0), [], np.empty(0))
+    explorer.fit(_done(contacts), rewards(contacts, outcomes, value), contacts.segment, value)
     named = scores.merge(
         features[[name for name in features if name == "customer_id" or name not in scores]],
         on="customer_id",
@@ -61,9 +68,69 @@ def decide(scores: pd.DataFrame, outcomes: pd.DataFrame, catalogue: pd.DataFrame
     return choose(named, X, catalogue, fit_effects(catalogue, contacts), outcomes, explorer, settings)
 
 
-def known_contacts(
-    current: RegisteredModel, outcomes: pd.DataFrame, bands: list[float]
-) -> tuple[Contacts | None, np.ndarray]:
+def value_policies(
+    model_version: str | None, outcomes: pd.DataFrame, catalogue: pd.DataFrame, variables: dict
+) -> pd.DataFrame:
+    """Estimate what policies would have earned on the newest contacts, by what was learned from those before.
+
+    Parameters
+    ----------
+    model_version : str or None
+        The champion's version; None where nobody was scored.
+    outcomes, catalogue, variables
+        As of ``decide``.
+
+    Returns
+    -------
+    DataFrame
+        The table ``retention_policy_estimates``: ``chosen`` (what earns most, without a budget), each action for
+        everybody, and ``none``; compared with ``none``. Empty where too little is known.
+    """
+    told = []
+    settings = DecisionSettings(**{f.name: variables[f.name] for f in fields(DecisionSettings)})
+    contacts, spend = (
+        (None, None)
+        if model_version is None
+        else known_contacts(registry.load(model_version), outcomes, variables["bands"])
+    )
+    if contacts is not None and len(np.unique(contacts.day)) > 1:
+        # contacts of one day stay together
+        is_later = contacts.day > np.sort(contacts.day)[int(len(contacts) * (1 - LATER_SHARE))]
+        later, value = contacts.take(is_later), settings.value(spend)[is_later]
+        effects, cost = fit_effects(catalogue, contacts.take(~is_later)), costs(catalogue, outcomes)
+        worth = appraise(effects, later.X, later.segment, later.probability * value, cost)
+        profit = np.column_stack([np.where(worth.proven, worth.profit, -np.inf), np.zeros(len(later))])
+        named = np.array([*catalogue.action, NONE], dtype=object)
+        policies = {"chosen": named[profit.argmax(axis=1)]} | {a: np.full(len(later), a, object) for a in named}
+        for policy, chosen in policies.items() if len(later) else ():
+            found = policy_value(
+                _done(later), later.propensity, rewards(later, outcomes, value), chosen, policies[NONE]
+            )
+            told.append({"policy": policy, "customers": len(later), "through_date": later.day.max(), **vars(found)})
+    return pd.DataFrame(told, columns=list(POLICY_COLUMNS)).astype(POLICY_COLUMNS)
+
+
+def rewards(contacts: Contacts, outcomes: pd.DataFrame, value: np.ndarray) -> np.ndarray:
+    """What came of contacts, in the shop's currency: the worth of a customer who stayed, less what it cost.
+
+    Parameters
+    ----------
+    contacts : Contacts
+        As ``known_contacts`` picks them.
+    outcomes : DataFrame
+        ``int_contact_outcomes``.
+    value : ndarray of shape (n_contacts,)
+        Worth of the customers.
+    """
+    cost = outcomes.set_index("touch_id").cost.reindex(contacts.X.index).fillna(0.0).to_numpy()
+    return value * (1 - contacts.churned) - np.where(contacts.action == HOLDOUT, 0.0, cost)
+
+
+def _done(contacts: Contacts) -> np.ndarray:
+    return np.where(contacts.action == HOLDOUT, NONE, contacts.action)
+
+
+def known_contacts(current: RegisteredModel, outcomes: pd.DataFrame, bands: list[float]) -> tuple[Contacts, np.ndarray]:
     """Pick the contacts that effects can be learned from, with what the champion says of their customers before.
 
     Parameters
@@ -77,8 +144,8 @@ def known_contacts(
 
     Returns
     -------
-    Contacts or None
-        With ``touch_id`` as the index of ``X``; None where there are none.
+    Contacts
+        With ``touch_id`` as the index of ``X``.
     ndarray of shape (n_contacts,)
         What each customer was expected to spend in the horizon, if they ordered.
     """
@@ -86,15 +153,8 @@ def known_contacts(
         outcomes.is_active & outcomes.churned.notna() & (outcomes.propensity > 0) & outcomes.as_of_date.notna()
     ]
     known = known.sort_values(["touched_at", "touch_id"]).tail(MOST_CONTACTS)
-    if known.empty:
-        return None, np.empty(0)
-    keys = known[["customer_id", "as_of_date"]].drop_duplicates()
-    features = feature_store.historical_features(keys)
-    joined = known[["customer_id", "as_of_date"]].merge(
-        features, on=["customer_id", "as_of_date"], how="left", validate="many_to_one"
-    )
-    X = current.model.matrix(joined).set_axis(known.touch_id)
-    probability = expit(tabular_logit(current, X))
+    X = _features(current, known)
+    probability = expit(tabular_logit(current, X)) if len(X) else np.empty(0)
     segments = np.array(["low", "medium", "high", "critical"], dtype=object)
     return (
         Contacts(
@@ -107,8 +167,18 @@ def known_contacts(
             X=X,
             day=known.touched_at.to_numpy("datetime64[D]"),
         ),
-        current.model.spend.predict(X),
+        current.model.spend.predict(X) if len(X) else np.empty(0),
     )
+
+
+def _features(current: RegisteredModel, known: pd.DataFrame) -> pd.DataFrame:
+    """The champion's features of contacts, by ``touch_id``."""
+    if known.empty:
+        return pd.DataFrame(columns=current.model.features, dtype=float)
+    keys = known[["customer_id", "as_of_date"]].assign(as_of_date=pd.to_datetime(known.as_of_date))
+    features = feature_store.historical_features(keys.drop_duplicates())
+    joined = keys.merge(features, on=["customer_id", "as_of_date"], how="left", validate="many_to_one")
+    return current.model.matrix(joined).set_axis(known.touch_id)
 
 
 def tabular_logit(current: RegisteredModel, X: pd.DataFrame) -> np.ndarray:

@@ -152,15 +152,7 @@ class ActionEffect:
         if self.model_:
             return Acceptance(*self.model_.predict(X), "model")
         known = [self.segments_.get(name, self.overall_) for name in segment]
-        mean, deviation = (
-            (np.array(values, dtype=float) for values in zip(*known, strict=True))
-            if known
-            else (
-                np.empty(0),
-                np.empty(0),
-            )
-        )
-        return Acceptance(mean, deviation, self.source)
+        return Acceptance(*np.array(known, dtype=float).reshape(-1, 2).T, self.source)
 
     def tell(self) -> str:
         """Say in words what is known."""
