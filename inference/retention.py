@@ -86,26 +86,21 @@ def value_policies(
         The table ``retention_policy_estimates``: ``chosen`` (what earns most, without a budget), each action for
         everybody, and ``none``; compared with ``none``. Empty where too little is known.
     """
-    told = []
-    settings = DecisionSettings(**{f.name: variables[f.name] for f in fields(DecisionSettings)})
-    contacts, spend = (
-        (None, None)
-        if model_version is None
-        else known_contacts(registry.load(model_version), outcomes, variables["bands"])
-    )
-    if contacts is not None and len(np.unique(contacts.day)) > 1:
+    told, settings = [], DecisionSettings(**{f.name: variables[f.name] for f in fields(DecisionSettings)})
+    days = np.sort(pd.to_datetime(_known(outcomes).touched_at).dt.floor("D").to_numpy())
+    if model_version is not None and len(np.unique(days)) > 1:
+        contacts, spend = known_contacts(registry.load(model_version), outcomes, variables["bands"])
         # contacts of one day stay together
-        is_later = contacts.day > np.sort(contacts.day)[int(len(contacts) * (1 - LATER_SHARE))]
+        is_later = contacts.day > days[int(len(days) * (1 - LATER_SHARE))]
         later, value = contacts.take(is_later), settings.value(spend)[is_later]
         effects, cost = fit_effects(catalogue, contacts.take(~is_later)), costs(catalogue, outcomes)
         worth = appraise(effects, later.X, later.segment, later.probability * value, cost)
         profit = np.column_stack([np.where(worth.proven, worth.profit, -np.inf), np.zeros(len(later))])
         named = np.array([*catalogue.action, NONE], dtype=object)
         policies = {"chosen": named[profit.argmax(axis=1)]} | {a: np.full(len(later), a, object) for a in named}
+        done, reward = _done(later), rewards(later, outcomes, value)
         for policy, chosen in policies.items() if len(later) else ():
-            found = policy_value(
-                _done(later), later.propensity, rewards(later, outcomes, value), chosen, policies[NONE]
-            )
+            found = policy_value(done, later.propensity, reward, chosen, policies[NONE])
             told.append({"policy": policy, "customers": len(later), "through_date": later.day.max(), **vars(found)})
     return pd.DataFrame(told, columns=list(POLICY_COLUMNS)).astype(POLICY_COLUMNS)
 
@@ -124,6 +119,14 @@ def rewards(contacts: Contacts, outcomes: pd.DataFrame, value: np.ndarray) -> np
     """
     cost = outcomes.set_index("touch_id").cost.reindex(contacts.X.index).fillna(0.0).to_numpy()
     return value * (1 - contacts.churned) - np.where(contacts.action == HOLDOUT, 0.0, cost)
+
+
+def _known(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Contacts that effects can be learned from, the newest last."""
+    known = outcomes[
+        outcomes.is_active & outcomes.churned.notna() & (outcomes.propensity > 0) & outcomes.as_of_date.notna()
+    ]
+    return known.sort_values(["touched_at", "touch_id"]).tail(MOST_CONTACTS)
 
 
 def _done(contacts: Contacts) -> np.ndarray:
@@ -149,10 +152,7 @@ def known_contacts(current: RegisteredModel, outcomes: pd.DataFrame, bands: list
     ndarray of shape (n_contacts,)
         What each customer was expected to spend in the horizon, if they ordered.
     """
-    known = outcomes[
-        outcomes.is_active & outcomes.churned.notna() & (outcomes.propensity > 0) & outcomes.as_of_date.notna()
-    ]
-    known = known.sort_values(["touched_at", "touch_id"]).tail(MOST_CONTACTS)
+    known = _known(outcomes)
     X = _features(current, known)
     probability = expit(tabular_logit(current, X)) if len(X) else np.empty(0)
     segments = np.array(["low", "medium", "high", "critical"], dtype=object)
