@@ -178,6 +178,8 @@ def _features(current: RegisteredModel, known: pd.DataFrame) -> pd.DataFrame:
     keys = known[["customer_id", "as_of_date"]].assign(as_of_date=pd.to_datetime(known.as_of_date))
     features = feature_store.historical_features(keys.drop_duplicates())
     joined = keys.merge(features, on=["customer_id", "as_of_date"], how="left", validate="many_to_one")
+    # since the snapshot the customer may have ordered, or stayed away for some days more
+    joined["days_since_last_order"] = known.days_since_last_order.to_numpy(float)
     return current.model.matrix(joined).set_axis(known.touch_id)
 
 

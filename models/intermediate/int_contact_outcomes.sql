@@ -49,7 +49,9 @@ orders_in_window as (
 ),
 
 orders_before as (
-    select windows.touch_id
+    select
+        windows.touch_id,
+        max(daily_orders.activity_date) as last_order_date
     from windows
     inner join daily_orders
         on
@@ -83,6 +85,7 @@ select
     windows.cost,
     windows.redeemed_at is not null as is_redeemed,
     orders_before.touch_id is not null as is_active,
+    {{ churn_radar.days_between('orders_before.last_order_date', 'windows.touched_on') }} as days_since_last_order,
     newest_snapshots.as_of_date,
     windows.window_ends_on,
     case
