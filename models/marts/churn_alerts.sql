@@ -30,12 +30,13 @@ scored_dates as (
 dates as (
     select
         as_of_date,
-        lag(as_of_date) over (order by as_of_date) as previous_date
+        lag(as_of_date) over (order by as_of_date) as previous_date,
+        row_number() over (order by as_of_date desc) as age
     from scored_dates
 ),
 
 newest as (
-    select * from dates where dates.as_of_date = (select max(scored_dates.as_of_date) from scored_dates)
+    select * from dates where age = 1
 ),
 
 -- a date may be scored again, by another version of the model: what was said last counts
