@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Receiver:
     sender: int = 0
     started: threading.Event = field(default_factory=threading.Event)
     arrived: threading.Event = field(default_factory=threading.Event)
+    #: Seconds that an answer takes.
+    pause: float = 0
     #: Answers wait for it.
     answer: threading.Event = field(default_factory=threading.Event)
 
@@ -58,6 +61,7 @@ class Receiver:
             self.kill = False
             assert self.started.wait(10)
             os.kill(self.sender, signal.SIGKILL)
+        time.sleep(self.pause)
         assert self.answer.wait(30)
         self.refuse -= 1
         return self.refuse < 0
