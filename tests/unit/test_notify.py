@@ -26,11 +26,6 @@ def alert(number: int) -> Alert:
     return Alert(f"{number:064x}", date(2024, 3, 1), "customer_risk", f"p_{number:032x}", None, float(number), said)
 
 
-@pytest.fixture(autouse=True)
-def no_channels(monkeypatch):
-    monkeypatch.delenv("CHURN_NOTIFY_URLS", raising=False)
-
-
 def test_channels_are_those_of_the_environment_then_others_each_once(monkeypatch):
     monkeypatch.setenv("CHURN_NOTIFY_URLS", " json://one.example/x\n\tmailto://u:p@two.example  ")
     channels = open_channels(["json://three.example", "json://one.example/x"])
