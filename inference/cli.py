@@ -229,7 +229,8 @@ def notify(
             elif reason := deliver(log, channel, digests, top, names, attempts):
                 refused.append(f"{channel.name}: {reason}")
             else:
-                typer.echo(f"{channel.name}: {sum(len(digest.alerts) for digest in digests):,} alerts sent")
+                n_sent = sum(len(digest.alerts) for digest in digests)
+                typer.echo(f"{channel.name}: {n_sent:,} alert{'' if n_sent == 1 else 's'} sent")
     if refused:
         raise ChurnRadarError(f"{'; '.join(refused)}; what was not sent is kept for the next run")
 

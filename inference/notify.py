@@ -72,6 +72,8 @@ def open_channels(urls: Sequence[str]) -> list[Channel]:
             f"{', '.join(wrong)}: not a URL that Apprise knows; expected one such as json://host/path or "
             "mailto://user:password@host, see https://appriseit.com/services; nothing was sent"
         )
+    for _, _, service in services:
+        service.optional = False  # ?optional=yes would make what was refused look like what was taken
     return [Channel(name, salted_hash("channel", url), url, service) for name, url, service in services]
 
 
