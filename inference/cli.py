@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -195,6 +195,45 @@ def serve(
         timeout_graceful_shutdown=5,
         server_header=False,
     )
+
+
+@app.command(epilog="Example: churn-radar notify --url json://127.0.0.1:8000/alerts --dry-run")
+def notify(
+    url: Annotated[
+        list[str], typer.Option(help="Apprise URL beside those in CHURN_NOTIFY_URLS; may be given several times.")
+    ] = [],  # noqa: B006
+    top: Annotated[int, typer.Option(min=1, help="How many customers, segments and features to list at most.")] = 20,
+    show_personal: Annotated[
+        bool, typer.Option("--show-personal", help="Write customers' ids instead of pseudonyms.")
+    ] = False,
+    attempts: Annotated[int, typer.Option(min=1, help="How often to try a channel that does not answer.")] = 4,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+) -> None:
+    """Send each channel what it has not been sent of churn_alerts: Slack, e-mail, webhooks and the rest of Apprise."""
+    from inference.alerts import customer_ids, read_alerts
+    from inference.notify import compose, deliver, open_channels, plan
+    from inference.progress import track
+    from inference.sent_log import SentLog
+
+    channels, alerts = open_channels(url), read_alerts(datetime.now(UTC).date())
+    refused = []
+    with SentLog() as log:
+        planned = plan(log, channels, alerts, dry_run)
+        customers = {a.customer for _, digests in planned for digest in digests for a in digest.alerts}
+        names = customer_ids(customers) if show_personal else {}
+        for channel, digests in track(planned, "Sending"):
+            if not digests:
+                typer.echo(f"{channel.name}: nothing new")
+            elif dry_run:
+                for digest in digests:
+                    typer.echo("\n".join([f"{channel.name}:", *compose(digest, channel, top, names)]))
+            elif reason := deliver(log, channel, digests, top, names, attempts):
+                refused.append(f"{channel.name}: {reason}")
+            else:
+                n_sent = sum(len(digest.alerts) for digest in digests)
+                typer.echo(f"{channel.name}: {n_sent:,} alert{'' if n_sent == 1 else 's'} sent")
+    if refused:
+        raise ChurnRadarError(f"{'; '.join(refused)}; what was not sent is kept for the next run")
 
 
 @app.command("api-key", epilog="Example: churn-radar api-key checkout --scope read --scope write")

@@ -35,6 +35,7 @@ from inference.scrubbing import (
     scrub_sqlite,
     scrub_text,
 )
+from inference.sent_log import settle
 from inference.serving.event_log import export
 from inference.traces import Traces, kind_of
 
@@ -98,6 +99,7 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
         raise ChurnRadarError(f"{home()}: no such folder; expected the shop's state: set CHURN_HOME")
     variables = _vars() | dict(variables or {})
     export(home() / "events")  # what only the log knows is looked for as well
+    settle()
     done = Erasure(salted_hash("erased", customer_id))
     with _warehouse() as connection:
         person = find_person(connection, (customer_id, pseudonym(customer_id)), _relations(connection, variables))

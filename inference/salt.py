@@ -39,9 +39,9 @@ def salt(folder: Path | None = None) -> str:
     return _long_enough(file.read_text().strip(), str(file))
 
 
-def salted_hash(purpose: str, customer_id: str) -> str:
-    """Hash a customer id; hashes made for two purposes cannot be compared."""
-    return hashlib.sha256(f"{salt()}{purpose}:{customer_id}".encode()).hexdigest()
+def salted_hash(purpose: str, secret: str) -> str:
+    """Hash what must not be guessed, such as a customer id; hashes made for two purposes cannot be compared."""
+    return hashlib.sha256(f"{salt()}{purpose}:{secret}".encode()).hexdigest()
 
 
 def pseudonym(customer_id: str) -> str:

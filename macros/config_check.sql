@@ -4,8 +4,8 @@
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
         'churn__retrain_drift_share', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
         'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
-        'churn__pseudonymise', 'churn__margin', 'churn__budget', 'churn__action_caps', 'churn__holdout_share',
-        'churn__explore_share',
+        'churn__alert_band', 'churn__pseudonymise', 'churn__margin', 'churn__budget', 'churn__action_caps',
+        'churn__holdout_share', 'churn__explore_share',
     ] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do known.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
@@ -30,7 +30,8 @@
         'churn__value_days': [1, 3650],
         'churn__campaign_days': [1, 365],
         'churn__contact_every_days': [0, 365],
-        'churn__min_group': [1, 1000000],
+        'churn__stale_days': [0, 365],
+        'churn__min_group': [2, 1000000],
     }) }}
 {% endmacro %}
 
@@ -84,6 +85,9 @@
     {% endfor %}
     {% if var('churn__train') not in ['if_missing', 'auto', 'always', 'never'] %}
         {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, auto, always or never') %}
+    {% endif %}
+    {% if var('churn__alert_band') not in ['medium', 'high', 'critical'] %}
+        {% do problems.append('churn__alert_band is ' ~ var('churn__alert_band') ~ '; expected medium, high or critical') %}
     {% endif %}
     {% for name in ['churn__retrain_drift_share', 'churn__max_row_drop'] %}
         {% if var(name) is not number or not 0 < var(name) <= 1 %}

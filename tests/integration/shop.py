@@ -37,6 +37,7 @@ class Shop:
             "DBT_TARGET_PATH": str(self.home / "target"),
             "DBT_LOG_PATH": str(self.home / "logs"),
             "DBT_USE_COLORS": "false",
+            "CHURN_NOTIFY_URLS": "",
             **self.settings,
         }
 

@@ -58,10 +58,16 @@ def test_every_problem_is_named_at_once(shop):
         "churn__train is sometimes; expected if_missing, auto, always or never",
         "churn__drift_limit is 0; expected a number above 0, at most 20",
         "churn__auroc_drop_limit is much; expected a number above 0, at most 1",
+        "churn__alert_band is low; expected medium, high or critical",
+        "churn__stale_days is -1; expected a whole number from 0 to 365",
+        "churn__min_group is 1; expected a whole number from 2 to 1000000",
         churn__horizon_days=0,
         churn__train="sometimes",
         churn__drift_limit=0,
         churn__auroc_drop_limit="much",
+        churn__alert_band="low",
+        churn__stale_days=-1,
+        churn__min_group=1,
     )
 
 

@@ -7,15 +7,19 @@ from unittest.mock import patch
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from arrivals import build
+from receivers import web_server
 from shop import PROJECT, Shop, small_shop_orders
+from test_notifications import SCHEMA
 
 from inference.drift import SCORE, population_stability
 from inference.evaluation import evaluate
 from inference.packing import TABLES
 
 MONITORING = ("churn_feature_drift", "churn_score_drift", "churn_model_performance")
+BUILT = (*MONITORING, "churn_alerts")
 #: Two days whose windows are closed at the third, then a day to which no orders came for five weeks.
 DAYS = ("2023-08-07", "2023-08-08", "2023-09-14")
 BROKEN = "2023-10-20"
@@ -52,7 +56,7 @@ def shop(tmp_path_factory) -> Shop:
     shop, placed = Shop(tmp_path_factory.mktemp("monitored") / "home"), small_shop_orders()
     for day in DAYS:
         shop.write(orders=placed[placed.ordered_at < day])
-        build(shop, day, tables=MONITORING, churn__transformer=False)
+        build(shop, day, tables=BUILT, churn__transformer=False)
         table(shop, "churn_feature_drift").to_parquet(shop.home / f"{day}.parquet")
     return shop
 
@@ -173,10 +177,45 @@ def test_drift_of_dates_past_stays_as_it_was(shop):
         pd.testing.assert_frame_equal(was.reset_index(drop=True), kept.reset_index(drop=True))
 
 
+def crossed(shop: Shop, band: float) -> pd.DataFrame:
+    """Customers whose probability reached a band between the last two days, in Python."""
+    scores = table(shop, "churn_scores")
+    before, now = (at(day, scores).set_index("customer_id") for day in DAYS[-2:])
+    both = now.join(before.churn_probability, rsuffix="_before", how="inner")
+    return both[(both.churn_probability >= band) & (both.churn_probability_before < band)].sort_index()
+
+
+def test_alerts_are_of_who_crossed_since_the_day_before_and_are_sent(shop):
+    alerts = pq.read_table(shop.home / "published" / "churn_alerts.parquet")
+    assert alerts.schema.remove_metadata() == SCHEMA
+    alerts = alerts.to_pandas().set_index("customer_id").sort_index()
+    risks = alerts[alerts.kind == "customer_risk"]
+    expected = crossed(shop, 0.7)
+    assert len(expected) > 3
+    assert list(risks.index) == list(expected.index)
+    for name, column in (
+        ("current_value", "churn_probability"),
+        ("previous_value", "churn_probability_before"),
+        ("value_at_risk", "value_at_risk"),
+    ):
+        assert (risks[name] == expected[column]).all()
+    assert set(alerts.kind) == {"customer_risk", "stale_scores"}, "a usual day has no drift"
+    with web_server() as receiver:
+        done = shop.run("churn-radar", "notify", "--url", receiver.url)
+    assert f"{len(alerts)} alerts sent" in done.stdout
+    assert receiver.messages[0].title == (
+        f"Churn Radar, {DAYS[-1]}: scores too old, {len(expected)} customers at higher risk"
+    )
+
+
 def test_a_usual_day_says_nothing_and_orders_that_do_not_come_warn_or_fail(shop):
     assert alarms(shop, churn__as_of_date=DAYS[-1]) == {}
-    build(shop, BROKEN, tables=MONITORING, churn__transformer=False)
+    build(shop, BROKEN, tables=BUILT, churn__transformer=False)
     drift = at(BROKEN, table(shop, "churn_feature_drift")).query("is_unusual")
+    alerts = table(shop, "churn_alerts").query("kind == 'feature_drift'")
+    known = set(at(DAYS[-1], table(shop, "churn_feature_drift")).query("is_unusual").feature)
+    assert sorted(alerts.subject) == sorted(set(drift[drift.is_read].feature) - known)
+    assert len(alerts) > 2
     assert {"orders_30d", "days_since_last_order"} <= set(drift.feature)
     assert alarms(shop, churn__as_of_date=BROKEN)["churn_feature_drift"] == "warn"
     failed = alarms(shop, churn__as_of_date=BROKEN, churn__monitoring_severity="error")
