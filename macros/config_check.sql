@@ -19,6 +19,7 @@
         'churn__horizon_days': [1, 365],
         'churn__activity_days': [1, 1825],
         'churn__min_orders': [1, 1000],
+        'churn__min_group': [1, 100000],
         'churn__snapshot_every_days': [1, 28],
         'churn__training_rows': [1000, 100000000],
         'churn__history_days': [365, 3650],
