@@ -63,6 +63,7 @@ def comparison_chart(scores: list[dict]) -> Markup:
         colour = OURS if position == len(scores) - 1 else THEIRS
         axes.plot([score["auroc_low"], score["auroc_high"]], [position] * 2, color=colour, linewidth=2)
         axes.plot(score["auroc"], position, color=colour, marker="o")
+    axes.set_ylim(-0.6, len(scores) - 0.4)
     axes.set_yticks(range(len(scores)), [score["name"] for score in reversed(scores)])
     axes.grid(axis="x", color="#e6e6e6")
     return _svg(figure)

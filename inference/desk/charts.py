@@ -19,17 +19,6 @@ MONEY = alt.Axis(format=",.0f", tickCount=4)
 PERCENT = alt.Axis(format=".0%", tickCount=4)
 
 
-def value_by_band(bands: pd.DataFrame) -> alt.LayerChart:
-    """Bars of ``value_at_risk`` by ``risk_band``, with ``label`` written beside."""
-    x = alt.X("value_at_risk:Q", title="value at risk", axis=MONEY)
-    y = alt.Y("risk_band:N", sort=BANDS, axis=LABELS)
-    bars = alt.Chart(bands).mark_bar(cornerRadiusEnd=3).encode(x=x, y=y, color=_band_colour(None))
-    # room for the words to the right of the longest bar
-    room = alt.Scale(domain=[0, float(bands.value_at_risk.max()) * 1.6])
-    words = alt.Chart(bands).mark_text(align="left", dx=6, color="#1c2128")
-    return bars.encode(x=x.scale(room)) + words.encode(x=x.scale(room), y=y, text="label:N")
-
-
 def trend(by_date: pd.DataFrame) -> alt.Chart:
     """Stacked areas of ``value_at_risk`` by date and band."""
     return (
@@ -38,7 +27,11 @@ def trend(by_date: pd.DataFrame) -> alt.Chart:
         .encode(
             x=alt.X("as_of_date:T", axis=DAYS),
             y=alt.Y("value_at_risk:Q", title="value at risk", axis=MONEY),
-            color=_band_colour(alt.Legend(orient="top", title=None, columns=4)),
+            color=alt.Color(
+                "risk_band:N",
+                legend=alt.Legend(orient="top", title=None, columns=4),
+                scale=alt.Scale(domain=BANDS, range=BAND_COLOURS),
+            ),
             order=alt.Order("place:Q"),
             tooltip=[
                 alt.Tooltip("as_of_date:T", title="as of"),
@@ -190,10 +183,6 @@ def intervals(rows: pd.DataFrame, x: str, number_format: str) -> alt.LayerChart:
         + base.mark_rule(color=OURS, strokeWidth=3).encode(x=alt.X("low:Q", title=x, axis=axis), x2="high:Q", y=y)
         + base.mark_point(color=OURS, filled=True, size=110, opacity=1).encode(x="value:Q", y=y, tooltip=tooltip)
     )
-
-
-def _band_colour(legend: alt.Legend | None) -> alt.Color:
-    return alt.Color("risk_band:N", legend=legend, scale=alt.Scale(domain=BANDS, range=BAND_COLOURS))
 
 
 def _limit(encoding: alt.X | alt.Y) -> alt.Chart:

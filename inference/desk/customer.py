@@ -12,6 +12,8 @@ from inference.errors import ChurnRadarError
 
 #: Things that happened that are listed.
 MOST_LISTED = 40
+#: A difference of two probabilities that is written as 0.0 points.
+LEAST_CHANGE = 0.0005
 
 
 def show() -> None:
@@ -139,7 +141,14 @@ def _what_if(row: pd.Series, known: bool) -> None:
     if answer is None or answer.as_of != row.as_of_date.date() or answer.model_version != row.model_version:
         parts.line("The last build was of another date or model than this score; run dbt build to ask again.")
         return
-    parts.bars("as it is", row.churn_probability, [(f"if {c.what}", c.churn_probability) for c in answer.changes])
+    now = answer.churn_probability
+    rows = [("now", "as it is", now, parts.percent(now))]
+    for change in answer.changes:
+        difference = change.churn_probability - now
+        kind = "same" if abs(difference) < LEAST_CHANGE else "better" if difference < 0 else "worse"
+        told = f"{parts.percent(change.churn_probability)} ({parts.points(difference)})"
+        rows.append((kind, f"if {change.what}", change.churn_probability, told))
+    parts.bars(rows)
 
 
 def _changes(customer_id: str):

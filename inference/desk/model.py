@@ -63,10 +63,10 @@ def _curves(report: dict | None) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         parts.section("Calibration", "Of customers to whom it gives 30 %, 30 % should leave: the points on the line.")
-        _drawing(report_page.calibration_chart, report["curves"]["calibration"])
+        _drawing(report_page.calibration_chart, report["curves"]["calibration"], 440)
     with right:
         parts.section("Lift", "How many more churners are among the riskiest than among as many customers by chance.")
-        _drawing(report_page.lift_chart, report["curves"]["lift"])
+        _drawing(report_page.lift_chart, report["curves"]["lift"], 440)
 
 
 def _over_time(least: int) -> None:
@@ -134,7 +134,7 @@ def _members(champion: pd.Series, report: dict | None) -> None:
     )
     if report:
         parts.section("Beside simpler ways", "AUROC with its 95 % interval on the same later snapshots.")
-        _drawing(report_page.comparison_chart, report["members"] + report["baselines"])
+        _drawing(report_page.comparison_chart, report["members"] + report["baselines"], 760)
 
 
 def _words(champion: pd.Series, report: dict | None) -> None:
@@ -162,7 +162,7 @@ def _words(champion: pd.Series, report: dict | None) -> None:
     parts.chart(charts.intervals(pd.DataFrame(rows), "gain in log-loss per customer", "+.4f"), 60 + 40 * len(rows))
 
 
-def _drawing(draw: Callable[[list[dict]], str], points: list[dict]) -> None:
-    """Show a drawing of the report, as the report's own page has it."""
+def _drawing(draw: Callable[[list[dict]], str], points: list[dict], width: int) -> None:
+    """Show a drawing as the report's own page has it, at most so many pixels wide."""
     drawn = parts.fresh(draw, points, of=[published("report").with_suffix(".json")])
-    st.image(str(drawn), width="stretch")
+    st.image(str(drawn), width=width)

@@ -62,6 +62,7 @@ def navigation(pages: Sequence[str]) -> str:
             required=True,
             label_visibility="collapsed",
             bind="query-params",
+            wrap=True,
         )
 
 
@@ -128,7 +129,7 @@ def percent(share: float) -> str:
 
 def points(difference: float) -> str:
     """Write a difference of two shares in points of a percent, with its sign."""
-    return "" if pd.isna(difference) else f"{100 * difference:+.1f}"
+    return "" if pd.isna(difference) else f"{round(100 * difference, 1) + 0.0:+.1f}"  # no minus before nothing
 
 
 def customers_table(rows: pd.DataFrame, earlier: bool, actions: bool) -> None:
@@ -190,25 +191,17 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], wraps: b
     st.html(f'<div class="scroll">{table}</div>')
 
 
-def bars(now: str, probability: float, others: Sequence[tuple[str, float]]) -> None:
-    """Show a probability as it is, and what it would be; lower is better.
+def bars(rows: Sequence[tuple[str, str, float, str]]) -> None:
+    """Show shares of something as bars below each other.
 
     Parameters
     ----------
-    now : str
-        What the first bar is called.
-    probability : float
-        Its length, 0 to 1.
-    others : sequence of (str, float)
-        Names and probabilities of the others.
+    rows : sequence of (str, str, float, str)
+        Kind, which desk.css gives a colour; name; length, 0 to 1; and figure.
     """
-    rows = [("now", now, probability, percent(probability))]
-    for name, other in others:
-        kind = "better" if other < probability else "worse"
-        rows.append((kind, name, other, f"{percent(other)} ({points(other - probability)})"))
     drawn = ""
     for kind, name, share, figure in rows:
         fill = f'<div class="fill" style="width: {100 * share:.1f}%"></div>'
         drawn += f'<div class="what">{escape(name)}</div><div class="track {kind}">{fill}</div>'
-        drawn += f'<div class="figure">{figure}</div>'
+        drawn += f'<div class="figure">{escape(figure)}</div>'
     st.html(f'<div class="bars">{drawn}</div>')

@@ -30,7 +30,7 @@ def show() -> None:
     _figures(now, then)
     left, right = st.columns(2, gap="large")
     with left:
-        parts.section("Where the value is", "Expected spend that is likely to be lost, by risk band.")
+        parts.section("Where the value is", "Value at risk by risk band: churn probability times expected spend.")
         _bands(now, then, least)
     with right:
         parts.section("The last weeks", "Value at risk by risk band and date.")
@@ -55,13 +55,13 @@ def _figures(now: pd.DataFrame, then: pd.DataFrame) -> None:
 def _bands(now: pd.DataFrame, then: pd.DataFrame, least: int) -> None:
     before = then.set_index("risk_band").customers
     shown, small = data.hide_small(now, ["customers"], least)
-    labels = []
-    for row in shown.itertuples():
+    rows = []
+    for row in shown.sort_values("risk_band", key=lambda bands: bands.map(BANDS.index)).itertuples():
         known = before.get(row.risk_band, 0) >= least
         change = f" ({row.customers - before[row.risk_band]:+,})" if known else ""
-        labels.append(f"{row.value_at_risk:,.0f} · {row.customers:,} customers{change}")
-    if len(shown):
-        parts.chart(charts.value_by_band(shown.assign(label=labels)), 240)
+        name = f"{row.risk_band}: {row.customers:,} customers{change}"
+        rows.append((row.risk_band, name, row.value_at_risk / shown.value_at_risk.max(), f"{row.value_at_risk:,.0f}"))
+    parts.bars(rows)
     parts.hidden(small, least)
 
 
@@ -74,14 +74,17 @@ def _trend(by_date: pd.DataFrame, least: int) -> None:
 
 
 def _risen(scores: Scores) -> None:
-    parts.section("Moved to a higher band since last week", "Those with the most at stake.")
+    title = "Moved to a higher band since last week"
     if scores.earlier is None:
+        parts.section(title)
         parts.line("No scores of a week before: build a week's scores to see who moved.")
         return
     risen = Filters(bands=BANDS[:2], only_risen=True)
-    rows = scores.page(risen, "value at risk", 0, MOST_RISEN)
-    if rows.empty:
+    number, _ = scores.total(risen)
+    if not number:
+        parts.section(title)
         parts.line("Nobody moved to the bands high or critical.")
         return
-    st.html(f"<p class='lead'>{scores.total(risen)[0]:,} customers moved to the bands high or critical.</p>")
+    parts.section(title, f"{number:,} customers moved to high or critical; those with the most at stake:")
+    rows = scores.page(risen, "value at risk", 0, MOST_RISEN)
     parts.customers_table(rows, earlier=True, actions=bool(scores.actions))

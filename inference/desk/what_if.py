@@ -47,12 +47,15 @@ class Answer:
         The newest snapshot.
     model_version : str
         Who answers.
+    churn_probability : float
+        What it says of the customer as they are, 0 to 1.
     changes : list of Change
         Every change that makes sense for the customer.
     """
 
     as_of: date
     model_version: str
+    churn_probability: float
     changes: list[Change]
 
 
@@ -91,9 +94,10 @@ class WhatIf:
         if packed is None:
             return None
         rows = CustomerRows.unpack(packed.history, packed.text_vectors)
-        if self.score(customer_id, rows, self.shop.as_of) is None:
+        now = self.score(customer_id, rows, self.shop.as_of)
+        if now is None:
             return None
-        return Answer(self.shop.as_of, self.shop.model_version, self.changes(customer_id, rows))
+        return Answer(self.shop.as_of, self.shop.model_version, now, self.changes(customer_id, rows))
 
     def changes(self, customer_id: str, rows: CustomerRows) -> list[Change]:
         """Score every change that makes sense for a customer.
