@@ -32,6 +32,7 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
         "erase",
         "rollback",
         "serve",
+        "desk",
         "api-key",
     ],
 )

@@ -98,8 +98,8 @@ def desk(home: Path) -> Iterator[str]:
                 time.sleep(0.1)
         yield url
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()  # it writes nothing, and takes seconds to say good-bye
+        process.wait()
 
 
 @contextmanager
