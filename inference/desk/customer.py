@@ -86,7 +86,7 @@ def _advice(row: pd.Series) -> None:
         ("Action", "Channel", "Expected profit", "95 % interval", "Why"),
         [
             (
-                a.action,
+                parts.plain(a.action),
                 a.channel or "",
                 _money(a.expected_profit),
                 f"{_money(a.expected_profit_low)} to {_money(a.expected_profit_high)}",

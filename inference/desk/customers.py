@@ -52,6 +52,8 @@ def _asked(scores: Scores) -> tuple[Filters, str]:
         words, least, more = st.columns([2, 1, 2], vertical_alignment="bottom")
         reason = words.text_input("Words of a reason", placeholder="such as complaint, or last order")
         value = least.number_input("Least value at risk", min_value=0.0, value=0.0, step=10.0)
-        actions = more.multiselect("Recommended action", scores.actions) if scores.actions else []
+        actions = (
+            more.multiselect("Recommended action", scores.actions, format_func=parts.plain) if scores.actions else []
+        )
         risen = scores.earlier is not None and st.toggle("Only those whose band rose since last week")
     return Filters(tuple(chosen), tuple(actions), customer, reason, value, risen), order

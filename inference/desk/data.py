@@ -68,7 +68,7 @@ def ask(
     paths = {name: "read_parquet('" + str(file).replace("'", "''") + "')" for name, file in files.items()}
     try:
         return connection.execute(sql.format(**paths), list(parameters))
-    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.BinderException) as error:
+    except duckdb.Error as error:
         names = ", ".join(str(file) for file in files.values())
         said = str(error).splitlines()[0]
         raise ChurnRadarError(f"{names}: cannot be read; expected what dbt build writes ({said})") from None

@@ -53,7 +53,7 @@ def _results(results: pd.DataFrame, least: int) -> None:
         f"Churn of those held out less churn of those contacted, until {parts.day(through)}.",
     )
     height = 60 + 45 * len(shown)
-    parts.chart(charts.intervals(_estimates(shown, "effect"), "customers kept per contact", "+.0%"), height)
+    parts.chart(charts.intervals(_estimates(shown, "effect"), "customers kept per contact", "+.1%"), height)
     parts.section("Profit of a contact", "What kept customers spend less what contacts cost, in the shop's currency.")
     profit = _estimates(shown, "profit", "profit_per_contact").dropna(subset=["value"])
     if profit.empty:
@@ -73,7 +73,7 @@ def _results(results: pd.DataFrame, least: int) -> None:
         ),
         [
             (
-                r.action,
+                parts.plain(r.action),
                 f"{r.contacts:,}",
                 f"{r.holdouts:,}",
                 parts.percent(r.churn_rate_contacted),
@@ -98,15 +98,15 @@ def _recommended(least: int) -> None:
     parts.plain_table(
         ("Action", "Customers", "Expected profit", "Cost of contacts"),
         [
-            (row.action, f"{row.customers:,}", _money(row.expected_profit), _money(row.contact_cost))
+            (parts.plain(row.action), f"{row.customers:,}", _money(row.expected_profit), _money(row.contact_cost))
             for row in shown.itertuples()
         ],
     )
 
 
 def _estimates(rows: pd.DataFrame, name: str, value: str | None = None) -> pd.DataFrame:
-    columns = {"action": "name", value or name: "value", f"{name}_low": "low", f"{name}_high": "high"}
-    return rows[list(columns)].rename(columns=columns)
+    columns = {value or name: "value", f"{name}_low": "low", f"{name}_high": "high"}
+    return rows[list(columns)].rename(columns=columns).assign(name=rows.action.map(parts.plain))
 
 
 def _verdict(low: float, high: float) -> str:
@@ -116,7 +116,7 @@ def _verdict(low: float, high: float) -> str:
 
 
 def _all_first(values: pd.Series) -> list[str]:
-    return sorted(values.unique(), key=lambda value: (value != ALL, value))
+    return sorted(values.dropna().unique(), key=lambda value: (value != ALL, value))
 
 
 def _name(value: str) -> str:

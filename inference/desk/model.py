@@ -47,7 +47,7 @@ def _figures(champion: pd.Series, report: dict | None) -> None:
     lift = report["members"][0]["top_decile_lift"] if report else None
     figures = (
         ("Ranks right (AUROC)", champion.validation_auroc, "{:.3f}", "1 is perfect, 0.5 is chance"),
-        ("Off by (ECE)", champion.validation_ece, "{:.3f}", "mean distance of predicted from observed churn"),
+        ("Off by (ECE)", champion.validation_ece, "{:.3f}", "predicted from observed churn"),
         ("Log-loss", champion.validation_log_loss, "{:.3f}", "lower is better"),
         ("Lift of the riskiest tenth", lift, "{:.1f} ×", "churners among them, against chance"),
     )

@@ -127,6 +127,11 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %")
 
 
+def plain(name: str | None) -> str:
+    """Write a name of a table, such as service_call, as people say it."""
+    return name.replace("_", " ") if isinstance(name, str) else "none"
+
+
 def points(difference: float) -> str:
     """Write a difference of two shares in points of a percent, with its sign."""
     return "" if pd.isna(difference) else f"{round(100 * difference, 1) + 0.0:+.1f}"  # no minus before nothing
@@ -163,7 +168,7 @@ def _cells(row: object, earlier: bool, actions: bool) -> list[str]:
     if earlier:
         cells.append(points(row.change) or "new")
     if actions:
-        cells.append(escape(row.action if isinstance(row.action, str) else "none"))
+        cells.append(escape(plain(row.action)))
     return [*cells, "<br>".join(escape(reason) for reason in reasons)]
 
 

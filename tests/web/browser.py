@@ -34,8 +34,8 @@ OVERFLOWING = """() => {
         .filter(e => e.getBoundingClientRect().width > 0 && e.getBoundingClientRect().right > width + 1 && !inside(e))
         .map(e => `${e.tagName} ${e.textContent.slice(0, 40)}`);
 }"""
-#: Streamlit is still drawing.
-BUSY = "[data-testid=stSpinner], [data-testid=stStatusWidget], [data-stale=true], [data-testid=stSkeleton]"
+#: Streamlit has drawn everything.
+DONE = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Visitor:
     def settle(self) -> None:
         """Wait until nothing is drawn any more."""
         self.page.wait_for_timeout(300)
-        self.page.wait_for_function(f"!document.querySelector('{BUSY}')", timeout=60_000)
+        self.page.locator(DONE).wait_for(timeout=60_000)
 
     def texts(self, selector: str) -> list[str]:
         """Return the texts of elements."""

@@ -15,7 +15,7 @@ from inference.registry import VERSION_COLUMNS
 AS_OF = date(2024, 3, 4)
 #: Weeks that were scored.
 N_DATES = 4
-#: What ``retention_actions`` and ``retention_experiment_results`` hold.
+#: What ``retention_actions`` and ``retention_experiment_results`` hold, as long as no contract says so.
 RETENTION = {
     "retention_actions": {
         "customer_id": "varchar",
@@ -328,7 +328,10 @@ FEATURE_DRIFT = """
 
 def contract(table: str) -> dict[str, str]:
     """Types by column, as the table's own description has them."""
-    described = yaml.safe_load((PROJECT / "models" / "marts" / f"{table}.yml").read_text())
+    file = PROJECT / "models" / "marts" / f"{table}.yml"
+    if not file.exists():
+        return RETENTION[table]
+    described = yaml.safe_load(file.read_text())
     return {column["name"]: column["data_type"] for column in described["models"][0]["columns"]}
 
 
@@ -412,8 +415,8 @@ def write(home: Path, customers: int) -> None:
             "online_shop": f"select 'shop' as shop_id, getvariable('as_of') as as_of_date, '{facts()}' as facts",
         }
         for table, rows in tables.items():
-            columns = RETENTION.get(table) or contract(table)
-            cast = ", ".join(f"cast({name} as {data_type}) as {name}" for name, data_type in columns.items())
+            types = contract(table).items()
+            cast = ", ".join(f"cast({name} as {data_type}) as {name}" for name, data_type in types)
             exported = table in ("online_histories", "searchable_texts", "online_shop")
             file = home / ("features" if exported else "published") / f"{table}.parquet"
             connection.execute(f"copy (select {cast} from ({rows})) to '{file}' (format parquet, compression zstd)")
