@@ -205,7 +205,12 @@ def desk(
 ) -> None:
     """Show the retention desk in a browser: risk, customers, model and experiment; it changes nothing."""
     from inference.desk import server
+    from inference.serving.settings import LOOPBACK
 
+    if host not in LOOPBACK:
+        typer.echo(
+            f"Whoever reaches {host} at port {port} sees customers: put a proxy that asks who they are before it"
+        )
     if not published("churn_scores").exists():
         typer.echo(f"{published('churn_scores')}: no scores yet; the desk shows them after dbt build")
     server.run(host, port)

@@ -224,3 +224,10 @@ class TestServer:
         done = CliRunner().invoke(cli.app, ["desk", "--port", "8600"])
         assert done.output.endswith("churn_scores.parquet: no scores yet; the desk shows them after dbt build\n")
         assert asked == [("127.0.0.1", 8600)]
+
+    def test_beyond_loopback_the_command_warns(self, monkeypatch):
+        monkeypatch.setattr(server, "run", lambda host, port: None)
+        write_scores()
+        assert CliRunner().invoke(cli.app, ["desk"]).output == ""
+        said = CliRunner().invoke(cli.app, ["desk", "--host", "0.0.0.0"]).output
+        assert said.startswith("Whoever reaches 0.0.0.0 at port 8501 sees customers")
