@@ -19,7 +19,6 @@
         'churn__horizon_days': [1, 365],
         'churn__activity_days': [1, 1825],
         'churn__min_orders': [1, 1000],
-        'churn__min_group': [1, 100000],
         'churn__snapshot_every_days': [1, 28],
         'churn__training_rows': [1000, 100000000],
         'churn__history_days': [365, 3650],
@@ -27,6 +26,7 @@
         'churn__keep_snapshots_days': [1, 3650],
         'churn__trials': [0, 1000],
         'churn__retrain_windows': [1, 1000],
+        'churn__min_group': [2, 1000000],
     }) }}
 {% endmacro %}
 
