@@ -236,6 +236,26 @@ def notify(
         raise ChurnRadarError(f"{'; '.join(refused)}; what was not sent is kept for the next run")
 
 
+@app.command(epilog="Example: churn-radar desk --port 8501")
+def desk(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; whoever reaches it sees customers, nobody is asked who they are.")
+    ] = "127.0.0.1",
+) -> None:
+    """Show the retention desk in a browser: risk, customers, model and experiment; it changes nothing."""
+    from inference.desk import server
+    from inference.serving.settings import LOOPBACK
+
+    if host not in LOOPBACK:
+        typer.echo(
+            f"Whoever reaches {host} at port {port} sees customers: put a proxy that asks who they are before it"
+        )
+    if not published("churn_scores").exists():
+        typer.echo(f"{published('churn_scores')}: no scores yet; the desk shows them after dbt build")
+    server.run(host, port)
+
+
 @app.command("api-key", epilog="Example: churn-radar api-key checkout --scope read --scope write")
 def api_key(
     name: Annotated[str, typer.Argument(help="Who will use it.")],

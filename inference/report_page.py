@@ -29,13 +29,14 @@ def render(report: dict) -> str:
     environment.filters["share"] = lambda value: f"{value:.1%}"
     return environment.get_template("report.html").render(
         report=report,
-        calibration=_calibration(report["curves"]["calibration"]),
-        lift=_lift(report["curves"]["lift"]),
-        comparison=_comparison(report["members"] + report["baselines"]),
+        calibration=calibration_chart(report["curves"]["calibration"]),
+        lift=lift_chart(report["curves"]["lift"]),
+        comparison=comparison_chart(report["members"] + report["baselines"]),
     )
 
 
-def _calibration(bins: list[dict]) -> Markup:
+def calibration_chart(bins: list[dict]) -> Markup:
+    """Draw observed against predicted churn, as SVG; ``bins`` is ``curves.calibration`` of a report."""
     figure, axes = _axes("predicted churn", "observed churn")
     top = max(max(b["predicted"], b["observed"]) for b in bins) * 1.05
     axes.plot([0, top], [0, top], color=THEIRS, linewidth=1, linestyle="--")
@@ -45,7 +46,8 @@ def _calibration(bins: list[dict]) -> Markup:
     return _svg(figure)
 
 
-def _lift(points: list[dict]) -> Markup:
+def lift_chart(points: list[dict]) -> Markup:
+    """Draw how many churners are found among the riskiest, as SVG; ``points`` is ``curves.lift`` of a report."""
     figure, axes = _axes("share of customers, riskiest first", "churners found, against chance")
     axes.axhline(1, color=THEIRS, linewidth=1, linestyle="--")
     axes.plot([p["share"] for p in points], [p["lift"] for p in points], color=OURS, marker="o", markersize=3)
@@ -54,12 +56,14 @@ def _lift(points: list[dict]) -> Markup:
     return _svg(figure)
 
 
-def _comparison(scores: list[dict]) -> Markup:
+def comparison_chart(scores: list[dict]) -> Markup:
+    """Draw AUROC of members and baselines with its interval, as SVG; the first is drawn in Churn Radar's colour."""
     figure, axes = _axes("AUROC with its 95 % interval", "", height=0.4 + 0.32 * len(scores), width=8.2)
     for position, score in enumerate(reversed(scores)):
         colour = OURS if position == len(scores) - 1 else THEIRS
         axes.plot([score["auroc_low"], score["auroc_high"]], [position] * 2, color=colour, linewidth=2)
         axes.plot(score["auroc"], position, color=colour, marker="o")
+    axes.set_ylim(-0.6, len(scores) - 0.4)
     axes.set_yticks(range(len(scores)), [score["name"] for score in reversed(scores)])
     axes.grid(axis="x", color="#e6e6e6")
     return _svg(figure)

@@ -60,6 +60,7 @@ select
         'history_days': var('churn__history_days'),
         'activity_days': var('churn__activity_days'),
         'min_orders': var('churn__min_orders'),
+        'min_group': var('churn__min_group'),
         'pseudonymise': 'true' if var('churn__pseudonymise') else 'false',
         'complaint_from': var('churn__complaint_from'),
         'bands': 'to_json([' ~ var('churn__band_medium') ~ ', ' ~ var('churn__band_high') ~ ', ' ~ var('churn__band_critical') ~ '])',

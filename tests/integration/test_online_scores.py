@@ -15,6 +15,9 @@ from happened import split
 from service import serving
 from shop import Shop
 
+from inference.desk import data, timeline
+from inference.desk.scores import Filters, open_scores
+from inference.desk.what_if import WhatIf
 from inference.embeddings import keep_at_hand
 from inference.packing import unpack
 from inference.serving.event_log import Event, EventLog
@@ -99,6 +102,23 @@ def test_before_any_event_the_service_says_what_the_build_said(online):
     assert found["spend"] <= 1e-6
     assert found["percentile"] <= 0.02
     assert found["told otherwise"] == []
+
+
+def test_the_desk_shows_what_the_build_said_and_asks_the_same_model(online):
+    scores, engine = open_scores(), WhatIf.load()
+    published = scores.page(Filters(), "churn probability", 0, 20).set_index("customer_id")
+    for customer, probability in published.churn_probability.items():
+        answer = engine.answer(customer)
+        assert (answer.as_of, answer.model_version) == (scores.as_of, scores.model_version)
+        assert answer.churn_probability == pytest.approx(probability, abs=1e-6)
+        assert len(answer.changes) >= 3
+        packed = timeline.history(customer).history
+        assert {"order", "visit"} <= set(timeline.happened(packed, timeline.quotes(customer)).kind)
+    assert data.shop_settings() == data.ShopSettings(min_group=10, pseudonymise=False)
+    assert data.champion().model_version == scores.model_version
+    assert data.by_date("churn_score_drift").customers.tolist() == [scores.customers]
+    assert data.by_date("churn_model_performance").empty
+    assert data.feature_drift(5) is not None
 
 
 def test_after_events_the_service_says_what_the_next_build_will_say(online):

@@ -33,6 +33,7 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
         "rollback",
         "serve",
         "notify",
+        "desk",
         "api-key",
     ],
 )

@@ -1,0 +1,183 @@
+"""What would change a score: what the model says of the same customer had they done, or had we done, something else."""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+from inference import registry
+from inference.desk.data import exported, query
+from inference.desk.timeline import history
+from inference.errors import ChurnRadarError
+from inference.registry import RegisteredModel
+from inference.serving.histories import CustomerRows
+from inference.serving.rescoring import OnlineShop, features_at, rescore
+
+#: Changes are of the evening before the midnight of the score: the newest that it can know of.
+EVENING = timedelta(hours=6)
+#: A complaint older than this, in days, is no reason to ask what it costs.
+RECENT_DAYS = 90
+#: Pages of a visit, and days of silence to come.
+PAGES, SILENCE = 3, (7, 14)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A score after a change.
+
+    Parameters
+    ----------
+    what : str
+        What is different, as the end of a sentence that begins with "if".
+    churn_probability : float
+        What the model says then, 0 to 1.
+    """
+
+    what: str
+    churn_probability: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Scores of one customer at the newest snapshot.
+
+    Parameters
+    ----------
+    as_of : date
+        The newest snapshot.
+    model_version : str
+        Who answers.
+    churn_probability : float
+        What it says of the customer as they are, 0 to 1.
+    changes : list of Change
+        Every change that makes sense for the customer.
+    """
+
+    as_of: date
+    model_version: str
+    churn_probability: float
+    changes: list[Change]
+
+
+class WhatIf:
+    """Scores customers anew, by the model, the features and the level of the last build.
+
+    Parameters
+    ----------
+    shop : OnlineShop
+        What the last build knows of the shop as a whole.
+    current : RegisteredModel
+        The model of ``shop.model_version``.
+    """
+
+    def __init__(self, shop: OnlineShop, current: RegisteredModel) -> None:
+        self.shop, self._current = shop, current
+
+    @classmethod
+    def load(cls) -> "WhatIf":
+        """Load what the last build scored by, which takes seconds.
+
+        Raises
+        ------
+        ChurnRadarError
+            If no build has scored anybody, or the model is gone or damaged.
+        """
+        found = query("select facts from {shop}", shop=exported("online_shop"))
+        if found.empty:
+            raise ChurnRadarError(f"{exported('online_shop')}: no build has scored anybody; run dbt build")
+        shop = OnlineShop.unpack(found.facts.iloc[0])
+        return cls(shop, registry.load(shop.model_version))
+
+    def answer(self, customer_id: str) -> Answer | None:
+        """Score a customer's changes; None for those who are no customers at the newest snapshot."""
+        packed = history(customer_id)
+        if packed is None:
+            return None
+        rows = CustomerRows.unpack(packed.history, packed.text_vectors)
+        now = self.score(customer_id, rows, self.shop.as_of)
+        if now is None:
+            return None
+        return Answer(self.shop.as_of, self.shop.model_version, now, self.changes(customer_id, rows))
+
+    def changes(self, customer_id: str, rows: CustomerRows) -> list[Change]:
+        """Score every change that makes sense for a customer.
+
+        Parameters
+        ----------
+        customer_id : str
+            A customer at the newest snapshot.
+        rows : CustomerRows
+            What happened with them; it stays as it is.
+        """
+        midnight = datetime.combine(self.shop.as_of, time())
+        asked = [(what, changed, self.shop.as_of) for what, changed in self._behaviours(rows, midnight)]
+        asked += [
+            (f"they stay silent for {days} more days", rows, self.shop.as_of + timedelta(days)) for days in SILENCE
+        ]
+        said = [(what, self.score(customer_id, changed, as_of)) for what, changed, as_of in asked]
+        return [Change(what, probability) for what, probability in said if probability is not None]
+
+    def score(self, customer_id: str, rows: CustomerRows, as_of: date) -> float | None:
+        """Return the churn probability at a midnight; None for those who are no customers then."""
+        if not self.shop.is_customer(rows, as_of):
+            return None
+        told = rescore(self._current, features_at(rows, as_of, self.shop), as_of, self.shop, customer_id)
+        return float(told["churn_probability"])
+
+    def _behaviours(self, rows: CustomerRows, midnight: datetime) -> Iterator[tuple[str, CustomerRows]]:
+        evening = midnight - EVENING
+        completed = [order for order in rows.orders.values() if order["status"] == "completed"]
+        if completed:
+            last = max(completed, key=lambda order: order["ordered_at"])
+            yield (
+                f"they had ordered yesterday what they ordered last ({last['amount']:,.2f})",
+                _ordered(rows, last, evening),
+            )
+        if "events" in self.shop.facts.tables:
+            looked = _visited(rows, evening, ["view"] * PAGES)
+            yield f"they had looked at {PAGES} pages of the shop yesterday", looked
+            yield (
+                f"they had looked at {PAGES} pages and put a product in the cart",
+                _visited(looked, evening, ["cart_add"]),
+            )
+        if still_open := [key for key, ticket in rows.tickets.items() if ticket["closed_at"] is None]:
+            closed = deepcopy(rows)
+            for key in still_open:
+                closed.tickets[key]["closed_at"] = evening
+            tickets = "ticket" if len(still_open) == 1 else "tickets"
+            yield f"their open {tickets} had been closed yesterday", closed
+        if review := self._complaint(rows, midnight):
+            without = deepcopy(rows)
+            del without.reviews[review["review_id"]]
+            without.vectors.pop(review["text_id"], None)
+            yield f"they had not written their review of {_day(review['reviewed_at'])}", without
+
+    def _complaint(self, rows: CustomerRows, midnight: datetime) -> dict | None:
+        """Return the newest review that complains, where it is recent."""
+        found = [
+            review
+            for review in rows.reviews.values()
+            if timedelta() < midnight - review["reviewed_at"] <= timedelta(days=RECENT_DAYS)
+            and ((review["complaint_score"] or 0) >= self.shop.facts.complaint_from or (review["rating"] or 5) <= 2)
+        ]
+        return max(found, key=lambda review: review["reviewed_at"], default=None)
+
+
+def _ordered(rows: CustomerRows, last: dict, moment: datetime) -> CustomerRows:
+    """Add the last order once more."""
+    changed, key = deepcopy(rows), "what-if"
+    changed.orders[key] = {**last, "order_id": key, "ordered_at": moment, "known_at": moment}
+    changed.items[key] = [{**item, "order_id": key} for item in rows.items.get(last["order_id"], ())]
+    return changed
+
+
+def _visited(rows: CustomerRows, moment: datetime, kinds: Sequence[str]) -> CustomerRows:
+    changed = deepcopy(rows)
+    for kind in kinds:
+        key = f"what-if {len(changed.events)}"
+        changed.events[key] = {"event_id": key, "event_type": kind, "occurred_at": moment, "session_id": "what-if"}
+    return changed
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.day} {moment:%B}"
