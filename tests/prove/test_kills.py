@@ -16,15 +16,17 @@ KILLS = 20
 def test_builds_killed_at_random_moments(tmp_path, capsys):
     shop = Shop(tmp_path / "home")
     shop.run("churn-radar", "load-example", "complete-journey")
+    # without the transformer, whose minutes would take most kills; tests/prove/test_fine_tuning_kills.py has its own
+    build_once = ("build", "--exclude-resource-type", "unit_test")
     started = time.monotonic()
-    shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
+    shop.dbt(*build_once, churn__transformer=False)
     seconds = time.monotonic() - started
     undisturbed = shop.scores()
     moments = [random.Random(seed).uniform(0.5, seconds) for seed in range(KILLS)]
     for moment in moments:
         build = subprocess.Popen(
             # training anew each time, so that the registry is written to as well
-            [BIN / "dbt", "build", "--exclude-resource-type", "unit_test", "--vars", "churn__train: always"],
+            [BIN / "dbt", *build_once, "--vars", "{churn__train: always, churn__transformer: false}"],
             cwd=shop.project,
             env=shop.env,
             stdout=subprocess.DEVNULL,
@@ -37,7 +39,7 @@ def test_builds_killed_at_random_moments(tmp_path, capsys):
         build.send_signal(signal.SIGKILL)
         build.wait()
         assert set(shop.scores().customer_id) == set(undisturbed.customer_id)
-    shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
+    shop.dbt(*build_once, churn__transformer=False)
     final = shop.scores()
     by_first = final[final.model_version == undisturbed.model_version.iloc[0]].reset_index(drop=True)
     pd.testing.assert_frame_equal(undisturbed.drop(columns="scored_at"), by_first.drop(columns="scored_at"))
