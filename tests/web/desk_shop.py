@@ -25,50 +25,11 @@ from inference.registry import VERSION_COLUMNS
 AS_OF = date(2024, 3, 4)
 #: Weeks that were scored.
 N_DATES = 4
-#: What ``retention_actions`` and ``retention_experiment_results`` hold, as long as no contract says so.
-RETENTION = {
-    "retention_actions": {
-        "customer_id": "varchar",
-        "as_of_date": "date",
-        "campaign_id": "varchar",
-        "action": "varchar",
-        "channel": "varchar",
-        "churn_probability": "double",
-        "value": "double",
-        "effect": "double",
-        "effect_source": "varchar",
-        "expected_profit": "double",
-        "expected_profit_low": "double",
-        "expected_profit_high": "double",
-        "contact_cost": "double",
-        "assignment_probability": "double",
-        "reason": "varchar",
-    },
-    "retention_experiment_results": {
-        "action": "varchar",
-        "campaign_id": "varchar",
-        "segment": "varchar",
-        "contacts": "bigint",
-        "holdouts": "bigint",
-        "churn_rate_contacted": "double",
-        "churn_rate_holdout": "double",
-        "effect": "double",
-        "effect_low": "double",
-        "effect_high": "double",
-        "profit_per_contact": "double",
-        "profit_low": "double",
-        "profit_high": "double",
-        "through_date": "date",
-    },
-}
 
 
 def contract(table: str) -> dict[str, str]:
     """Types by column, as the table's own description has them."""
-    file = PROJECT / "models" / "marts" / f"{table}.yml"
-    if not file.exists():
-        return RETENTION[table]
-    described = yaml.safe_load(file.read_text())
+    described = yaml.safe_load((PROJECT / "models" / "marts" / f"{table}.yml").read_text())
     return {column["name"]: column["data_type"] for column in described["models"][0]["columns"]}
 
 
