@@ -9,6 +9,7 @@ import time
 import duckdb
 import numpy as np
 import pandas as pd
+import pytest
 from shop import BIN, PROJECT, Shop
 
 
@@ -79,6 +80,48 @@ def test_online_values_equal_offline_values_in_every_feature_view(real_shop):
     assert figures["feature_views"] == 2
     assert figures["features"] > 100
     assert figures["different"] == []
+
+
+def test_every_published_file_has_an_exposure(real_shop):
+    shop, _ = real_shop
+    manifest = json.loads((shop.home / "target" / "manifest.json").read_text())
+    exposed = set()
+    for exposure in manifest["exposures"].values():
+        assert exposure["owner"]["name"]
+        exposed.update(exposure["config"]["meta"].get("files", []))
+        exposed.update(
+            manifest["nodes"][node]["alias"] + ".parquet"
+            for node in exposure["depends_on"]["nodes"]
+            if node.startswith("model.")
+        )
+    published = {file.name for file in (shop.home / "published").iterdir()}
+    assert {"churn_scores.parquet", "newcomer_scores.parquet", "churn_feature_drift.parquet"} <= published
+    assert published <= exposed
+
+
+def test_metrics_say_what_the_scores_add_up_to(real_shop):
+    shop, _ = real_shop
+    told = json.loads((shop.home / "target" / "semantic_manifest.json").read_text())
+    measured = {}
+    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
+        for model in told["semantic_models"]:
+            for measure in model["measures"]:
+                newest = measure["non_additive_dimension"]
+                assert newest["window_choice"] == "max"
+                how = {"average": "avg"}.get(measure["agg"], measure["agg"])
+                relation, column = model["node_relation"]["relation_name"], measure["expr"] or measure["name"]
+                measured[measure["name"]] = connection.sql(
+                    f"select {how}({column}) from {relation} "
+                    f"where {newest['name']} = (select max({newest['name']}) from {relation})"
+                ).fetchone()[0]
+    values = {metric["name"]: measured[metric["type_params"]["measure"]["name"]] for metric in told["metrics"]}
+    scores = shop.scores()
+    scores = scores[scores.as_of_date == scores.as_of_date.max()]
+    assert values == {
+        "at_risk_customers": scores.risk_band.isin(["high", "critical"]).sum(),
+        "mean_risk": pytest.approx(scores.churn_probability.mean()),
+        "value_at_risk": pytest.approx(scores.value_at_risk.sum()),
+    }
 
 
 def test_labels_agree_with_their_audit(real_shop):
