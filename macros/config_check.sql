@@ -26,6 +26,7 @@
         'churn__keep_snapshots_days': [1, 3650],
         'churn__trials': [0, 1000],
         'churn__retrain_windows': [1, 1000],
+        'churn__recommend_after_days': [0, 365],
     }) }}
 {% endmacro %}
 

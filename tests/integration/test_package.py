@@ -51,7 +51,15 @@ def query(shop: Shop, text: str) -> list[tuple]:
 
 def test_a_shop_that_has_not_sold_anything_is_built_empty(package):
     build(package, "opening")
-    for table in ("churn_scores", "newcomer_scores", "churn_model", "order_features", "churn_labels"):
+    for table in (
+        "churn_scores",
+        "newcomer_scores",
+        "churn_model",
+        "order_features",
+        "churn_labels",
+        "retention_recommendations",
+        "metric_days",
+    ):
         assert query(package, f"select count(*) from {table}") == [(0,)], table
     assert pd.read_parquet(package.published).empty
     # and goes on with its first orders, here those of a bakery that opens under its name

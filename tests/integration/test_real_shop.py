@@ -124,6 +124,27 @@ def test_metrics_say_what_the_scores_add_up_to(real_shop):
     }
 
 
+def test_who_is_at_risk_is_offered_products_that_they_did_not_just_buy(real_shop):
+    shop, _ = real_shop
+    offered = pd.read_parquet(shop.published.with_name("retention_recommendations.parquet"))
+    scores = shop.scores()
+    newest = scores.as_of_date.max()
+    at_risk = scores[(scores.as_of_date == newest) & scores.risk_band.isin(["high", "critical"])]
+    assert set(offered.customer_id) == set(at_risk.customer_id)
+    assert set(offered.as_of_date) == {newest}
+    assert (offered.groupby("customer_id")["rank"].apply(list).map(len) == 5).mean() > 0.95
+    lines = pd.read_parquet(shop.raw / "order_items.parquet").merge(pd.read_parquet(shop.raw / "orders.parquet"))
+    lines["days_ago"] = (newest - lines.ordered_at.dt.normalize()).dt.days
+    key = ["customer_id", "product_id"]
+    assert offered.merge(lines[lines.days_ago <= 14], on=key).empty
+    own = offered[offered.source == "bought_before"].set_index(key).reason
+    days = lines.groupby(key).days_ago.agg(["nunique", "min"]).loc[own.index]
+    said = own.str.extract(r"bought (?:(\d+) times|once),.* (\d+) days? ago")
+    assert len(own) > 100
+    assert (said[0].fillna(1).astype(int) == days["nunique"]).all()
+    assert (said[1].astype(int) == days["min"]).all()
+
+
 def test_labels_agree_with_their_audit(real_shop):
     shop, _ = real_shop
     with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:

@@ -142,7 +142,7 @@ class TestExpectedMaximumProfit:
         twice = expected_maximum_profit(CHURNED, SCORE, clv=400, incentive_cost=20, contact_cost=2)
         assert twice == pytest.approx(2 * expected_maximum_profit(CHURNED, SCORE))
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(scored_customers())
     def test_is_the_mean_over_chances_of_the_best_cut(self, customers: tuple) -> None:
         churned, score = customers
@@ -153,7 +153,7 @@ class TestExpectedMaximumProfit:
             profits.append((churners * (190 * chances - 1) - stayers * 11) / len(churned))
         assert expected_maximum_profit(churned, score) == pytest.approx(np.max(profits, axis=0).mean(), rel=1e-3)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(scored_customers())
     def test_only_the_order_of_scores_matters(self, customers: tuple) -> None:
         churned, score = customers
