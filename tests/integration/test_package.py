@@ -112,6 +112,8 @@ def test_a_shop_that_differs_in_every_var_is_built(package):
     )
     assert least >= 2
     assert words > 20
+    # it has no order_items: an empty table of the contract's types
+    assert query(package, "select count(*) from retention_recommendations") == [(0,)]
 
 
 def test_names_that_the_shop_does_not_have_are_refused_before_anything_is_built(package):
