@@ -78,7 +78,7 @@ def read_history(purchases: pa.Table, as_of_date: np.datetime64) -> History:
     as_of_date : datetime64
         Midnight, exclusive.
     """
-    age = (as_of_date.astype("datetime64[D]") - purchases["bought_on"].to_numpy().astype("datetime64[D]")).astype(int)
+    age = days_before(purchases, as_of_date)
     purchases, age = purchases.filter(pa.array(age > 0)), age[age > 0]
     returned = purchases["is_returned"].to_numpy().astype(bool)
     customers, customer = _numbered(purchases["customer_id"])
@@ -94,6 +94,12 @@ def read_history(purchases: pa.Table, as_of_date: np.datetime64) -> History:
         age[~returned],
         csr_array(sent_back, shape=(len(customers), len(products))),
     )
+
+
+def days_before(purchases: pa.Table, as_of_date: np.datetime64) -> np.ndarray:
+    """Days from each purchase to the as-of date."""
+    bought_on = purchases["bought_on"].to_numpy().astype("datetime64[D]")
+    return (as_of_date.astype("datetime64[D]") - bought_on).astype(int)
 
 
 class Signals:

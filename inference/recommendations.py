@@ -8,7 +8,7 @@ import pyarrow as pa
 from scipy.sparse import csr_array
 
 from inference.encoder import Encoder
-from inference.product_signals import SIGNALS, Names, Signals, read_history
+from inference.product_signals import SIGNALS, Names, Signals, days_before, read_history
 
 #: Products per customer.
 MOST = 5
@@ -132,11 +132,10 @@ def learn_chances(purchases: pa.Table, names: Names, as_of_date: np.datetime64, 
 
 def next_bought(signals: Signals, purchases: pa.Table, as_of_date: np.datetime64) -> csr_array:
     """What customers of a history bought on their first shopping day after it, before the as-of date."""
-    then = purchases.select(["customer_id", "product_id", "bought_on", "is_returned"]).to_pandas()
-    then = then.assign(bought_on=pd.to_datetime(then.bought_on))[~then.is_returned.astype(bool)]
-    days = (np.datetime64(as_of_date) - then.bought_on.to_numpy()) / np.timedelta64(1, "D")
-    then = then[(days > 0) & (days <= LEARN_DAYS)]
-    then = then[then.bought_on == then.groupby("customer_id").bought_on.transform("min")]
+    age = days_before(purchases, as_of_date)
+    lately = (age > 0) & (age <= LEARN_DAYS) & ~purchases["is_returned"].to_numpy().astype(bool)
+    then = purchases.filter(pa.array(lately)).to_pandas().assign(age=age[lately])
+    then = then[then.age == then.groupby("customer_id").age.transform("max")]
     history = signals.history
     customer = pd.Index(history.customers).get_indexer(then.customer_id)
     product = pd.Index(history.products).get_indexer(then.product_id)
