@@ -58,7 +58,7 @@ prove: install ## Slow proofs: builds and the service killed at random moments, 
 	CHURN_CUSTOMERS=3500 $(BIN)/python -m pytest tests/integration/test_online_scores.py -v -s
 
 bench: install ## Measure; each script prints its own table.
-	for script in daily level members fine_tuning words serving rescoring; do $(BIN)/python benchmarks/$$script.py; done
+	for script in daily level members recommendations fine_tuning words serving rescoring; do $(BIN)/python benchmarks/$$script.py; done
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from inference.champion import training_rows
 from inference.earning import fold_features
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
-from inference.evaluation import auroc_interval, best_f1_threshold, evaluate
+from inference.evaluation import auroc_interval, best_f1_threshold, evaluate, expected_maximum_profit
 from inference.gains import gain_of_words, losses_at_true_level, paired_gain
 from inference.home import PROJECT_DIR, home
 from inference.members import MEMBERS
 from inference.progress import track
 from inference.registry import RegisteredModel
+from inference.segments import segments
 from inference.training import (
     LEAST_GAIN_OF_WORDS,
     TrainingSettings,
@@ -39,23 +40,6 @@ from inference.words import WORDS_LOGIT, embedding_matrix, enough_words
 FEATURE_TABLES = ("order", "engagement", "review", "support", "campaign", "forecast")
 #: Bins of the calibration curve, and points of the lift curve.
 N_BINS, N_LIFT = 10, 20
-#: What is told of a segment.
-SEGMENT_FIGURES = (
-    "n_customers",
-    "churn_rate",
-    "mean_probability",
-    "auroc",
-    "auroc_low",
-    "auroc_high",
-    "log_loss",
-    "ece",
-)
-#: Fewer customers than this make no segment.
-LEAST_IN_SEGMENT = 50
-#: Languages are told of texts; one as rare as this is a mistake.
-LEAST_SHARE_OF_LANGUAGE = 0.02
-#: Languages in Chinese signs, which short texts do not tell apart.
-CHINESE = ("zh", "yue", "wuu", "lzh", "nan", "hak", "gan")
 
 
 def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = True) -> dict:
@@ -102,7 +86,7 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
         "model": _model(current, said),
         "members": _members(model, said, shifts),
         "curves": _curves(said),
-        "segments": [] if note else _segments(said, rows),
+        "segments": [] if note else segments(said, rows),
         "forward": _forward(model),
         "costs": model.details.get("seconds", {}),
         "baselines": [],
@@ -202,6 +186,7 @@ def _figures(name: str, about: str, said: pd.DataFrame, logit: np.ndarray, level
     """Figures of one score, on the level of the champion's anchor, and its gain over the champion's average."""
     probability = level.probability(said, logit)
     figures = evaluate(said.churned, probability, best_f1_threshold(said.churned, probability)).to_dict()
+    figures["empc"] = expected_maximum_profit(said.churned, probability)
     loss = losses_at_true_level(said.assign(it=logit), ["it"])
     ours = losses_at_true_level(said, ["average"])
     aurocs = [
@@ -253,63 +238,6 @@ def _curves(said: pd.DataFrame) -> dict:
         ],
         "lift": [{"share": n / len(order), "lift": float(churned[:n].mean() / churned.mean())} for n in ends if n],
     }
-
-
-def _segments(said: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
-    """Figures of the champion among new, one-time, regular and high-value customers, and by language."""
-    known = ["orders_total", "days_since_first_order", "spend_90d", *(["texts"] if "texts" in rows else [])]
-    table = said.merge(rows[["customer_id", "as_of_date", *known]], on=["customer_id", "as_of_date"])
-    spend = table.spend_90d.to_numpy(dtype=float)
-    masks = {
-        "new: first order in the last 60 days": table.days_since_first_order <= 60,
-        "one-time: one order so far": table.orders_total == 1,
-        "regular: five orders or more": table.orders_total >= 5,
-        "high value: top fifth by spend": spend >= np.nanquantile(spend, 0.8),
-    }
-    languages = _languages(table)
-    masks |= {f"writes {name}": languages == name for name in languages.value_counts().index}
-    segments = []
-    for name, mask in masks.items():
-        part = table[np.asarray(mask, dtype=bool)]
-        # an interval of AUROC needs two of each
-        if len(part) >= LEAST_IN_SEGMENT and np.bincount(part.churned, minlength=2).min() > 1:
-            figures = evaluate(part.churned, part.probability, 0.5).to_dict()
-            segments.append({"name": name} | {k: figures[k] for k in SEGMENT_FIGURES})
-    return segments
-
-
-def _languages(table: pd.DataFrame) -> pd.Series:
-    """Language of each customer's newest text that is long enough to tell, by its code; null where none is.
-
-    Languages of fewer than one in fifty of those customers are taken for mistakes.
-    """
-    if "texts" not in table:
-        return pd.Series(None, index=table.index, dtype=object)
-    told: dict[str, str | None] = {}
-
-    def newest(texts: Sequence[str] | None) -> str | None:
-        for text in texts if np.ndim(texts) == 1 else ():
-            if text not in told:
-                told[text] = _language(text)
-            if told[text]:
-                return told[text]
-        return None
-
-    found = pd.Series([newest(texts) for texts in table.texts], index=table.index, dtype=object)
-    common = found.value_counts(normalize=True)
-    return found.where(found.isin(common[common >= LEAST_SHARE_OF_LANGUAGE].index), None)
-
-
-def _language(text: str | None) -> str | None:
-    """Code of a text's language; None where it has too few letters to tell."""
-    from py3langid import classify
-
-    letters = [c for c in text or "" if c.isalpha()]
-    # two Chinese signs say more than a word of letters
-    if len(letters) < 20 and sum(ord(c) > 0x2E80 for c in letters) < 2:
-        return None
-    code = classify(text)[0]
-    return "zh" if code in CHINESE else code
 
 
 def _forward(model: ChurnModel) -> dict | None:

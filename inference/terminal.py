@@ -173,7 +173,7 @@ def report_table(report: dict) -> Table:
     """Show members, baselines and ablations on the same later snapshots."""
     snapshots = report["model"]["snapshots"]
     table = Table(title=f"{report['model']['customers']:,} predictions at {len(snapshots)} later snapshots")
-    for heading in ("", "AUROC", "95 %", "PR-AUC", "log-loss", "Brier", "ECE", "lift"):
+    for heading in ("", "AUROC", "95 %", "EMPC", "lift", "PR-AUC", "log-loss", "Brier", "ECE"):
         table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=heading != "")
     for part in ("members", "baselines", "ablations"):
         for s in report[part]:
@@ -181,11 +181,12 @@ def report_table(report: dict) -> Table:
                 s["name"],
                 f"{s['auroc']:.4f}",
                 f"{s['auroc_low']:.3f}-{s['auroc_high']:.3f}",
+                f"{s['empc']:.3f}",
+                f"{s['top_decile_lift']:.2f}",
                 f"{s['pr_auc']:.4f}",
                 f"{s['log_loss']:.4f}",
                 f"{s['brier']:.4f}",
                 f"{s['ece']:.4f}",
-                f"{s['top_decile_lift']:.2f}",
             )
         table.add_section()
     return table

@@ -32,6 +32,7 @@
         'churn__contact_every_days': [0, 365],
         'churn__stale_days': [0, 365],
         'churn__min_group': [2, 1000000],
+        'churn__recommend_after_days': [0, 365],
     }) }}
 {% endmacro %}
 

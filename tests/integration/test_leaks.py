@@ -17,6 +17,8 @@ FEATURES = (
     "text_features",
     "int_newcomers",
 )
+#: What recommendations read; it has the newest as-of date only.
+PURCHASES = "int_product_purchases"
 CUT = pd.Timestamp("2023-08-07")
 TEXTS = ["Came weeks late", "Lovely, fits perfectly", "Broke at once", "Nobody answers", "Good value", "Fine", ""]
 
@@ -117,12 +119,14 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
     built = []
     for name, raw in {"whole": tables, "past": past}.items():
         shop = Shop(folder / name, project).write(**raw)
-        selected = (f"+{f}" for f in FEATURES)
+        selected = (f"+{f}" for f in (*FEATURES, PURCHASES))
         no_tests = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
         shop.dbt("build", *no_tests, "--select", *selected, churn__as_of_date=str(CUT.date()))
-        built.append({f: shop.table(f).set_index(["customer_id", "as_of_date"]).sort_index() for f in FEATURES})
+        tables_of = {f: shop.table(f).set_index(["customer_id", "as_of_date"]).sort_index() for f in FEATURES}
+        built.append(tables_of | {PURCHASES: shop.table(PURCHASES)})
     whole, past = built
-    different = set()
+    different = set() if whole[PURCHASES].equals(past[PURCHASES]) else {f"{PURCHASES}.rows"}
+    assert whole[PURCHASES].is_returned.value_counts().min() > 10
     for feature_table in FEATURES:
         assert len(whole[feature_table]) > 100
         if not whole[feature_table].index.equals(past[feature_table].index):
@@ -156,6 +160,12 @@ MISTAKES = [
         "sampled.as_of_date >= daily_activity.activity_date",
         "int_newcomers.visit_days_30d",
     ),
+    (
+        "models/intermediate/int_product_purchases.sql",
+        "{{ churn_radar.known_at('daily_products', 'newest.as_of_date') }}",
+        "newest.as_of_date >= daily_products.activity_date",
+        "int_product_purchases.rows",
+    ),
 ]
 
 
@@ -180,4 +190,4 @@ def test_no_feature_reads_what_came_later(tmp_path):
 def test_features_that_read_one_day_too_far_are_caught(tmp_path):
     found = leaking_features(project_with_mistakes(tmp_path), tmp_path)
     assert found >= {caught for *_, caught in MISTAKES}
-    assert {name.split(".")[0] for name in found} == {"order_features", "review_features", "int_newcomers"}
+    assert {name.split(".")[0] for name in found} == {caught.split(".")[0] for *_, caught in MISTAKES}

@@ -51,7 +51,15 @@ def query(shop: Shop, text: str) -> list[tuple]:
 
 def test_a_shop_that_has_not_sold_anything_is_built_empty(package):
     build(package, "opening")
-    for table in ("churn_scores", "newcomer_scores", "churn_model", "order_features", "churn_labels"):
+    for table in (
+        "churn_scores",
+        "newcomer_scores",
+        "churn_model",
+        "order_features",
+        "churn_labels",
+        "retention_recommendations",
+        "metric_days",
+    ):
         assert query(package, f"select count(*) from {table}") == [(0,)], table
     assert pd.read_parquet(package.published).empty
     # and goes on with its first orders, here those of a bakery that opens under its name
@@ -104,6 +112,8 @@ def test_a_shop_that_differs_in_every_var_is_built(package):
     )
     assert least >= 2
     assert words > 20
+    # it has no order_items: an empty table of the contract's types
+    assert query(package, "select count(*) from retention_recommendations") == [(0,)]
 
 
 def test_names_that_the_shop_does_not_have_are_refused_before_anything_is_built(package):

@@ -113,6 +113,7 @@ def test_the_search_finds_what_is_there(built):
     shop, leaver = built
     found = holding(shop.home, leaver)
     validation = {file for file in found if file.endswith("validation.parquet")}
+    assert not pd.read_parquet(shop.published.with_name("retention_recommendations.parquet")).empty
     assert {"churn_radar.duckdb", "feast/online.db", "raw/orders.parquet", "published/churn_scores.parquet"} <= found
     assert validation
     for words in THEIRS:

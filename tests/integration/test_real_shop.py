@@ -9,6 +9,7 @@ import time
 import duckdb
 import numpy as np
 import pandas as pd
+import pytest
 from shop import BIN, PROJECT, Shop
 
 
@@ -79,6 +80,69 @@ def test_online_values_equal_offline_values_in_every_feature_view(real_shop):
     assert figures["feature_views"] == 2
     assert figures["features"] > 100
     assert figures["different"] == []
+
+
+def test_every_published_file_has_an_exposure(real_shop):
+    shop, _ = real_shop
+    manifest = json.loads((shop.home / "target" / "manifest.json").read_text())
+    exposed = set()
+    for exposure in manifest["exposures"].values():
+        assert exposure["owner"]["name"]
+        exposed.update(exposure["config"]["meta"].get("files", []))
+        exposed.update(
+            manifest["nodes"][node]["alias"] + ".parquet"
+            for node in exposure["depends_on"]["nodes"]
+            if node.startswith("model.")
+        )
+    published = {file.name for file in (shop.home / "published").iterdir()}
+    assert {"churn_scores.parquet", "newcomer_scores.parquet", "churn_feature_drift.parquet"} <= published
+    assert published <= exposed
+
+
+def test_metrics_say_what_the_scores_add_up_to(real_shop):
+    shop, _ = real_shop
+    told = json.loads((shop.home / "target" / "semantic_manifest.json").read_text())
+    measured = {}
+    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
+        for model in told["semantic_models"]:
+            for measure in model["measures"]:
+                newest = measure["non_additive_dimension"]
+                assert newest["window_choice"] == "max"
+                how = {"average": "avg"}.get(measure["agg"], measure["agg"])
+                relation, column = model["node_relation"]["relation_name"], measure["expr"] or measure["name"]
+                measured[measure["name"]] = connection.sql(
+                    f"select {how}({column}) from {relation} "
+                    f"where {newest['name']} = (select max({newest['name']}) from {relation})"
+                ).fetchone()[0]
+    values = {metric["name"]: measured[metric["type_params"]["measure"]["name"]] for metric in told["metrics"]}
+    scores = shop.scores()
+    scores = scores[scores.as_of_date == scores.as_of_date.max()]
+    assert values == {
+        "at_risk_customers": scores.risk_band.isin(["high", "critical"]).sum(),
+        "mean_risk": pytest.approx(scores.churn_probability.mean()),
+        "value_at_risk": pytest.approx(scores.value_at_risk.sum()),
+    }
+
+
+def test_who_is_at_risk_is_offered_products_that_they_did_not_just_buy(real_shop):
+    shop, _ = real_shop
+    offered = pd.read_parquet(shop.published.with_name("retention_recommendations.parquet"))
+    scores = shop.scores()
+    newest = scores.as_of_date.max()
+    at_risk = scores[(scores.as_of_date == newest) & scores.risk_band.isin(["high", "critical"])]
+    assert set(offered.customer_id) == set(at_risk.customer_id)
+    assert set(offered.as_of_date) == {newest}
+    assert (offered.groupby("customer_id")["rank"].apply(list).map(len) == 5).mean() > 0.95
+    lines = pd.read_parquet(shop.raw / "order_items.parquet").merge(pd.read_parquet(shop.raw / "orders.parquet"))
+    lines["days_ago"] = (newest - lines.ordered_at.dt.normalize()).dt.days
+    key = ["customer_id", "product_id"]
+    assert offered.merge(lines[lines.days_ago <= 14], on=key).empty
+    own = offered[offered.source == "bought_before"].set_index(key).reason
+    days = lines.groupby(key).days_ago.agg(["nunique", "min"]).loc[own.index]
+    said = own.str.extract(r"bought (?:(\d+) times|once),.* (\d+) days? ago")
+    assert len(own) > 100
+    assert (said[0].fillna(1).astype(int) == days["nunique"]).all()
+    assert (said[1].astype(int) == days["min"]).all()
 
 
 def test_labels_agree_with_their_audit(real_shop):
