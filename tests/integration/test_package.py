@@ -57,6 +57,9 @@ def test_a_shop_that_has_not_sold_anything_is_built_empty(package):
         "churn_model",
         "order_features",
         "churn_labels",
+        "retention_actions",
+        "retention_experiment_results",
+        "retention_policy_values",
         "retention_recommendations",
         "metric_days",
     ):
@@ -112,6 +115,10 @@ def test_a_shop_that_differs_in_every_var_is_built(package):
     )
     assert least >= 2
     assert words > 20
+    assert query(
+        package,
+        "select count(*) filter (action = 'service_call') <= 3, sum(contact_cost) <= 50, bool_or(action = 'holdout'), count(*) from retention_actions",
+    ) == [(True, True, True, customers)]
     # it has no order_items: an empty table of the contract's types
     assert query(package, "select count(*) from retention_recommendations") == [(0,)]
 

@@ -115,22 +115,38 @@ def test_metrics_say_what_the_scores_add_up_to(real_shop):
                     f"where {newest['name']} = (select max({newest['name']}) from {relation})"
                 ).fetchone()[0]
     values = {metric["name"]: measured[metric["type_params"]["measure"]["name"]] for metric in told["metrics"]}
-    scores = shop.scores()
+    scores, actions = shop.scores(), pd.read_parquet(shop.published.with_name("retention_actions.parquet"))
     scores = scores[scores.as_of_date == scores.as_of_date.max()]
     assert values == {
         "at_risk_customers": scores.risk_band.isin(["high", "critical"]).sum(),
         "mean_risk": pytest.approx(scores.churn_probability.mean()),
         "value_at_risk": pytest.approx(scores.value_at_risk.sum()),
+        "retained_value": pytest.approx(actions.expected_profit.sum()),
     }
 
 
-def test_who_is_at_risk_is_offered_products_that_they_did_not_just_buy(real_shop):
+def test_everybody_who_is_scored_is_decided_about(real_shop):
+    shop, _ = real_shop
+    scores, actions = shop.scores(), pd.read_parquet(shop.published.with_name("retention_actions.parquet"))
+    newest = scores[scores.as_of_date == scores.as_of_date.max()]
+    assert sorted(actions.customer_id) == sorted(newest.customer_id)
+    contacts = actions[~actions.action.isin(["none", "holdout"])]
+    assert {"coupon", "recommendation", "service_call", "none", "holdout"} == set(actions.action)
+    # its campaigns have no propensities, so nothing is learned from them
+    assert set(contacts.effect_source) == {"prior"}
+    sure = contacts[~contacts.is_exploration]
+    assert (sure.expected_profit > 0).all()
+    assert (sure.expected_profit - (sure.effect * sure.value - sure.contact_cost)).abs().max() < 1e-9
+    assert abs(actions.is_holdout.mean() - 0.1) < 3 * (0.09 / len(actions)) ** 0.5
+    assert actions.reason.str.len().min() > 10
+
+
+def test_who_is_recommended_products_did_not_just_buy_them(real_shop):
     shop, _ = real_shop
     offered = pd.read_parquet(shop.published.with_name("retention_recommendations.parquet"))
-    scores = shop.scores()
-    newest = scores.as_of_date.max()
-    at_risk = scores[(scores.as_of_date == newest) & scores.risk_band.isin(["high", "critical"])]
-    assert set(offered.customer_id) == set(at_risk.customer_id)
+    newest = shop.scores().as_of_date.max()
+    actions = pd.read_parquet(shop.published.with_name("retention_actions.parquet"))
+    assert set(offered.customer_id) == set(actions[actions.action == "recommendation"].customer_id) != set()
     assert set(offered.as_of_date) == {newest}
     assert (offered.groupby("customer_id")["rank"].apply(list).map(len) == 5).mean() > 0.95
     lines = pd.read_parquet(shop.raw / "order_items.parquet").merge(pd.read_parquet(shop.raw / "orders.parquet"))
