@@ -117,7 +117,8 @@ def test_a_shop_that_differs_in_every_var_is_built(package):
     assert words > 20
     assert query(
         package,
-        "select count(*) filter (action = 'service_call') <= 3, sum(contact_cost) <= 50, bool_or(action = 'holdout'), count(*) from retention_actions",
+        "select count(*) filter (action = 'service_call') <= 3, sum(contact_cost) <= 50, bool_or(action = 'holdout'), "
+        "count(*) from retention_actions",
     ) == [(True, True, True, customers)]
     # it has no order_items: an empty table of the contract's types
     assert query(package, "select count(*) from retention_recommendations") == [(0,)]
