@@ -21,7 +21,7 @@ from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
 from inference.evaluation import auroc_interval, best_f1_threshold, evaluate, expected_maximum_profit
 from inference.gains import gain_of_words, losses_at_true_level, paired_gain
-from inference.home import PROJECT_DIR, home
+from inference.home import PROJECT_DIR, home, published
 from inference.members import MEMBERS
 from inference.progress import track
 from inference.registry import RegisteredModel
@@ -58,7 +58,7 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
     -------
     dict
         JSON: ``model``, ``members``, ``baselines``, ``ablations``, ``control``, ``curves``, ``segments``,
-        ``forward``, ``costs``; ``note`` says what is left out, where something is.
+        ``forward``, ``costs``, ``policies``; ``note`` says what is left out, where something is.
 
     Raises
     ------
@@ -92,6 +92,7 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
         "baselines": [],
         "ablations": [],
         "control": None,
+        "policies": _policies(),
         "note": note,
     }
     if compare and not note:
@@ -100,6 +101,15 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
         report["ablations"] = bench.ablations()
         report["control"] = bench.shuffled_control()
     return report
+
+
+def _policies() -> list[dict]:
+    """Policies as the last build valued them on logged contacts; none where there was no random contact."""
+    file = published("retention_policy_values")
+    if not file.exists():
+        return []
+    values = pd.read_parquet(file)
+    return values.assign(through_date=values.through_date.astype(str)).to_dict("records")
 
 
 def champion_labels() -> pd.DataFrame:

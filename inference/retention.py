@@ -11,7 +11,8 @@ from inference.decisions import COLUMNS, NONE, DecisionSettings, appraise, choos
 from inference.exploration import Explorer
 from inference.off_policy import policy_value
 from inference.registry import RegisteredModel
-from inference.uplift import HOLDOUT, LATER_SHARE, Contacts, fit_effects
+from inference.uplift import HOLDOUT, LATER_SHARE, ActionEffect, Contacts, fit_effects
+from inference.uplift_metrics import auuc, qini_coefficient
 
 #: Columns of retention_policy_estimates, and what they hold.
 POLICY_COLUMNS = {
@@ -23,8 +24,12 @@ POLICY_COLUMNS = {
     "gain": "float64",
     "gain_low": "float64",
     "gain_high": "float64",
+    "qini": "float64",
+    "auuc": "float64",
     "through_date": "datetime64[us]",
 }
+#: How well customers are ranked by what a contact changes.
+RANKINGS = {"qini": qini_coefficient, "auuc": auuc}
 #: Newest contacts that effects are learned from.
 MOST_CONTACTS = 200_000
 
@@ -101,8 +106,20 @@ def value_policies(
         done, reward = _done(later), rewards(later, outcomes, value)
         for policy, chosen in policies.items() if len(later) else ():
             found = policy_value(done, later.propensity, reward, chosen, policies[NONE])
-            told.append({"policy": policy, "customers": len(later), "through_date": later.day.max(), **vars(found)})
+            own = {"policy": policy, "customers": len(later), "through_date": later.day.max()}
+            told.append(own | vars(found) | _ranking(effects.get(policy), later))
     return pd.DataFrame(told, columns=list(POLICY_COLUMNS)).astype(POLICY_COLUMNS)
+
+
+def _ranking(effect: ActionEffect | None, contacts: Contacts) -> dict[str, float]:
+    """Qini coefficient and AUUC of the predicted effect of an action; nothing where it was not compared."""
+    own = contacts.with_holdouts_of(effect.action) if effect else contacts.take(np.zeros(len(contacts), bool))
+    treated = own.action != HOLDOUT
+    if not 0 < treated.sum() < len(own):
+        return {}
+    uplift = own.probability * effect.acceptance(own.X, own.segment).mean
+    chance = np.where(treated, own.propensity, 1 - own.propensity)
+    return {name: measure(uplift, treated, own.churned, chance) for name, measure in RANKINGS.items()}
 
 
 def rewards(contacts: Contacts, outcomes: pd.DataFrame, value: np.ndarray) -> np.ndarray:
