@@ -150,7 +150,7 @@ def test_who_is_recommended_products_did_not_just_buy_them(real_shop):
     assert set(offered.as_of_date) == {newest}
     assert (offered.groupby("customer_id")["rank"].apply(list).map(len) == 5).mean() > 0.95
     lines = pd.read_parquet(shop.raw / "order_items.parquet").merge(pd.read_parquet(shop.raw / "orders.parquet"))
-    lines["days_ago"] = (newest - lines.ordered_at.dt.normalize()).dt.days
+    lines["days_ago"] = (pd.Timestamp(newest) - lines.ordered_at.dt.normalize()).dt.days
     key = ["customer_id", "product_id"]
     assert offered.merge(lines[lines.days_ago <= 14], on=key).empty
     own = offered[offered.source == "bought_before"].set_index(key).reason
