@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import pandas as pd
 
@@ -24,6 +25,8 @@ SCORES_SERVICE = "churn_scores_v1"
 #: What a score needs that follows events; its views, and the one of the scores, by name.
 UPDATES_SERVICE = "churn_updates_v1"
 HISTORIES_VIEW, SHOP_VIEW, SCORES_VIEW = "online_histories", "online_shop", "online_scores"
+#: Held by whoever reads the offline store.
+_OFFLINE = Lock()
 #: The view of packed features; the model's service counts time in them.
 MODEL_VIEW = "model_features"
 
@@ -85,7 +88,8 @@ def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     key = ["customer_id", "event_timestamp"]
     for service in services or (MODEL_SERVICE,):
         asked = store.get_feature_service(service)
-        with warnings.catch_warnings():
+        # the offline store has one connection to DuckDB, and dbt builds several Python models at once
+        with _OFFLINE, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             features = store.get_historical_features(keyed[key], asked).to_df()
         # the offline store may reorder rows: join on the key, never by position

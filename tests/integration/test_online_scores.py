@@ -206,7 +206,12 @@ def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
         assert again["churn_probability"] == fresh["churn_probability"]
         nobody = {**order, "event_id": "x", "order_id": "x", "customer_id": "nobody", "ordered_at": now.isoformat()}
         (first,) = service.post("/v1/events", json={"events": [nobody]}).json()["scores"]
-        assert "1 order in the last 90 days" in " ".join(first["reasons"]), "whom no build knew"
+        # which reason is the strongest depends on the model of the shop's size; each tells of the only order
+        told, known = (
+            " ".join(first["reasons"]),
+            ("1 order in the last 90 days", "spent 12.50", "first order 1 day ago"),
+        )
+        assert any(said in told for said in known), "whom no build knew"
         service.process.kill()
     # as if the kill had come between the log and the store
     log = EventLog()
