@@ -111,6 +111,7 @@ def main() -> None:
         with listening(
             ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""], port, dict(os.environ)
         ):
+            run("dbt", "--quiet", "parse")  # a shop that was built elsewhere has its manifest there
             scores = pd.read_parquet(home / "published" / "churn_scores.parquet")
             newest = scores[scores.as_of_date == scores.as_of_date.max()]
             as_of = f"{pd.Timestamp(newest.as_of_date.iloc[0]):%Y-%m-%dT%H:%M:%S}"
