@@ -116,11 +116,11 @@ def learn_chances(purchases: pa.Table, names: Names, as_of_date: np.datetime64, 
     if not len(history.age):
         return np.tile(supposed, (len(SIGNALS), 1))
     signals = Signals(history, names, after_days)
-    truth = next_bought(signals, purchases, as_of_date)
-    seen = np.flatnonzero(np.diff(truth.indptr))
+    outcome = next_bought(signals, purchases, as_of_date)
+    seen = np.flatnonzero(np.diff(outcome.indptr))
     seen = np.sort(np.random.default_rng(0).permutation(seen)[:LEARN_CUSTOMERS])
     for block in blocks(signals, seen):
-        was_bought = truth[block].toarray() > 0
+        was_bought = outcome[block].toarray() > 0
         for number, score in enumerate(signals.scores(block)):
             best, is_there = ranked(score, CANDIDATES)
             hits = np.take_along_axis(was_bought, best, axis=1) & is_there

@@ -85,7 +85,7 @@ customer_alerts as (
     select
         now.as_of_date,
         'customer_risk' as kind,
-        case when now.churn_probability >= {{ var('churn__band_critical') }} then 'critical' else 'warning' end as severity,
+        case when now.churn_probability >= {{ var('churn__band_critical') }} then 'critical' else 'high' end as severity,
         now.customer_id,
         cast(null as varchar) as subject,
         before.churn_probability as previous_value,
@@ -168,7 +168,7 @@ segment_alerts as (
     select
         compared_segments.as_of_date,
         'segment_risk' as kind,
-        'warning' as severity,
+        'high' as severity,
         cast(null as varchar) as customer_id,
         compared_segments.segment as subject,
         compared_segments.previous_risk as previous_value,
@@ -192,7 +192,7 @@ score_drift_alerts as (
     select
         now.as_of_date,
         'score_drift' as kind,
-        'warning' as severity,
+        'high' as severity,
         cast(null as varchar) as customer_id,
         cast(null as varchar) as subject,
         before.psi as previous_value,
@@ -213,7 +213,7 @@ feature_drift_alerts as (
     select
         now.as_of_date,
         'feature_drift' as kind,
-        'warning' as severity,
+        'high' as severity,
         cast(null as varchar) as customer_id,
         now.feature as subject,
         before.psi as previous_value,

@@ -45,7 +45,7 @@ def alert(alert_id: str, kind: str, message: str, day: date = AS_OF, **others: o
         "alert_id": alert_id,
         "as_of_date": day,
         "kind": kind,
-        "severity": "warning",
+        "severity": "high",
         "message": message,
         "holds_from": day,
         **others,
