@@ -269,8 +269,8 @@ def choose(
     likely = settings.explore_share * odds[rows, picked] + (1 - settings.explore_share) * (intended == best)
     is_contact = ~held & (intended >= 0)
 
-    def of_intended(values: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
-        return np.where(intended >= 0, values[rows, np.maximum(intended, 0)], otherwise)
+    def of_intended(values: np.ndarray) -> np.ndarray:
+        return np.where(intended >= 0, values[rows, np.maximum(intended, 0)], 0.0)
 
     pairs = np.broadcast_to(cost, profit.shape)
     acceptance = of_intended(mean)
