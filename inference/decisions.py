@@ -11,10 +11,9 @@ import pandas as pd
 
 from inference.allocation import allocate
 from inference.errors import ChurnRadarError
-from inference.exploration import Explorer
+from inference.exploration import NONE, Explorer
 from inference.uplift import HOLDOUT, ActionEffect
 
-NONE = "none"
 #: Columns of retention_choices, and what they hold.
 COLUMNS = {
     "customer_id": "string",

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from mabwiser.mab import MAB, LearningPolicy
 
+from inference.scoring import BANDS
+
 NONE = "none"
 #: Draws by which the chance of each action is measured, per cell of customers.
 DRAWS = 500
 #: A chance of nothing at all would never be found to be wrong.
 LEAST_CHANCE = 0.02
-BANDS = ("low", "medium", "high", "critical")
 
 
 class Explorer:

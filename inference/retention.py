@@ -7,10 +7,11 @@ import pandas as pd
 from scipy.special import expit
 
 from inference import feature_store, registry
-from inference.decisions import COLUMNS, NONE, DecisionSettings, appraise, choose, costs
-from inference.exploration import Explorer
+from inference.decisions import COLUMNS, DecisionSettings, appraise, choose, costs
+from inference.exploration import NONE, Explorer
 from inference.off_policy import policy_value
 from inference.registry import RegisteredModel
+from inference.scoring import BANDS
 from inference.uplift import HOLDOUT, LATER_SHARE, ActionEffect, Contacts, fit_effects
 from inference.uplift_metrics import auuc, qini_coefficient
 
@@ -139,10 +140,9 @@ def rewards(contacts: Contacts, outcomes: pd.DataFrame, value: np.ndarray) -> np
 
 
 def _known(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Contacts that effects can be learned from, the newest last."""
-    known = outcomes[
-        outcomes.is_active & outcomes.churned.notna() & (outcomes.propensity > 0) & outcomes.as_of_date.notna()
-    ]
+    """Contacts that effects can be learned from, the newest last; what was certain was no experiment."""
+    random = outcomes.propensity.between(0, 1, inclusive="neither")
+    known = outcomes[outcomes.is_active & outcomes.churned.notna() & random & outcomes.as_of_date.notna()]
     return known.sort_values(["touched_at", "touch_id"]).tail(MOST_CONTACTS)
 
 
@@ -172,7 +172,6 @@ def known_contacts(current: RegisteredModel, outcomes: pd.DataFrame, bands: list
     known = _known(outcomes)
     X = _features(current, known)
     probability = expit(tabular_logit(current, X)) if len(X) else np.empty(0)
-    segments = np.array(["low", "medium", "high", "critical"], dtype=object)
     return (
         Contacts(
             action=known.action.to_numpy(object),
@@ -180,7 +179,7 @@ def known_contacts(current: RegisteredModel, outcomes: pd.DataFrame, bands: list
             propensity=known.propensity.to_numpy(float),
             churned=known.churned.to_numpy(float),
             probability=probability,
-            segment=segments[np.searchsorted(bands, probability, side="right")],
+            segment=np.array(BANDS, dtype=object)[np.searchsorted(bands, probability, side="right")],
             X=X,
             day=known.touched_at.to_numpy("datetime64[D]"),
         ),

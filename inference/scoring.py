@@ -20,6 +20,8 @@ from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Columns, has_sequen
 from inference.training import level_history
 from inference.words import embedding_matrix
 
+#: Risk bands, the safest first.
+BANDS = ("low", "medium", "high", "critical")
 #: Columns of churn_predictions, and what they hold.
 COLUMNS = {
     "customer_id": "string",

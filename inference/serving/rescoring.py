@@ -13,7 +13,7 @@ from scipy.special import expit
 from inference.mbg_nbd import MBGNBD
 from inference.packing import EMBEDDING, pack
 from inference.registry import RegisteredModel
-from inference.scoring import score_columns
+from inference.scoring import BANDS, score_columns
 from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Columns
 from inference.serving.behaviour import (
     SequenceShape,
@@ -28,7 +28,6 @@ from inference.serving.behaviour import (
 from inference.serving.histories import CustomerRows
 from inference.text_pools import WINDOW_DAYS, pooled_vector
 
-BANDS = ("low", "medium", "high", "critical")
 #: What a stored score tells, see ``online_scores``; a fresh one tells ``as_of`` and ``through`` besides.
 TOLD = ("churn_probability", "expected_spend", "horizon_days", "reason_1", "reason_2", "reason_3", "model_version")
 

@@ -8,7 +8,7 @@ contacts as (
         1 / propensity as weight,
         horizon_spend * {{ kept_for }} - case when action = 'holdout' then 0 else coalesce(cost, 0) end as profit
     from {{ ref('int_contact_outcomes') }}
-    where is_active and churned is not null and propensity > 0
+    where is_active and churned is not null and propensity > 0 and propensity < 1
 ),
 
 scores as (
