@@ -22,6 +22,7 @@
         'churn__min_orders': [1, 1000],
         'churn__snapshot_every_days': [1, 28],
         'churn__training_rows': [1000, 100000000],
+        'churn__contact_rows': [0, 100000000],
         'churn__history_days': [365, 3650],
         'churn__lookback_days': [0, 60],
         'churn__keep_snapshots_days': [1, 3650],

@@ -162,6 +162,12 @@
 {% endmacro %}
 
 
+{#- The last date of the snapshot grid at or before a day. 1970-01-05 is a Monday: the grid is fixed to the calendar. -#}
+{% macro grid_day(day) -%}
+    {{ churn_radar.add_days(day, 'cast(-(' ~ churn_radar.days_between("cast('1970-01-05' as date)", day) ~ ' % ' ~ var('churn__snapshot_every_days') ~ ') as integer)') }}
+{%- endmacro %}
+
+
 {#- Whether an as-of date lies in the lookback window that ends with the newest of `dates`. -#}
 {% macro is_rebuilt(as_of_date, dates) -%}
     {{ as_of_date }} between
@@ -177,11 +183,16 @@
 
 
 {#-
-    One active customer in how many a snapshot holds: all, or as few as keep all training dates together within
-    churn__training_rows. A power of two, so that a growing shop changes it rarely and the samples are nested.
+    One active customer in how many a snapshot of `dates` holds: all, or as few as keep all training dates together
+    within churn__training_rows; 0 for none. A power of two, so that a growing shop changes it rarely and the samples
+    are nested.
 -#}
-{% macro one_in(holds_all, rows) -%}
-    case when {{ holds_all }} then 1 else {{ churn_radar.power_of_two(rows ~ ' * 1.0 / ' ~ var('churn__training_rows')) }} end
+{% macro one_in(dates, rows) -%}
+    case
+        when {{ dates }}.holds_all then 1
+        when {{ dates }}.is_training then {{ churn_radar.power_of_two(rows ~ ' * 1.0 / ' ~ var('churn__training_rows')) }}
+        else 0
+    end
 {%- endmacro %}
 
 

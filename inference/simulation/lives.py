@@ -25,7 +25,8 @@ FORGIVENESS = 0.8
 SEASON_SWING = {"none": 0.0, "mild": 0.15, "strong": 0.6}
 PEAK_DAY_OF_YEAR = 330
 #: A campaign runs every so many days and touches this share of the customers, by what campaigns change: nothing; who
-#: leaves after it (``mild``); also who has left since the incident (``strong``, where coupons tell who can be kept).
+#: leaves after it (``mild``); also, and more, who has left since the incident (``strong``, where coupons tell who can be
+#: kept, and who is won back orders within ``WON_BACK_DAYS``).
 CAMPAIGN_EVERY_DAYS = 28
 CAMPAIGN_SHARES = {"none": 0.3, "mild": 0.3, "strong": 0.9}
 ACTIONS = ("coupon", "recommendation", "service_call", "holdout")
@@ -41,6 +42,8 @@ EFFECTS = {
     "lost_cause": (0.0, 0.0, 0.05),
     "sleeping_dog": (-0.2, -0.1, -0.3),
 }
+STRONG_EFFECTS = EFFECTS | {"persuadable": (0.8, 0.3, 0.9)}
+WON_BACK_DAYS = (1.0, 14.0)
 #: Chance that an order uses a coupon, and that by segment where campaigns are strong.
 COUPON_CHANCE = 0.15
 COUPON_CHANCES = {"persuadable": 0.55, "sure_thing": 0.1, "lost_cause": 0.02, "sleeping_dog": 0.0}
@@ -109,17 +112,19 @@ def live(
     clock = _season_clock(days, first_day_of_year, season)
     seasonal_day = np.interp(signed_up, clock.day, clock.seasonal)
     good_orders = np.zeros(n)
+    won_back = np.zeros(n, dtype=bool)
     collected: list[dict[str, np.ndarray]] = []
     active = np.arange(n)
     while len(active):
         gap = rng.gamma(people.regularity[active], people.mean_gap[active] / people.regularity[active])
-        seasonal_day[active] += gap
+        # who was won back orders at a day of its own
+        seasonal_day[active] += np.where(won_back[active], 0.0, gap)
         day = np.interp(seasonal_day[active], clock.seasonal, clock.day, right=np.inf)
         goes_on = (day < days) & (day < people.left[active]) & (day < people.natural_end[active])
         active, day = active[goes_on], day[goes_on]
         orders = _incidents(people, active, day, good_orders, touched, rng)
         back = orders.pop("comes_back")
-        won = np.isfinite(back)
+        won_back[active] = won = np.isfinite(back)
         seasonal_day[active[won]] = np.interp(back[won], clock.day, clock.seasonal)
         collected.append(orders | {"customer": active, "day": day})
     _store_orders(people, collected)
@@ -129,7 +134,8 @@ def live(
 
 def true_effects(people: Lives) -> np.ndarray:
     """Reduction of the chance to leave by each action but the holdout, shape (n_customers, 3)."""
-    effects = np.array([EFFECTS[name] for name in SEGMENTS])[people.segment]
+    of_segment = STRONG_EFFECTS if people.campaigns == "strong" else EFFECTS
+    effects = np.array([of_segment[name] for name in SEGMENTS])[people.segment]
     return np.zeros_like(effects) if people.campaigns == "none" else effects
 
 
@@ -194,6 +200,9 @@ def _incidents(
     left_alone = leaves
     leaves = (leaves & ~kept) | driven
     contact = campaign * float(CAMPAIGN_EVERY_DAYS)
+    won = kept & (contact > when)
+    back = np.full(n, np.nan)
+    back[won] = contact[won] + rng.uniform(*WON_BACK_DAYS, won.sum())
     when = np.where(driven, np.maximum(when, contact), when)
     people.left[active[leaves]] = np.minimum(people.left[active[leaves]], when[leaves])
     return {
@@ -202,7 +211,7 @@ def _incidents(
         "words_only": happened & (rng.random(n) < WORDS_ONLY_SHARE),
         "caused_leaving": leaves,
         "would_cause_leaving": left_alone,
-        "comes_back": np.where(kept & (contact > when), contact, np.nan),
+        "comes_back": back,
     }
 
 

@@ -11,12 +11,14 @@ daily_orders as (
     select * from {{ ref('int_customer_daily_activity') }} where orders > 0
 ),
 
+-- of those who were customers then
 snapshots as (
     select
-        customer_id,
-        as_of_date
-    from {{ ref('int_customer_snapshots') }}
-    where is_training or is_newest
+        contact_snapshots.touch_id,
+        contact_snapshots.as_of_date
+    from {{ ref('int_contact_snapshots') }} as contact_snapshots
+    inner join {{ ref('int_customer_snapshots') }} as spine
+        on contact_snapshots.customer_id = spine.customer_id and contact_snapshots.as_of_date = spine.as_of_date
 ),
 
 observed as (
@@ -60,19 +62,6 @@ orders_before as (
             and windows.touched_on > daily_orders.activity_date
             and {{ churn_radar.known_now('daily_orders') }}
     group by windows.touch_id
-),
-
-newest_snapshots as (
-    select
-        windows.touch_id,
-        max(snapshots.as_of_date) as as_of_date
-    from windows
-    inner join snapshots
-        on
-            windows.customer_id = snapshots.customer_id
-            and windows.touched_on >= snapshots.as_of_date
-            and {{ churn_radar.add_days('windows.touched_on', -28) }} < snapshots.as_of_date
-    group by windows.touch_id
 )
 
 select
@@ -86,7 +75,7 @@ select
     windows.redeemed_at is not null as is_redeemed,
     orders_before.touch_id is not null as is_active,
     {{ churn_radar.days_between('orders_before.last_order_date', 'windows.touched_on') }} as days_since_last_order,
-    newest_snapshots.as_of_date,
+    snapshots.as_of_date,
     windows.window_ends_on,
     case
         when windows.window_ends_on <= windows.observed_until
@@ -98,4 +87,4 @@ select
 from windows
 left join orders_in_window on windows.touch_id = orders_in_window.touch_id
 left join orders_before on windows.touch_id = orders_before.touch_id
-left join newest_snapshots on windows.touch_id = newest_snapshots.touch_id
+left join snapshots on windows.touch_id = snapshots.touch_id

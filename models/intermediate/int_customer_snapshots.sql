@@ -1,8 +1,8 @@
 select
     histories.customer_id,
     histories.as_of_date,
-    snapshot_dates.is_newest,
-    snapshot_dates.is_training,
+    snapshot_dates.is_newest and histories.is_sampled as is_newest,
+    snapshot_dates.is_training and histories.is_sampled as is_training,
     histories.first_order_date,
     histories.last_order_date,
     histories.orders,

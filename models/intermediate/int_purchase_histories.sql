@@ -9,14 +9,32 @@ dates as (
     select
         as_of_date,
         is_newest or coalesce(was_asked, false) as holds_all,
+        coalesce(is_training, false) as is_training,
         greatest(count(case when is_training then 1 end) over (), 1) as training_dates
     from {{ ref('int_snapshot_dates') }}
+),
+
+-- customers who were contacted by chance, on top
+contacts as (
+    select distinct
+        customer_id,
+        as_of_date
+    from {{ ref('int_contact_snapshots') }}
+),
+
+contacts_of_dates as (
+    select
+        as_of_date,
+        cast(sum({{ churn_radar.stable_hash('customer_id') }}) as bigint) as contacts_hash
+    from contacts
+    group by as_of_date
 ),
 
 {% if is_incremental() %}
 built_dates as (
     select
         as_of_date,
+        max(contacts_hash) as contacts_hash,
         max(active_customers) as active_customers,
         max(one_in) as one_in
     from {{ this }}
@@ -29,10 +47,12 @@ dates_to_build as (
     from dates
     {% if is_incremental() %}
     left join built_dates on dates.as_of_date = built_dates.as_of_date
+    left join contacts_of_dates on dates.as_of_date = contacts_of_dates.as_of_date
     where
         built_dates.as_of_date is null
         or {{ churn_radar.is_rebuilt('dates.as_of_date', ref('int_snapshot_dates')) }}
-        or built_dates.one_in <> {{ churn_radar.one_in('dates.holds_all', 'built_dates.active_customers * dates.training_dates') }}
+        or built_dates.one_in <> {{ churn_radar.one_in('dates', 'built_dates.active_customers * dates.training_dates') }}
+        or built_dates.contacts_hash <> coalesce(contacts_of_dates.contacts_hash, 0)
     {% endif %}
 ),
 
@@ -53,28 +73,40 @@ counted_dates as (
     select
         dates.as_of_date,
         dates.holds_all,
+        dates.is_training,
         dates.training_dates,
         count(active_customers.customer_id) as active_customers
     from dates_to_build as dates
     left join active_customers on dates.as_of_date = active_customers.as_of_date
-    group by dates.as_of_date, dates.holds_all, dates.training_dates
+    group by dates.as_of_date, dates.holds_all, dates.is_training, dates.training_dates
 ),
 
 sampled_dates as (
     select
-        as_of_date,
-        active_customers,
-        {{ churn_radar.one_in('holds_all', 'active_customers * training_dates') }} as one_in
+        counted_dates.as_of_date,
+        counted_dates.active_customers,
+        coalesce(contacts_of_dates.contacts_hash, 0) as contacts_hash,
+        {{ churn_radar.one_in('counted_dates', 'counted_dates.active_customers * counted_dates.training_dates') }} as one_in
     from counted_dates
+    left join contacts_of_dates on counted_dates.as_of_date = contacts_of_dates.as_of_date
 ),
 
-snapshot_pairs as (
+sampled_pairs as (
     select
         active_customers.customer_id,
         active_customers.as_of_date
     from active_customers
     inner join sampled_dates on active_customers.as_of_date = sampled_dates.as_of_date
-    where active_customers.position % sampled_dates.one_in = 0
+    where sampled_dates.one_in > 0 and active_customers.position % nullif(sampled_dates.one_in, 0) = 0
+),
+
+contact_pairs as (
+    select
+        active_customers.customer_id,
+        active_customers.as_of_date
+    from active_customers
+    inner join contacts
+        on active_customers.customer_id = contacts.customer_id and active_customers.as_of_date = contacts.as_of_date
 ),
 
 customers as (
@@ -118,17 +150,27 @@ pairs as (
         customer_id,
         as_of_date,
         max(is_snapshot) = 1 as is_snapshot,
+        max(is_sampled) = 1 as is_sampled,
         max(is_forecast_sample) = 1 as is_forecast_sample
     from (
         select
             *,
             1 as is_snapshot,
+            1 as is_sampled,
             0 as is_forecast_sample
-        from snapshot_pairs
+        from sampled_pairs
+        union all
+        select
+            *,
+            1 as is_snapshot,
+            0 as is_sampled,
+            0 as is_forecast_sample
+        from contact_pairs
         union all
         select
             *,
             0 as is_snapshot,
+            0 as is_sampled,
             1 as is_forecast_sample
         from forecast_pairs
     ) as all_pairs
@@ -139,9 +181,11 @@ select
     pairs.customer_id,
     pairs.as_of_date,
     pairs.is_snapshot,
+    pairs.is_sampled,
     pairs.is_forecast_sample,
     sampled_dates.active_customers,
     sampled_dates.one_in,
+    sampled_dates.contacts_hash,
     min(daily_orders.activity_date) as first_order_date,
     max(daily_orders.activity_date) as last_order_date,
     cast(sum(daily_orders.orders) as bigint) as orders,
@@ -153,5 +197,5 @@ inner join daily_orders
         pairs.customer_id = daily_orders.customer_id
         and {{ churn_radar.known_at('daily_orders', 'pairs.as_of_date') }}
 group by
-    pairs.customer_id, pairs.as_of_date, pairs.is_snapshot, pairs.is_forecast_sample,
-    sampled_dates.active_customers, sampled_dates.one_in
+    pairs.customer_id, pairs.as_of_date, pairs.is_snapshot, pairs.is_sampled, pairs.is_forecast_sample,
+    sampled_dates.active_customers, sampled_dates.one_in, sampled_dates.contacts_hash

@@ -27,8 +27,7 @@ labelled as (
     from days
     cross join observed
     where
-        -- 1970-01-05 is a Monday: the grid is fixed to the calendar
-        {{ churn_radar.days_between("cast('1970-01-05' as date)", 'days.day') }} % {{ every }} = 0
+        {{ churn_radar.grid_day('days.day') }} = days.day
         and {{ churn_radar.add_days('observed.first_order_date', var('churn__activity_days')) }} <= days.day
         and {{ churn_radar.add_days('observed.observed_until', -var('churn__history_days')) }} <= days.day
         and {{ churn_radar.add_days('days.day', var('churn__horizon_days')) }} <= observed.observed_until
@@ -43,6 +42,21 @@ training as (
     from labelled
     cross join newest_labelled
     where {{ churn_radar.days_between('labelled.as_of_date', 'newest_labelled.as_of_date') }} % {{ training_step }} = 0
+),
+
+-- what customers were like before they were contacted at random, so that it can be learned whom a contact changes
+contacts as (
+    select distinct {{ churn_radar.grid_day('cast(touches.touched_at as date)') }} as as_of_date
+    from {{ ref('stg_campaign_touches') }} as touches
+    cross join observed
+    where
+        touches.propensity > 0
+        and touches.propensity < 1
+        and touches.touched_at < cast(observed.observed_until as timestamp)
+        and {{ churn_radar.grid_day('cast(touches.touched_at as date)') }} between
+        {{ churn_radar.add_days('observed.first_order_date', 1) }} and observed.observed_until
+        and {{ churn_radar.grid_day('cast(touches.touched_at as date)') }}
+        >= {{ churn_radar.add_days('observed.observed_until', -var('churn__history_days')) }}
 ),
 
 -- the date that is asked for now, and those that were before
@@ -73,6 +87,8 @@ all_dates as (
     union distinct
     select as_of_date from kept
     union distinct
+    select as_of_date from contacts
+    union distinct
     select observed_until as as_of_date from observed
     {%- if is_incremental() %}
     -- dates that are not wanted any more get their marks taken off, then leave by the post-hook
@@ -85,10 +101,12 @@ select
     all_dates.as_of_date,
     all_dates.as_of_date = observed.observed_until as is_newest,
     training.as_of_date is not null as is_training,
+    contacts.as_of_date is not null as is_contact,
     kept.as_of_date is not null as was_asked
 from all_dates
 cross join observed
 left join training on all_dates.as_of_date = training.as_of_date
+left join contacts on all_dates.as_of_date = contacts.as_of_date
 left join kept on all_dates.as_of_date = kept.as_of_date
 -- a shop that has not sold anything yet has no date
 where all_dates.as_of_date is not null
