@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -105,10 +106,11 @@ def _remembered() -> dict | None:
 
 
 def _remember(files: str, revision: str) -> None:
-    _file().parent.mkdir(parents=True, exist_ok=True)
-    partial = _file().with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps({"files": files, "revision": revision}))
-    partial.replace(_file())
+    with suppress(OSError):  # a process that may only read finds it out again
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        partial = _file().with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps({"files": files, "revision": revision}))
+        partial.replace(_file())
 
 
 def _file() -> Path:

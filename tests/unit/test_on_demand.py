@@ -108,3 +108,10 @@ def test_an_encoder_that_is_not_what_was_remembered_reads_nothing_and_is_remembe
     with pytest.raises(ChurnRadarError, match="but was another when its files were last read"):
         EncoderOnDemand(settings).encode(["late parcel"])
     assert EncoderOnDemand(settings).revision == Encoder(settings).revision
+
+
+def test_a_home_that_may_only_be_read_costs_a_load(settings, loaded):
+    home().mkdir(parents=True)
+    (home() / "embeddings").write_text("no folder")
+    assert EncoderOnDemand(settings).revision == EncoderOnDemand(settings).revision
+    assert len(loaded) == 2
