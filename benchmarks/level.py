@@ -24,14 +24,13 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from inference import dbt, feature_store, simulation, terminal
-from inference.calibration import anchored_shift, level_shift
+from inference.calibration import anchored_shift, level_history, level_shift
 from inference.ensemble import feature_matrix
 from inference.training import (
     LABEL_COLUMNS,
     TrainingSettings,
     choose_level,
     choose_members,
-    level_history,
     rolling_validation,
 )
 

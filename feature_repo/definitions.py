@@ -5,21 +5,20 @@ Nothing is written down twice: names, types and descriptions come from dbt's man
 
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, PushSource, ValueType
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bytes
 from manifest import (
     ENTITY_KEYS,
     FeatureColumn,
     FeatureTable,
-    default_manifest_path,
     model_columns,
     packed_names,
     read_feature_tables,
 )
 
-from inference.feature_store import MODEL_SERVICE, MODEL_VIEW
-from inference.home import home
+from inference.feature_store import DEFINITIONS_TAG, MODEL_SERVICE, MODEL_VIEW, definitions_fingerprint
+from inference.home import default_manifest_path, home
 
 customer = Entity(
     name="customer",
@@ -117,3 +116,5 @@ services = {
     for name, description in SERVICES.items()
 }
 globals().update(services)
+#: A registry that has this tag need not be applied again.
+project = Project(name="churn_radar", description="Churn Radar", tags={DEFINITIONS_TAG: definitions_fingerprint()})

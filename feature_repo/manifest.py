@@ -1,7 +1,6 @@
 """Feature tables as dbt's manifest describes them: contracts and ``meta.feast``."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,11 +96,6 @@ def model_columns(tables: list[FeatureTable]) -> list[str]:
     numeric = (Int32, Int64, Float64)
     parts = [table for table in tables if table.service == PARTS_SERVICE]
     return [column.name for table in parts for column in table.columns if column.dtype in numeric]
-
-
-def default_manifest_path() -> Path:
-    """Return dbt's manifest in ``DBT_TARGET_PATH``, ``target`` in the project by default."""
-    return Path(__file__).resolve().parents[1] / os.environ.get("DBT_TARGET_PATH", "target") / "manifest.json"
 
 
 def _feature_table(model: dict) -> FeatureTable:

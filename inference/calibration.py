@@ -104,6 +104,17 @@ class LevelHistory:
         return self.rates[self.rates.index <= as_of_date - pd.Timedelta(days=self.horizon_days)].sort_index()
 
 
+def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:
+    """Observed churn rate of every labelled snapshot, and who was silent before every snapshot where rows tell."""
+    known = labels[labels.churned.notna()]
+    rates = known.churned.astype(float).groupby(pd.to_datetime(known.as_of_date)).mean()
+    if "days_since_last_order" not in labels:
+        return LevelHistory(rates, horizon_days)
+    earlier = labels[labels.days_since_first_order > horizon_days]
+    silent = (earlier.days_since_last_order > horizon_days).groupby(pd.to_datetime(earlier.as_of_date)).mean()
+    return LevelHistory(rates, horizon_days, silent)
+
+
 def _a_year_before(rates: pd.Series, date: pd.Timestamp) -> float | None:
     """Rate of 365 days before a date, interpolated between the snapshots around it."""
     days = (rates.index - (date - pd.Timedelta(days=365))).days.to_numpy()

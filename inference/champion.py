@@ -6,16 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from inference import feature_store, registry, training
-from inference.calibration import anchored_shift
-from inference.checkpoints import forget_checkpoints
+from inference import feature_store, registry
+from inference.calibration import anchored_shift, level_history
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
 from inference.gains import paired_gain
 from inference.monitoring import Monitoring
 from inference.registry import DamagedModelError, RegisteredModel
-from inference.training import TrainingSettings, level_history
-from inference.transformer_settings import TransformerSettings
 
 #: Standard errors by which a challenger must be better: chance alone reaches that once in 700 times.
 PROMOTION_ERRORS = 3.0
@@ -102,8 +99,13 @@ def ensure_champion(
         due = why_due(current, labels, retraining or Retraining(), monitoring, snapshot_every_days)
         print(f"churn_model: {f'training, because {due}' if due else f'champion {current.version} is up to date'}")
     if train == "always" or missing or due:
+        # what training needs takes seconds to import
+        from inference import training
+        from inference.checkpoints import forget_checkpoints
+        from inference.transformer_settings import TransformerSettings
+
         rows = training_rows(labels)
-        settings = TrainingSettings(transformer=TransformerSettings() if transformer else None, trials=trials)
+        settings = training.TrainingSettings(transformer=TransformerSettings() if transformer else None, trials=trials)
         challenger = training.train(rows, horizon_days, settings, current.model if current and not missing else None)
         if not missing and (gone := sorted(set(current.model.reads) - set(rows.columns))):
             missing = f"the champion reads features that are gone: {', '.join(gone[:5])}"

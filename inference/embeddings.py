@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from inference.encoder import Encoder, clean_text
 from inference.errors import ChurnRadarError
 from inference.home import home
+from inference.on_demand import EncoderOnDemand
 
 #: Texts that are encoded between two saves; a killed build loses at most these.
 TEXTS_PER_SAVE = 2048
@@ -41,7 +42,7 @@ def embed_new_texts(
     texts: pd.DataFrame,
     stored: pd.DataFrame | None,
     aspects: pd.DataFrame,
-    load_encoder: Callable[[], Encoder] = Encoder,
+    load_encoder: Callable[[], Encoder | EncoderOnDemand] = EncoderOnDemand.shared,
 ) -> pa.Table:
     """Embed the texts that are not yet stored by this encoder and these aspect descriptions.
 
@@ -183,7 +184,10 @@ def keep_at_hand(vectors: VectorsAtHand | None) -> None:
 
 
 def aspect_scores(
-    embeddings: np.ndarray, aspects: pd.DataFrame, encoder: Encoder, described: np.ndarray | None = None
+    embeddings: np.ndarray,
+    aspects: pd.DataFrame,
+    encoder: Encoder | EncoderOnDemand,
+    described: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """How far each text complains about each aspect rather than praises it.
 

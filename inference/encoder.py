@@ -104,9 +104,9 @@ class Encoder:
         self.revision = self._revision()
 
     @classmethod
-    def shared(cls) -> "Encoder":
-        """Return the encoder of the environment's settings, which a process loads once."""
-        return _shared(EncoderSettings.from_environment())
+    def shared(cls, settings: EncoderSettings | None = None) -> "Encoder":
+        """Return the encoder of some settings, the environment's where not given, which a process loads once."""
+        return _shared(settings or EncoderSettings.from_environment())
 
     @property
     def tokenizer(self):

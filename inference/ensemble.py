@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,10 @@ from inference.errors import ChurnRadarError
 from inference.members import MEMBERS, Member
 from inference.sequences import Columns, Sequences, read_sequences
 from inference.spend import SpendModel
-from inference.transformer import PARTS, TransformerMember
 from inference.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
+
+if TYPE_CHECKING:  # its libraries take seconds to import, and not every model has one
+    from inference.transformer import TransformerMember
 
 VALIDATION_FILE = "validation.parquet"
 REFERENCE_FILE = "drift_reference.parquet"
@@ -63,7 +65,7 @@ class ChurnModel:
     threshold: float
     horizon_days: int
     words: WordsModel | None = None
-    transformer: TransformerMember | None = None
+    transformer: "TransformerMember | None" = None
     averaged: list[str] | None = None
     encoder_revision: str | None = None
     details: dict = field(default_factory=dict)
@@ -136,7 +138,7 @@ class ChurnModel:
     def contributions(self, X: pd.DataFrame, sequences: Sequences | None = None) -> pd.DataFrame:
         """What moved the average away from its base value, in log-odds: one column per feature.
 
-        SHAP values of the members on features; for the transformer the columns ``PARTS`` besides. The rows' sum
+        SHAP values of the members on features; for the transformer its ``parts`` besides. The rows' sum
         is their log-odds less the base value.
         """
         of_members = {member.name: member.contributions(X)[:, :-1] for member in self.members}
@@ -146,7 +148,7 @@ class ChurnModel:
         logits = np.mean([member.logit(X) for member in self.members], axis=0)
         parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
         averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)
-        return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *PARTS], index=X.index)
+        return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *self.transformer.parts], index=X.index)
 
     def save(self, folder: Path) -> None:
         """Write the model's files into a folder."""
@@ -189,6 +191,11 @@ class ChurnModel:
         """
         try:
             config = json.loads((folder / "config.json").read_text())
+            transformer = None
+            if config["has_transformer"]:
+                from inference.transformer import TransformerMember
+
+                transformer = TransformerMember.load(folder)
             return cls(
                 features=config["features"],
                 members=[MEMBERS[name].load(folder) for name in config["members"]],
@@ -197,7 +204,7 @@ class ChurnModel:
                 threshold=config["threshold"],
                 horizon_days=config["horizon_days"],
                 words=WordsModel.load(folder) if config["has_words"] else None,
-                transformer=TransformerMember.load(folder) if config["has_transformer"] else None,
+                transformer=transformer,
                 averaged=config["averaged"],
                 encoder_revision=config["encoder_revision"],
                 details=config["details"],

@@ -1,10 +1,13 @@
 """Feast as the Python side uses it: definitions applied, features read offline and online."""
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 
@@ -12,9 +15,11 @@ import pandas as pd
 
 from inference import packing
 from inference.errors import ChurnRadarError
-from inference.home import PROJECT_DIR
+from inference.home import PROJECT_DIR, default_manifest_path, home
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
+#: Tag of Feast's project that says what its definitions were made of.
+DEFINITIONS_TAG = "definitions"
 #: The field of the model's service, and what it is made of, which the offline store hands on as well.
 SERVED_FIELD, STORED_FIELD = "features", "packed"
 
@@ -31,19 +36,49 @@ _OFFLINE = Lock()
 MODEL_VIEW = "model_features"
 
 
+def definitions_fingerprint() -> str:
+    """Fingerprint everything that the feature repository's definitions are made of, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(version("feast").encode(), digest_size=16)
+    for path in sorted([*FEATURE_REPO.glob("*.py"), *FEATURE_REPO.glob("*.yaml"), *Path(__file__).parent.glob("*.py")]):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    manifest = default_manifest_path()
+    nodes = json.loads(manifest.read_text())["nodes"] if manifest.exists() else {}
+    told = [
+        [name, node["description"], node["config"]["meta"]["feast"], node["config"]["contract"], node["columns"]]
+        for name, node in sorted(nodes.items())
+        if node["resource_type"] == "model" and "feast" in node["config"]["meta"]
+    ]
+    digest.update(json.dumps([str(home()), os.environ.get("CHURN_REDIS"), told]).encode())
+    return digest.hexdigest()
+
+
 def apply() -> None:
-    """Register the feature repository's definitions, as ``feast apply`` does.
+    """Register the feature repository's definitions, as ``feast apply`` does, where the registry has others.
 
     Raises
     ------
     ChurnRadarError
         If Feast refuses them.
     """
+    if _applied() == definitions_fingerprint():
+        return
+    # a process of its own reads the definitions as they are now, and may change its working directory
     feast = Path(sys.executable).with_name("feast")
     command = [feast, "-c", FEATURE_REPO, "apply", "--skip-source-validation"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ChurnRadarError(f"feast apply: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+
+
+def _applied() -> str | None:
+    """Fingerprint of the definitions in the registry; None where it has none or cannot be read."""
+    if not (home() / "feast").exists():  # nothing to import Feast for
+        return None
+    try:
+        store = open_store()
+        return store.registry.get_project(store.project).tags.get(DEFINITIONS_TAG)
+    except Exception:  # no registry, no such project, a file that is none: to be applied anew
+        return None
 
 
 def open_store(timeout: float | None = None):

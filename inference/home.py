@@ -19,3 +19,8 @@ def raw_dir() -> Path:
 def published(table: str) -> Path:
     """Parquet file of a published table, which is always complete."""
     return home() / "published" / f"{table}.parquet"
+
+
+def default_manifest_path() -> Path:
+    """Return dbt's manifest in ``DBT_TARGET_PATH``, ``target`` in the project by default."""
+    return PROJECT_DIR / os.environ.get("DBT_TARGET_PATH", "target") / "manifest.json"

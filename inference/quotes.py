@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from inference.embeddings import cached_vectors, hash_text
-from inference.encoder import Encoder
 from inference.ensemble import ChurnModel
 from inference.masking import MOST_CHARACTERS, mask, shorten
+from inference.on_demand import EncoderOnDemand
 from inference.sentences import sentences, without_sentence
 from inference.sequences import Columns, Sequences
 from inference.text_pools import HALF_LIFE_DAYS, WINDOW_DAYS
@@ -142,7 +142,7 @@ def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, var
 
 def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: list[Variant], slot: np.ndarray) -> np.ndarray:
     """By how much each pooled embedding's log-odds fall without the sentence."""
-    encoder = Encoder.shared()
+    encoder = EncoderOnDemand.shared()
     whole, rest = [variant.text for variant in variants], [variant.rest for variant in variants]
     wanted = {hash_text(text): text for text in (*whole, *rest) if text}
     vectors, _ = cached_vectors(encoder.revision, wanted, encoder.encode)

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy.sparse import csr_array
 
-from inference.encoder import Encoder
+from inference.on_demand import EncoderOnDemand
 from inference.product_signals import SIGNALS, Names, Signals, days_before, read_history
 
 #: Products per customer.
@@ -44,7 +44,7 @@ def recommend(
     products: pd.DataFrame,
     customers: pd.DataFrame,
     after_days: int,
-    load_encoder: Callable[[], Encoder] = Encoder.shared,
+    load_encoder: Callable[[], EncoderOnDemand] = EncoderOnDemand.shared,
 ) -> pa.Table:
     """Choose up to five products for each customer.
 

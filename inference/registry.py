@@ -1,17 +1,20 @@
 """Versions of the model in MLflow, which of them scores, and since when; the alias ``champion`` scores now."""
 
+import hashlib
 import json
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
+from inference.encoder import EncoderSettings
 from inference.ensemble import REFERENCE_FILE, ChurnModel
 from inference.errors import ChurnRadarError
 from inference.home import home
@@ -115,13 +118,36 @@ def load(version: str) -> RegisteredModel:
     return _load(connection, found[version])
 
 
+@dataclass(frozen=True)
+class _Files:
+    """Files of a model and what it runs on; equal where their bytes are, whatever folder they lie in."""
+
+    folder: Path = field(compare=False)
+    content: str
+    settings: EncoderSettings
+
+
+def _content(folder: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _read(files: _Files) -> ChurnModel:
+    """Load a model once per process, as all of a build ask for the same one."""
+    return ChurnModel.load(files.folder)
+
+
 def _load(connection, version, called: str = "version") -> RegisteredModel:
     from mlflow.exceptions import MlflowException
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            path = connection.download_artifacts(version.run_id, "model", folder)
-            return RegisteredModel(str(version.version), ChurnModel.load(Path(path)))
+            path = Path(connection.download_artifacts(version.run_id, "model", folder))
+            model = _read(_Files(path, _content(path), EncoderSettings.from_environment()))
+            return RegisteredModel(str(version.version), model)
         except (ChurnRadarError, MlflowException, OSError) as error:
             raise DamagedModelError(
                 f"{called} {version.version} in {version.source} cannot be read; expected the files as they were "

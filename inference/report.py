@@ -14,7 +14,7 @@ from scipy.special import expit
 
 from inference.attributes import PREFIX
 from inference.baselines import BASELINES
-from inference.calibration import anchored_shift
+from inference.calibration import anchored_shift, level_history
 from inference.champion import training_rows
 from inference.earning import fold_features
 from inference.ensemble import ChurnModel, feature_matrix
@@ -30,7 +30,6 @@ from inference.training import (
     LEAST_GAIN_OF_WORDS,
     TrainingSettings,
     eligible_members,
-    level_history,
     rolling_folds,
     rolling_validation,
 )

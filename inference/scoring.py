@@ -9,7 +9,7 @@ from pandas.api.types import is_numeric_dtype
 from scipy.special import expit
 
 from inference import feature_store, registry
-from inference.calibration import anchored_shift
+from inference.calibration import anchored_shift, level_history
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
 from inference.lineage import features_hash, manifest_hash
@@ -17,7 +17,6 @@ from inference.quotes import quote_words
 from inference.reasons import reasons
 from inference.registry import RegisteredModel
 from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Columns, has_sequences, read_sequences
-from inference.training import level_history
 from inference.words import embedding_matrix
 
 #: Risk bands, the safest first.

@@ -1,5 +1,7 @@
 """dbt-duckdb plugin that does what SQL cannot: make directories, know the salt, read the service's log of events."""
 
+import atexit
+import gc
 from pathlib import Path
 
 from dbt.adapters.duckdb.plugins import BasePlugin
@@ -21,6 +23,9 @@ class Plugin(BasePlugin):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         salt(self.home)
         export(self.home / "events")
+        # a build loads millions of objects that stay: looking for cycles among them takes seconds, most at its end
+        gc.set_threshold(100_000)
+        atexit.register(gc.freeze)
 
     def configure_cursor(self, cursor) -> None:
         """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log says what the salt is."""

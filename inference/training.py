@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from inference.attributes import PACKED, attribute_features
-from inference.calibration import ANCHORS, LevelHistory, anchored_level, choose_anchor, level_shift
+from inference.calibration import ANCHORS, anchored_level, choose_anchor, level_history, level_shift
 from inference.drift import drift_reference
 from inference.earning import Material, fold_features, judge_transformer, train_transformer
 from inference.ensemble import ChurnModel, feature_matrix
@@ -318,17 +318,6 @@ def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float
         loss([name])
     loss(kept)
     return kept, losses
-
-
-def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:
-    """Observed churn rate of every labelled snapshot, and who was silent before every snapshot where rows tell."""
-    known = labels[labels.churned.notna()]
-    rates = known.churned.astype(float).groupby(pd.to_datetime(known.as_of_date)).mean()
-    if "days_since_last_order" not in labels:
-        return LevelHistory(rates, horizon_days)
-    earlier = labels[labels.days_since_first_order > horizon_days]
-    silent = (earlier.days_since_last_order > horizon_days).groupby(pd.to_datetime(earlier.as_of_date)).mean()
-    return LevelHistory(rates, horizon_days, silent)
 
 
 def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from inference.embeddings import cached_vectors, hash_text
 from inference.encoder import Encoder, EncoderSettings, choose_device
 from inference.fine_tuning import encode_texts, fine_tune, predict
 from inference.members import TRUSTED, standardiser
+from inference.on_demand import EncoderOnDemand
 from inference.sequences import Sequences
 from inference.transformer_settings import TransformerSettings
 
@@ -38,11 +39,12 @@ class TransformerMember:
         Defaults where not given.
     """
 
-    name = "transformer"
+    name, parts = "transformer", PARTS
 
     def __init__(self, settings: TransformerSettings | None = None) -> None:
         self.settings = settings or TransformerSettings()
         self._tokenised: tuple[list, Tokens] | None = None
+        self._revision: str | None = None
 
     def fit(
         self,
@@ -85,7 +87,7 @@ class TransformerMember:
         title : str
             What the progress bar says.
         """
-        settings = self.settings
+        settings, self._revision = self.settings, None
         fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
         rows = self._sample(len(y), settings.most_rows_with_words if fine_tuned else settings.most_rows)
         if start is None:
@@ -165,11 +167,13 @@ class TransformerMember:
     @property
     def revision(self) -> str:
         """Hash of the weights that read words: text vectors of two revisions are never mixed."""
-        digest = hashlib.sha256(str(self.settings.tokens_per_text).encode())
-        for name, weights in sorted(self.model_.encoder.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(weights.detach().float().cpu().numpy().tobytes())
-        return f"transformer-{digest.hexdigest()[:16]}"
+        if self._revision is None:
+            digest = hashlib.sha256(str(self.settings.tokens_per_text).encode())
+            for name, weights in sorted(self.model_.encoder.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(weights.detach().float().cpu().numpy().tobytes())
+            self._revision = f"transformer-{digest.hexdigest()[:16]}"
+        return self._revision
 
     def save(self, folder: Path) -> None:
         """Write ``transformer/``: the network as ``save_pretrained`` does, its tokenizer and its scales."""
@@ -211,7 +215,7 @@ class TransformerMember:
         if len(read):
             hashes = [hash_text(sequences.words[i]) for i in read]
             if not self.fine_tuned:
-                encoder = self.encoder_ = self.encoder_ or Encoder()
+                encoder = self.encoder_ = self.encoder_ or EncoderOnDemand.shared()
                 wanted = {text_hash: sequences.words[i] for text_hash, i in zip(hashes, read, strict=True)}
                 kept, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
             elif keep:

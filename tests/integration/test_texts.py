@@ -213,7 +213,10 @@ def test_another_encoder_is_one_setting_and_its_vectors_are_never_mixed(built, i
     tiny = make_tiny_encoder(tmp_path, list(pd.read_parquet(shop.raw / "reviews.parquet").review_text))
     changed = replace(shop, settings={"CHURN_ENCODER": tiny})
     inside.setenv("CHURN_ENCODER", tiny)
+    registry = shop.home / "feast" / "registry.db"
+    applied = registry.stat().st_mtime_ns
     build = changed.run(*BUILD)
+    assert registry.stat().st_mtime_ns == applied  # it has these definitions
     n_texts = before.text_hash.nunique()
     assert f"review_embeddings: encoded {n_texts:,} texts, {len(before):,} of {len(before):,} rows new" in build.stdout
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -167,3 +169,9 @@ class TestSaving:
         with pytest.raises(ChurnRadarError, match="no complete churn model there") as caught:
             ChurnModel.load(tmp_path)
         assert len(traceback.format_exception(caught.value)) == 1
+
+
+def test_only_a_model_with_a_transformer_imports_its_libraries() -> None:
+    told = "import sys, inference.champion, inference.scoring; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,11 +1,14 @@
 """Lookups on a real, tiny feature store: two customers, one feature view, two services."""
 
+import json
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, Project, ValueType
 from feast.types import Float64, Int64, String
 
 from inference import feature_store
@@ -104,3 +107,63 @@ def test_what_feast_refuses_is_told_in_its_last_line(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)
     with pytest.raises(ChurnRadarError, match=r"^feast apply: ValueError: type decimal$"):
         feature_store.apply()
+
+
+class TestApply:
+    """A registry that was applied; each test then changes something."""
+
+    @pytest.fixture(autouse=True)
+    def _applied(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, churn_home: Path) -> None:
+        self.repo, self.calls = tmp_path / "repo", []
+        self.repo.mkdir()
+        (self.repo / "feature_store.yaml").write_text(
+            YAML.replace("registry.db", str(churn_home / "feast/registry.db"))
+        )
+        monkeypatch.setattr(feature_store, "FEATURE_REPO", self.repo)
+        monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path))
+        self.manifest, self.registry = tmp_path / "manifest.json", churn_home / "feast" / "registry.db"
+        self.write_manifest("Days.")
+        self.registry.parent.mkdir(parents=True)
+
+        def run(*_: object, **__: object) -> subprocess.CompletedProcess:
+            self.calls.append("applied")
+            if self.calls[1:]:  # only counted
+                return subprocess.CompletedProcess([], 0)
+            project = Project(name="tiny", tags={"definitions": feature_store.definitions_fingerprint()})
+            FeatureStore(repo_path=str(self.repo)).apply([project])
+            return subprocess.CompletedProcess([], 0)
+
+        monkeypatch.setattr(subprocess, "run", run)
+        feature_store.apply()
+        assert self.calls == ["applied"]
+
+    def write_manifest(self, description: str, created_at: float = 1.0, other: str = "select 1") -> None:
+        config = {"meta": {"feast": {"service": "churn_features_v1"}}, "contract": {"enforced": True}}
+        columns = {"days": {"name": "days", "data_type": "bigint", "description": description}}
+        told = {"resource_type": "model", "description": "", "created_at": created_at, "columns": columns}
+        nodes = {"m": told | {"config": config}, "o": told | {"config": {"meta": {}}, "raw_code": other}}
+        self.manifest.write_text(json.dumps({"nodes": nodes}))
+
+    def test_what_the_registry_has_is_not_applied_again(self) -> None:
+        feature_store.apply()
+        self.write_manifest("Days.", created_at=2.0, other="select 2")
+        feature_store.apply()
+        assert self.calls == ["applied"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda self, _: self.write_manifest("Whole days."),
+            lambda self, _: (self.repo / "definitions.py").write_text("ttl = 36"),
+            lambda self, _: (self.repo / "feature_store.yaml").write_text(f"{YAML}# another"),
+            lambda self, monkeypatch: monkeypatch.setenv("CHURN_REDIS", "127.0.0.1:6379"),
+            lambda self, monkeypatch: monkeypatch.setattr(feature_store, "version", lambda _: "0.68.0"),
+            lambda self, _: self.registry.unlink(),
+            lambda self, _: self.registry.write_bytes(b"no registry"),
+        ],
+        ids=["contract", "definitions", "settings", "redis", "version", "registry gone", "registry damaged"],
+    )
+    def test_anything_that_changed_is_applied(self, monkeypatch: pytest.MonkeyPatch, change: Callable) -> None:
+        change(self, monkeypatch)
+        feature_store.apply()
+        assert self.calls == ["applied", "applied"]

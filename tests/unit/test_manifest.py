@@ -139,13 +139,6 @@ def test_a_missing_manifest_says_how_to_make_it(manifest: ModuleType, tmp_path: 
         manifest.read_feature_tables(tmp_path / "manifest.json")
 
 
-def test_the_manifest_lies_where_dbt_writes_it(manifest: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DBT_TARGET_PATH", raising=False)
-    assert manifest.default_manifest_path() == FEATURE_REPO.parent / "target" / "manifest.json"
-    monkeypatch.setenv("DBT_TARGET_PATH", "/build/dbt")
-    assert manifest.default_manifest_path() == Path("/build/dbt/manifest.json")
-
-
 def test_a_table_of_texts_has_their_key_and_a_vector_that_is_searched(manifest: ModuleType, tmp_path: Path) -> None:
     feast = {"entity": "text", "service": "similar_texts_v1", "vector": "embedding"}
     types = {"text_id": "varchar", "embedding": "float[]"}

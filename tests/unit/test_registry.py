@@ -124,6 +124,32 @@ def test_a_damaged_champion_is_named_with_what_to_do(first: ChurnModel, churn_ho
         registry.champion()
 
 
+def test_a_process_loads_the_same_files_once(
+    first: ChurnModel, second: ChurnModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register(first, promote=True, reason="there was no champion")
+    champion = registry.champion()
+    assert registry.champion().model is registry.load("1").model is champion.model
+    # an encoder of another name may be read by a part of it
+    monkeypatch.setenv("CHURN_ENCODER", "another")
+    assert registry.champion().model is not champion.model
+    registry.register(second, promote=True, reason="log-loss below")
+    assert registry.champion().model.anchor == "forecast"
+    assert registry.load("1").model.anchor == "model"
+
+
+def test_files_that_changed_since_are_read_again(first: ChurnModel, churn_home: Path) -> None:
+    registry.register(first, promote=True, reason="there was no champion")
+    assert registry.champion().model.anchor == "model"
+    (config,) = (churn_home / "mlflow" / "artifacts").rglob("config.json")
+    config.write_text(config.read_text().replace('"anchor": "model"', '"anchor": "other"'))
+    assert registry.champion().model.anchor == "other"
+    (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.skops")
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(registry.DamagedModelError):
+        registry.champion()
+
+
 def test_rollback_returns_to_the_champion_before_or_to_any_version(first: ChurnModel, second: ChurnModel) -> None:
     registry.register(first, promote=True, reason="there was no champion")
     registry.register(second, promote=False, reason="log-loss not below")

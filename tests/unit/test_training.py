@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from inference import training
+from inference.calibration import level_history
 from inference.ensemble import ChurnModel, feature_matrix
 from inference.errors import ChurnRadarError
 from inference.training import (
@@ -19,7 +20,6 @@ from inference.training import (
     choose_level,
     choose_members,
     eligible_members,
-    level_history,
     rolling_validation,
     snapshot_log_losses,
     train,
