@@ -12,7 +12,7 @@ from inference.exploration import NONE, Explorer
 from inference.off_policy import policy_value
 from inference.registry import RegisteredModel
 from inference.scoring import BANDS
-from inference.uplift import HOLDOUT, LATER_SHARE, ActionEffect, Contacts, fit_effects
+from inference.uplift import HOLDOUT, LEAST_CONTACTS, ActionEffect, Contacts, fit_effects, foretell
 from inference.uplift_metrics import auuc, qini_coefficient
 
 #: Columns of retention_policy_estimates, and what they hold.
@@ -31,8 +31,8 @@ POLICY_COLUMNS = {
 }
 #: How well customers are ranked by what a contact changes.
 RANKINGS = {"qini": qini_coefficient, "auuc": auuc}
-#: Newest contacts that effects are learned from.
-MOST_CONTACTS = 200_000
+#: Share of the contacts, the newest, that policies are valued on.
+LATER_SHARE = 0.3
 
 
 def decide(scores: pd.DataFrame, outcomes: pd.DataFrame, catalogue: pd.DataFrame, variables: dict) -> pd.DataFrame:
@@ -143,7 +143,7 @@ def _known(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Contacts that effects can be learned from, the newest last; what was certain was no experiment."""
     random = outcomes.propensity.between(0, 1, inclusive="neither")
     known = outcomes[outcomes.is_active & outcomes.churned.notna() & random & outcomes.as_of_date.notna()]
-    return known.sort_values(["touched_at", "touch_id"]).tail(MOST_CONTACTS)
+    return known.sort_values(["touched_at", "touch_id"])
 
 
 def _done(contacts: Contacts) -> np.ndarray:
@@ -170,14 +170,18 @@ def known_contacts(current: RegisteredModel, outcomes: pd.DataFrame, bands: list
         What each customer was expected to spend in the horizon, if they ordered.
     """
     known = _known(outcomes)
-    X = _features(current, known)
-    probability = expit(tabular_logit(current, X)) if len(X) else np.empty(0)
+    X, customer, churned = _features(current, known), known.customer_id.to_numpy(object), known.churned.to_numpy(float)
+    if len(X) >= LEAST_CONTACTS and 0 < churned.mean() < 1:
+        probability = foretell(X, churned, customer)
+    else:
+        probability = expit(tabular_logit(current, X)) if len(X) else np.empty(0)
     return (
         Contacts(
+            customer=customer,
             action=known.action.to_numpy(object),
             campaign=known.campaign_id.fillna("").to_numpy(object),
             propensity=known.propensity.to_numpy(float),
-            churned=known.churned.to_numpy(float),
+            churned=churned,
             probability=probability,
             segment=np.array(BANDS, dtype=object)[np.searchsorted(bands, probability, side="right")],
             X=X,

@@ -5,8 +5,8 @@ The effect of an action on a customer is the drop of the churn probability that 
 profit of churn campaigns (Verbraken, Verbeke and Baesens 2013). Acceptance comes from the first of these that the
 contacts carry:
 
-1. a model of the customer's features, a linear R-learner (Nie and Wager 2021), where it foretells later contacts better
-   than one acceptance for all beyond chance;
+1. a model of the customer's features, boosted trees as an R-learner (Nie and Wager 2021), where it foretells customers
+   whom it did not see better than one acceptance for all, beyond chance;
 2. one acceptance per risk band, measured against the holdout and drawn towards the prior;
 3. the prior of the action catalogue.
 """
@@ -14,18 +14,35 @@ contacts carry:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import lightgbm
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
-from sklearn.linear_model import BayesianRidge
-from sklearn.pipeline import Pipeline
 
-from inference.members import standardiser
+from inference.gains import paired_gain
 
 #: Fewer contacts, or holdouts, with a known outcome than this measure nothing; and carry no model of features.
 LEAST_CONTACTS, LEAST_FOR_MODEL = 100, 2000
-#: Share of the contacts, the newest, on which a model of features has to earn its place, and how surely.
-LATER_SHARE, EARNED = 0.3, norm.ppf(0.95)
+#: Standard errors by which a model of features has to be better: chance reaches that once in 20 times.
+EARNED = 1.645
+#: Groups of customers that are left out in turn, and trees of each model.
+GROUPS, ROUNDS = 5, 100
+#: Boosted trees of acceptance, whose signal is weak, and of the churn probability.
+LEAST_IN_LEAF = 20
+TREES = {
+    "objective": "regression",
+    "num_leaves": 4,
+    "learning_rate": 0.03,
+    "feature_fraction": 0.4,
+    "bagging_fraction": 0.5,
+    "bagging_freq": 1,
+    "max_bin": 63,
+    "boost_from_average": False,
+    "seed": 0,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+FORETELLING = TREES | {"objective": "binary", "num_leaves": 15, "learning_rate": 0.1, "boost_from_average": True}
 HOLDOUT = "holdout"
 
 
@@ -35,6 +52,8 @@ class Contacts:
 
     Parameters
     ----------
+    customer : ndarray of shape (n_contacts,), object
+        Whose contact each is.
     action : ndarray of shape (n_contacts,), object
         What was done; ``holdout`` among them.
     campaign : ndarray of shape (n_contacts,), object
@@ -44,7 +63,7 @@ class Contacts:
     churned : ndarray of shape (n_contacts,)
         1 if the customer placed no order in the horizon, else 0.
     probability : ndarray of shape (n_contacts,)
-        Churn probability as scored before the contact.
+        Churn probability before the contact, by what did not see its outcome.
     segment : ndarray of shape (n_contacts,), object
         Risk band of that probability.
     X : DataFrame of shape (n_contacts, n_features)
@@ -53,6 +72,7 @@ class Contacts:
         When.
     """
 
+    customer: np.ndarray
     action: np.ndarray
     campaign: np.ndarray
     propensity: np.ndarray
@@ -164,7 +184,12 @@ class ActionEffect:
 
 
 class FeatureModel:
-    """Acceptance as a linear function of features: an R-learner on what one acceptance for all leaves over."""
+    """Acceptance as boosted trees of features: an R-learner on what one acceptance for all leaves over.
+
+    The contacts of a share of the customers are left out in turn, and the models of the rest are averaged. What each
+    says of those who were left out is an honest prediction; how far the models differ is how uncertain the average is
+    (delete-a-group jackknife, Kott 2001).
+    """
 
     def fit(self, contacts: Contacts, treated: np.ndarray) -> "FeatureModel":
         """Learn from contacts with one action and holdouts.
@@ -176,39 +201,76 @@ class FeatureModel:
         treated : ndarray of shape (n_contacts,), bool
             Which of them were contacted.
         """
-        self.prepare_ = Pipeline(standardiser())
-        with np.errstate(invalid="ignore"):  # the mean of a column that is never known
-            Z = self.prepare_.fit_transform(contacts.X.to_numpy())
         weight, left, dose = _centred(contacts, treated)
         self.base_, self.base_variance_ = _weighted_slope(weight, left, dose)
-        self.ridge_ = BayesianRidge(fit_intercept=False).fit(
-            dose[:, None] * Z, left - dose * self.base_, sample_weight=weight
-        )
+        importance = weight * dose**2
+        importance /= importance.mean()
+        settings = TREES | {
+            "min_data_in_leaf": max(LEAST_IN_LEAF, len(contacts) // 50),
+            "lambda_l2": len(contacts) / 100,
+        }
+        data = lightgbm.Dataset(
+            contacts.X.to_numpy(float),
+            left / dose - self.base_,
+            weight=importance,
+            params=settings,
+            free_raw_data=False,
+        ).construct()
+        group = groups(contacts.customer)
+        self.boosters_, self.left_out_ = [], np.empty(len(contacts))
+        for out in range(GROUPS):
+            booster = lightgbm.train(settings, data.subset(np.flatnonzero(group != out)), ROUNDS)
+            self.boosters_.append(booster)
+            self.left_out_[group == out] = self.base_ + booster.predict(contacts.X.to_numpy(float)[group == out])
+        self.gain_ = weight * ((left - dose * self.base_) ** 2 - (left - dose * self.left_out_) ** 2)
         return self
 
     def predict(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the acceptance of customers."""
-        Z = self.prepare_.transform(X.to_numpy())
-        spread = np.einsum("ij,jk,ik->i", Z, self.ridge_.sigma_, Z)
-        return self.base_ + Z @ self.ridge_.coef_, np.sqrt(self.base_variance_ + np.maximum(spread, 0))
+        told = np.array([booster.predict(X.to_numpy(float)) for booster in self.boosters_])
+        spread = (GROUPS - 1) * told.var(axis=0)
+        return self.base_ + told.mean(axis=0), np.sqrt(self.base_variance_ + spread)
 
 
 def _earned_model(contacts: Contacts, treated: np.ndarray) -> FeatureModel | None:
-    """A model of features, if it foretold the newest contacts better than one acceptance for all, beyond chance."""
-    order = np.argsort(contacts.day, kind="stable")
-    first = int(len(order) * (1 - LATER_SHARE))
-    # contacts of one day stay together
-    is_later = contacts.day >= contacts.day[order[first]]
-    if min(treated[~is_later].sum(), (~treated[~is_later]).sum(), is_later.sum()) < LEAST_CONTACTS:
-        return None
-    earlier, later = contacts.take(~is_later), contacts.take(is_later)
-    model = FeatureModel().fit(earlier, treated[~is_later])
-    weight, left, dose = _centred(later, treated[is_later])
-    mean, _ = model.predict(later.X)
-    gain = weight * ((left - dose * model.base_) ** 2 - (left - dose * mean) ** 2)
-    if gain.mean() <= EARNED * gain.std(ddof=1) / np.sqrt(len(gain)):
-        return None
-    return FeatureModel().fit(contacts, treated)
+    """A model of features, if it foretells customers whom it did not see better than one acceptance for all."""
+    model = FeatureModel().fit(contacts, treated)
+    return model if paired_gain(model.gain_, contacts.customer, EARNED)["low"] > 0 else None
+
+
+def groups(customer: np.ndarray) -> np.ndarray:
+    """Put customers into ``GROUPS`` groups, the same whatever the order of rows; shape (n_rows,)."""
+    codes, different = pd.factorize(customer, sort=True)
+    return np.random.default_rng(0).permutation(len(different))[codes] % GROUPS
+
+
+def foretell(X: pd.DataFrame, churned: np.ndarray, customer: np.ndarray) -> np.ndarray:
+    """Churn probability of contacts, each by a model that did not see the customer.
+
+    The champion has learned from many of the contacts' own outcomes: what it says of them hides part of what the
+    contact changed.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_contacts, n_features)
+        Features before the contact.
+    churned : ndarray of shape (n_contacts,)
+        1 if the customer placed no order in the horizon, else 0.
+    customer : ndarray of shape (n_contacts,), object
+        Whose contact each is.
+
+    Returns
+    -------
+    ndarray of shape (n_contacts,)
+    """
+    settings = FORETELLING | {"min_data_in_leaf": max(LEAST_IN_LEAF, len(X) // 500)}
+    data = lightgbm.Dataset(X.to_numpy(float), churned, params=settings, free_raw_data=False).construct()
+    group, told = groups(customer), np.empty(len(X))
+    for out in range(GROUPS):
+        booster = lightgbm.train(settings, data.subset(np.flatnonzero(group != out)), ROUNDS)
+        told[group == out] = booster.predict(X.to_numpy(float)[group == out])
+    # nobody is certain, and who is said to be would have no acceptance
+    return np.clip(told, 0.01, 0.99)
 
 
 def _centred(contacts: Contacts, treated: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
