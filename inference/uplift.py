@@ -31,8 +31,8 @@ LEAST_IN_LEAF = 20
 TREES = {
     "objective": "regression",
     "num_leaves": 4,
-    "learning_rate": 0.03,
-    "feature_fraction": 0.4,
+    "learning_rate": 0.045,
+    "feature_fraction_bynode": 0.4,
     "bagging_fraction": 0.5,
     "bagging_freq": 1,
     "max_bin": 63,

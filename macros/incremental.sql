@@ -95,6 +95,18 @@
 {% endmacro %}
 
 
+{#- Pre-hook: rows of snapshots that the spine holds because of a contact only leave; they were sampled before. -#}
+{% macro keep_sampled(spine) %}
+    {% if not execute or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
+    delete from {{ this }}
+    where exists (
+        select 1
+        from {{ spine }} as spine
+        where spine.customer_id = {{ this }}.customer_id and spine.as_of_date = {{ this }}.as_of_date and not spine.is_sampled
+    )
+{% endmacro %}
+
+
 {#- Post-hook: customers of whom the shop has no row any more leave, however long ago their rows were built. -#}
 {% macro keep_customers(relations) %}
     delete from {{ this }}

@@ -7,6 +7,7 @@ snapshots as (
     from (
         {{ churn_radar.snapshots_to_build() }}
     ) as to_build
+    where is_sampled -- what effects are learned from has no sequences
 ),
 
 known_events as (

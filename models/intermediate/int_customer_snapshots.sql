@@ -3,6 +3,7 @@ select
     histories.as_of_date,
     snapshot_dates.is_newest and histories.is_sampled as is_newest,
     snapshot_dates.is_training and histories.is_sampled as is_training,
+    histories.is_sampled,
     histories.first_order_date,
     histories.last_order_date,
     histories.orders,

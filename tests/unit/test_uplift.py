@@ -1,10 +1,14 @@
 """What actions change is learned from random contacts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
 
-from inference.uplift import ActionEffect, Contacts
+from inference.uplift import ActionEffect, Contacts, foretell, groups
 
 PRIOR = (6, 14)
 
@@ -18,6 +22,7 @@ def contacts(n: int, seed: int, acceptance, share=0.5, campaigns: int = 12) -> C
     treated = rng.random(n) < contacted_share
     campaign = np.sort(rng.integers(0, campaigns, n))
     return Contacts(
+        customer=np.array([f"c{i // 2}" for i in range(n)], dtype=object),
         action=np.where(treated, "coupon", "holdout").astype(object),
         campaign=np.array([f"w{c}" for c in campaign], dtype=object),
         propensity=np.where(treated, contacted_share, 1 - contacted_share),
@@ -86,6 +91,46 @@ def test_who_accepts_is_learned_from_features():
     likely, unlikely = told.mean[rows.X.a > 1].mean(), told.mean[rows.X.a < -1].mean()
     assert likely > 0.35
     assert unlikely < 0.05
+
+
+def test_what_only_two_features_together_tell_is_learned():
+    """Who is high in both of two features accepts: more than a sum of what each says would give."""
+    rows = contacts(30_000, 0, 0.0)
+    a, b = rows.X.a.to_numpy() > 0, rows.X.b.to_numpy() > 0
+    kept = a & b & (rows.action == "coupon") & (np.random.default_rng(1).random(30_000) < 0.6)
+    effect = ActionEffect("coupon", PRIOR).fit(replace(rows, churned=np.where(kept, 0.0, rows.churned)))
+    assert effect.source == "model"
+    mean = effect.acceptance(rows.X, rows.segment).mean
+    assert mean[a & b].mean() + mean[~a & ~b].mean() > mean[a & ~b].mean() + mean[~a & b].mean() + 0.1
+
+
+def test_the_average_of_uncertain_trees_is_about_as_far_off_as_it_says():
+    rows = contacts(20_000, 3, lambda _, x: np.where(x > 0, 0.5, -0.1))
+    effect = ActionEffect("coupon", PRIOR).fit(rows)
+    told = effect.acceptance(rows.X, rows.segment)
+    truth = np.where(rows.X.a > 0, 0.5, -0.1)
+    clear = (rows.X.a.abs() > 0.3).to_numpy()  # trees round the step off
+    assert (np.abs(told.mean - truth)[clear] <= 1.96 * told.deviation[clear]).mean() > 0.5
+    assert told.deviation.mean() < 0.15
+
+
+def test_a_churn_probability_is_foretold_by_what_did_not_see_the_customer():
+    rng = np.random.default_rng(0)
+    customer = np.repeat(np.arange(500), 4)
+    X = pd.DataFrame({"who": customer.astype(float), "useful": rng.normal(size=2000)})
+    of_customer = rng.random(500) < 0.5  # known of a customer only by who it is
+    told = foretell(X, of_customer[customer].astype(float), customer)
+    assert abs(roc_auc_score(of_customer[customer], told) - 0.5) < 0.1
+    told = foretell(X, (rng.random(2000) < expit(3 * X.useful)).astype(float), customer)
+    assert roc_auc_score(X.useful > 0, told) > 0.95
+
+
+def test_groups_keep_a_customer_together_whatever_the_order_of_rows():
+    customer = np.array(["b", "a", "c", "a", "d", "e", "f"], dtype=object)
+    order = np.random.default_rng(0).permutation(7)
+    assert groups(customer[order]).tolist() == groups(customer)[order].tolist()
+    assert groups(customer)[1] == groups(customer)[3]
+    assert len(set(groups(customer))) == 5
 
 
 def test_features_that_say_nothing_earn_no_model():

@@ -1,0 +1,144 @@
+"""Decisions on simulated shops whose true effects are known (make prove): what they earn beside an oracle's, and none.
+
+An oracle knows every customer's true response to every action, and who is about to leave because of what happened to
+them as well as boosted trees that learned from the truth of other customers can tell. It chooses under the same budget.
+"""
+
+import os
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+from shop import Shop
+
+from inference import feature_store, registry
+from inference.allocation import allocate
+
+CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "25000"))
+#: A day of a campaign of the simulated shop, far enough before its end that the truth of those days is whole.
+AS_OF = pd.Timestamp("2025-05-26")
+#: A contact reaches who met an incident in so many days before.
+REACHES_DAYS = 28
+#: What a campaign may cost, per customer.
+BUDGETS = (0.05, 0.2)
+TREES = {"objective": "binary", "num_leaves": 7, "learning_rate": 0.05, "feature_fraction": 0.4, "verbosity": -1}
+WITHOUT_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
+
+
+class Truth:
+    """What contacts with the scored customers really change.
+
+    Attributes
+    ----------
+    effect : ndarray of shape (n_customers, n_actions)
+        Change of each customer's chance to stay, by what happens to them in this shop.
+    known : ndarray of the same shape
+        The same as far as an oracle can know it on the day.
+    """
+
+    def __init__(self, shop: Shop, scored: pd.DataFrame, actions: list[str]) -> None:
+        people = pd.read_parquet(shop.home / "truth" / "customers.parquet").set_index("customer_id")
+        response = people.loc[scored.customer_id, [f"effect_{action}" for action in actions]].to_numpy()
+        incidents = pd.read_parquet(shop.home / "truth" / "incidents.parquet")
+        self.effect = self.changes(*self.leaving(incidents, scored.customer_id, AS_OF), response)
+        # who leaves is learned from the truth of all who were contacted, or held out, before
+        before = shop.table("int_contact_outcomes").dropna(subset="as_of_date")
+        before = before[["customer_id", "as_of_date"]].drop_duplicates()
+        before["as_of_date"] = pd.to_datetime(before.as_of_date)
+        before = before[before.as_of_date <= AS_OF - pd.Timedelta(days=REACHES_DAYS)]
+        lived = [self.leaving(incidents, own.customer_id, day) for day, own in before.groupby("as_of_date")]
+        before = pd.concat([own for _, own in before.groupby("as_of_date")])
+        model = registry.champion().model
+        past, today = (
+            model.matrix(feature_store.historical_features(rows[["customer_id", "as_of_date"]]))
+            for rows in (before, scored)
+        )
+        known = []
+        for which in range(2):
+            truth = np.concatenate([told[which] for told in lived])
+            trees = lightgbm.train(TREES, lightgbm.Dataset(past.to_numpy(float), truth), 200)
+            known.append(trees.predict(today.to_numpy(float)))
+        self.known = self.changes(*known, response)
+
+    @staticmethod
+    def leaving(incidents: pd.DataFrame, customers: pd.Series, day: pd.Timestamp) -> tuple[np.ndarray, np.ndarray]:
+        """Tell who leaves because of an incident unless kept, and who met one that they would forgive."""
+        recent = incidents[
+            (incidents.happened_at >= day - pd.Timedelta(days=REACHES_DAYS)) & (incidents.happened_at < day)
+        ]
+        leaves = customers.isin(recent.customer_id[recent.would_cause_leaving]).to_numpy(float)
+        return leaves, customers.isin(recent.customer_id).to_numpy(float) * (1 - leaves)
+
+    @staticmethod
+    def changes(leaves: np.ndarray, forgives: np.ndarray, response: np.ndarray) -> np.ndarray:
+        return leaves[:, None] * np.maximum(response, 0) - forgives[:, None] * np.maximum(-response, 0)
+
+
+def decide(shop: Shop, **variables) -> pd.DataFrame:
+    told = {"churn__as_of_date": f"{AS_OF:%Y-%m-%d}", "churn__transformer": False, "churn__explore_share": 0.0}
+    told |= {"churn__holdout_share": 0.0, "churn__contact_every_days": 0} | variables
+    shop.dbt("run", "--select", "retention_choices", "retention_actions", **told)
+    return shop.table("retention_actions").query("as_of_date == @AS_OF").sort_values("customer_id", ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def strong(tmp_path_factory) -> Shop:
+    shop = Shop(tmp_path_factory.mktemp("strong") / "home")
+    shop.run(*f"churn-radar simulate --customers {CUSTOMERS} --days 540 --campaigns strong --seed 7".split())
+    shop.dbt("build", *WITHOUT_TESTS, churn__as_of_date=f"{AS_OF:%Y-%m-%d}", churn__transformer=False)
+    return shop
+
+
+def test_decisions_earn_nine_tenths_of_an_oracle_and_more_than_contacting_the_riskiest(strong, capsys, monkeypatch):
+    monkeypatch.setenv("CHURN_HOME", str(strong.home))
+    catalogue = strong.table("retention_actions_catalogue")
+    actions = catalogue.action.to_list()
+    scored = strong.scores().query("as_of_date == @AS_OF").reset_index(drop=True)
+    truth = Truth(strong, scored, actions)
+    lines, enough = [], []
+    for budget in (None, *BUDGETS):
+        limit = None if budget is None else budget * len(scored)
+        chosen = decide(strong, churn__budget=limit)
+        assert chosen.customer_id.tolist() == scored.customer_id.tolist()
+        value = chosen.value.to_numpy()
+        cost = chosen[chosen.action != "none"].groupby("action").contact_cost.first().reindex(actions).to_numpy()
+        cost = np.where(np.isnan(cost), catalogue.contact_cost + catalogue.incentive_cost, cost)
+
+        def earned(picked: np.ndarray, value=value, cost=cost) -> float:
+            rows = np.flatnonzero(picked >= 0)
+            return float((truth.effect[rows, picked[rows]] * value[rows] - cost[picked[rows]]).sum())
+
+        ours = earned(chosen.action.map({action: i for i, action in enumerate(actions)} | {"none": -1}).to_numpy())
+        oracle = earned(allocate(truth.known * value[:, None] - cost, cost, limit))
+        riskiest = {}
+        order = np.argsort(-chosen.churn_probability.to_numpy(), kind="stable")
+        for i, action in enumerate(actions):
+            picked = np.full(len(chosen), -1)
+            picked[order[: len(order) if limit is None else int(limit // cost[i])]] = i
+            riskiest[action] = earned(picked)
+        best = max(riskiest, key=riskiest.get)
+        counts = ", ".join(f"{n} {action}" for action, n in chosen.action.value_counts().items())
+        sources = "/".join(sorted(set(chosen.effect_source[chosen.action != "none"])))
+        lines.append(
+            f"budget {'none' if limit is None else f'{limit:,.0f}'}: {ours:,.0f} earned ({counts}; by {sources}), "
+            f"{ours / oracle:.0%} of an oracle's {oracle:,.0f}; "
+            f"{best} for the riskiest earns {riskiest[best]:,.0f}, {ours / riskiest[best]:.2f} times less"
+        )
+        enough.append(ours >= 0.9 * oracle and (limit is None or ours >= 1.3 * riskiest[best]))
+    with capsys.disabled():
+        print("\n" + "\n".join(lines))
+    assert all(enough), lines
+
+
+def test_where_no_action_has_an_effect_nobody_is_contacted_and_it_says_why(tmp_path, capsys):
+    shop = Shop(tmp_path / "home")
+    shop.run(*"churn-radar simulate --customers 5000 --days 540 --campaigns none --seed 11".split())
+    shop.dbt("build", *WITHOUT_TESTS, churn__as_of_date=f"{AS_OF:%Y-%m-%d}", churn__transformer=False)
+    chosen = decide(shop)
+    with capsys.disabled():
+        print("\n" + chosen.action.value_counts().to_string(), *chosen.reason.value_counts().index[:3], sep="\n")
+    assert (chosen.action == "none").all()
+    told = chosen.reason[~chosen.reason.str.startswith("no action of the catalogue")]
+    assert told.str.startswith("no action is known to keep customers: ").all()
+    assert told.str.contains("coupon keeps").all()
