@@ -8,12 +8,15 @@ from datetime import date, timedelta
 import duckdb
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from inference.allocation import allocate
 from inference.errors import ChurnRadarError
 from inference.exploration import NONE, Explorer
 from inference.uplift import HOLDOUT, ActionEffect
 
+#: Chance at which an action, for any segment of customers, passes for one that keeps them though none does.
+UNPROVEN = 0.025
 #: Columns of retention_choices, and what they hold.
 COLUMNS = {
     "customer_id": "string",
@@ -157,7 +160,8 @@ class Appraisal:
     spread : ndarray
         Half of the 95 % interval of the profit.
     proven : ndarray of bool
-        Whether the action is known, or assumed, to keep customers like these: its 95 % interval lies above zero.
+        Whether the action is assumed to keep customers like these, as nothing was measured yet, or known to: of actions
+        that do nothing, one in ``1 / UNPROVEN`` shops believes in any of them (Bonferroni).
     """
 
     acceptance: np.ndarray
@@ -186,7 +190,7 @@ def appraise(
     """
     told = [effect.acceptance(X, segment) for effect in effects.values()]
     mean, deviation = (np.column_stack([getattr(a, name) for a in told]) for name in ("mean", "deviation"))
-    proven = np.column_stack([_is_proven(effect, segment) for effect in effects.values()])
+    proven = np.column_stack([_is_proven(effect, segment, len(effects)) for effect in effects.values()])
     stake = at_stake[:, None]
     return Appraisal(mean, stake * mean - cost, 1.96 * stake * deviation, proven)
 
@@ -301,11 +305,14 @@ def choose(
     return result.astype(COLUMNS)
 
 
-def _is_proven(effect: ActionEffect, segment: Sequence[str]) -> np.ndarray:
+def _is_proven(effect: ActionEffect, segment: Sequence[str], n_actions: int) -> np.ndarray:
+    if effect.source == "prior":
+        return np.ones(len(segment), dtype=bool)
     # a model of features earned its place; whether the action does anything at all is measured for all together
     segments = {} if effect.model_ else effect.segments_
     known = (segments.get(name, effect.overall_) for name in segment)
-    return np.array([mean - 1.96 * deviation > 0 for mean, deviation in known], dtype=bool)
+    errors = norm.ppf(1 - UNPROVEN / (n_actions * max(len(segments), 1)))
+    return np.array([mean - errors * deviation > 0 for mean, deviation in known], dtype=bool)
 
 
 def _days_since_contact(customer_ids: pd.Series, outcomes: pd.DataFrame, as_of: pd.Timestamp) -> np.ndarray:

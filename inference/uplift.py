@@ -7,7 +7,7 @@ contacts carry:
 
 1. a model of the customer's features, boosted trees as an R-learner (Nie and Wager 2021), where it foretells customers
    whom it did not see better than one acceptance for all, beyond chance;
-2. one acceptance per risk band, measured against the holdout and drawn towards the prior;
+2. one acceptance per risk band, measured against the holdout and drawn towards that of all, and that to the prior;
 3. the prior of the action catalogue.
 """
 
@@ -149,7 +149,9 @@ class ActionEffect:
             inside = own.segment == segment
             enough = min((treated & inside).sum(), (~treated & inside).sum()) >= LEAST_CONTACTS
             measured = _acceptance(own.take(inside), treated[inside]) if enough else None
-            self.segments_[segment] = self.overall_ if measured is None else _update(prior, measured)
+            # as far from the mean of all as the prior is uncertain
+            near = self.overall_[0], prior[1]
+            self.segments_[segment] = self.overall_ if measured is None else _update(near, measured)
         if min(self.contacts_, self.holdouts_) >= LEAST_FOR_MODEL:
             self.model_ = _earned_model(own, treated)
         return self

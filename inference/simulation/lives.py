@@ -25,8 +25,8 @@ FORGIVENESS = 0.8
 SEASON_SWING = {"none": 0.0, "mild": 0.15, "strong": 0.6}
 PEAK_DAY_OF_YEAR = 330
 #: A campaign runs every so many days and touches this share of the customers, by what campaigns change: nothing; who
-#: leaves after it (``mild``); also, and more, who has left since the incident (``strong``, where coupons tell who can be
-#: kept, and who is won back orders within ``WON_BACK_DAYS``).
+#: leaves after it (``mild``); also, and more, who has left since the incident (``strong``, where coupons tell who can
+#: be kept, and who is won back orders within ``WON_BACK_DAYS``).
 CAMPAIGN_EVERY_DAYS = 28
 CAMPAIGN_SHARES = {"none": 0.3, "mild": 0.3, "strong": 0.9}
 ACTIONS = ("coupon", "recommendation", "service_call", "holdout")

@@ -75,6 +75,11 @@ class Truth:
         return leaves[:, None] * np.maximum(response, 0) - forgives[:, None] * np.maximum(-response, 0)
 
 
+def simulate(shop: Shop, customers: int, campaigns: str, seed: int) -> None:
+    settings = {"customers": customers, "days": 540, "campaigns": campaigns, "seed": seed}
+    shop.run("churn-radar", "simulate", *(f"--{name}={value}" for name, value in settings.items()))
+
+
 def decide(shop: Shop, **variables) -> pd.DataFrame:
     told = {"churn__as_of_date": f"{AS_OF:%Y-%m-%d}", "churn__transformer": False, "churn__explore_share": 0.0}
     told |= {"churn__holdout_share": 0.0, "churn__contact_every_days": 0} | variables
@@ -85,7 +90,7 @@ def decide(shop: Shop, **variables) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def strong(tmp_path_factory) -> Shop:
     shop = Shop(tmp_path_factory.mktemp("strong") / "home")
-    shop.run(*f"churn-radar simulate --customers {CUSTOMERS} --days 540 --campaigns strong --seed 7".split())
+    simulate(shop, CUSTOMERS, "strong", 7)
     shop.dbt("build", *WITHOUT_TESTS, churn__as_of_date=f"{AS_OF:%Y-%m-%d}", churn__transformer=False)
     return shop
 
@@ -133,7 +138,7 @@ def test_decisions_earn_nine_tenths_of_an_oracle_and_more_than_contacting_the_ri
 
 def test_where_no_action_has_an_effect_nobody_is_contacted_and_it_says_why(tmp_path, capsys):
     shop = Shop(tmp_path / "home")
-    shop.run(*"churn-radar simulate --customers 5000 --days 540 --campaigns none --seed 11".split())
+    simulate(shop, 5000, "none", 11)
     shop.dbt("build", *WITHOUT_TESTS, churn__as_of_date=f"{AS_OF:%Y-%m-%d}", churn__transformer=False)
     chosen = decide(shop)
     with capsys.disabled():
