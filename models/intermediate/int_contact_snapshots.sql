@@ -4,25 +4,47 @@ newest as (
     select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
 ),
 
+daily_orders as (
+    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+),
+
 contacts as (
     select
         touches.touch_id,
         touches.customer_id,
-        {{ churn_radar.grid_day('cast(touches.touched_at as date)') }} as as_of_date,
-        row_number() over (order by touches.touched_at desc, touches.touch_id desc) as newest_first
+        touches.touched_at,
+        {{ churn_radar.grid_day('cast(touches.touched_at as date)') }} as as_of_date
     from {{ ref('stg_campaign_touches') }} as touches
     cross join newest
     where
         touches.propensity > 0
         and touches.propensity < 1
         and touches.touched_at < cast(newest.observed_until as timestamp)
+),
+
+-- nothing is learned from contacts with who was no customer any more
+contacts_with_customers as (
+    select
+        contacts.*,
+        row_number() over (order by contacts.touched_at desc, contacts.touch_id desc) as newest_first
+    from contacts
+    inner join {{ ref('int_snapshot_dates') }} as snapshot_dates
+        on contacts.as_of_date = snapshot_dates.as_of_date and snapshot_dates.is_contact
+    where
+        exists (
+            select 1
+            from daily_orders
+            where
+                daily_orders.customer_id = contacts.customer_id
+                and {{ churn_radar.known_at('daily_orders', 'contacts.as_of_date') }}
+                and {{ churn_radar.add_days('contacts.as_of_date', -var('churn__activity_days')) }}
+                <= daily_orders.activity_date
+        )
 )
 
 select
-    contacts.touch_id,
-    contacts.customer_id,
-    contacts.as_of_date
-from contacts
-inner join {{ ref('int_snapshot_dates') }} as snapshot_dates
-    on contacts.as_of_date = snapshot_dates.as_of_date and snapshot_dates.is_contact
-where contacts.newest_first <= {{ var('churn__contact_rows') }}
+    touch_id,
+    customer_id,
+    as_of_date
+from contacts_with_customers
+where newest_first <= {{ var('churn__contact_rows') }}
