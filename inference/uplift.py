@@ -5,8 +5,9 @@ The effect of an action on a customer is the drop of the churn probability that 
 profit of churn campaigns (Verbraken, Verbeke and Baesens 2013). Acceptance comes from the first of these that the
 contacts carry:
 
-1. a model of the customer's features, boosted trees as an R-learner (Nie and Wager 2021), where it foretells customers
-   whom it did not see better than one acceptance for all, beyond chance;
+1. a model of the customer's features, where it foretells customers whom it did not see better than one acceptance for
+   all, beyond chance: boosted trees as an R-learner (Nie and Wager 2021), of contacts of any kind, since who responds
+   to one mostly responds to another, scaled to each action; or of the action alone, where that is better;
 2. one acceptance per risk band, measured against the holdout and drawn towards that of all, and that to the prior;
 3. the prior of the action catalogue.
 """
@@ -90,10 +91,11 @@ class Contacts:
         own = {name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "X"}
         return Contacts(**own, X=self.X.iloc[np.flatnonzero(rows) if rows.dtype == bool else rows])
 
-    def with_holdouts_of(self, action: str) -> "Contacts":
-        """Contacts with one action, and the holdouts of its campaigns."""
-        compared = np.intersect1d(self.campaign[self.action == action], self.campaign[self.action == HOLDOUT])
-        return self.take(np.isin(self.action, [action, HOLDOUT]) & np.isin(self.campaign, compared))
+    def with_holdouts_of(self, *actions: str) -> "Contacts":
+        """Contacts with these actions, and the holdouts of their campaigns."""
+        done = np.isin(self.action, actions)
+        compared = np.intersect1d(self.campaign[done], self.campaign[self.action == HOLDOUT])
+        return self.take((done | (self.action == HOLDOUT)) & np.isin(self.campaign, compared))
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,15 @@ class ActionEffect:
     action: str
     prior: tuple[float, float]
 
-    def fit(self, contacts: Contacts) -> "ActionEffect":
+    def fit(self, contacts: Contacts, response: "Response | None" = None) -> "ActionEffect":
         """Learn from contacts with this action and holdouts; others are not looked at.
 
         Parameters
         ----------
         contacts : Contacts
             All that are known.
+        response : Response, optional
+            How customers respond to contacts of any kind, where that was learned.
         """
         own = contacts.with_holdouts_of(self.action)
         treated = own.action == self.action
@@ -144,16 +148,16 @@ class ActionEffect:
         self.overall_, self.segments_, self.model_ = prior, {}, None
         if min(self.contacts_, self.holdouts_) < LEAST_CONTACTS:
             return self
-        self.overall_ = _update(prior, _acceptance(own, treated))
+        self.overall_ = _update(prior, _acceptance(own))
         for segment in np.unique(own.segment):
             inside = own.segment == segment
             enough = min((treated & inside).sum(), (~treated & inside).sum()) >= LEAST_CONTACTS
-            measured = _acceptance(own.take(inside), treated[inside]) if enough else None
+            measured = _acceptance(own.take(inside)) if enough else None
             # as far from the mean of all as the prior is uncertain
             near = self.overall_[0], prior[1]
             self.segments_[segment] = self.overall_ if measured is None else _update(near, measured)
-        if min(self.contacts_, self.holdouts_) >= LEAST_FOR_MODEL:
-            self.model_ = _earned_model(own, treated)
+        if response is not None and min(self.contacts_, self.holdouts_) >= LEAST_FOR_MODEL:
+            self.model_ = _earned_model(own, response)
         return self
 
     @property
@@ -185,59 +189,91 @@ class ActionEffect:
         return f"{self.action} keeps {span}, by {self.contacts_:,} contacts and {self.holdouts_:,} held out"
 
 
-class FeatureModel:
-    """Acceptance as boosted trees of features: an R-learner on what one acceptance for all leaves over.
+class Response:
+    """How customers respond to contacts, as boosted trees of features: an R-learner.
 
     The contacts of a share of the customers are left out in turn, and the models of the rest are averaged. What each
     says of those who were left out is an honest prediction; how far the models differ is how uncertain the average is
     (delete-a-group jackknife, Kott 2001).
     """
 
-    def fit(self, contacts: Contacts, treated: np.ndarray) -> "FeatureModel":
-        """Learn from contacts with one action and holdouts.
+    def fit(self, contacts: Contacts) -> "Response":
+        """Learn from contacts of any kind, and holdouts.
 
         Parameters
         ----------
         contacts : Contacts
-            Of one action, and holdouts.
-        treated : ndarray of shape (n_contacts,), bool
-            Which of them were contacted.
+            What was tried, and holdouts of the same campaigns.
         """
-        weight, left, dose = _centred(contacts, treated)
-        self.base_, self.base_variance_ = _weighted_slope(weight, left, dose)
+        weight, left, dose = _centred(contacts)
+        base, _ = _slopes(weight, left, dose[:, None])
         importance = weight * dose**2
-        importance /= importance.mean()
-        settings = TREES | {
-            "min_data_in_leaf": max(LEAST_IN_LEAF, len(contacts) // 50),
-            "lambda_l2": len(contacts) / 100,
-        }
+        X = contacts.X.to_numpy(float)
+        settings = TREES | {"min_data_in_leaf": max(LEAST_IN_LEAF, len(X) // 50), "lambda_l2": len(X) / 100}
         data = lightgbm.Dataset(
-            contacts.X.to_numpy(float),
-            left / dose - self.base_,
-            weight=importance,
-            params=settings,
-            free_raw_data=False,
+            X, left / dose - base[0], weight=importance / importance.mean(), params=settings, free_raw_data=False
         ).construct()
+        self.base_, self.boosters_, told = base[0], [], np.empty(len(X))
         group = groups(contacts.customer)
-        self.boosters_, self.left_out_ = [], np.empty(len(contacts))
         for out in range(GROUPS):
             booster = lightgbm.train(settings, data.subset(np.flatnonzero(group != out)), ROUNDS)
             self.boosters_.append(booster)
-            self.left_out_[group == out] = self.base_ + booster.predict(contacts.X.to_numpy(float)[group == out])
-        self.gain_ = weight * ((left - dose * self.base_) ** 2 - (left - dose * self.left_out_) ** 2)
+            told[group == out] = base[0] + booster.predict(X[group == out])
+        self.left_out_ = pd.Series(told, index=contacts.X.index)
         return self
 
     def predict(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of the acceptance of customers."""
         told = np.array([booster.predict(X.to_numpy(float)) for booster in self.boosters_])
-        spread = (GROUPS - 1) * told.var(axis=0)
-        return self.base_ + told.mean(axis=0), np.sqrt(self.base_variance_ + spread)
+        return self.base_ + told.mean(axis=0), np.sqrt((GROUPS - 1) * told.var(axis=0))
 
 
-def _earned_model(contacts: Contacts, treated: np.ndarray) -> FeatureModel | None:
-    """A model of features, if it foretells customers whom it did not see better than one acceptance for all."""
-    model = FeatureModel().fit(contacts, treated)
+class ScaledResponse:
+    """Acceptance of one action: a line in how customers respond.
+
+    Parameters
+    ----------
+    response : Response
+        To contacts of any kind, or to this action.
+    contacts : Contacts
+        With the action, and holdouts; among those that the response was learned from.
+
+    Attributes
+    ----------
+    gain_ : ndarray of shape (n_contacts,)
+        By how much it foretells each contact better than one acceptance for all: the drop of the squared error, of
+        customers whom the response was not learned from.
+    """
+
+    def __init__(self, response: Response, contacts: Contacts) -> None:
+        self.response = response
+        weight, left, dose = _centred(contacts)
+        told = response.left_out_.loc[contacts.X.index].to_numpy()
+        self.line_, self.covariance_ = _slopes(weight, left, dose[:, None] * _with_one(told))
+        base, _ = _slopes(weight, left, dose[:, None])
+        self.gain_ = weight * ((left - dose * base[0]) ** 2 - (left - dose * (_with_one(told) @ self.line_)) ** 2)
+
+    def predict(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the acceptance of customers."""
+        told, spread = self.response.predict(X)
+        known = _with_one(told)
+        variance = np.einsum("ij,jk,ik->i", known, self.covariance_, known) + (self.line_[1] * spread) ** 2
+        return known @ self.line_, np.sqrt(variance)
+
+
+def _earned_model(contacts: Contacts, response: Response) -> ScaledResponse | None:
+    """A model of features, if it foretells customers whom it did not see better than one acceptance for all.
+
+    The action's own response is taken where it foretells them better than the response to contacts of any kind.
+    """
+    model, own = ScaledResponse(response, contacts), ScaledResponse(Response().fit(contacts), contacts)
+    if paired_gain(own.gain_ - model.gain_, contacts.customer, EARNED)["low"] > 0:
+        model = own
     return model if paired_gain(model.gain_, contacts.customer, EARNED)["low"] > 0 else None
+
+
+def _with_one(told: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.ones(len(told)), told])
 
 
 def groups(customer: np.ndarray) -> np.ndarray:
@@ -275,12 +311,13 @@ def foretell(X: pd.DataFrame, churned: np.ndarray, customer: np.ndarray) -> np.n
     return np.clip(told, 0.01, 0.99)
 
 
-def _centred(contacts: Contacts, treated: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights, what the score and a line through it leave of the outcome, and how much of the action was given.
+def _centred(contacts: Contacts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, what the score and a line through it leave of the outcome, and how much was done.
 
     The last is the treatment less its mean, times the churn probability; minus it times acceptance is the effect on
     the outcome (Robinson 1988).
     """
+    treated = contacts.action != HOLDOUT
     weight = 1 / contacts.propensity
     weight = weight / weight.mean()
     share = np.average(treated, weights=weight)
@@ -290,17 +327,19 @@ def _centred(contacts: Contacts, treated: np.ndarray) -> tuple[np.ndarray, np.nd
     return weight, contacts.churned - line @ fitted, -(treated - share) * contacts.probability
 
 
-def _weighted_slope(weight: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[float, float]:
-    """Slope of a weighted regression through the origin, and its variance whatever the errors' (White 1980)."""
-    total = np.sum(weight * x**2)
-    slope = np.sum(weight * x * y) / total
-    return float(slope), float(np.sum((weight * x * (y - slope * x)) ** 2) / total**2)
+def _slopes(weight: np.ndarray, y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes of a weighted regression through the origin, and their covariance whatever the errors' (White 1980)."""
+    bread = np.linalg.pinv(x.T @ (weight[:, None] * x))
+    slopes = bread @ (x.T @ (weight * y))
+    scores = (weight * (y - x @ slopes))[:, None] * x
+    return slopes, bread @ (scores.T @ scores) @ bread
 
 
-def _acceptance(contacts: Contacts, treated: np.ndarray) -> tuple[float, float]:
+def _acceptance(contacts: Contacts) -> tuple[float, float]:
     """Measured acceptance and its standard deviation."""
-    slope, variance = _weighted_slope(*_centred(contacts, treated))
-    return slope, float(np.sqrt(variance))
+    weight, left, dose = _centred(contacts)
+    slopes, covariance = _slopes(weight, left, dose[:, None])
+    return float(slopes[0]), float(np.sqrt(covariance[0, 0]))
 
 
 def _update(prior: tuple[float, float], measured: tuple[float, float]) -> tuple[float, float]:
@@ -327,5 +366,11 @@ def fit_effects(catalogue: pd.DataFrame, contacts: Contacts) -> Mapping[str, Act
     dict
         By action.
     """
+    tried = contacts.with_holdouts_of(*catalogue.action)
+    treated = tried.action != HOLDOUT
+    enough = min(treated.sum(), (~treated).sum()) >= LEAST_FOR_MODEL
+    response = Response().fit(tried) if enough else None
     rows = catalogue.itertuples(index=False)
-    return {row.action: ActionEffect(row.action, (row.prior_alpha, row.prior_beta)).fit(contacts) for row in rows}
+    return {
+        row.action: ActionEffect(row.action, (row.prior_alpha, row.prior_beta)).fit(contacts, response) for row in rows
+    }
