@@ -117,9 +117,10 @@ def publish(home: Path, n_customers: int) -> None:
 def publish_features(home: Path, n_customers: int) -> None:
     """Write packed features as ``dbt build`` exports them: numbers of the manifest, an embedding for every customer."""
     sys.path.insert(0, str(PROJECT_DIR / "feature_repo"))
-    from manifest import default_manifest_path, model_columns, read_feature_tables
+    from inference.contracts import model_columns
+    from inference.home import default_manifest_path
 
-    names = model_columns(read_feature_tables(default_manifest_path()))
+    names = model_columns(default_manifest_path())
     chance, moment = np.random.default_rng(0), pd.Timestamp(AS_OF)
     days = np.full(n_customers, moment.to_numpy().astype("datetime64[D]").astype("int64"))
     packed = pack(

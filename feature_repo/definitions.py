@@ -12,11 +12,10 @@ from manifest import (
     ENTITY_KEYS,
     FeatureColumn,
     FeatureTable,
-    model_columns,
-    packed_names,
     read_feature_tables,
 )
 
+from inference.contracts import model_columns, packed_names
 from inference.feature_store import DEFINITIONS_TAG, MODEL_SERVICE, MODEL_VIEW, definitions_fingerprint
 from inference.home import default_manifest_path, home
 
@@ -102,7 +101,10 @@ SERVICES = {
     "similar_texts_v1": "What customers wrote, to be found by its likeness to other words.",
 }
 #: Names of the numbers that a packed row holds behind those of time, and the order in which the model has all of them.
-PACKED = {"numbers": ",".join(packed_names(tables)), "columns": ",".join(model_columns(tables))}
+PACKED = {
+    "numbers": ",".join(packed_names(default_manifest_path())),
+    "columns": ",".join(model_columns(default_manifest_path())),
+}
 members = {name: [table.name for table in tables if table.service == name] for name in SERVICES}
 if MODEL_VIEW in views:
     members[MODEL_SERVICE].append("churn_features")

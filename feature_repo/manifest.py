@@ -6,8 +6,6 @@ from pathlib import Path
 
 from feast.types import Array, Bool, Bytes, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
-from inference.time_features import TIME_FEATURES
-
 #: dbt data types that come back from Feast unchanged; anything else is refused, never guessed.
 FEAST_TYPES: dict[str, FeastType] = {
     "varchar": String,
@@ -20,9 +18,6 @@ FEAST_TYPES: dict[str, FeastType] = {
     "blob": Bytes,
     "varchar[]": Array(String),
 }
-
-#: Service of the tables whose numbers the model reads.
-PARTS_SERVICE = "churn_features_v1"
 
 #: Whose rows a table holds, by ``meta.feast.entity``, and the column that says so.
 ENTITY_KEYS = {"customer": "customer_id", "text": "text_id", "shop": "shop_id"}
@@ -78,24 +73,6 @@ def read_feature_tables(manifest_path: Path) -> list[FeatureTable]:
     nodes = json.loads(manifest_path.read_text())["nodes"].values()
     models = [n for n in nodes if n["resource_type"] == "model" and "feast" in n["config"]["meta"]]
     return sorted((_feature_table(model) for model in models), key=lambda table: table.name)
-
-
-def packed_names(tables: list[FeatureTable]) -> list[str]:
-    """Names of the numbers that ``model_features`` packs, in their order.
-
-    Parameters
-    ----------
-    tables : list of FeatureTable
-        Sorted by name.
-    """
-    return [name for name in model_columns(tables) if name not in TIME_FEATURES]
-
-
-def model_columns(tables: list[FeatureTable]) -> list[str]:
-    """Names of all numeric features that the model may read, in the order of the tables that have them."""
-    numeric = (Int32, Int64, Float64)
-    parts = [table for table in tables if table.service == PARTS_SERVICE]
-    return [column.name for table in parts for column in table.columns if column.dtype in numeric]
 
 
 def _feature_table(model: dict) -> FeatureTable:

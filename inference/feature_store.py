@@ -11,11 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
 
+import duckdb
 import pandas as pd
 
 from inference import packing
+from inference.contracts import model_columns, packed_names
 from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, default_manifest_path, home
+from inference.time_features import count_time
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
 #: Tag of Feast's project that says what its definitions were made of.
@@ -34,6 +37,8 @@ HISTORIES_VIEW, SHOP_VIEW, SCORES_VIEW = "online_histories", "online_shop", "onl
 _OFFLINE = Lock()
 #: The view of packed features; the model's service counts time in them.
 MODEL_VIEW = "model_features"
+#: What holds each service's features of snapshots.
+SNAPSHOT_TABLES = {MODEL_SERVICE: MODEL_VIEW, SEQUENCES_SERVICE: "sequence_features"}
 
 
 def definitions_fingerprint() -> str:
@@ -60,7 +65,7 @@ def apply() -> None:
     ChurnRadarError
         If Feast refuses them.
     """
-    if _applied() == definitions_fingerprint():
+    if _is_applied():
         return
     # a process of its own reads the definitions as they are now, and may change its working directory
     feast = Path(sys.executable).with_name("feast")
@@ -70,15 +75,10 @@ def apply() -> None:
         raise ChurnRadarError(f"feast apply: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
 
-def _applied() -> str | None:
-    """Fingerprint of the definitions in the registry; None where it has none or cannot be read."""
-    if not (home() / "feast").exists():  # nothing to import Feast for
-        return None
-    try:
-        store = open_store()
-        return store.registry.get_project(store.project).tags.get(DEFINITIONS_TAG)
-    except Exception:  # no registry, no such project, a file that is none: to be applied anew
-        return None
+def _is_applied() -> bool:
+    """Whether the registry has these definitions: the text of its project's tag is in its file as it is."""
+    registry = home() / "feast" / "registry.db"  # importing Feast to read it takes seconds
+    return registry.exists() and definitions_fingerprint().encode() in registry.read_bytes()
 
 
 def open_store(timeout: float | None = None):
@@ -134,6 +134,46 @@ def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     return keyed.drop(columns="event_timestamp")
 
 
+def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
+    """Join features to rows of the spine, as ``historical_features`` does, without Feast.
+
+    Each row is its snapshot's own, so there is nothing to look for in time; and importing Feast costs a nightly build
+    more than scoring does. What is read are the files that Feast's offline store reads.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        With ``customer_id`` and ``as_of_date``, each pair once; any other columns are kept.
+    *services : str
+        The model's service, the one of its sequences, or both; the model's where none is given.
+
+    Returns
+    -------
+    DataFrame
+        The rows in their order, with a column per feature.
+    """
+    if rows.empty:
+        raise ChurnRadarError("int_customer_snapshots: no eligible customer; expected at least one")
+    key = ["customer_id", "as_of_date"]
+    keyed = rows.assign(as_of_date=pd.to_datetime(rows.as_of_date).astype("datetime64[us]"))
+    for service in services or (MODEL_SERVICE,):
+        file = home() / "features" / f"{SNAPSHOT_TABLES[service]}.parquet"
+        with duckdb.connect() as connection:
+            connection.register("asked", keyed[key])
+            found = connection.sql(
+                f"select * exclude (event_timestamp) from '{file}' as features "
+                "semi join asked on features.customer_id = asked.customer_id and features.as_of_date = asked.as_of_date"
+            )
+            found = found.to_arrow_table().to_pandas()  # lists that are null become None, as Feast hands them on
+        found["as_of_date"] = pd.to_datetime(found.as_of_date).astype("datetime64[us]")
+        if service == MODEL_SERVICE:
+            found[SERVED_FIELD] = count_time(found[STORED_FIELD].to_list(), found.as_of_date.to_list())
+            names, columns = packed_names(default_manifest_path()), model_columns(default_manifest_path())
+            found = _unpacked(found, names, columns)
+        keyed = keyed.merge(found, on=key, how="left", validate="one_to_one")
+    return keyed.assign(as_of_date=rows.as_of_date)
+
+
 def unpack(features: pd.DataFrame, service) -> pd.DataFrame:
     """Give every feature that a service packs a column of its own.
 
@@ -151,8 +191,12 @@ def unpack(features: pd.DataFrame, service) -> pd.DataFrame:
     """
     if SERVED_FIELD not in features:
         return features
-    own = packing.unpack(features[SERVED_FIELD].to_list(), service.tags["numbers"].split(","))
-    own = own[[*service.tags["columns"].split(","), packing.EMBEDDING, *packing.OTHERS]]
+    return _unpacked(features, service.tags["numbers"].split(","), service.tags["columns"].split(","))
+
+
+def _unpacked(features: pd.DataFrame, numbers: list[str], columns: list[str]) -> pd.DataFrame:
+    own = packing.unpack(features[SERVED_FIELD].to_list(), numbers)
+    own = own[[*columns, packing.EMBEDDING, *packing.OTHERS]]
     kept = features.drop(columns=[SERVED_FIELD, STORED_FIELD], errors="ignore")
     return pd.concat([kept, own.set_axis(features.index)], axis=1)
 

@@ -64,7 +64,7 @@ def decide(scores: pd.DataFrame, outcomes: pd.DataFrame, catalogue: pd.DataFrame
     settings = DecisionSettings(**{f.name: variables[f.name] for f in fields(DecisionSettings)})
     current = registry.load(scores.model_version.iloc[0])
     scores = scores.sort_values("customer_id", ignore_index=True)
-    features = feature_store.historical_features(scores[["customer_id", "as_of_date"]])
+    features = feature_store.snapshot_features(scores[["customer_id", "as_of_date"]])
     contacts, spend = known_contacts(current, outcomes, variables["bands"])
     value = settings.value(spend)
     explorer = Explorer(catalogue.action.to_list())
@@ -208,7 +208,7 @@ def _features(current: RegisteredModel, known: pd.DataFrame) -> pd.DataFrame:
     if known.empty:
         return pd.DataFrame(columns=current.model.features, dtype=float)
     keys = known[["customer_id", "as_of_date"]].assign(as_of_date=pd.to_datetime(known.as_of_date))
-    features = feature_store.historical_features(keys.drop_duplicates())
+    features = feature_store.snapshot_features(keys.drop_duplicates())
     joined = keys.merge(features, on=["customer_id", "as_of_date"], how="left", validate="many_to_one")
     # since the snapshot the customer may have ordered, or stayed away for some days more
     joined["days_since_last_order"] = known.days_since_last_order.to_numpy(float)

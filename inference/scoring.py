@@ -70,7 +70,7 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame, allow_e
     services = [feature_store.MODEL_SERVICE]
     if current.model.transformer is not None or current.model.reads_words:
         services.append(feature_store.SEQUENCES_SERVICE)
-    rows = feature_store.historical_features(newest, *services)
+    rows = feature_store.snapshot_features(newest, *services)
     labels = labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left")
     return score(current, rows, labels, manifest=manifest_hash())
 

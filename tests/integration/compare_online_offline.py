@@ -1,4 +1,4 @@
-"""Compare every feature view online with offline, for the newest snapshot's customers.
+"""Compare every feature view online with offline, and both with the files, for the newest snapshot's customers.
 
 Usage: compare_online_offline.py N_CUSTOMERS. Prints JSON: what was compared and every difference.
 """
@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 from inference import time_features
-from inference.feature_store import historical_features, online_features, open_store
+from inference.feature_store import (
+    MODEL_SERVICE,
+    SEQUENCES_SERVICE,
+    historical_features,
+    online_features,
+    open_store,
+    snapshot_features,
+)
 from inference.home import published
 
 SERVICES = ("churn_model_v1", "churn_scores_v1")
@@ -52,6 +59,9 @@ def main(n_customers: int) -> None:
             compared += 1
             if count := differences(offline[column], online[column]):
                 different.append({"feature": column, "rows": count})
+    # a build reads what Feast would answer
+    both = MODEL_SERVICE, SEQUENCES_SERVICE
+    pd.testing.assert_frame_equal(snapshot_features(rows, *both), historical_features(rows, *both), check_exact=True)
     print(
         json.dumps(
             {

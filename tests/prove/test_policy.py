@@ -54,8 +54,8 @@ class Truth:
         lived = [self.leaving(incidents, own.customer_id, day) for day, own in before.groupby("as_of_date")]
         before = pd.concat([own for _, own in before.groupby("as_of_date")])
         model = registry.champion().model
-        features = feature_store.historical_features(scored[["customer_id", "as_of_date"]])
-        today, past = model.matrix(features), model.matrix(feature_store.historical_features(before))
+        features = feature_store.snapshot_features(scored[["customer_id", "as_of_date"]])
+        today, past = model.matrix(features), model.matrix(feature_store.snapshot_features(before))
         known = []
         for which in range(2):
             truth = np.concatenate([told[which] for told in lived])

@@ -187,7 +187,7 @@ class TestNewestSnapshot:
         monkeypatch.setattr(registry, "champion", lambda as_of_date: current)
         monkeypatch.setattr(
             feature_store,
-            "historical_features",
+            "snapshot_features",
             lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4),
         )
         scored = score_newest_snapshot(self.snapshots, LABELS)
@@ -198,7 +198,7 @@ class TestNewestSnapshot:
     def test_snapshots_tell_who_was_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
         monkeypatch.setattr(registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model()))
-        monkeypatch.setattr(feature_store, "historical_features", lambda rows, *services: rows)
+        monkeypatch.setattr(feature_store, "snapshot_features", lambda rows, *services: rows)
         monkeypatch.setattr(scoring, "score", lambda current, rows, labels, **lineage: seen.append(labels))
         labels = self.snapshots[["customer_id", "as_of_date"]].assign(churned=None)
         score_newest_snapshot(self.snapshots, labels)
