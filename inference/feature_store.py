@@ -171,7 +171,7 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
             names, columns = packed_names(default_manifest_path()), model_columns(default_manifest_path())
             found = _unpacked(found, names, columns)
         keyed = keyed.merge(found, on=key, how="left", validate="one_to_one")
-    return keyed.assign(as_of_date=rows.as_of_date)
+    return keyed.assign(as_of_date=rows.as_of_date.to_numpy())
 
 
 def unpack(features: pd.DataFrame, service) -> pd.DataFrame:
