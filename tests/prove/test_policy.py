@@ -6,6 +6,7 @@ and among the same actions of the catalogue.
 """
 
 import os
+from pathlib import Path
 
 import lightgbm
 import numpy as np
@@ -96,8 +97,10 @@ def of_the_day(table: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def strong(tmp_path_factory) -> Shop:
-    shop = Shop(tmp_path_factory.mktemp("strong") / "home")
-    simulate(shop, CUSTOMERS, "strong", 7)
+    # a shop that was simulated before is built anew only as far as the code changed
+    shop = Shop(Path(os.environ.get("CHURN_STRONG_SHOP") or tmp_path_factory.mktemp("strong") / "home"))
+    if not shop.raw.exists():
+        simulate(shop, CUSTOMERS, "strong", 7)
     shop.dbt("build", *WITHOUT_TESTS, churn__as_of_date=f"{AS_OF:%Y-%m-%d}", churn__transformer=False)
     return shop
 
