@@ -1,7 +1,7 @@
 """What a new day costs: its build against one of the whole history.
 
     python benchmarks/daily.py
-    python benchmarks/daily.py --customers 20000 --days 365 --new-days 5
+    python benchmarks/daily.py --customers 5000 --days 365 --new-days 3
     PYTHONOPTIMIZE=1 python benchmarks/daily.py
 
 A simulated shop is built from nothing up to a day, its model trained; then its next days arrive one by one, and
@@ -52,7 +52,7 @@ def build(home: Path, day: str, *arguments: str) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--customers", type=int, default=5000)
+    parser.add_argument("--customers", type=int, default=10_000)
     parser.add_argument("--days", type=int, default=365, help="days of history before the new ones")
     parser.add_argument("--new-days", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)

@@ -154,33 +154,44 @@ def test_another_setting_builds_everything_anew(shop, tmp_path):
     assert differences(changed, save(shop, tmp_path / "anew", FEW), FEW) == {}
 
 
-def small_shop(loaded: list[int], corrected: list[int]) -> dict[str, pd.DataFrame]:
-    """Orders of twelve customers that are loaded so many days late, the first of whom are corrected so much later."""
+def small_shop(loaded: list[int], corrected: list[int], contacted: list[int]) -> dict[str, pd.DataFrame]:
+    """Orders of twelve customers that are loaded so many days late, the first of whom are corrected so much later.
+
+    Contacts by chance, one every nine days, come so many days late and do not say so.
+    """
     placed = small_shop_orders(12, 200, 3)
     placed["loaded_at"] = placed.ordered_at + pd.to_timedelta(np.resize(loaded, len(placed)), "D")
     placed["status"] = "completed"
     again = placed.head(len(corrected)).copy()
     again["loaded_at"] += pd.to_timedelta(corrected, "D")
     again["status"], again["amount"] = "returned", 1.0
-    return {"orders": pd.concat([placed, again], ignore_index=True)}
+    touches = pd.DataFrame({"customer_id": [f"c{i % 12}" for i in range(len(contacted))]})
+    touches["touched_at"] = LAST - pd.to_timedelta(9 * np.arange(len(contacted)) + 1, "D") + pd.Timedelta(hours=9)
+    touches["arrives_at"] = touches.touched_at + pd.to_timedelta(contacted, "D")
+    touches = touches.assign(touch_id=touches.index.astype(str), campaign_id="c", action="coupon", propensity=0.5)
+    texts = dict.fromkeys(("customer_id", "touch_id", "campaign_id", "action"), "string")  # known of an empty table too
+    return {"orders": pd.concat([placed, again], ignore_index=True), "campaign_touches": touches.astype(texts)}
 
 
 @settings(max_examples=int(os.environ.get("CHURN_EXAMPLES", "3")), deadline=None, database=None)
 @given(
     loaded=st.lists(st.integers(0, 70), min_size=1, max_size=20),
     corrected=st.lists(st.integers(0, 90), max_size=30),
+    contacted=st.lists(st.integers(0, 60), max_size=12),
     before=st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True),
     shuffled=st.randoms(use_true_random=False),
 )
-def test_any_order_of_arrivals_and_builds_gives_the_tables_of_a_full_build(loaded, corrected, before, shuffled):
+def test_any_order_of_arrivals_and_builds_gives_the_tables_of_a_full_build(
+    loaded, corrected, contacted, before, shuffled
+):
     with tempfile.TemporaryDirectory() as folder:
-        shop, tables = Shop(Path(folder) / "home"), small_shop(loaded, corrected)
+        shop, tables = Shop(Path(folder) / "home"), small_shop(loaded, corrected, contacted)
         days = [f"{LAST - pd.Timedelta(days=n):%Y-%m-%d}" for n in before]
         shuffled.shuffle(days)
         for number, day in enumerate([*days, f"{LAST:%Y-%m-%d}"]):
             # what has arrived by then, in any order of the file
-            known = arrived(tables, pd.Timestamp(day))["orders"]
-            shop.write(orders=known.iloc[shuffled.sample(range(len(known)), len(known))])
+            known = arrived(tables, pd.Timestamp(day))
+            shop.write(**{n: t.iloc[shuffled.sample(range(len(t)), len(t))] for n, t in known.items()})
             build(shop, day, tables=FEW)
             save(shop, shop.home / f"build{number}", FEW)
         build(shop, f"{LAST:%Y-%m-%d}", "--full-refresh", tables=FEW)
