@@ -4,6 +4,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+from inference.errors import ChurnRadarError
 from inference.time_features import TIME_FEATURES
 
 #: Feast service of the tables whose numbers the model reads, by their ``meta.feast``.
@@ -19,7 +20,14 @@ def model_columns(manifest_path: Path) -> list[str]:
     ----------
     manifest_path : Path
         ``manifest.json``, as ``dbt build`` and ``dbt parse`` write it.
+
+    Raises
+    ------
+    ChurnRadarError
+        If there is none.
     """
+    if not manifest_path.exists():
+        raise ChurnRadarError(f"{manifest_path}: no such file; run `dbt build` or `dbt parse` first")
     return list(_model_columns(manifest_path, manifest_path.stat().st_mtime_ns))
 
 

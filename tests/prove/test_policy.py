@@ -106,7 +106,8 @@ def strong(tmp_path_factory) -> Shop:
 
 
 def test_decisions_earn_nine_tenths_of_an_oracle_and_more_than_contacting_the_riskiest(strong, capsys, monkeypatch):
-    monkeypatch.setenv("CHURN_HOME", str(strong.home))
+    for name in ("CHURN_HOME", "DBT_TARGET_PATH"):
+        monkeypatch.setenv(name, strong.env[name])
     catalogue = strong.table("retention_actions_catalogue")
     actions = catalogue.action.to_list()
     scored = of_the_day(strong.scores())
