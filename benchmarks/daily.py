@@ -2,7 +2,6 @@
 
     python benchmarks/daily.py
     python benchmarks/daily.py --customers 5000 --days 365 --new-days 3
-    PYTHONOPTIMIZE=1 python benchmarks/daily.py
 
 A simulated shop is built from nothing up to a day, its model trained; then its next days arrive one by one, and
 ``dbt build`` runs on each, as it would every night. Printed are the wall time of each build, the whole command with

@@ -30,7 +30,8 @@ import pandas as pd
 from rich.table import Table
 
 from inference import dbt, terminal
-from inference.home import PROJECT_DIR
+from inference.contracts import model_columns
+from inference.home import PROJECT_DIR, default_manifest_path
 from inference.packing import pack
 from inference.serving.keys import new_key
 
@@ -116,10 +117,6 @@ def publish(home: Path, n_customers: int) -> None:
 
 def publish_features(home: Path, n_customers: int) -> None:
     """Write packed features as ``dbt build`` exports them: numbers of the manifest, an embedding for every customer."""
-    sys.path.insert(0, str(PROJECT_DIR / "feature_repo"))
-    from inference.contracts import model_columns
-    from inference.home import default_manifest_path
-
     names = model_columns(default_manifest_path())
     chance, moment = np.random.default_rng(0), pd.Timestamp(AS_OF)
     days = np.full(n_customers, moment.to_numpy().astype("datetime64[D]").astype("int64"))

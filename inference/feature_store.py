@@ -116,8 +116,7 @@ def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     DataFrame
         The rows in their order, with a column per feature.
     """
-    if rows.empty:
-        raise ChurnRadarError("int_customer_snapshots: no eligible customer; expected at least one")
+    _refuse_nobody(rows)
     store = open_store()
     keyed = rows.assign(event_timestamp=pd.to_datetime(rows.as_of_date).dt.tz_localize("UTC"))
     key = ["customer_id", "event_timestamp"]
@@ -152,8 +151,7 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     DataFrame
         The rows in their order, with a column per feature.
     """
-    if rows.empty:
-        raise ChurnRadarError("int_customer_snapshots: no eligible customer; expected at least one")
+    _refuse_nobody(rows)
     key = ["customer_id", "as_of_date"]
     keyed = rows.assign(as_of_date=pd.to_datetime(rows.as_of_date).astype("datetime64[us]"))
     for service in services or (MODEL_SERVICE,):
@@ -172,6 +170,11 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
             found = _unpacked(found, names, columns)
         keyed = keyed.merge(found, on=key, how="left", validate="one_to_one")
     return keyed.assign(as_of_date=rows.as_of_date.to_numpy())
+
+
+def _refuse_nobody(rows: pd.DataFrame) -> None:
+    if rows.empty:
+        raise ChurnRadarError("int_customer_snapshots: no eligible customer; expected at least one")
 
 
 def unpack(features: pd.DataFrame, service) -> pd.DataFrame:

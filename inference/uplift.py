@@ -285,7 +285,7 @@ def groups(customer: np.ndarray) -> np.ndarray:
 def foretell(X: pd.DataFrame, churned: np.ndarray, customer: np.ndarray) -> np.ndarray:
     """Churn probability of contacts, each by a model that did not see the customer.
 
-    The champion has learned from many of the contacts' own outcomes: what it says of them hides part of what the
+    The champion has learned from many of the contacts' own outcomes: what it says of them may hide part of what the
     contact changed.
 
     Parameters

@@ -16,7 +16,7 @@ from shop import Shop
 
 from inference import feature_store, registry
 from inference.allocation import allocate
-from inference.decisions import eligible
+from inference.decisions import costs, eligible
 
 CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "25000"))
 #: A day of a campaign of the simulated shop, far enough before its end that the truth of those days is whole.
@@ -112,16 +112,15 @@ def test_decisions_earn_nine_tenths_of_an_oracle_and_more_than_contacting_the_ri
     actions = catalogue.action.to_list()
     scored = of_the_day(strong.scores())
     truth = Truth(strong, scored, catalogue)
+    cost = costs(catalogue, strong.table("int_contact_outcomes"))
     lines, enough = [], []
     for budget in (*BUDGETS, *TOLD):
         limit = None if budget is None else budget * len(scored)
         chosen = decide(strong, churn__budget=limit)
         assert chosen.customer_id.tolist() == scored.customer_id.tolist()
         value = chosen.value.to_numpy()
-        cost = chosen[chosen.action != "none"].groupby("action").contact_cost.first().reindex(actions).to_numpy()
-        cost = np.where(np.isnan(cost), catalogue.contact_cost + catalogue.incentive_cost, cost)
 
-        def earned(picked: np.ndarray, value=value, cost=cost) -> float:
+        def earned(picked: np.ndarray, value=value) -> float:
             rows = np.flatnonzero(picked >= 0)
             return float((truth.effect[rows, picked[rows]] * value[rows] - cost[picked[rows]]).sum())
 
