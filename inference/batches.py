@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from inference.classifier import ChurnTransformer
-from inference.encoder import token_batches
+from inference.runtimes import token_batches
 from inference.sequences import Sequences
 from inference.transformer_settings import TransformerSettings
 

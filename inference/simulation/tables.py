@@ -59,6 +59,8 @@ class Block:
         Phrases.
     rng : Generator
         Source of chance.
+    visit_every_days : float
+        Mean days between visits of a customer that end without an order.
     """
 
     def __init__(
@@ -70,8 +72,10 @@ class Block:
         days: int,
         bank: Bank,
         rng: np.random.Generator,
+        visit_every_days: float,
     ) -> None:
         self.people, self.number, self.start, self.days = people, number, start, days
+        self.visit_every_days = visit_every_days
         self.bank, self.rng = bank, rng
         self.names = np.array([f"c{first_id + i:07d}" for i in range(len(people.signed_up))], dtype=object)
         self.taste = rng.dirichlet(np.full(len(CATEGORIES), 0.3), len(self.names))
@@ -208,11 +212,11 @@ class Block:
 
     def _events(self) -> pd.DataFrame:
         people, rng = self.people, self.rng
-        # a visit with every order, and others about every eight days; who has left still looks around for a while
+        # a visit with every order, and others in between; who has left still looks around for a while
         fades = rng.exponential(BROWSING_AFTER_LEAVING_DAYS, len(self.names))
         until = np.minimum(people.left + fades, self.days)
         since = np.maximum(people.signed_up, 0)
-        idle = rng.poisson(np.maximum(until - since, 0) / 8)
+        idle = rng.poisson(np.maximum(until - since, 0) / self.visit_every_days)
         idle_customer = np.repeat(np.arange(len(self.names)), idle)
         idle_day = rng.uniform(since[idle_customer], np.maximum(until, since)[idle_customer])
         customer = np.concatenate([people.order_customer, idle_customer])

@@ -12,10 +12,12 @@ from inference import fine_tuning, transformer
 from inference.batches import Tokens
 from inference.calibration import level_shift
 from inference.checkpoints import checkpoints, forget_checkpoints
-from inference.classifier import ChurnTransformer, ChurnTransformerConfig
-from inference.encoder import Encoder, EncoderSettings
+from inference.classifier import ChurnTransformer, ChurnTransformerConfig, TextVectors
+from inference.encoder import Encoder
+from inference.encoder_settings import EncoderSettings
 from inference.errors import ChurnRadarError
 from inference.fine_tuning import encode_texts
+from inference.runtimes import OpenVINORuntime, TorchRuntime
 from inference.sequences import CATEGORY_BUCKETS, EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
 from inference.transformer import PARTS, TransformerMember
 from inference.transformer_settings import TransformerSettings
@@ -120,13 +122,15 @@ def make_tiny_encoder(folder: Path, architecture: str) -> str:
 
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("bert"), "Bert"), "cpu"))
+    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("bert"), "Bert"), "cpu", fidelity=1.0))
 
 
 @pytest.fixture(scope="session")
 def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     """An encoder of another architecture and dimension."""
-    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("distilbert"), "DistilBert"), "cpu"))
+    return Encoder(
+        EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("distilbert"), "DistilBert"), "cpu", fidelity=1.0)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -573,7 +577,9 @@ class TestResuming:
         kill_at_step(2)
         with pytest.raises(Killed):
             fit(few, self.settings, bert, fine_tuned=False)
-        fit(few, self.settings, Encoder(EncoderSettings(str(tmp_path / "other"), "cpu")), fine_tuned=False)
+        fit(
+            few, self.settings, Encoder(EncoderSettings(str(tmp_path / "other"), "cpu", fidelity=1.0)), fine_tuned=False
+        )
         assert "resumed" not in capsys.readouterr().out
 
     def test_other_later_rows_start_anew(self, few, later, kill_at_step, capsys):
@@ -673,17 +679,23 @@ class TestTokens:
         assert kept.float().mean() < 5
 
     @pytest.mark.parametrize("name", ["bert", "distilbert"])
-    def test_the_batch_a_text_falls_into_does_not_change_its_vector(self, few, trained, distilbert, name):
+    def test_neither_batch_nor_runtime_changes_a_vector_much(self, few, trained, distilbert, name, monkeypatch):
         model = trained("full").model_
         if name == "distilbert":
             model = fit(few, replace(SMALL, fine_tuning="full"), distilbert).model_
         tokenizer = trained("full").tokenizer_ if name == "bert" else distilbert.tokenizer
         texts = ["late", "", "broken " * 50, "lovely parcel", "never again " * 5, "unheard of 😀"]
         tokens, numbers = Tokens(texts, tokenizer, SMALL), np.arange(len(texts))
-        alone = np.vstack([encode_texts(model, tokens, numbers[i : i + 1]) for i in numbers])
+        width = model.config.text_width
+        runtime = TorchRuntime(TextVectors(model), "torch-float32")
+        alone = np.vstack([encode_texts(runtime, tokens, numbers[i : i + 1], width) for i in numbers])
         for batch_tokens in (1, 100, 10_000):
-            np.testing.assert_allclose(encode_texts(model, tokens, numbers, batch_tokens), alone, atol=1e-5)
-        np.testing.assert_allclose(encode_texts(model, tokens, numbers[::-1])[::-1], alone, atol=1e-5)
+            monkeypatch.setattr(fine_tuning, "BATCH_TOKENS", batch_tokens)
+            np.testing.assert_allclose(encode_texts(runtime, tokens, numbers, width), alone, atol=1e-5)
+        np.testing.assert_allclose(encode_texts(runtime, tokens, numbers[::-1], width)[::-1], alone, atol=1e-5)
+        fast = encode_texts(OpenVINORuntime(TextVectors(model), "openvino-bfloat16"), tokens, numbers, width)
+        cosines = np.sum(fast * alone, axis=1) / np.linalg.norm(fast, axis=1) / np.linalg.norm(alone, axis=1)
+        assert cosines.min() > 0.999
 
 
 class TestVectors:

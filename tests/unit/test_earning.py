@@ -19,7 +19,8 @@ from inference.earning import (
     search,
     train_transformer,
 )
-from inference.encoder import Encoder, EncoderSettings
+from inference.encoder import Encoder
+from inference.encoder_settings import EncoderSettings
 from inference.gains import gain_of_words, losses_at_true_level, paired_gain
 from inference.sequences import read_sequences
 from inference.training import TrainingSettings, rolling_folds, rolling_validation
@@ -303,7 +304,7 @@ class TestJudging:
 
     def test_an_encoder_without_a_transformer_is_read_as_it_is(self, static, monkeypatch, capsys):
         monkeypatch.setenv("CHURN_ENCODER", static)
-        assert Encoder(EncoderSettings(static, "cpu")).transformer is None
+        assert Encoder(EncoderSettings(static, "cpu", fidelity=1.0)).transformer is None
         verdict = judge(make_material(words=2.5), judging=1)
         assert (
             f"{static} has no transformer to fine-tune: its embeddings are read as they are" in capsys.readouterr().out

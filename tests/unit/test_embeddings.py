@@ -5,7 +5,8 @@ from test_encoder import make_tiny_encoder
 
 from inference import embeddings
 from inference.embeddings import ASPECTS, aspect_scores, embed_new_texts
-from inference.encoder import Encoder, EncoderSettings
+from inference.encoder import Encoder
+from inference.encoder_settings import EncoderSettings
 from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home
 
@@ -26,13 +27,13 @@ def make_texts(*texts: str | None) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Encoder:
-    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("tiny")), "cpu"))
+    return Encoder(EncoderSettings(make_tiny_encoder(tmp_path_factory.mktemp("tiny")), "cpu", fidelity=1.0))
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory) -> Encoder:
     path = make_tiny_encoder(tmp_path_factory.mktemp("other"), dimension=16, seed=1)
-    return Encoder(EncoderSettings(path, "cpu"))
+    return Encoder(EncoderSettings(path, "cpu", fidelity=1.0))
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_killed_build_continues_where_it_stopped(tiny, encoded, monkeypatch):
 
 
 def test_a_complaint_scores_above_a_praise_of_the_same_aspect():
-    encoder = Encoder(EncoderSettings(device="cpu"))
+    encoder = Encoder(EncoderSettings(device="cpu", fidelity=1.0))
     pairs = {
         "delivery": ("My parcel came three weeks late", "The parcel came a day early, great delivery"),
         "quality": ("The zip came off within a week", "Solid stitching, looks wonderful"),

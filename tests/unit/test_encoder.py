@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import numpy as np
@@ -6,16 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.encoder import (
-    DEFAULT_ENCODER,
-    MOST_CHARACTERS,
-    Encoder,
-    EncoderSettings,
-    choose_device,
-    clean_text,
-    token_batches,
-)
+from inference import runtimes
+from inference.encoder import MOST_CHARACTERS, PROBES, Encoder, clean_text
+from inference.encoder_settings import DEFAULT_ENCODER, EncoderSettings, choose_device
 from inference.errors import ChurnRadarError
+from inference.runtimes import token_batches
 
 LATE = "The parcel came three weeks late and nobody answered."
 LATE_TOO = "Delivery took forever, no reply from support."
@@ -58,7 +54,7 @@ def make_tiny_encoder(folder: Path, dimension: int = 24, seed: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder(EncoderSettings(device="cpu"))
+    return Encoder(EncoderSettings(device="cpu", runtime="torch-float32"))
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -116,18 +112,80 @@ class TestEncoding:
     def test_no_text_no_embedding(self, encoder):
         assert encoder.encode([]).shape == (0, 384)
 
-    def test_bfloat16_passes_its_self_check_and_has_a_revision_of_its_own(self, encoder):
-        reduced = Encoder(EncoderSettings(device="cpu", precision="bfloat16"))
-        assert reduced.precision == "bfloat16"
-        assert reduced.fidelity > 0.999
-        assert reduced.revision != encoder.revision
-        assert cosine(reduced.encode([LATE])[0], encoder.encode([LATE])[0]) > 0.999
 
-    def test_a_precision_that_is_not_faithful_is_not_used(self, monkeypatch):
-        monkeypatch.setattr("inference.encoder.LEAST_FIDELITY", 1.1)
-        refused = Encoder(EncoderSettings(device="cpu", precision="bfloat16"))
-        assert refused.precision == "float32"
-        assert refused.encode(["ok"]).shape == (1, 384)
+def likeness(encoder: Encoder, exact: Encoder) -> float:
+    texts = [*PROBES, LATE, LOVELY, LATE * 20]
+    return float(np.mean([cosine(a, b) for a, b in zip(encoder.encode(texts), exact.encode(texts), strict=True)]))
+
+
+class TestRuntimes:
+    @pytest.mark.parametrize(
+        ("name", "least"),
+        [("torch-bfloat16", 0.999), ("openvino-float32", 0.999999), ("openvino-bfloat16", 0.9999)],
+    )
+    def test_each_says_the_same_and_has_a_revision_of_its_own(self, encoder, name, least):
+        other = Encoder(EncoderSettings(device="cpu", runtime=name))
+        assert other.runtime == name
+        assert other.revision != encoder.revision
+        assert likeness(other, encoder) > least
+        texts = [LATE, LOVELY, "ok", "late " * 200, ""]
+        alone = np.vstack([other.encode([text]) for text in texts])
+        np.testing.assert_allclose(other.encode(texts), alone, atol=1e-5 if "float32" in name else 0.02)
+
+    def test_integers_are_calibrated_once_and_are_what_they_promise(self, encoder, monkeypatch):
+        settings = EncoderSettings(device="cpu", runtime="openvino-int8", fidelity=0.99)
+        first = Encoder(settings)
+        assert likeness(first, encoder) > 0.99
+        monkeypatch.setattr(runtimes, "quantised", None)  # not called again: the graph was kept
+        again = Encoder(settings)
+        assert again.revision == first.revision
+        np.testing.assert_allclose(again.encode([LATE, LOVELY]), first.encode([LATE, LOVELY]), atol=1e-6)
+
+    def test_the_fastest_that_is_faithful_is_chosen_once_per_home(self, monkeypatch):
+        chosen = Encoder(EncoderSettings(device="cpu"))
+        assert chosen.fidelity >= 0.9999
+        monkeypatch.setattr(runtimes, "choose", None)  # not called again
+        assert Encoder(EncoderSettings(device="cpu")).runtime == chosen.runtime
+
+    def test_what_is_fast_but_not_faithful_is_not_chosen(self):
+        seconds = {"exact": 0.03, "wrong": 0.0, "fast": 0.01, "slow": 0.05}
+        angle = {"exact": 0.0, "wrong": 0.5, "fast": 0.001, "slow": 0.0}
+
+        def probe(runtime):
+            time.sleep(seconds[runtime])
+            return np.array([[np.cos(angle[runtime]), np.sin(angle[runtime])]])
+
+        def make(name):
+            if name == "impossible":
+                raise RuntimeError("no such operation")
+            return name
+
+        best, fidelity = runtimes.choose(["exact", "impossible", "wrong", "fast", "slow"], make, probe, 0.9999)
+        assert best == "fast"
+        assert fidelity == pytest.approx(np.cos(0.001))
+
+    def test_nothing_but_float32_where_all_fidelity_is_asked_for(self, monkeypatch):
+        monkeypatch.setenv("CHURN_ENCODER_FIDELITY", "1")
+        monkeypatch.setenv("CHURN_DEVICE", "cpu")
+        assert Encoder().runtime == "torch-float32"
+
+    def test_torch_is_what_is_left_without_openvino(self, monkeypatch):
+        monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+        assert runtimes.available("cpu", 0.9999) == ["torch-float32", "torch-bfloat16"]
+
+    def test_integers_are_tried_where_they_can_be_faithful_enough(self):
+        assert "openvino-int8" not in runtimes.available("cpu", 0.9999)
+        assert "openvino-int8" in runtimes.available("cpu", 0.995)
+
+    @pytest.mark.parametrize("said", ["1.5", "high"])
+    def test_an_impossible_fidelity_is_refused(self, monkeypatch, said):
+        monkeypatch.setenv("CHURN_ENCODER_FIDELITY", said)
+        with pytest.raises(ChurnRadarError, match=f"CHURN_ENCODER_FIDELITY is {said}; expected a cosine from 0 to 1"):
+            EncoderSettings.from_environment()
+
+    def test_an_unknown_runtime_is_refused(self):
+        with pytest.raises(ChurnRadarError, match="encoder runtime is tpu; expected auto or one of torch-float32"):
+            Encoder(EncoderSettings(device="cpu", runtime="tpu"))
 
 
 class TestLoading:
@@ -138,9 +196,8 @@ class TestLoading:
         assert tiny.encode(["late parcel", "lovely"]).shape == (2, 24)
 
     def test_the_revision_follows_the_weights_not_the_path(self, tmp_path):
-        one = Encoder(EncoderSettings(make_tiny_encoder(tmp_path / "a"), "cpu"))
-        same = Encoder(EncoderSettings(make_tiny_encoder(tmp_path / "b"), "cpu"))
-        other = Encoder(EncoderSettings(make_tiny_encoder(tmp_path / "c", seed=1), "cpu"))
+        folders = (make_tiny_encoder(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+        one, same, other = (Encoder(EncoderSettings(folder, "cpu", "torch-float32")) for folder in folders)
         assert one.revision == same.revision
         assert one.revision != other.revision
 
@@ -170,7 +227,7 @@ class TestDevice:
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
     def test_cuda_gives_the_embeddings_of_the_cpu(self, encoder):
-        on_gpu = Encoder(EncoderSettings(device="cuda", precision="float32"))
+        on_gpu = Encoder(EncoderSettings(device="cuda", runtime="torch-float32"))
         np.testing.assert_allclose(on_gpu.encode([LATE, LOVELY]), encoder.encode([LATE, LOVELY]), atol=1e-4)
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from test_encoder import make_tiny_encoder
 
-from inference import on_demand
-from inference.encoder import DEFAULT_ENCODER, Encoder, EncoderSettings
+from inference import encoder_settings
+from inference.encoder import Encoder
+from inference.encoder_settings import DEFAULT_ENCODER, EncoderSettings, files_fingerprint
 from inference.errors import ChurnRadarError
 from inference.home import home
-from inference.on_demand import EncoderOnDemand, files_fingerprint
+from inference.on_demand import EncoderOnDemand
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def settings(saved: tuple[Path, Path], tmp_path: Path) -> EncoderSettings:
     shutil.copytree(saved[0], tmp_path / "encoder")
-    return EncoderSettings(str(tmp_path / "encoder"), "cpu")
+    return EncoderSettings(str(tmp_path / "encoder"), "cpu", fidelity=1.0)
 
 
 @pytest.fixture
@@ -66,17 +67,17 @@ def test_other_weights_of_the_same_size_in_the_same_place_are_noticed(settings, 
 
 def test_precision_libraries_and_files_count(settings, monkeypatch):
     told = {files_fingerprint(settings)}
-    told.add(files_fingerprint(EncoderSettings(settings.name, "cpu", "bfloat16")))
+    told.add(files_fingerprint(EncoderSettings(settings.name, "cpu", "openvino-bfloat16")))
     Path(settings.name, "README.md").write_text("more")
     told.add(files_fingerprint(settings))
-    monkeypatch.setattr(on_demand, "version", lambda name: "99.0")
+    monkeypatch.setattr(encoder_settings, "version", lambda name: "99.0")
     told.add(files_fingerprint(settings))
     assert len(told) == 4
 
 
 def test_the_default_is_looked_for_in_the_cache_and_in_its_package(monkeypatch, tmp_path):
     default = EncoderSettings(DEFAULT_ENCODER, "cpu")
-    monkeypatch.setattr(on_demand, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(encoder_settings, "HF_HUB_CACHE", str(tmp_path))
     packaged = files_fingerprint(default)
     cached = tmp_path / "models--sentence-transformers--all-MiniLM-L6-v2" / "refs" / "main"
     cached.parent.mkdir(parents=True)
@@ -104,7 +105,9 @@ def test_an_encoder_that_is_not_there_is_named(tmp_path):
 def test_an_encoder_that_is_not_what_was_remembered_reads_nothing_and_is_remembered(settings, loaded):
     (home() / "embeddings").mkdir(parents=True)
     note = home() / "embeddings" / "encoder.json"
-    note.write_text(json.dumps({"files": files_fingerprint(settings), "revision": "another"}))
+    note.write_text(
+        json.dumps({"files": files_fingerprint(settings), "runtime": "torch-float32", "revision": "another"})
+    )
     with pytest.raises(ChurnRadarError, match="but was another when its files were last read"):
         EncoderOnDemand(settings).encode(["late parcel"])
     assert EncoderOnDemand(settings).revision == Encoder(settings).revision

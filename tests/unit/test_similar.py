@@ -10,7 +10,8 @@ from feast.types import Array, Float32, Float64, String
 from test_encoder import LATE, LATE_TOO, LOVELY
 
 from inference import cli, similar
-from inference.encoder import Encoder, EncoderSettings
+from inference.encoder import Encoder
+from inference.encoder_settings import EncoderSettings
 from inference.errors import ChurnRadarError
 from inference.home import home
 from inference.similar import find_similar
@@ -135,7 +136,7 @@ class TestSearch:
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder(EncoderSettings(device="cpu"))
+    return Encoder(EncoderSettings(device="cpu", fidelity=1.0))
 
 
 @pytest.fixture

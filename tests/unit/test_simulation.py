@@ -139,6 +139,7 @@ def test_complaints_vary_and_have_no_unfilled_slots(language):
         ({"language": "tlh"}, "--language is tlh; expected one of en, zh"),
         ({"season": "wild"}, "--season is wild; expected one of none, mild, strong"),
         ({"campaigns": "wild"}, "--campaigns is wild; expected one of none, mild, strong"),
+        ({"visit_every_days": 0}, "--visit-every-days is 0; expected more than 0"),
     ],
 )
 def test_impossible_settings_are_refused(settings, line):

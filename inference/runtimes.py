@@ -1,0 +1,328 @@
+"""What turns tokens into vectors: torch, or OpenVINO on a CPU, in a precision that has to prove itself.
+
+A runtime is made of a module ``forward(input_ids, attention_mask)`` that answers with one vector per text. On a CPU
+OpenVINO multiplies bfloat16 four to five times as fast as torch does float32, and 8-bit integers faster still.
+"""
+
+import io
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from inference.errors import ChurnRadarError
+
+#: Runtimes by name; the first is what the others are measured against.
+RUNTIMES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16", "openvino-int8")
+
+#: Where less fidelity than this is asked for, 8-bit integers are tried as well; calibrating them takes half a minute.
+FIDELITY_OF_INT8 = 0.998
+
+#: Texts that are tokenised while those before them are read.
+TEXTS_AT_ONCE = 1024
+
+#: A runtime that is not faster by this factor is not worth another revision: it may only have been lucky.
+FASTER = 1.15
+
+#: What a runtime reads: ``input_ids`` and ``attention_mask``, each of shape (n_texts, n_tokens), int64.
+Batch = Mapping[str, np.ndarray]
+
+
+class Runtime(Protocol):
+    """Reads batches of tokens."""
+
+    name: str
+
+    def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
+        """Write the vectors of batches into their rows of an array of shape (n_texts, dimension), float32.
+
+        Each batch comes with the rows that it belongs to.
+        """
+
+
+class SentenceVectors(torch.nn.Module):
+    """A sentence-transformers model as a module of tensors.
+
+    Parameters
+    ----------
+    model : SentenceTransformer
+        Its pooling and whatever follows it are part of the answer.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the vector of each text, shape (n_texts, dimension)."""
+        return self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
+
+
+class TorchRuntime:
+    """Torch on a CPU or a GPU.
+
+    Parameters
+    ----------
+    module : Module
+        Its weights are left as they are; those of bfloat16 are cast as they are used.
+    name : str
+        ``torch-float32`` or ``torch-bfloat16``.
+    """
+
+    def __init__(self, module: torch.nn.Module, name: str) -> None:
+        self.name, self._module = name, module.eval()
+        self._device = next(module.parameters()).device
+
+    def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
+        """See ``Runtime``."""
+        reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self.name == "torch-bfloat16")
+        with torch.inference_mode(), reduced:
+            for rows, batch in batches:
+                tensors = {name: torch.from_numpy(values).to(self._device) for name, values in batch.items()}
+                result[rows] = self._module(**tensors).float().cpu().numpy()
+
+
+class OpenVINORuntime:
+    """OpenVINO on a CPU: two batches at once, each on its own core.
+
+    Parameters
+    ----------
+    module : Module
+        Is traced, not changed.
+    name : str
+        ``openvino-float32``, ``openvino-bfloat16`` or ``openvino-int8``.
+    calibration : sequence of Batch, optional
+        Texts whose activations set the scales of 8-bit integers.
+    file : Path, optional
+        Where a graph of 8-bit integers is kept, or was: making one takes half a minute.
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, name: str, calibration: Sequence[Batch] = (), file: Path | None = None
+    ) -> None:
+        import openvino
+
+        self.name = name
+        core = openvino.Core()
+        if name == "openvino-int8":
+            graph = (
+                core.read_model(file) if file is not None and file.exists() else quantised(module, calibration, file)
+            )
+        else:
+            graph = traced(module)
+        precision = "f32" if name == "openvino-float32" else "bf16"
+        hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
+        self._compiled = core.compile_model(graph, "CPU", hints)
+        self._queue = openvino.AsyncInferQueue(self._compiled)
+
+    def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
+        """See ``Runtime``."""
+
+        def keep(request, rows: np.ndarray) -> None:
+            result[rows] = request.get_output_tensor(0).data
+
+        self._queue.set_callback(keep)
+        for rows, batch in batches:
+            self._queue.start_async(dict(batch), rows)
+        self._queue.wait_all()
+
+
+def traced(module: torch.nn.Module):
+    """OpenVINO's graph of a module, for batches of any shape."""
+    import openvino
+
+    tokens = torch.ones((2, 8), dtype=torch.long)
+    shape, whole = openvino.PartialShape([-1, -1]), openvino.Type.i64
+    # tracing tells of every shape that it takes to be fixed; the runtime has to prove its vectors in any case
+    with _eager_attention(module), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return openvino.convert_model(
+            module.eval(),
+            example_input={"input_ids": tokens, "attention_mask": tokens},
+            input=[("input_ids", shape, whole), ("attention_mask", shape, whole)],
+        )
+
+
+def quantised(module: torch.nn.Module, calibration: Sequence[Batch], file: Path | None = None):
+    """OpenVINO's graph of a module in 8-bit integers, by NNCF's calibration after training; kept in ``file``."""
+    import logging
+
+    import nncf
+    import openvino
+
+    nncf.set_log_level(logging.ERROR)
+    data = nncf.Dataset(list(calibration), dict)
+    with redirect_stdout(io.StringIO()):  # its progress bars show in log files as well
+        graph = nncf.quantize(traced(module), data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_suffix(".partial.xml")
+        openvino.save_model(graph, beside, compress_to_fp16=False)
+        # the weights first: whoever finds the graph finds them
+        beside.with_suffix(".bin").replace(file.with_suffix(".bin"))
+        beside.replace(file)
+    return graph
+
+
+class _eager_attention:  # noqa: N801
+    """Attention of a module written out in plain operations, as tracing needs it, within a block."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        from transformers import PreTrainedModel
+
+        self._models = [part for part in module.modules() if isinstance(part, PreTrainedModel)]
+
+    def __enter__(self) -> None:
+        self._usual = [model.config._attn_implementation for model in self._models]
+        for model in self._models:
+            model.set_attn_implementation("eager")
+
+    def __exit__(self, *raised: object) -> None:
+        for model, usual in zip(self._models, self._usual, strict=True):
+            model.set_attn_implementation(usual)
+
+
+def available(device: str, fidelity: float) -> list[str]:
+    """Names of the runtimes to try on a device, ``RUNTIMES[0]`` first."""
+    if device == "cuda":
+        return ["torch-float32", *(["torch-bfloat16"] if torch.cuda.is_bf16_supported() else [])]
+    names = ["torch-float32"]
+    if fidelity < 1 and find_spec("openvino") is not None:
+        names += ["openvino-float32", "openvino-bfloat16"]
+        if fidelity <= FIDELITY_OF_INT8 and find_spec("nncf") is not None:
+            names.append("openvino-int8")
+    elif fidelity < 1:
+        names.append("torch-bfloat16")
+    return names
+
+
+def choose(
+    names: Sequence[str], make: Callable[[str], Runtime], probe: Callable[[Runtime], np.ndarray], fidelity: float
+) -> tuple[Runtime, float]:
+    """Return the fastest runtime that is faithful, and how faithful it is.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What to try; the first is what the others are measured against, and taken where none is better.
+    make : callable
+        Makes a runtime; one that cannot be made is left out.
+    probe : callable
+        Embeds some texts by a runtime, shape (n_texts, dimension).
+    fidelity : float
+        Least mean cosine to the embeddings of the first.
+
+    Returns
+    -------
+    Runtime
+        The fastest.
+    float
+        Mean cosine of its embeddings to those of the first.
+    """
+    best = make(names[0])
+    exact, least_seconds = _timed(probe, best)
+    cosine = 1.0
+    for name in names[1:]:
+        try:
+            runtime = make(name)
+            vectors, seconds = _timed(probe, runtime)
+        except Exception as error:  # OpenVINO does not know every operation of every architecture
+            print(f"encoder: {name} is left out ({str(error).strip().splitlines()[0][:200]})")
+            continue
+        norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(vectors, axis=1)
+        likeness = float(np.mean(np.sum(exact * vectors, axis=1) / np.maximum(norms, 1e-12)))
+        if likeness >= fidelity and FASTER * seconds < least_seconds:
+            best, cosine, least_seconds = runtime, likeness, seconds
+    return best, cosine
+
+
+def _timed(probe: Callable[[Runtime], np.ndarray], runtime: Runtime) -> tuple[np.ndarray, float]:
+    vectors, seconds = probe(runtime), []  # the first time prepares
+    for _ in range(3):
+        started = time.perf_counter()
+        probe(runtime)
+        seconds.append(time.perf_counter() - started)
+    return vectors, min(seconds)
+
+
+def embed_texts(
+    runtime: Runtime,
+    texts: Sequence[str],
+    tokenise: Callable[[list[str]], list[list[int]]],
+    pad: Callable[[list[list[int]]], Batch],
+    dimension: int,
+    batch_tokens: int,
+) -> np.ndarray:
+    """Embed texts in batches of like token counts, the next ones tokenised meanwhile.
+
+    Parameters
+    ----------
+    runtime : Runtime
+        Reads the batches.
+    texts : sequence of str
+        Texts.
+    tokenise, pad : callable
+        Token ids of texts; a batch of token ids.
+    dimension : int
+        Length of a vector.
+    batch_tokens : int
+        Most tokens per batch, padding included.
+
+    Returns
+    -------
+    ndarray of shape (n_texts, dimension), float32
+    """
+    result = np.empty((len(texts), dimension), dtype=np.float32)
+    # by characters first, which is nearly the order by tokens: parts pad little, and the longest come first
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    parts = [order[start : start + TEXTS_AT_ONCE] for start in range(0, len(order), TEXTS_AT_ONCE)]
+
+    def batches() -> Iterator[tuple[np.ndarray, Batch]]:
+        with ThreadPoolExecutor(1) as beside:
+            ahead = beside.submit(tokenise, [texts[i] for i in parts[0]]) if parts else None
+            for number, part in enumerate(parts):
+                ids = ahead.result()
+                if number + 1 < len(parts):
+                    ahead = beside.submit(tokenise, [texts[i] for i in parts[number + 1]])
+                lengths = np.array([len(tokens) for tokens in ids])
+                for batch in token_batches(lengths, batch_tokens):
+                    yield np.array(part)[batch], pad([ids[i] for i in batch])
+
+    runtime.embed(batches(), result)
+    return result
+
+
+def token_batches(lengths: np.ndarray, most_tokens: int) -> Iterator[np.ndarray]:
+    """Cut texts, sorted by token count, into batches that hold at most so many tokens with padding.
+
+    Parameters
+    ----------
+    lengths : ndarray of shape (n_texts,)
+        Token counts.
+    most_tokens : int
+        Budget; a single text may exceed it.
+
+    Yields
+    ------
+    ndarray of int
+        Positions of the texts of one batch, longest batch first, so that memory runs out at once or never.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, most_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
+def check_name(name: str) -> None:
+    """Refuse a runtime that is not among ``RUNTIMES`` or ``auto``."""
+    if name != "auto" and name not in RUNTIMES:
+        raise ChurnRadarError(f"encoder runtime is {name}; expected auto or one of {', '.join(RUNTIMES)}")
