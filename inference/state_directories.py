@@ -2,10 +2,13 @@
 
 import atexit
 import gc
+import os
 from pathlib import Path
 
+import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
+from inference.errors import ChurnRadarError
 from inference.salt import salt, set_salt
 from inference.serving.event_log import export
 
@@ -28,5 +31,14 @@ class Plugin(BasePlugin):
         atexit.register(gc.freeze)
 
     def configure_cursor(self, cursor) -> None:
-        """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log says what the salt is."""
+        """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log says what the salt is.
+
+        ``CHURN_MEMORY``, such as 8GB, bounds what DuckDB takes before it spills to disk, four fifths of the memory
+        otherwise.
+        """
         cursor.execute(set_salt(salt(self.home)))
+        if memory := os.environ.get("CHURN_MEMORY"):
+            try:
+                cursor.execute("set memory_limit = '" + memory.replace("'", "''") + "'")
+            except duckdb.ParserException:
+                raise ChurnRadarError(f"CHURN_MEMORY is {memory}; expected a size such as 8GB") from None

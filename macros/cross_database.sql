@@ -54,6 +54,14 @@
 {% macro default__stable_hash(text) %}cast('0x' || substr(md5({{ text }}), 1, 8) as bigint){% endmacro %}
 
 
+{#- A number of 64 bits that depends on the text only; quick, but another on each warehouse and version of it. -#}
+{% macro quick_hash(text) %}
+    {{- return(adapter.dispatch('quick_hash', 'churn_radar')(text)) -}}
+{% endmacro %}
+
+{% macro duckdb__quick_hash(text) %}hash({{ text }}){% endmacro %}
+
+
 {#- Monday is 1, Sunday is 7. -#}
 {% macro day_of_week(date) %}
     {{- return(adapter.dispatch('day_of_week', 'churn_radar')(date)) -}}
@@ -112,6 +120,17 @@
 {% endmacro %}
 
 {% macro default__flattened(arrays, order_by) %}flatten(array_agg({{ arrays }} order by {{ order_by }})){% endmacro %}
+
+
+{#- The value of a group that comes first by some expressions, none of them null; rows of equal ones have equal values. -#}
+{% macro first_by(value, order_by) %}
+    {{- return(adapter.dispatch('first_by', 'churn_radar')(value, order_by)) -}}
+{% endmacro %}
+
+{% macro default__first_by(value, order_by) %}(array_agg({{ value }} order by {{ order_by | join(', ') }}))[1]{% endmacro %}
+
+{#- without a list of the whole group -#}
+{% macro duckdb__first_by(value, order_by) %}arg_min({{ value }}, row({{ order_by | join(', ') }})){% endmacro %}
 
 
 {#- The 0th to the 100th percentile of the values of a group, as an array. -#}

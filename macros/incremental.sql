@@ -86,6 +86,7 @@
 
 {#- Post-hook: rows of snapshots that the spine does not hold any more leave. -#}
 {% macro keep_snapshots(spine) %}
+    {% if not is_incremental() %}{{ return('') }}{% endif %}
     delete from {{ this }}
     where not exists (
         select 1
@@ -109,6 +110,7 @@
 
 {#- Post-hook: customers of whom the shop has no row any more leave, however long ago their rows were built. -#}
 {% macro keep_customers(relations) %}
+    {% if not is_incremental() %}{{ return('') }}{% endif %}
     delete from {{ this }}
     where customer_id not in (
         {%- for relation in relations %}

@@ -205,39 +205,40 @@ from (
 {#-
     The staged rows of a raw table: possible ones only, one per key. Where rows have loaded_at, a key has a row per
     arrival, numbered by `version`: what was known from then on until `superseded_at`, null while it still is.
+    Only rows of repeated keys are ranked: ranking all of them would cost more than everything else that reads them.
 -#}
 {% macro staged_rows(table) %}
     {% set checked = churn_radar.checked_rows(table) %}
+    {% set repeated_keys = ref('stg_repeated_keys') %}
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set key = contract.meta.primary_key | join(', ') %}
     {% set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
     {% set has_versions = 'loaded_at' in names %}
     {% set says_when = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
+    {% set columns = (names + (var('churn__customer_attributes') if table == 'customers' else [])) | join(',\n    ') %}
     {#- every other column breaks ties, so that any order of the rows gives the same result -#}
     {% set newest_first = [] %}
     {% for name in names if name not in contract.meta.primary_key and name != 'loaded_at' %}
         {% do newest_first.append(name ~ ' desc nulls last') %}
     {% endfor %}
-with
-
-checked as (
+{#- subqueries, not CTEs: what is named once and read twice would be kept in memory with all its columns #}
+{%- set repeated = churn_radar.key_hash(table) ~ ' in (select key_hash from ' ~ repeated_keys ~ " where source_table = '" ~ table ~ "')" %}
+select
+    {{ columns }}
+    {%- if has_versions %},
+    cast(1 as bigint) as version,
+    cast(null as timestamp) as superseded_at
+    {%- endif %}
+from (
     {{ checked | indent(4) }}
-),
+) as checked
+where rejection_reason is null and not {{ repeated }}
 
-ranked as (
-    select
-        *,
-        row_number() over (
-            partition by {{ key }}{{ ', loaded_at' if says_when }}
-            order by {{ newest_first | join(', ') or contract.meta.primary_key[0] }}
-        ) as duplicate_number
-    from checked
-    where rejection_reason is null
-)
+union all
 
 select
-    {{ (names + (var('churn__customer_attributes') if table == 'customers' else [])) | join(',\n    ') }}
+    {{ columns }}
     {%- if says_when %},
     row_number() over (partition by {{ key }} order by loaded_at nulls first) as version,
     min(greatest({{ contract.meta.event_time }}, coalesce(loaded_at, {{ contract.meta.event_time }}))) over (
@@ -247,6 +248,27 @@ select
     cast(1 as bigint) as version,
     cast(null as timestamp) as superseded_at
     {%- endif %}
-from ranked
+from (
+    select
+        *,
+        row_number() over (
+            partition by {{ key }}{{ ', loaded_at' if says_when }}
+            order by {{ newest_first | join(', ') or contract.meta.primary_key[0] }}
+        ) as duplicate_number
+    from (
+        {{ checked | indent(8) }}
+    ) as checked
+    where rejection_reason is null and {{ repeated }}
+) as ranked
 where duplicate_number = 1
+{% endmacro %}
+
+
+{#- A quick hash of the primary key of a row of a raw table; never null. -#}
+{% macro key_hash(table) %}
+    {%- if not execute %}{{ return('0') }}{% endif -%}
+    {%- set contract = churn_radar.raw_contract(table) -%}
+    {%- set parts = [] -%}
+    {%- for name in contract.meta.primary_key %}{% do parts.append("coalesce(cast(" ~ name ~ " as varchar), '')") %}{% endfor -%}
+    {{- churn_radar.quick_hash(parts | join(" || chr(31) || ")) -}}
 {% endmacro %}

@@ -4,12 +4,29 @@
 {% macro sequence_days() %}{{ return(180) }}{% endmacro %}
 
 
-{#- The values of a group as an array, in an order. -#}
-{% macro list_of(value, order_by) %}
-    {{- return(adapter.dispatch('list_of', 'churn_radar')(value, order_by)) -}}
+{#-
+    The first rows of a group by some ascending expressions, an array per column: the columns of a select, from a
+    mapping of names to expressions.
+-#}
+{% macro first_rows(columns, order_by, most) %}
+    {{- return(adapter.dispatch('first_rows', 'churn_radar')(columns, order_by, most)) -}}
 {% endmacro %}
 
-{% macro default__list_of(value, order_by) %}array_agg({{ value }} order by {{ order_by }}){% endmacro %}
+{% macro default__first_rows(columns, order_by, most) -%}
+    {%- for name, value in columns.items() %}
+        (array_agg({{ value }} order by {{ order_by | join(', ') }}))[1:{{ most }}] as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
+
+{#- one list of rows, sorted once: lists that are sorted as they are made need kilobytes per group -#}
+{% macro duckdb__first_rows(columns, order_by, most) -%}
+    {%- set fields = [] %}
+    {%- for value in order_by %}{% do fields.append("key_" ~ loop.index ~ " := " ~ value) %}{% endfor %}
+    {%- for name, value in columns.items() %}{% do fields.append(name ~ " := " ~ value) %}{% endfor %}
+    {%- for name in columns %}
+        [x.{{ name }} for x in list_sort(list(struct_pack({{ fields | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
 
 
 {#- Columns of a relation as one array of texts name=value; null where the relation has no row, or without columns. -#}

@@ -8,15 +8,22 @@ snapshots as (
 
 customers as (
     select * from {{ ref('stg_customers') }}
+),
+
+-- nothing is known of a customer who had not signed up yet
+known_customers as (
+    select
+        snapshots.as_of_date,
+        customers.*
+    from snapshots
+    inner join customers on snapshots.customer_id = customers.customer_id
+    where coalesce(customers.signed_up_at < cast(snapshots.as_of_date as timestamp), true)
 )
 
 select
     snapshots.customer_id,
     snapshots.as_of_date,
-    {{ churn_radar.packed(attributes, 'customers') }} as attributes
+    {{ churn_radar.packed(attributes, 'known_customers') }} as attributes
 from snapshots
-left join customers -- noqa: ST11
-    on
-        snapshots.customer_id = customers.customer_id
-        -- nothing is known of a customer who had not signed up yet
-        and coalesce(customers.signed_up_at < cast(snapshots.as_of_date as timestamp), true)
+left join known_customers -- noqa: ST11
+    on snapshots.customer_id = known_customers.customer_id and snapshots.as_of_date = known_customers.as_of_date

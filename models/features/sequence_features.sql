@@ -1,3 +1,17 @@
+{%- set events = {
+    'event_types': 'event_type',
+    'event_categories': "coalesce(category, '')",
+    'event_days_ago': 'cast(days_ago as float)',
+    'event_amounts': 'cast(coalesce(amount, 0) as float)',
+} -%}
+{%- set texts = {
+    'text_ids': 'text_id',
+    'texts': 'substr(text, 1, 2000)',
+    'text_subjects': "coalesce(subject, '')",
+    'text_days_ago': 'cast(days_ago as float)',
+    'text_ratings': 'cast(coalesce(rating, 0) as float)',
+} -%}
+
 with
 
 snapshots as (
@@ -17,11 +31,9 @@ known_events as (
         events.event_type,
         events.category,
         events.amount,
-        {{ churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago,
-        row_number() over (
-            partition by snapshots.customer_id, snapshots.as_of_date
-            order by events.occurred_at desc, events.event_type asc, events.event_id asc
-        ) as position
+        {{ churn_radar.microseconds('events.occurred_at') }} as microseconds,
+        events.event_id,
+        {{ churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago
     from snapshots
     inner join {{ ref('int_customer_events') }} as events
         on
@@ -34,12 +46,8 @@ event_sequences as (
     select
         customer_id,
         as_of_date,
-        {{ churn_radar.list_of('event_type', 'position') }} as event_types,
-        {{ churn_radar.list_of("coalesce(category, '')", 'position') }} as event_categories,
-        {{ churn_radar.list_of('cast(days_ago as float)', 'position') }} as event_days_ago,
-        {{ churn_radar.list_of("cast(coalesce(amount, 0) as float)", 'position') }} as event_amounts
+        {{ churn_radar.first_rows(events, ['-microseconds', 'event_type', 'event_id'], churn_radar.most_events()) }}
     from known_events
-    where position <= {{ churn_radar.most_events() }}
     group by customer_id, as_of_date
 ),
 
@@ -51,10 +59,8 @@ known_texts as (
         texts.text,
         texts.subject,
         texts.rating,
-        {{ churn_radar.seconds_between('texts.written_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago,
-        row_number() over (
-            partition by snapshots.customer_id, snapshots.as_of_date order by texts.written_at desc, texts.text_id asc
-        ) as position
+        {{ churn_radar.microseconds('texts.written_at') }} as microseconds,
+        {{ churn_radar.seconds_between('texts.written_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago
     from snapshots
     inner join {{ ref('int_texts') }} as texts
         on
@@ -67,13 +73,8 @@ text_sequences as (
     select
         customer_id,
         as_of_date,
-        {{ churn_radar.list_of('text_id', 'position') }} as text_ids,
-        {{ churn_radar.list_of('substr(text, 1, 2000)', 'position') }} as texts,
-        {{ churn_radar.list_of("coalesce(subject, '')", 'position') }} as text_subjects,
-        {{ churn_radar.list_of('cast(days_ago as float)', 'position') }} as text_days_ago,
-        {{ churn_radar.list_of("cast(coalesce(rating, 0) as float)", 'position') }} as text_ratings
+        {{ churn_radar.first_rows(texts, ['-microseconds', 'text_id'], churn_radar.most_texts()) }}
     from known_texts
-    where position <= {{ churn_radar.most_texts() }}
     group by customer_id, as_of_date
 )
 

@@ -4,16 +4,22 @@ orders as (
     select * from {{ ref('stg_orders') }}
 ),
 
-item_categories as (
+category_amounts as (
     select
         order_id,
         category,
-        row_number() over (
-            partition by order_id order by sum({{ churn_radar.exact('quantity * unit_price') }}) desc, category
-        ) as position
+        sum({{ churn_radar.exact('quantity * unit_price') }}) as amount
     from {{ ref('stg_order_items') }}
     where category is not null
     group by order_id, category
+),
+
+item_categories as (
+    select
+        order_id,
+        {{ churn_radar.first_by('category', ['-amount', 'category']) }} as category
+    from category_amounts
+    group by order_id
 ),
 
 order_events as (
@@ -27,28 +33,28 @@ order_events as (
         orders.amount,
         item_categories.category
     from orders
-    left join item_categories on orders.order_id = item_categories.order_id and item_categories.position = 1
+    left join item_categories on orders.order_id = item_categories.order_id
 ),
 
 -- a day's browsing is one event: what it came to, and how many steps it took
 visits as (
     select
         customer_id,
-        'events:' || cast(cast(occurred_at as date) as varchar) as event_id,
+        'events:' || cast(activity_date as varchar) as event_id,
         'visit' as event_type,
-        max(occurred_at) as occurred_at,
-        max(occurred_at) as known_at,
+        last_event_at as occurred_at,
+        last_event_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(count(*) as double) as amount,
+        cast(events as double) as amount,
         case
-            when max(case when event_type = 'cart_add' then 1 end) = 1 then 'cart_add'
-            when max(case when event_type = 'wishlist' then 1 end) = 1 then 'wishlist'
-            when max(case when event_type = 'search' then 1 end) = 1 then 'search'
-            when max(case when event_type = 'view' then 1 end) = 1 then 'view'
+            when cart_add_events > 0 then 'cart_add'
+            when wishlist_events > 0 then 'wishlist'
+            when search_events > 0 then 'search'
+            when view_events > 0 then 'view'
             else 'other'
         end as category
-    from {{ ref('stg_events') }}
-    group by customer_id, cast(occurred_at as date)
+    from {{ ref('int_customer_daily_activity') }}
+    where events > 0
 ),
 
 reviews as (

@@ -5,10 +5,7 @@ sales as (
         order_items.product_id,
         coalesce(order_items.product_name, order_items.category) as product_name,
         greatest(orders.ordered_at, coalesce(orders.loaded_at, orders.ordered_at)) as known_at,
-        row_number() over (
-            partition by order_items.product_id
-            order by greatest(orders.ordered_at, coalesce(orders.loaded_at, orders.ordered_at)), orders.order_id
-        ) as position
+        orders.order_id
     from {{ ref('stg_order_items') }} as order_items
     inner join {{ ref('stg_orders') }} as orders on order_items.order_id = orders.order_id
     where coalesce(order_items.product_name, order_items.category) is not null
@@ -16,7 +13,7 @@ sales as (
 
 select
     product_id,
-    product_name,
-    known_at
+    {{ churn_radar.first_by('product_name', ['known_at', 'order_id']) }} as product_name,
+    min(known_at) as known_at
 from sales
-where position = 1
+group by product_id
