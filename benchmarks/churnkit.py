@@ -16,9 +16,9 @@ notebook of events (01d) takes one label per customer and counts back from the n
 is of customers whose label was hidden, not of a later date. So ``churnkit_pipeline.py`` makes the library calls of
 those notebooks, at each date with the rows before it. It was given
 
-* the same training dates as Churn Radar, four weeks apart, and labels by the same definition;
+* the same training dates as Churn Radar, four weeks apart (it suggests weekly ones), labels by the same definition;
 * orders, order items (with customer and time of their order) and campaign contacts as tables of events, and customers
-  as a table of attributes; the columns of money and quantity as values;
+  as a table of attributes; the columns of money and quantity as values, orders with a coupon counted;
 * the windows that it recommends for each table (01a), its aggregations, recency, tenure, lifecycle and lagged features
   (01d), its transformations (04, 08), its selection (05), its three models and its choice between them (08).
 
@@ -26,9 +26,10 @@ Where it had a choice, it got what serves it: lagged features count back from th
 customer's last event, which hides recency; missing values are filled with medians when scoring, as in training, where
 its loader fills zeros. Left out is what changes no score or costs it: charts, MLflow, cross-validation that nothing is
 chosen by, selectors for more than 500 features, and the drop of every pair of related columns (05 "consider dropping
-one"). Its split keeps a fifth of the customers and all rows within 44 days of the newest fifth from training (a gap
-that it suggests for this horizon). So there is a second line: the model that it chose, fitted once more to all labelled
-rows, which its pipelines can be set to do (``production_full_panel_fit``).
+one"). Not tried are caps of outliers (02), ratios of windows by cohort (01c) and products of columns (05, 06). Its
+split keeps a fifth of the customers and all rows within 44 days of the newest fifth from training (a gap that it
+suggests for this horizon). So there is a second line: the model that it chose, fitted once more to all labelled rows,
+which its pipelines can be set to do (``production_full_panel_fit``).
 
 churnkit and what it needs, about 2 GB, are installed once to a cache folder; see ``environment``.
 """
@@ -48,9 +49,11 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 from rich.table import Table
+from sklearn.metrics import roc_auc_score
 
 from inference import dbt, terminal
 from inference.backtest import spend_in_horizon, truncate_raw
@@ -131,6 +134,14 @@ def churn_radar(raw: Path, home: Path, transformer: bool) -> dict[str, dict]:
     return {name: measured | {"scores": scores}}
 
 
+def gap(churned: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
+    """By how much the first AUROC is higher, with the 95 % interval of 1,000 resamples of the customers."""
+    draws = np.random.default_rng(0).integers(0, len(churned), (1000, len(churned)))
+    gaps = [roc_auc_score(churned[d], ours[d]) - roc_auc_score(churned[d], theirs[d]) for d in draws]
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    return roc_auc_score(churned, ours) - roc_auc_score(churned, theirs), float(low), float(high)
+
+
 def compare(contestants: Sequence[Callable[[Path, Path], dict[str, dict]]]) -> dict:
     """Run each contestant once on the same raw tables.
 
@@ -138,7 +149,8 @@ def compare(contestants: Sequence[Callable[[Path, Path], dict[str, dict]]]) -> d
     -------
     dict
         ``customers``, ``churn_rate``, and by name ``tools`` with what was measured, ``auroc`` and its 95 % interval,
-        ``auroc_low`` and ``auroc_high``.
+        ``auroc_low`` and ``auroc_high``; of churnkit ``behind`` as well, how much lower its AUROC is than the last
+        contestant's, ``behind_low`` and ``behind_high``.
     """
     with tempfile.TemporaryDirectory(prefix="churn-radar-churnkit-") as folder:
         everything, raw = Path(folder) / "everything", Path(folder) / "raw"
@@ -152,12 +164,15 @@ def compare(contestants: Sequence[Callable[[Path, Path], dict[str, dict]]]) -> d
             tools |= contestant(raw, home)
     customers = next(iter(tools.values()))["scores"].index.sort_values()
     churned = (~customers.isin(buyers)).astype(int)
+    scores = {name: tool.pop("scores").sort_index() for name, tool in tools.items()}
+    ours = list(scores.values())[-1].to_numpy()
     for name, tool in tools.items():
-        scores = tool.pop("scores").sort_index()
-        if not scores.index.equals(customers):
-            raise SystemExit(f"{name} scored {len(scores)} customers, not the same {len(customers)} as the first")
-        area = auroc_interval(churned, scores.to_numpy())
-        tool |= dict(zip(("auroc", "auroc_low", "auroc_high"), area, strict=True))
+        if not scores[name].index.equals(customers):
+            raise SystemExit(f"{name} scored {len(scores[name])} customers, not the same {len(customers)} as the first")
+        theirs = scores[name].to_numpy()
+        tool |= dict(zip(("auroc", "auroc_low", "auroc_high"), auroc_interval(churned, theirs), strict=True))
+        if name.startswith("churnkit"):
+            tool |= dict(zip(("behind", "behind_low", "behind_high"), gap(churned, ours, theirs), strict=True))
     return {"customers": len(customers), "churn_rate": float(churned.mean()), "tools": tools}
 
 
@@ -185,7 +200,13 @@ def results_table(figures: dict) -> Table:
             f"{tool['auroc']:.4f}",
             f"{tool['auroc_low']:.3f} to {tool['auroc_high']:.3f}",
         )
-    table.caption = f"medians of {figures['runs']} runs" if figures["runs"] > 1 else "one run"
+    ours = TITLES[list(figures["tools"])[-1]]
+    table.caption = (f"medians of {figures['runs']} runs" if figures["runs"] > 1 else "one run") + "".join(
+        f"\nAUROC of {ours} less that of {TITLES[name]}: "
+        f"{tool['behind']:+.4f} ({tool['behind_low']:+.4f} to {tool['behind_high']:+.4f})"
+        for name, tool in figures["tools"].items()
+        if "behind" in tool
+    )
     return table
 
 
