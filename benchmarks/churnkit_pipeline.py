@@ -46,11 +46,11 @@ from sklearn.preprocessing import StandardScaler
 HORIZON_DAYS, ACTIVITY_DAYS, STEP_DAYS = 30, 90, 28
 TARGET = "churned"
 KEYS = ["entity_id", "as_of_date", TARGET]
-#: Of each table of events: time column, numeric columns, columns whose values are counted.
+#: Time column and numeric columns of each table of events.
 EVENTS = {
-    "orders": ("ordered_at", ["amount", "discount_amount"], ["coupon_code"]),
-    "order_items": ("ordered_at", ["quantity", "unit_price"], []),
-    "campaign_touches": ("touched_at", [], []),
+    "orders": ("ordered_at", ["amount", "discount_amount"]),
+    "order_items": ("ordered_at", ["quantity", "unit_price"]),
+    "campaign_touches": ("touched_at", []),
 }
 
 
@@ -91,7 +91,7 @@ def recommended_windows(events: pd.DataFrame, time: str, values: list[str]) -> l
 
 
 def event_features(
-    events: pd.DataFrame, time: str, values: list[str], counted: list[str], windows: list[str], day: pd.Timestamp
+    events: pd.DataFrame, time: str, values: list[str], windows: list[str], day: pd.Timestamp
 ) -> pd.DataFrame:
     """Features of a table of events at a date, from the rows before it (notebook 01d)."""
     known = events[events[time] < day]
@@ -104,7 +104,6 @@ def event_features(
         include_event_count=True,
         include_recency=True,
         include_tenure=True,
-        value_counts_columns=counted,
     )
     lifecycles = TimeSeriesProfiler("customer_id", time).profile(known).entity_lifecycles
     quadrants = classify_lifecycle_quadrants(lifecycles.rename(columns={"entity": "customer_id"})).lifecycles
@@ -122,11 +121,10 @@ def event_features(
 def silver(tables: dict[str, pd.DataFrame], spine: pd.DataFrame) -> pd.DataFrame:
     """All features of every customer and date (notebook 03)."""
     inputs = []
-    for name, (time, values, counted) in EVENTS.items():
+    for name, (time, values) in EVENTS.items():
         windows = recommended_windows(tables[name], time, values)
         print(f"{name}: windows {windows}")
-        dates = spine.as_of_date.unique()
-        frames = [event_features(tables[name], time, values, counted, windows, day) for day in dates]
+        frames = [event_features(tables[name], time, values, windows, day) for day in spine.as_of_date.unique()]
         inputs.append(DatasetMergeInput(name, pd.concat(frames, ignore_index=True), DatasetGranularity.EVENT_LEVEL))
     customers = tables["customers"].drop(columns="signed_up_at").rename(columns={"customer_id": "entity_id"})
     inputs.append(DatasetMergeInput("customers", customers, DatasetGranularity.ENTITY_LEVEL))
