@@ -1,10 +1,11 @@
 """Scores: the champion's answer for a snapshot, with reasons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pandas.api.types import is_numeric_dtype
 from scipy.special import expit
 
@@ -13,6 +14,7 @@ from inference.calibration import anchored_shift, level_history
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
 from inference.lineage import features_hash, manifest_hash
+from inference.progress import track
 from inference.quotes import quote_words
 from inference.reasons import reasons
 from inference.registry import RegisteredModel
@@ -21,26 +23,32 @@ from inference.words import embedding_matrix
 
 #: Risk bands, the safest first.
 BANDS = ("low", "medium", "high", "critical")
+#: Customers whose features are in memory at once.
+CUSTOMERS_AT_ONCE = 20_000
 #: Columns of churn_predictions, and what they hold.
-COLUMNS = {
-    "customer_id": "string",
-    "as_of_date": "datetime64[us]",
-    "model_version": "string",
-    "horizon_days": "int64",
-    "churn_probability": "float64",
-    "expected_spend": "float64",
-    "level_shift": "float64",
-    **{f"{name}_probability": "float64" for name in ("transformer", "boosting", "logistic")},
-    **{f"reason_{position}": "string" for position in (1, 2, 3)},
-    "features_hash": "string",
-    "manifest_hash": "string",
-    "feature_snapshot_at": "datetime64[us]",
-    "scored_at": "datetime64[us]",
-}
+SCHEMA = pa.schema(
+    {
+        "customer_id": pa.string(),
+        "as_of_date": pa.timestamp("us"),
+        "model_version": pa.string(),
+        "horizon_days": pa.int64(),
+        "churn_probability": pa.float64(),
+        "expected_spend": pa.float64(),
+        "level_shift": pa.float64(),
+        **{f"{name}_probability": pa.float64() for name in ("transformer", "boosting", "logistic")},
+        **{f"reason_{position}": pa.string() for position in (1, 2, 3)},
+        "features_hash": pa.string(),
+        "manifest_hash": pa.string(),
+        "feature_snapshot_at": pa.timestamp("us"),
+        "scored_at": pa.timestamp("us"),
+    }
+)
 
 
-def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame, allow_empty: bool = False) -> pd.DataFrame:
-    """Score the customers of the newest snapshot by the champion.
+def score_newest_snapshot(
+    snapshots: pd.DataFrame, labels: pd.DataFrame, allow_empty: bool = False
+) -> pa.RecordBatchReader:
+    """Score the customers of the newest snapshot by the champion, ``CUSTOMERS_AT_ONCE`` at a time.
 
     Parameters
     ----------
@@ -53,26 +61,49 @@ def score_newest_snapshot(snapshots: pd.DataFrame, labels: pd.DataFrame, allow_e
 
     Returns
     -------
-    DataFrame
-        The table ``churn_predictions``.
+    RecordBatchReader
+        The table ``churn_predictions``, made as it is read.
 
     Raises
     ------
     ChurnRadarError
-        If there is no champion or no customer.
+        If there is no champion or no customer, or the features were read by another encoder than the champion's.
     """
     newest = snapshots.loc[snapshots.is_newest, ["customer_id", "as_of_date"]].sort_values("customer_id")
     if newest.empty and allow_empty:
-        return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
+        return pa.RecordBatchReader.from_batches(SCHEMA, [])
     current = registry.champion(pd.to_datetime(newest.as_of_date).max().date() if len(newest) else None)
     if current is None:
         raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")
     services = [feature_store.MODEL_SERVICE]
     if current.model.transformer is not None or current.model.reads_words:
         services.append(feature_store.SEQUENCES_SERVICE)
-    rows = feature_store.snapshot_features(newest, *services)
     labels = labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left")
-    return score(current, rows, labels, manifest=manifest_hash())
+    del snapshots
+    starts = range(0, max(len(newest), 1), CUSTOMERS_AT_ONCE)
+
+    def read() -> Iterator[pd.DataFrame]:
+        for start in track(starts, f"Scoring {len(newest):,} customers"):
+            rows = feature_store.snapshot_features(newest.iloc[start : start + CUSTOMERS_AT_ONCE], *services)
+            _refuse_other_encoder(current, rows)
+            yield rows
+
+    # the level is that of all customers together, so what the members say of each comes first
+    said, forecasts, kept = [], [], None
+    for rows in read():
+        said.append(current.model.member_logits(*current.model.inputs(rows)))
+        forecasts.append(rows.no_order_probability)
+        kept = [rows] if len(starts) == 1 else None
+    logit = np.concatenate([_mean_logit(logits) for logits in said])
+    shift = _level_shift(current, newest.as_of_date.iloc[0], labels, logit, pd.concat(forecasts))
+    manifest = manifest_hash()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for part, logits in zip(kept or read(), said, strict=True):
+            scored = pd.DataFrame(score_columns(current, part, shift=shift, manifest=manifest, member_logits=logits))
+            yield pa.RecordBatch.from_pandas(scored, SCHEMA, preserve_index=False)
+
+    return pa.RecordBatchReader.from_batches(SCHEMA, batches())
 
 
 def score(
@@ -113,26 +144,22 @@ def score_columns(
     labels: pd.DataFrame | None = None,
     shift: float | None = None,
     manifest: str | None = None,
+    member_logits: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, object]:
     """Score as ``score`` does, without a table in between, which takes longer than the score of one customer.
 
-    Parameters are the same, but that ``rows`` may be a mapping whose numbers are arrays. So is the answer, in which
-    what is the same for all customers stands once.
+    Parameters are the same, but that ``rows`` may be a mapping whose numbers are arrays, and that what the members
+    say of them may be known. The answer is a mapping as well, in which what is the same for all customers stands once.
     """
     model = current.model
     X, sequences = model.inputs(rows)
-    member_logits = model.member_logits(X, sequences)
-    logit = np.mean(list(member_logits.values()), axis=0)
+    _refuse_other_encoder(current, rows)
+    if member_logits is None:
+        member_logits = model.member_logits(X, sequences)
+    logit = _mean_logit(member_logits)
     as_of_date = pd.Timestamp(next(iter(rows["as_of_date"])))
     if shift is None:
-        history = level_history(labels, model.horizon_days)
-        shift = anchored_shift(model.anchor, as_of_date, history, logit, rows["no_order_probability"])
-    read = {r for r in rows["encoder_revision"] if isinstance(r, str)} if model.reads_words else set()
-    if other := sorted(read - {model.encoder_revision}):
-        raise ChurnRadarError(
-            f"model {current.version} learned from texts by encoder {model.encoder_revision}, but text_features were "
-            f"read by {other[0]}; expected one encoder: set CHURN_ENCODER back, or train again"
-        )
+        shift = _level_shift(current, as_of_date, labels, logit, rows["no_order_probability"])
     told = reasons(
         # the words speak through what they complain about, which the model need not read
         {name: rows[name] for name in rows if is_numeric_dtype(getattr(rows[name], "dtype", object))} | _columns(X),
@@ -158,6 +185,28 @@ def score_columns(
         "feature_snapshot_at": as_of_date,
         "scored_at": datetime.now(UTC).replace(tzinfo=None),
     }
+
+
+def _mean_logit(member_logits: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.mean(list(member_logits.values()), axis=0)
+
+
+def _level_shift(
+    current: RegisteredModel, as_of_date: object, labels: pd.DataFrame, logit: np.ndarray, forecast: pd.Series
+) -> float:
+    history = level_history(labels, current.model.horizon_days)
+    return anchored_shift(current.model.anchor, pd.Timestamp(as_of_date), history, logit, forecast)
+
+
+def _refuse_other_encoder(current: RegisteredModel, rows: Columns) -> None:
+    model = current.model
+    read = {r for r in rows["encoder_revision"] if isinstance(r, str)} if model.reads_words else set()
+    if other := sorted(read - {model.encoder_revision}):
+        raise ChurnRadarError(
+            f"model {current.version} learned from texts by encoder {model.encoder_revision}, but text_features were "
+            f"read by {other[0]}; expected one encoder: set CHURN_ENCODER and CHURN_ENCODER_FIDELITY back, or train "
+            "again"
+        )
 
 
 def _order_days(snapshots: pd.DataFrame) -> pd.DataFrame:

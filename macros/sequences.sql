@@ -24,7 +24,7 @@
     {%- for value in order_by %}{% do fields.append("key_" ~ loop.index ~ " := " ~ value) %}{% endfor %}
     {%- for name, value in columns.items() %}{% do fields.append(name ~ " := " ~ value) %}{% endfor %}
     {%- for name in columns %}
-        [x.{{ name }} for x in list_sort(list(struct_pack({{ fields | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
+        [struct_extract(x, '{{ name }}') for x in list_sort(list(struct_pack({{ fields | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 

@@ -2,6 +2,7 @@ import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from builders import FEATURES, make_model, make_rows, make_saying_model
 from scipy.special import expit
@@ -190,16 +191,41 @@ class TestNewestSnapshot:
             "snapshot_features",
             lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4),
         )
-        scored = score_newest_snapshot(self.snapshots, LABELS)
+        scored = score_newest_snapshot(self.snapshots, LABELS).read_pandas()
         assert scored.customer_id.tolist() == ["a", "b"]
         assert set(scored.as_of_date) == {pd.Timestamp("2024-04-22")}
         assert set(scored.model_version) == {"3"}
 
+    def test_parts_are_scored_as_all_customers_together_are(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(
+            registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model("forecast"))
+        )
+        said, forecast = {"a": 2.0, "b": -1.0}, {"a": 0.9, "b": 0.2}
+        monkeypatch.setattr(
+            feature_store,
+            "snapshot_features",
+            lambda rows, *services: rows.assign(
+                said=rows.customer_id.map(said), no_order_probability=rows.customer_id.map(forecast)
+            ),
+        )
+        together = score_newest_snapshot(self.snapshots, LABELS)
+        monkeypatch.setattr(scoring, "CUSTOMERS_AT_ONCE", 1)
+        apart = score_newest_snapshot(self.snapshots, LABELS)
+        batches = list(apart)
+        assert [batch.num_rows for batch in batches] == [1, 1]
+        in_parts = pa.Table.from_batches(batches).to_pandas()
+        expected = together.read_pandas()
+        assert expected.level_shift.nunique() == 1
+        assert expected.level_shift[0] != 0
+        pd.testing.assert_frame_equal(in_parts.drop(columns="scored_at"), expected.drop(columns="scored_at"))
+
     def test_snapshots_tell_who_was_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
         monkeypatch.setattr(registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model()))
-        monkeypatch.setattr(feature_store, "snapshot_features", lambda rows, *services: rows)
-        monkeypatch.setattr(scoring, "score", lambda current, rows, labels, **lineage: seen.append(labels))
+        monkeypatch.setattr(
+            feature_store, "snapshot_features", lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4)
+        )
+        monkeypatch.setattr(scoring, "_level_shift", lambda current, day, labels, *rest: seen.append(labels) or 0.0)
         labels = self.snapshots[["customer_id", "as_of_date"]].assign(churned=None)
         score_newest_snapshot(self.snapshots, labels)
         assert seen[0].days_since_first_order.tolist() == [52, 111, 83]

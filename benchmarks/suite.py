@@ -1,0 +1,192 @@
+"""What every benchmark does: measure a command, print a table, keep the figures, draw them.
+
+    python benchmarks/suite.py
+
+draws ``docs/benchmarks.md`` from the newest figures of each benchmark in ``benchmarks/results``.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from rich.table import Table
+
+from inference import terminal
+from inference.home import PROJECT_DIR
+
+RESULTS = Path(__file__).with_name("results")
+PAGE = PROJECT_DIR / "docs" / "benchmarks.md"
+#: How often a command's memory is looked at.
+EVERY_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing that was measured on both sides in the same run.
+
+    Parameters
+    ----------
+    what : str
+        What.
+    ours, peer : float
+        Medians of Churn Radar and of what it is compared with.
+    unit : str
+        Of both.
+    ratio : float
+        How ``ours`` stands to ``peer``, as the target counts it.
+    target : str
+        What the ratio should be, such as ``at least 4``; empty where there is none.
+    """
+
+    what: str
+    ours: float
+    peer: float
+    unit: str
+    ratio: float
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a command cost: wall and processor seconds, and the most memory that its processes held at once, in MB."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def measure(command: Sequence[str | Path], env: dict[str, str], log: Path) -> Measured:
+    """Run a command in the project's folder; its output goes to a file."""
+    peak, used = 0, _cpu_seconds()
+    started = time.monotonic()
+    with log.open("a") as output:
+        process = subprocess.Popen(command, cwd=PROJECT_DIR, env=os.environ | env, stdout=output, stderr=output)
+        root = psutil.Process(process.pid)
+        while process.poll() is None:
+            peak = max(peak, _resident(root))
+            time.sleep(EVERY_SECONDS)
+    seconds = time.monotonic() - started
+    if process.returncode:
+        raise SystemExit(f"{command[0]} failed:\n{log.read_text()[-2000:]}")
+    return Measured(seconds, _cpu_seconds() - used, peak / 1e6)
+
+
+def report(benchmark: str, title: str, peer: str, figures: Sequence[Figure], runs: int) -> None:
+    """Print a benchmark's figures and append them to ``benchmarks/results``.
+
+    Parameters
+    ----------
+    benchmark : str
+        Name of its file of results.
+    title : str
+        What was measured, on what.
+    peer : str
+        What it is compared with.
+    figures : sequence of Figure
+        Medians.
+    runs : int
+        How many runs they are medians of.
+    """
+    table = Table(title=title, caption=f"medians of {runs} runs; {machine()}" if runs > 1 else f"one run; {machine()}")
+    for heading, justify in (("", "left"), ("Churn Radar", "right"), (peer, "right"), ("ratio", "right")):
+        table.add_column(heading, justify=justify)
+    table.add_column("target")
+    for f in figures:
+        table.add_row(f.what, f"{f.ours:,.4g} {f.unit}", f"{f.peer:,.4g} {f.unit}", f"{f.ratio:.3g}", f.target)
+    terminal.console().print(table)
+    RESULTS.mkdir(exist_ok=True)
+    result = {
+        "benchmark": benchmark,
+        "title": title,
+        "peer": peer,
+        "runs": runs,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": machine(),
+        "figures": [asdict(figure) for figure in figures],
+    }
+    with (RESULTS / f"{benchmark}.jsonl").open("a") as output:
+        output.write(json.dumps(result) + "\n")
+
+
+def machine() -> str:
+    """Processor, cores, memory and system of this machine."""
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}"
+
+
+def draw(results: Sequence[dict]) -> str:
+    """Make the page of all benchmarks, a table and a chart of ratios each."""
+    parts = [
+        "# Benchmarks",
+        "Made by `python benchmarks/suite.py` from the newest line of each file in `benchmarks/results`; each line was "
+        "appended by the benchmark of that name (`make bench`). Both sides of a ratio were measured in the same run on "
+        "the same data; machines are shared, so ratios say more than seconds.",
+    ]
+    for result in results:
+        figures = [Figure(**figure) for figure in result["figures"]]
+        parts.append(f"## {result['title']}")
+        runs = f"Medians of {result['runs']} runs" if result["runs"] > 1 else "One run"
+        parts.append(f"{runs}, {result['measured_at'][:10]}, commit {result['commit']}; {result['machine']}.")
+        rows = [f"| | Churn Radar | {result['peer']} | ratio | target |", "|---|---:|---:|---:|---|"]
+        rows += [
+            f"| {f.what} | {f.ours:,.4g} {f.unit} | {f.peer:,.4g} {f.unit} | **{f.ratio:.3g}** | {f.target} |"
+            for f in figures
+        ]
+        parts.append("\n".join(rows))
+        names = ", ".join(f'"{number}"' for number in range(1, len(figures) + 1))
+        bars = ", ".join(f"{f.ratio:.4g}" for f in figures)
+        parts.append(
+            f'```mermaid\nxychart-beta\n    title "Ratios, line by line"\n    x-axis [{names}]\n    bar [{bars}]\n```'
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def newest() -> list[dict]:
+    """Return the newest result of each benchmark, by name."""
+    return [json.loads(file.read_text().splitlines()[-1]) for file in sorted(RESULTS.glob("*.jsonl"))]
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=PROJECT_DIR, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def _cpu_seconds() -> float:
+    """CPU time of all commands that ended, and of what they started."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _resident(root: psutil.Process) -> int:
+    """Bytes that a process and those that it started hold."""
+    try:
+        processes = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    PAGE.write_text(draw(newest()))
+    print(PAGE)
