@@ -1,4 +1,5 @@
 {%- set zero = churn_radar.zero_if_present('campaign_touches') -%}
+{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -49,7 +50,7 @@ select
     cast(coalesce(contact_history.contacts_90d, {{ zero }}) as bigint) as contacts_90d,
     cast(coalesce(contact_history.redemptions_total, {{ zero }}) as bigint) as redemptions_total,
     cast(coalesce(contact_history.redemptions_90d, {{ zero }}) as bigint) as redemptions_90d,
-    cast(contact_history.redemption_rate as double) as redemption_rate,
+    cast(contact_history.redemption_rate as {{ double }}) as redemption_rate,
     cast(contact_history.days_since_last_redemption as bigint) as days_since_last_redemption,
     cast(contact_history.days_since_last_contact as bigint) as days_since_last_contact
 from snapshots

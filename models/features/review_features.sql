@@ -1,4 +1,5 @@
 {%- set zero = churn_radar.zero_if_present('reviews') -%}
+{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -67,20 +68,20 @@ select
     snapshots.as_of_date,
     cast(coalesce(review_history.reviews_total, {{ zero }}) as bigint) as reviews_total,
     cast(coalesce(review_history.reviews_90d, {{ zero }}) as bigint) as reviews_90d,
-    cast(review_history.rating_mean as double) as rating_mean,
-    cast(review_history.rating_last as double) as rating_last,
-    cast(review_history.rating_last - review_history.rating_mean_before as double) as rating_change,
+    cast(review_history.rating_mean as {{ double }}) as rating_mean,
+    cast(review_history.rating_last as {{ double }}) as rating_last,
+    cast(review_history.rating_last - review_history.rating_mean_before as {{ double }}) as rating_change,
     cast(review_history.days_since_last_review as bigint) as days_since_last_review,
 
     -- what the words say
-    cast(review_history.complaint_last as double) as review_complaint_last,
-    cast(review_history.complaint_max_90d as double) as review_complaint_90d,
-    cast(review_history.complaint_last - review_history.complaint_mean_before as double) as review_complaint_change,
+    cast(review_history.complaint_last as {{ double }}) as review_complaint_last,
+    cast(review_history.complaint_max_90d as {{ double }}) as review_complaint_90d,
+    cast(review_history.complaint_last - review_history.complaint_mean_before as {{ double }}) as review_complaint_change,
     {%- for aspect in churn_radar.aspects() %}
-    cast(review_history.{{ aspect }}_complaint_90d as double) as review_{{ aspect }}_complaint_90d,
+    cast(review_history.{{ aspect }}_complaint_90d as {{ double }}) as review_{{ aspect }}_complaint_90d,
     {%- endfor %}
     cast(review_history.days_since_last_complaint as bigint) as days_since_last_review_complaint,
-    cast((review_history.rating_last - 3) / 2 + review_history.complaint_last as double) as rating_words_gap
+    cast((review_history.rating_last - 3) / 2 + review_history.complaint_last as {{ double }}) as rating_words_gap
 from snapshots
 left join review_history
     on snapshots.customer_id = review_history.customer_id and snapshots.as_of_date = review_history.as_of_date

@@ -36,8 +36,8 @@ event_sequences as (
         as_of_date,
         {{ churn_radar.list_of('event_type', 'position') }} as event_types,
         {{ churn_radar.list_of("coalesce(category, '')", 'position') }} as event_categories,
-        {{ churn_radar.list_of('cast(days_ago as float)', 'position') }} as event_days_ago,
-        {{ churn_radar.list_of("cast(coalesce(amount, 0) as float)", 'position') }} as event_amounts
+        {{ churn_radar.list_of('cast(days_ago as real)', 'position') }} as event_days_ago,
+        {{ churn_radar.list_of("cast(coalesce(amount, 0) as real)", 'position') }} as event_amounts
     from known_events
     where position <= {{ churn_radar.most_events() }}
     group by customer_id, as_of_date
@@ -70,8 +70,8 @@ text_sequences as (
         {{ churn_radar.list_of('text_id', 'position') }} as text_ids,
         {{ churn_radar.list_of('substr(text, 1, 2000)', 'position') }} as texts,
         {{ churn_radar.list_of("coalesce(subject, '')", 'position') }} as text_subjects,
-        {{ churn_radar.list_of('cast(days_ago as float)', 'position') }} as text_days_ago,
-        {{ churn_radar.list_of("cast(coalesce(rating, 0) as float)", 'position') }} as text_ratings
+        {{ churn_radar.list_of('cast(days_ago as real)', 'position') }} as text_days_ago,
+        {{ churn_radar.list_of("cast(coalesce(rating, 0) as real)", 'position') }} as text_ratings
     from known_texts
     where position <= {{ churn_radar.most_texts() }}
     group by customer_id, as_of_date

@@ -1,4 +1,5 @@
 {%- set zero = churn_radar.zero_if_present('support_tickets') -%}
+{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -66,15 +67,15 @@ select
     cast(coalesce(ticket_history.tickets_30d, {{ zero }}) as bigint) as tickets_30d,
     cast(coalesce(ticket_history.tickets_90d, {{ zero }}) as bigint) as tickets_90d,
     cast(coalesce(ticket_history.open_tickets, {{ zero }}) as bigint) as open_tickets,
-    cast(ticket_history.hours_to_close_mean as double) as hours_to_close_mean,
-    cast(ticket_history.satisfaction_mean as double) as satisfaction_mean,
+    cast(ticket_history.hours_to_close_mean as {{ double }}) as hours_to_close_mean,
+    cast(ticket_history.satisfaction_mean as {{ double }}) as satisfaction_mean,
     cast(ticket_history.days_since_last_ticket as bigint) as days_since_last_ticket,
 
     -- what the words say
     {%- for aspect in churn_radar.aspects() %}
-    cast(ticket_history.{{ aspect }}_complaint_90d as double) as ticket_{{ aspect }}_complaint_90d,
+    cast(ticket_history.{{ aspect }}_complaint_90d as {{ double }}) as ticket_{{ aspect }}_complaint_90d,
     {%- endfor %}
-    cast(ticket_history.complaint_max_90d as double) as ticket_complaint_90d
+    cast(ticket_history.complaint_max_90d as {{ double }}) as ticket_complaint_90d
 from snapshots
 left join ticket_history
     on snapshots.customer_id = ticket_history.customer_id and snapshots.as_of_date = ticket_history.as_of_date

@@ -1,3 +1,5 @@
+{%- set double = churn_radar.type_double() -%}
+
 with
 
 orders as (
@@ -39,7 +41,7 @@ visits as (
         max(occurred_at) as occurred_at,
         max(occurred_at) as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(count(*) as double) as amount,
+        cast(count(*) as {{ double }}) as amount,
         case
             when max(case when event_type = 'cart_add' then 1 end) = 1 then 'cart_add'
             when max(case when event_type = 'wishlist' then 1 end) = 1 then 'wishlist'
@@ -72,7 +74,7 @@ tickets as (
         opened_at as occurred_at,
         opened_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(null as double) as amount,
+        cast(null as {{ double }}) as amount,
         topic as category
     from {{ ref('stg_support_tickets') }}
 ),
@@ -85,7 +87,7 @@ contacts as (
         touched_at as occurred_at,
         touched_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(null as double) as amount,
+        cast(null as {{ double }}) as amount,
         action as category
     from {{ ref('stg_campaign_touches') }}
     where action <> 'holdout'
@@ -99,7 +101,7 @@ redemptions as (
         redeemed_at as occurred_at,
         redeemed_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(null as double) as amount,
+        cast(null as {{ double }}) as amount,
         action as category
     from {{ ref('stg_campaign_touches') }}
     where redeemed_at is not null

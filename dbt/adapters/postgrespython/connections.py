@@ -1,0 +1,110 @@
+"""Connections in UTC, which know the salt and find what lies in CHURN_HOME loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock, local
+
+from dbt.adapters.contracts.connection import Connection, ConnectionState
+from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
+
+from inference import postgres
+from inference.salt import salt
+from inference.state_directories import HOME_TABLES, prepare
+
+
+@dataclass
+class PostgresPythonCredentials(PostgresCredentials):
+    """Those of dbt's adapter, and the folder of all state besides."""
+
+    home: str = ".churn"
+
+    @property
+    def type(self) -> str:
+        """Name of the adapter."""
+        return "postgrespython"
+
+    def dsn(self) -> str:
+        """Return the connection string of ADBC's connections, which have the settings of dbt's."""
+        return postgres.session_dsn(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            password=self.password,
+            dbname=self.database,
+            connect_timeout=self.connect_timeout,
+            sslmode=self.sslmode,
+            sslcert=self.sslcert,
+            sslkey=self.sslkey,
+            sslrootcert=self.sslrootcert,
+            application_name=self.application_name,
+        )
+
+
+class PostgresPythonConnectionManager(PostgresConnectionManager):
+    """Opens connections, and does after a commit what must not be done before."""
+
+    TYPE = "postgrespython"
+    _preparing = Lock()
+    _prepared: set[str] = set()
+
+    def __init__(self, profile, mp_context) -> None:
+        super().__init__(profile, mp_context)
+        self._waiting = local()
+
+    @classmethod
+    def open(cls, connection: Connection) -> Connection:
+        """Open a connection; the first one makes CHURN_HOME and loads what it holds."""
+        if connection.state == ConnectionState.OPEN:
+            return connection
+        credentials = cls.get_credentials(connection.credentials)
+        with cls._preparing:
+            if credentials.home not in cls._prepared:
+                prepare(Path(credentials.home))
+                _load_home(credentials)
+                cls._prepared.add(credentials.home)
+        connection = super().open(connection)
+        with connection.handle.cursor() as cursor:
+            cursor.execute("set timezone to 'UTC'")
+            cursor.execute("set datestyle to 'ISO'")
+            # a setting, so that neither compiled SQL nor dbt's log says what the salt is
+            cursor.execute("select set_config('churn.salt', %s, false)", [salt(Path(credentials.home))])
+        connection.handle.commit()
+        return connection
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Do something once this thread's transaction is committed, for only then do other connections see it."""
+        self._actions().append(action)
+
+    def begin(self) -> None:
+        """Begin a transaction; what waited for one that never ended is forgotten."""
+        self._actions().clear()
+        super().begin()
+
+    def commit(self) -> None:
+        """Commit, and do what waited for it."""
+        super().commit()
+        actions = list(self._actions())
+        self._actions().clear()
+        for action in actions:
+            action()
+
+    def _actions(self) -> list[Callable[[], None]]:
+        if not hasattr(self._waiting, "actions"):
+            self._waiting.actions = []
+        return self._waiting.actions
+
+
+def _load_home(credentials: PostgresPythonCredentials) -> None:
+    """Load the Parquet files of CHURN_HOME that staging reads; tables of files that are gone leave."""
+    files = {path: Path(credentials.home) / f"{path}.parquet" for path in HOME_TABLES}
+    with postgres.connect(credentials.dsn(), credentials.role) as connection:
+        if any(file.exists() for file in files.values()):
+            postgres.execute(connection, f'create schema if not exists "{credentials.schema}"')
+        for path, file in files.items():
+            postgres.load(connection, credentials.schema, home_table(path), file if file.exists() else None)
+
+
+def home_table(path: str) -> str:
+    """Name of the table that a Parquet file of CHURN_HOME is loaded to."""
+    return f"home_{path.replace('/', '_')}"
