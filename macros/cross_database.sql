@@ -136,7 +136,7 @@
 {% macro default__probability(logit) %}1 / (1 + exp(-{{ logit }})){% endmacro %}
 
 {#- a number too large or too small for a double is an error -#}
-{% macro postgres__probability(logit) %}1 / (1 + exp(least(greatest(-{{ logit }}, -700), 700))){% endmacro %}
+{% macro postgres__probability(logit) %}case when {{ logit }} < -700 then 0 else 1 / (1 + exp(-least({{ logit }}, 700))) end{% endmacro %}
 
 
 {#- Monday is 1, Sunday is 7. -#}

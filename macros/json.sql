@@ -12,19 +12,22 @@
 {% endmacro %}
 
 {% macro duckdb__json_of(expressions) -%}
-    json_object({{ churn_radar.named(expressions) }})
+    json_object(
+        {%- for name, expression in expressions.items() %}
+        '{{ name }}', {{ expression }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    )
 {%- endmacro %}
 
+{#- put together as text: PostgreSQL's own functions put blanks in between and take no more than fifty names -#}
 {% macro postgres__json_of(expressions) -%}
-    json_build_object({{ churn_radar.named(expressions) }})
-{%- endmacro %}
-
-
-{#- Names and expressions by turns, as functions that make objects take them. -#}
-{% macro named(expressions) -%}
-    {%- for name, expression in expressions.items() %}
-    '{{ name }}', {{ expression }}{{ ',' if not loop.last }}
-    {%- endfor %}
+    cast(
+        '{'
+        {%- for name, expression in expressions.items() %}
+        || '{{ ',' if not loop.first }}"{{ name }}":' || coalesce(cast(to_json({{ expression }}) as text), 'null')
+        {%- endfor %}
+        || '}' as json
+    )
 {%- endmacro %}
 
 
@@ -60,5 +63,5 @@
 {%- endmacro %}
 
 {% macro postgres__json_rows(columns) -%}
-    json_agg({{ churn_radar.json_of(dict(zip(columns, columns))) }})
+    to_json(array_agg({{ churn_radar.json_of(dict(zip(columns, columns))) }}))
 {%- endmacro %}
