@@ -85,8 +85,8 @@ def export(connection: adbc.Connection, query: str, file: Path) -> None:
     beside.replace(file)
 
 
-def load(connection: adbc.Connection, schema: str, table: str, file: Path | None) -> None:
-    """Make a table hold the rows of a Parquet file; views on the table stay.
+def load(connection: adbc.Connection, schema: str, table: str, file: Path | None) -> int:
+    """Make a table hold the rows of a Parquet file; views on the table stay while its columns are the same.
 
     Parameters
     ----------
@@ -96,18 +96,25 @@ def load(connection: adbc.Connection, schema: str, table: str, file: Path | None
         Which table; made where it is missing.
     file : Path or None
         None for a file that is gone: so is the table then, with views on it.
+
+    Returns
+    -------
+    int
+        How many rows it has.
     """
     relation = f'"{schema}"."{table}"'
     if file is None:
         execute(connection, f"drop table if exists {relation} cascade")
-        return
+        return 0
     rows = pq.read_table(file)
     with connection.cursor() as cursor:
         cursor.execute(f"select to_regclass('{relation}') is not null")
-        is_there = cursor.fetchone()[0]
-        if is_there:
-            cursor.execute(f"truncate {relation}")
-        cursor.adbc_ingest(table, rows, mode="append" if is_there else "create", db_schema_name=schema)
+        is_kept = cursor.fetchone()[0]
+        if is_kept:
+            is_kept = connection.adbc_get_table_schema(table, db_schema_filter=schema).names == rows.schema.names
+            cursor.execute(f"truncate {relation}" if is_kept else f"drop table {relation} cascade")
+        cursor.adbc_ingest(table, rows, mode="append" if is_kept else "create", db_schema_name=schema)
+    return len(rows)
 
 
 def _plain_field(field: pa.Field) -> pa.Field:

@@ -108,6 +108,12 @@
 {% macro default__exact(expression) %}cast({{ expression }} as decimal(18, 4)){% endmacro %}
 
 
+{#- The mean of such numbers, to the last bit the same in every warehouse; null without any. -#}
+{% macro mean(expression) -%}
+    {{ churn_radar.as_double('sum(' ~ expression ~ ')') }} / nullif(count({{ expression }}), 0)
+{%- endmacro %}
+
+
 {#- A number from 0 to 2^32 - 1 that depends on the text only, the same on every run and machine. -#}
 {% macro stable_hash(text) %}
     {{- return(adapter.dispatch('stable_hash', 'churn_radar')(text)) -}}

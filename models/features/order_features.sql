@@ -84,10 +84,10 @@ gaps as (
     select
         customer_id,
         as_of_date,
-        avg(gap_days) as gap_mean_days,
+        {{ churn_radar.mean('gap_days') }} as gap_mean_days,
         -- from whole numbers, so that the order of adding does not matter
         sqrt(
-            (count(gap_days) * sum(gap_days * gap_days) - sum(gap_days) * sum(gap_days)) * 1.0
+            cast(count(gap_days) * sum(gap_days * gap_days) - sum(gap_days) * sum(gap_days) as {{ double }})
             / nullif(count(gap_days) * (count(gap_days) - 1), 0)
         ) as gap_std_days,
         max(gap_days) as gap_max_days,
@@ -225,9 +225,9 @@ select
     ) as spend_same_window_last_year,
 
     -- rhythm
-    cast(gaps.gap_mean_days as {{ double }}) as gap_mean_days,
-    cast(gaps.gap_std_days as {{ double }}) as gap_std_days,
-    cast(gaps.gap_std_days / nullif(gaps.gap_mean_days, 0) as {{ double }}) as gap_cv,
+    gaps.gap_mean_days,
+    gaps.gap_std_days,
+    gaps.gap_std_days / nullif(gaps.gap_mean_days, 0) as gap_cv,
     cast(gaps.gap_max_days as bigint) as gap_max_days,
     cast(last_gaps.last_gap_days as bigint) as last_gap_days,
     cast(
@@ -247,26 +247,22 @@ select
     cast(
         windowed_orders.discount_total / nullif(windowed_orders.discount_total + windowed_orders.spend_total, 0) as {{ double }}
     ) as discount_share,
-    cast(windowed_orders.coupon_orders_90d * 1.0 / nullif(windowed_orders.orders_90d, 0) as {{ double }}) as coupon_order_share_90d,
-    cast(
-        windowed_orders.returned_orders_total * 1.0
-        / nullif(
-            windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
-        ) as {{ double }}
+    cast(windowed_orders.coupon_orders_90d as {{ double }}) / nullif(windowed_orders.orders_90d, 0) as coupon_order_share_90d,
+    cast(windowed_orders.returned_orders_total as {{ double }})
+    / nullif(
+        windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
     ) as returned_order_share,
-    cast(
-        windowed_orders.cancelled_orders_total * 1.0
-        / nullif(
-            windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
-        ) as {{ double }}
+    cast(windowed_orders.cancelled_orders_total as {{ double }})
+    / nullif(
+        windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
     ) as cancelled_order_share,
 
     -- when they buy
-    cast(windowed_orders.weekend_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as {{ double }}) as weekend_order_share,
-    cast(windowed_orders.night_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as {{ double }}) as night_order_share,
-    cast(windowed_orders.morning_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as {{ double }}) as morning_order_share,
-    cast(windowed_orders.afternoon_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as {{ double }}) as afternoon_order_share,
-    cast(windowed_orders.evening_orders * 1.0 / nullif(windowed_orders.orders_total, 0) as {{ double }}) as evening_order_share
+    cast(windowed_orders.weekend_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as weekend_order_share,
+    cast(windowed_orders.night_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as night_order_share,
+    cast(windowed_orders.morning_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as morning_order_share,
+    cast(windowed_orders.afternoon_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as afternoon_order_share,
+    cast(windowed_orders.evening_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as evening_order_share
 from snapshots
 left join shop_history on snapshots.as_of_date = shop_history.as_of_date
 left join windowed_orders

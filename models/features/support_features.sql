@@ -50,8 +50,8 @@ ticket_history as (
         count(case when days_ago <= 30 then 1 end) as tickets_30d,
         count(case when days_ago <= 90 then 1 end) as tickets_90d,
         count(case when closed_at is null then 1 end) as open_tickets,
-        avg({{ churn_radar.seconds_between('opened_at', 'closed_at') }}) / 3600.0 as hours_to_close_mean,
-        avg(satisfaction) as satisfaction_mean,
+        {{ churn_radar.mean(churn_radar.seconds_between('opened_at', 'closed_at')) }} / 3600 as hours_to_close_mean,
+        {{ churn_radar.mean('satisfaction') }} as satisfaction_mean,
         min(days_ago) as days_since_last_ticket,
         {%- for aspect in churn_radar.aspects() %}
         max(case when days_ago <= 90 then {{ aspect }}_score end) as {{ aspect }}_complaint_90d,
@@ -67,8 +67,8 @@ select
     cast(coalesce(ticket_history.tickets_30d, {{ zero }}) as bigint) as tickets_30d,
     cast(coalesce(ticket_history.tickets_90d, {{ zero }}) as bigint) as tickets_90d,
     cast(coalesce(ticket_history.open_tickets, {{ zero }}) as bigint) as open_tickets,
-    cast(ticket_history.hours_to_close_mean as {{ double }}) as hours_to_close_mean,
-    cast(ticket_history.satisfaction_mean as {{ double }}) as satisfaction_mean,
+    ticket_history.hours_to_close_mean,
+    ticket_history.satisfaction_mean,
     cast(ticket_history.days_since_last_ticket as bigint) as days_since_last_ticket,
 
     -- what the words say

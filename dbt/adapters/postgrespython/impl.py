@@ -63,6 +63,29 @@ class PostgresPythonAdapter(PostgresAdapter):
         self.connections.after_commit(write)
 
     @available
+    def load_parquet(self, file: str, schema: str, table: str) -> int | None:
+        """Make a table hold the rows of a Parquet file.
+
+        Parameters
+        ----------
+        file : str
+            Where the file is.
+        schema, table : str
+            Which table; both are made where they are missing.
+
+        Returns
+        -------
+        int or None
+            How many rows it has; None where there is no such file, and nothing is done.
+        """
+        if not Path(file).exists():
+            return None
+        credentials = self.config.credentials
+        with postgres.connect(credentials.dsn(), credentials.role) as connection:
+            postgres.execute(connection, f'create schema if not exists "{schema}"')
+            return postgres.load(connection, schema, table, Path(file))
+
+    @available
     def home_relation(self, path: str) -> str:
         """Return the relation that a Parquet file of CHURN_HOME was loaded to, whether there is one or not."""
         return f'"{self.config.credentials.schema}"."{home_table(path)}"'
