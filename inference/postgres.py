@@ -24,19 +24,19 @@ def session_dsn(**settings: str | int | None) -> str:
 
 
 @contextmanager
-def connect(dsn: str, role: str | None = None) -> Iterator[adbc.Connection]:
+def connect(dsn: str, *settings: str) -> Iterator[adbc.Connection]:
     """Open a transaction, which is committed at the end and rolled back on an error.
 
     Parameters
     ----------
     dsn : str
         Connection string.
-    role : str, optional
-        Whose rights to take on.
+    *settings : str
+        Statements that the session begins with.
     """
     with adbc.connect(dsn) as connection:
-        if role:
-            execute(connection, f"set role {role}")
+        for statement in settings:
+            execute(connection, statement)
         yield connection
         connection.commit()
 

@@ -1,6 +1,7 @@
 """Connections in UTC, which know the salt and find what lies in CHURN_HOME loaded."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
@@ -9,7 +10,7 @@ from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
 
 from inference import postgres
-from inference.salt import salt
+from inference.salt import salt, set_postgres_salt
 from inference.state_directories import HOME_TABLES, prepare
 
 
@@ -24,9 +25,9 @@ class PostgresPythonCredentials(PostgresCredentials):
         """Name of the adapter."""
         return "postgrespython"
 
-    def dsn(self) -> str:
-        """Return the connection string of ADBC's connections, which have the settings of dbt's."""
-        return postgres.session_dsn(
+    def connect(self) -> AbstractContextManager:
+        """Open a transaction of ADBC, in a session with the settings of dbt's."""
+        dsn = postgres.session_dsn(
             host=self.host,
             port=self.port,
             user=self.user,
@@ -39,6 +40,12 @@ class PostgresPythonCredentials(PostgresCredentials):
             sslrootcert=self.sslrootcert,
             application_name=self.application_name,
         )
+        return postgres.connect(dsn, *([f"set role {self.role}"] if self.role else []), *self.settings())
+
+    def settings(self) -> list[str]:
+        """Return the statements that every session begins with."""
+        # the salt is a setting, so that neither compiled SQL nor dbt's log says what it is
+        return ["set timezone to 'UTC'", "set datestyle to 'ISO'", set_postgres_salt(salt(Path(self.home)))]
 
 
 class PostgresPythonConnectionManager(PostgresConnectionManager):
@@ -65,10 +72,8 @@ class PostgresPythonConnectionManager(PostgresConnectionManager):
                 cls._prepared.add(credentials.home)
         connection = super().open(connection)
         with connection.handle.cursor() as cursor:
-            cursor.execute("set timezone to 'UTC'")
-            cursor.execute("set datestyle to 'ISO'")
-            # a setting, so that neither compiled SQL nor dbt's log says what the salt is
-            cursor.execute("select set_config('churn.salt', %s, false)", [salt(Path(credentials.home))])
+            for statement in credentials.settings():
+                cursor.execute(statement)
         connection.handle.commit()
         return connection
 
@@ -98,7 +103,7 @@ class PostgresPythonConnectionManager(PostgresConnectionManager):
 def _load_home(credentials: PostgresPythonCredentials) -> None:
     """Load the Parquet files of CHURN_HOME that staging reads; tables of files that are gone leave."""
     files = {path: Path(credentials.home) / f"{path}.parquet" for path in HOME_TABLES}
-    with postgres.connect(credentials.dsn(), credentials.role) as connection:
+    with credentials.connect() as connection:
         if any(file.exists() for file in files.values()):
             postgres.execute(connection, f'create schema if not exists "{credentials.schema}"')
         for path, file in files.items():

@@ -39,7 +39,7 @@ class PostgresPythonAdapter(PostgresAdapter):
         self.connections.get_thread_connection().handle.commit()
         credentials = self.config.credentials
         schema, staged = parsed_model["schema"], f"{parsed_model['alias'][:50]}{self.STAGED}"
-        columns = run(parsed_model, credentials.dsn(), credentials.role, schema, staged)
+        columns = run(parsed_model, credentials.connect, schema, staged)
         return {"relation": f'"{schema}"."{staged}"', "columns": columns}
 
     @available
@@ -57,7 +57,7 @@ class PostgresPythonAdapter(PostgresAdapter):
         file = Path(credentials.home) / f"{path}.parquet"
 
         def write() -> None:
-            with postgres.connect(credentials.dsn(), credentials.role) as connection:
+            with credentials.connect() as connection:
                 postgres.export(connection, query, file)
 
         self.connections.after_commit(write)
@@ -81,7 +81,7 @@ class PostgresPythonAdapter(PostgresAdapter):
         if not Path(file).exists():
             return None
         credentials = self.config.credentials
-        with postgres.connect(credentials.dsn(), credentials.role) as connection:
+        with credentials.connect() as connection:
             postgres.execute(connection, f'create schema if not exists "{schema}"')
             return postgres.load(connection, schema, table, Path(file))
 

@@ -1,6 +1,8 @@
 """Python models in this process: they read Arrow tables as DuckDB relations, as they do in dbt-duckdb."""
 
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import ModuleType
 
 import duckdb
@@ -34,15 +36,15 @@ class Session:
         return self.sql(f"select * from {relation}")
 
 
-def run(parsed_model: dict, dsn: str, role: str | None, schema: str, staged: str) -> list[str]:
+def run(parsed_model: dict, connect: Callable[[], AbstractContextManager], schema: str, staged: str) -> list[str]:
     """Run a model and write its rows to a table.
 
     Parameters
     ----------
     parsed_model : dict
         The node, with its compiled code.
-    dsn, role : str
-        How to connect.
+    connect : callable
+        Opens a transaction of ADBC.
     schema, staged : str
         The table that is made of the rows.
 
@@ -53,7 +55,7 @@ def run(parsed_model: dict, dsn: str, role: str | None, schema: str, staged: str
     """
     module = ModuleType(f"dbt_python_model_{parsed_model['alias']}")
     exec(compile(parsed_model["compiled_code"], parsed_model["original_file_path"], "exec"), module.__dict__)
-    with postgres.connect(dsn, role) as warehouse, duckdb.connect() as memory:
+    with connect() as warehouse, duckdb.connect() as memory:
         session = Session(warehouse, memory)
         sys.modules[module.__name__] = module
         try:
