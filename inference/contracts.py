@@ -28,7 +28,7 @@ def warehouse(manifest_path: Path) -> str:
 
 @lru_cache(maxsize=1)
 def _warehouse(manifest_path: Path, _written: int) -> str:
-    adapter = json.loads(manifest_path.read_text())["metadata"]["adapter_type"]
+    adapter = json.loads(manifest_path.read_text()).get("metadata", {}).get("adapter_type", "duckdb")
     return {"postgrespython": "postgres"}.get(adapter, adapter)
 
 

@@ -1,4 +1,4 @@
-"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by the environment and dbt's manifest; vector search in SQLite.
+"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by environment and manifest; vector search in SQLite.
 
 Feast puts environment variables into ``feature_store.yaml`` but has no defaults for those that are
 not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_store.yaml`` names three of the
@@ -111,7 +111,7 @@ class WarehouseOfflineStoreConfig:
 
 
 class HomeOnlineStoreConfig:
-    """Feast's own configuration of Redis or PostgreSQL where ``redis`` or ``postgres`` is set, else of SQLite at ``path``."""
+    """Feast's configuration of Redis where ``redis`` is set, of PostgreSQL where ``postgres`` is, else of SQLite."""
 
     def __new__(cls, type: str, redis: str, path: str, postgres: str = "") -> FeastConfigBaseModel:
         """Return the configuration of the store in use."""

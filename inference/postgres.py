@@ -127,7 +127,9 @@ def _plain_field(field: pa.Field) -> pa.Field:
 
 def _plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = [
-        column.storage.cast(field.type) if isinstance(column, pa.ExtensionArray) and column.type != field.type else column
+        column.storage.cast(field.type)
+        if isinstance(column, pa.ExtensionArray) and column.type != field.type
+        else column
         for column, field in zip(batch.columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -1,7 +1,7 @@
 """Feast's PostgreSQL offline store, whose answers come in the types that the tables have.
 
-Feast reads rows into Python objects and lets Arrow guess what they are: a column of nulls, a list of 32-bit numbers or an
-array of ``varchar`` end in an error. Here the same queries are answered through ADBC.
+Feast reads rows into Python objects and lets Arrow guess what they are: a column of nulls, a list of 32-bit numbers
+or an array of ``varchar`` end in an error. Here the same queries are answered through ADBC.
 """
 
 import pyarrow as pa

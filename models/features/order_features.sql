@@ -205,10 +205,10 @@ select
     cast(windowed_orders.largest_order_amount as {{ double }}) as largest_order_amount,
 
     -- trends
-    cast((windowed_orders.orders_30d + 1.0) / (windowed_orders.orders_previous_30d + 1.0) as {{ double }}) as orders_trend_30d,
-    cast((windowed_orders.orders_90d + 1.0) / (windowed_orders.orders_previous_90d + 1.0) as {{ double }}) as orders_trend_90d,
-    cast((windowed_orders.spend_30d + 1.0) / (windowed_orders.spend_previous_30d + 1.0) as {{ double }}) as spend_trend_30d,
-    cast((windowed_orders.spend_90d + 1.0) / (windowed_orders.spend_previous_90d + 1.0) as {{ double }}) as spend_trend_90d,
+    cast(windowed_orders.orders_30d + 1 as {{ double }}) / (windowed_orders.orders_previous_30d + 1) as orders_trend_30d,
+    cast(windowed_orders.orders_90d + 1 as {{ double }}) / (windowed_orders.orders_previous_90d + 1) as orders_trend_90d,
+    (windowed_orders.spend_30d + 1) / (windowed_orders.spend_previous_30d + 1) as spend_trend_30d,
+    (windowed_orders.spend_90d + 1) / (windowed_orders.spend_previous_90d + 1) as spend_trend_90d,
 
     -- season: the label window, a year earlier, where the shop's history reaches back to it
     cast(

@@ -3,15 +3,15 @@
 import os
 import shutil
 import subprocess
-from glob import glob
+from pathlib import Path
 
 import pytest
 
 
-def debian_program(name: str, package: str, folders: str = "") -> str:
+def debian_program(name: str, package: str, folders: str = "bin") -> str:
     """Path of a program; its package is installed where this process may, and the test is skipped where it may not.
 
-    ``folders`` is a pattern of folders beside those of ``PATH``.
+    ``folders`` is a pattern of folders, below the root, beside those of ``PATH``.
     """
     found = _which(name, folders)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
@@ -24,4 +24,5 @@ def debian_program(name: str, package: str, folders: str = "") -> str:
 
 
 def _which(name: str, folders: str) -> str | None:
-    return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *sorted(glob(folders), reverse=True)]))
+    beside = sorted((str(folder) for folder in Path("/").glob(folders)), reverse=True)
+    return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *beside]))

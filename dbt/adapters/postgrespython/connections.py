@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
+from typing import ClassVar
 
 from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
@@ -53,7 +54,7 @@ class PostgresPythonConnectionManager(PostgresConnectionManager):
 
     TYPE = "postgrespython"
     _preparing = Lock()
-    _prepared: set[str] = set()
+    _prepared: ClassVar[set[str]] = set()
 
     def __init__(self, profile, mp_context) -> None:
         super().__init__(profile, mp_context)

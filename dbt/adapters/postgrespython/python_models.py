@@ -1,6 +1,5 @@
 """Python models in this process: they read Arrow tables as DuckDB relations, as they do in dbt-duckdb."""
 
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import ModuleType
@@ -57,12 +56,8 @@ def run(parsed_model: dict, connect: Callable[[], AbstractContextManager], schem
     exec(compile(parsed_model["compiled_code"], parsed_model["original_file_path"], "exec"), module.__dict__)
     with connect() as warehouse, duckdb.connect() as memory:
         session = Session(warehouse, memory)
-        sys.modules[module.__name__] = module
-        try:
-            result = module.model(module.dbtObj(session.table), session)
-        finally:
-            del sys.modules[module.__name__]
-        rows = memory.sql("select * from result").to_arrow_reader()
+        memory.register("result", module.model(module.dbtObj(session.table), session))
+        rows = memory.sql("from result").to_arrow_reader()
         postgres.write(warehouse, schema, staged, rows)
     return [_column(field) for field in rows.schema]
 
