@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,12 +55,15 @@ class DuckDBShop(Shop):
 class PostgresShop(DuckDBShop):
     """A shop whose warehouse is PostgreSQL."""
 
-    def query(self, text: str) -> pd.DataFrame:
+    @property
+    def dsn(self) -> str:
         place = {key: self.settings[f"PG{key.upper()}"] for key in ("host", "port", "user")}
-        dsn = postgres.session_dsn(dbname=self.settings["PGDATABASE"], **place)
+        return postgres.session_dsn(dbname=self.settings["PGDATABASE"], **place)
+
+    def query(self, text: str) -> pd.DataFrame:
         start = (set_postgres_salt(self.salt), "set search_path to churn_radar")
         with (
-            postgres.connect(dsn, *start) as connection,
+            postgres.connect(self.dsn, *start) as connection,
             postgres.read(connection, text) as rows,
             duckdb.connect() as memory,
         ):
@@ -252,13 +255,15 @@ def test_nothing_is_left_between_builds(shops):
 
 
 def test_a_value_that_cannot_be_read_is_named(shops, tmp_path):
-    bad = pd.DataFrame({"order_id": ["1"], "customer_id": ["a"], "ordered_at": ["yesterday"], "amount": ["x"]})
-    shop = PostgresShop(tmp_path / "home", settings={**shops[1].settings, "PGDATABASE": "bad"})
-    shops[1].query("select 1")
-    shop.write(orders=bad).run("dbt", "run-operation", "load_raw_tables")
-    said = shop.dbt("build", "--select", "stg_orders", check=False).stdout
+    rows = pd.DataFrame({"order_id": ["1"], "customer_id": ["a"], "ordered_at": ["yesterday"], "amount": ["x"]})
+    bad = replace(shops[1], home=tmp_path / "home").write(orders=rows)
+    with postgres.connect(shops[1].dsn) as connection:
+        postgres.execute(connection, "create schema bad")
+        postgres.load(connection, "bad", "orders", bad.raw / "orders.parquet")
+    said = bad.dbt("build", "--select", "stg_orders", check=False, churn__orders_source="bad.orders").stdout
     assert "orders.ordered_at: 1 values cannot be read as timestamp, for example 'yesterday'" in said
     assert "orders.amount: 1 values cannot be read as double, for example 'x'" in said
+    assert "no such var" not in said
 
 
 def test_feast_answers_alike_offline_and_online(shops):

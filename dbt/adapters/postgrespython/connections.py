@@ -58,6 +58,7 @@ class PostgresPythonConnectionManager(PostgresConnectionManager):
 
     def __init__(self, profile, mp_context) -> None:
         super().__init__(profile, mp_context)
+        self._prepared.clear()  # each run of dbt makes a manager and reads what is new
         self._waiting = local()
 
     @classmethod
