@@ -47,6 +47,13 @@ def execute(connection: adbc.Connection, statement: str) -> None:
         cursor.execute(statement)
 
 
+def is_there(connection: adbc.Connection, relation: str) -> bool:
+    """Tell whether there is a table or view of this name."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"select to_regclass('{relation}') is not null")
+        return cursor.fetchone()[0]
+
+
 @contextmanager
 def read(connection: adbc.Connection, query: str) -> Iterator[pa.RecordBatchReader]:
     """Answer a query batch by batch.
@@ -85,7 +92,7 @@ def export(connection: adbc.Connection, query: str, file: Path) -> None:
     beside.replace(file)
 
 
-def load(connection: adbc.Connection, schema: str, table: str, file: Path | None) -> int:
+def load(connection: adbc.Connection, schema: str, table: str, file: Path) -> int:
     """Make a table hold the rows of a Parquet file; views on the table stay while its columns are the same.
 
     Parameters
@@ -94,8 +101,8 @@ def load(connection: adbc.Connection, schema: str, table: str, file: Path | None
         Of ADBC.
     schema, table : str
         Which table; made where it is missing.
-    file : Path or None
-        None for a file that is gone: so is the table then, with views on it.
+    file : Path
+        Parquet.
 
     Returns
     -------
@@ -103,13 +110,9 @@ def load(connection: adbc.Connection, schema: str, table: str, file: Path | None
         How many rows it has.
     """
     relation = f'"{schema}"."{table}"'
-    if file is None:
-        execute(connection, f"drop table if exists {relation} cascade")
-        return 0
     rows = pq.read_table(file)
     with connection.cursor() as cursor:
-        cursor.execute(f"select to_regclass('{relation}') is not null")
-        is_kept = cursor.fetchone()[0]
+        is_kept = is_there(connection, relation)
         if is_kept:
             is_kept = connection.adbc_get_table_schema(table, db_schema_filter=schema).names == rows.schema.names
             cursor.execute(f"truncate {relation}" if is_kept else f"drop table {relation} cascade")

@@ -50,7 +50,7 @@
         create or replace function pg_temp.is_unreadable(value text, data_type text) returns boolean language plpgsql as $$
         begin
             execute format('select cast(%L as %s)', value, data_type);
-            return value ~* '^\s*[a-z]' and data_type <> 'double precision';
+            return value ~* '^[[:space:]]*[a-z]' and data_type <> 'double precision';
         exception when others then
             return true;
         end

@@ -256,7 +256,8 @@ def test_nothing_is_left_between_builds(shops):
 
 def test_a_value_that_cannot_be_read_is_named(shops, tmp_path):
     rows = pd.DataFrame({"order_id": ["1"], "customer_id": ["a"], "ordered_at": ["yesterday"], "amount": ["x"]})
-    bad = replace(shops[1], home=tmp_path / "home").write(orders=rows)
+    settings = {**shops[1].settings, "CHURN_POSTGRES_SCHEMA": "bad"}
+    bad = replace(shops[1], home=tmp_path / "home", settings=settings).write(orders=rows)
     with postgres.connect(shops[1].dsn) as connection:
         postgres.execute(connection, "create schema bad")
         postgres.load(connection, "bad", "orders", bad.raw / "orders.parquet")

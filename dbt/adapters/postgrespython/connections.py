@@ -103,13 +103,15 @@ class PostgresPythonConnectionManager(PostgresConnectionManager):
 
 
 def _load_home(credentials: PostgresPythonCredentials) -> None:
-    """Load the Parquet files of CHURN_HOME that staging reads; tables of files that are gone leave."""
-    files = {path: Path(credentials.home) / f"{path}.parquet" for path in HOME_TABLES}
+    """Load the Parquet files of CHURN_HOME that staging reads; where one is gone its table stays, empty, for views."""
     with credentials.connect() as connection:
-        if any(file.exists() for file in files.values()):
-            postgres.execute(connection, f'create schema if not exists "{credentials.schema}"')
-        for path, file in files.items():
-            postgres.load(connection, credentials.schema, home_table(path), file if file.exists() else None)
+        for path in HOME_TABLES:
+            file, table = Path(credentials.home) / f"{path}.parquet", home_table(path)
+            if file.exists():
+                postgres.execute(connection, f'create schema if not exists "{credentials.schema}"')
+                postgres.load(connection, credentials.schema, table, file)
+            elif postgres.is_there(connection, f'"{credentials.schema}"."{table}"'):
+                postgres.execute(connection, f'truncate "{credentials.schema}"."{table}"')
 
 
 def home_table(path: str) -> str:

@@ -11,6 +11,7 @@ from dbt.adapters.postgrespython.connections import PostgresPythonConnectionMana
 from dbt.adapters.postgrespython.python_models import run
 
 from inference import postgres
+from inference.state_directories import HOME_TABLES
 
 
 class PostgresPythonAdapter(PostgresAdapter):
@@ -102,12 +103,14 @@ class PostgresPythonAdapter(PostgresAdapter):
         Returns
         -------
         dict of str to str, or None
-            Types in capitals, as PostgreSQL writes them; None where there is no such relation.
+            Types in capitals, as PostgreSQL writes them; None where there is no such relation, or no such file of
+            CHURN_HOME, whose table is empty then.
         """
-        if not relation.startswith("("):
-            _, there = self.execute(f"select to_regclass('{relation}') is not null", fetch=True)
-            if not there.rows[0][0]:
-                return None
+        if not relation.startswith("(") and not self._answers(f"to_regclass('{relation}') is not null"):
+            return None
+        is_file = relation in {self.home_relation(path) for path in HOME_TABLES}
+        if is_file and not self._answers(f"exists (select 1 from {relation})"):
+            return None
         _, cursor = self.connections.add_select_query(f"select * from {relation} as described limit 0")
         columns = [(column.name.lower(), column.type_code) for column in cursor.description]
         oids = ", ".join(str(oid) for _, oid in columns)
@@ -116,6 +119,10 @@ class PostgresPythonAdapter(PostgresAdapter):
         )
         types = {int(oid): name.upper() for oid, name in names.rows}
         return {name: types[oid] for name, oid in columns}
+
+    def _answers(self, condition: str) -> bool:
+        _, answer = self.execute(f"select {condition}", fetch=True)
+        return answer.rows[0][0]
 
     @available
     def project_vars(self) -> dict[str, Any]:
