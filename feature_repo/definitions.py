@@ -6,6 +6,7 @@ Nothing is written down twice: names, types and descriptions come from dbt's man
 from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, PushSource, ValueType
+from feast.data_source import DataSource
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bytes
 from manifest import (
@@ -15,9 +16,9 @@ from manifest import (
     read_feature_tables,
 )
 
-from inference.contracts import model_columns, packed_names
+from inference.contracts import model_columns, packed_names, warehouse
 from inference.feature_store import DEFINITIONS_TAG, MODEL_SERVICE, MODEL_VIEW, definitions_fingerprint
-from inference.home import default_manifest_path, home
+from inference.home import default_manifest_path, home, postgres_schema
 
 customer = Entity(
     name="customer",
@@ -49,14 +50,23 @@ def field(column: FeatureColumn) -> Field:
     return Field(name=column.name, dtype=column.dtype, description=column.description, **searched)
 
 
+def batch_source(table: FeatureTable) -> DataSource:
+    """Say where the rows of a dbt table are: in PostgreSQL where dbt builds there, else in exported Parquet."""
+    times = {"timestamp_field": table.timestamp_field, "created_timestamp_column": table.created_timestamp_column or ""}
+    if warehouse(default_manifest_path()) == "postgres":
+        from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
+
+        # the files of features have this column besides
+        moment = ", cast(as_of_date as timestamp) as event_timestamp" if table.folder == "features" else ""
+        rows = f'select *{moment} from "{postgres_schema()}"."{table.name}"'
+        return PostgreSQLSource(name=f"{table.name}_table", query=rows, **times)
+    file = str(home() / table.folder / f"{table.name}.parquet")
+    return FileSource(name=f"{table.name}_parquet", path=file, **times)
+
+
 def feature_view(table: FeatureTable) -> FeatureView:
     """Describe a dbt table to Feast; where rows are pushed as well, by a push source that stands before the file."""
-    file = FileSource(
-        name=f"{table.name}_parquet",
-        path=str(home() / table.folder / f"{table.name}.parquet"),
-        timestamp_field=table.timestamp_field,
-        created_timestamp_column=table.created_timestamp_column or "",
-    )
+    stored = batch_source(table)
     return FeatureView(
         name=table.name,
         description=table.description,
@@ -64,7 +74,7 @@ def feature_view(table: FeatureTable) -> FeatureView:
         ttl=TIME_TO_LIVE,
         online=table.is_online,
         schema=[field(column) for column in table.columns],
-        source=PushSource(name=f"{table.name}_push", batch_source=file) if table.is_pushed else file,
+        source=PushSource(name=f"{table.name}_push", batch_source=stored) if table.is_pushed else stored,
     )
 
 

@@ -16,7 +16,8 @@ from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home, published, raw_dir
 
 app = typer.Typer(
-    help="Which customers are about to leave, why, and what they are worth.",
+    help="Which customers are about to leave, why, and what they are worth. Commands that build do so where dbt's "
+    "DBT_TARGET says: duckdb, the default, or postgres.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -13,6 +13,25 @@ PARTS_SERVICE = "churn_features_v1"
 NUMBERS = ("integer", "bigint", "double")
 
 
+def warehouse(manifest_path: Path) -> str:
+    """Name the warehouse that dbt builds in: ``duckdb``, also before the first build, or ``postgres``.
+
+    Parameters
+    ----------
+    manifest_path : Path
+        ``manifest.json``.
+    """
+    if not manifest_path.exists():
+        return "duckdb"
+    return _warehouse(manifest_path, manifest_path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _warehouse(manifest_path: Path, _written: int) -> str:
+    adapter = json.loads(manifest_path.read_text()).get("metadata", {}).get("adapter_type", "duckdb")
+    return {"postgrespython": "postgres"}.get(adapter, adapter)
+
+
 def model_columns(manifest_path: Path) -> list[str]:
     """Names of all numeric features that the model may read, in the order of the tables that have them.
 

@@ -12,12 +12,13 @@ from inference.home import PROJECT_DIR
 
 
 def environment(state: Path) -> dict[str, str]:
-    """Environment variables of a shop that lies in a folder of its own, raw tables and dbt's output included."""
+    """Environment variables of a shop that lies in a folder of its own: raw tables, warehouse and dbt's output."""
     return {
         "CHURN_HOME": str(state),
         "CHURN_RAW_DIR": str(state / "raw"),
         "DBT_TARGET_PATH": str(state / "target"),
         "DBT_LOG_PATH": str(state / "logs"),
+        "DBT_TARGET": "duckdb",
     }
 
 

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from inference.contracts import warehouse
 from inference.errors import ChurnRadarError
-from inference.home import PROJECT_DIR, home, raw_dir
+from inference.home import PROJECT_DIR, default_manifest_path, home, raw_dir
 from inference.person import Relation, find_person, is_theirs, of_parquet, of_warehouse, remember
 from inference.progress import track
 from inference.salt import ERASED_CUSTOMERS, erased_customers, pseudonym, salt, salted_hash, set_salt
@@ -91,12 +92,16 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     Raises
     ------
     ChurnRadarError
-        If nobody knows the customer, a file is in use, or something is left of them.
+        If nobody knows the customer, a file is in use, something is left of them, or PostgreSQL holds them.
     """
     if not customer_id.strip():
         raise ChurnRadarError("--customer is empty; expected the shop's own id of a customer")
     if not home().is_dir():
         raise ChurnRadarError(f"{home()}: no such folder; expected the shop's state: set CHURN_HOME")
+    if warehouse(default_manifest_path()) == "postgres" or os.environ.get("CHURN_ONLINE_SCHEMA"):
+        raise ChurnRadarError(
+            "customers are erased from DuckDB, Parquet, SQLite and Redis alone; expected no dbt or Feast in PostgreSQL"
+        )
     variables = _vars() | dict(variables or {})
     export(home() / "events")  # what only the log knows is looked for as well
     settle()
@@ -113,9 +118,9 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
         inside = {file: relation for file, relation in raw.items() if file.is_relative_to(home().resolve())}
         done.notes = _notes(connection, raw.keys() - inside.keys(), raw, variables)
         _scrub_files(connection, done, traces, inside.keys())
-        if warehouse := _warehouse_file():
-            for table, count in scrub_duckdb(connection, warehouse).items():
-                done.add(f"{_name(warehouse)}:{table}", count)
+        if file := _warehouse_file():
+            for table, count in scrub_duckdb(connection, file).items():
+                done.add(f"{_name(file)}:{table}", count)
     with _warehouse() as connection:
         remember(connection, person)
         _verify(connection, done, traces, [file for file in _files() if file not in inside], {})

@@ -1,5 +1,7 @@
 """One score, explained and computed once more from what it came from."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
@@ -7,8 +9,9 @@ import duckdb
 import pandas as pd
 
 from inference import feature_store, registry
+from inference.contracts import warehouse
 from inference.errors import ChurnRadarError
-from inference.home import home
+from inference.home import default_manifest_path, home, postgres_schema, postgres_settings
 from inference.lineage import manifest_hash
 from inference.salt import pseudonym
 from inference.scoring import score
@@ -53,7 +56,7 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
     ChurnRadarError
         If the customer has no score of that date, its features are not kept any more, or the version is gone.
     """
-    with _warehouse() as connection:
+    with _warehouse(customer_id) as connection:
         found = connection.execute(
             "select * from churn_predictions where customer_id in (?, ?) and as_of_date = ? "
             "order by scored_at desc limit 1",
@@ -81,11 +84,25 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
     return Explanation(stored, recomputed, known, manifest_hash())
 
 
-def _warehouse() -> duckdb.DuckDBPyConnection:
+@contextmanager
+def _warehouse(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the warehouse; of PostgreSQL, a copy of what it says of the customer."""
     file = home() / "churn_radar.duckdb"
-    if not file.exists():
+    if warehouse(default_manifest_path()) == "postgres":
+        from inference import postgres  # of an extra
+
+        ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
+        with postgres.connect(postgres.session_dsn(**postgres_settings())) as connection, duckdb.connect() as memory:
+            for table in ("churn_predictions", "order_features"):
+                query = f'select * from "{postgres_schema()}"."{table}" where customer_id in ({ids})'
+                with postgres.read(connection, query) as rows:
+                    memory.register(table, rows.read_all())
+            yield memory
+    elif file.exists():
+        with duckdb.connect(file, read_only=True) as connection:
+            yield connection
+    else:
         raise ChurnRadarError(f"{file}: no such file; run dbt build first")
-    return duckdb.connect(file, read_only=True)
 
 
 def _no_score(connection: duckdb.DuckDBPyConnection, customer_id: str, as_of_date: date) -> str:

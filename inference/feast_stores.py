@@ -1,10 +1,11 @@
-"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by ``CHURN_REDIS``; vector search in SQLite.
+"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by environment and manifest; vector search in SQLite.
 
 Feast puts environment variables into ``feature_store.yaml`` but has no defaults for those that are
-not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_store.yaml`` names two of the
+not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_store.yaml`` names three of the
 classes below, which fill in the defaults and hand over to Feast's own.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import yaml
 from feast import FeatureView
 from feast.filter_models import ComparisonFilter, CompoundFilter
 from feast.infra.key_encoding_utils import deserialize_entity_key
+from feast.infra.offline_stores.duckdb import DuckDBOfflineStoreConfig
 from feast.infra.online_stores.helpers import compute_table_id
 from feast.infra.online_stores.sqlite import SqliteFilterTranslator, SqliteOnlineStore, SqliteOnlineStoreConfig
 from feast.infra.registry.file import FileRegistryStore
@@ -25,7 +27,8 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
 
-from inference.home import PROJECT_DIR, home
+from inference.contracts import warehouse
+from inference.home import PROJECT_DIR, default_manifest_path, home, postgres_schema, postgres_settings
 from inference.redis_store import OneKeyRedisOnlineStoreConfig
 
 # Feast turns deprecation warnings on for everybody; this one is between ibis and DuckDB, once per view
@@ -95,13 +98,29 @@ class HomeRegistryStore(FileRegistryStore):
             self._filepath = final
 
 
-class HomeOnlineStoreConfig:
-    """Feast's own configuration of Redis where ``redis`` is set, else of SQLite at ``path``."""
+class WarehouseOfflineStoreConfig:
+    """Feast's own configuration of PostgreSQL where dbt builds there, else of DuckDB over Parquet."""
 
-    def __new__(cls, type: str, redis: str, path: str) -> FeastConfigBaseModel:
+    def __new__(cls, type: str) -> FeastConfigBaseModel:
+        """Return the configuration of the store in use."""
+        if warehouse(default_manifest_path()) != "postgres":
+            return DuckDBOfflineStoreConfig(type="duckdb")
+        from inference.postgres_store import ArrowPostgreSQLOfflineStoreConfig
+
+        return ArrowPostgreSQLOfflineStoreConfig(type="postgres", **_postgres_settings(), db_schema=postgres_schema())
+
+
+class HomeOnlineStoreConfig:
+    """Feast's configuration of Redis where ``redis`` is set, of PostgreSQL where ``postgres`` is, else of SQLite."""
+
+    def __new__(cls, type: str, redis: str, path: str, postgres: str = "") -> FeastConfigBaseModel:
         """Return the configuration of the store in use."""
         if redis and not redis.startswith("$"):
             return OneKeyRedisOnlineStoreConfig(type="redis", connection_string=redis)
+        if postgres and not postgres.startswith("$"):
+            from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStoreConfig
+
+            return PostgreSQLOnlineStoreConfig(type="postgres", **_postgres_settings(), db_schema=postgres)
         return SearchableSqliteOnlineStoreConfig(type="sqlite", path=_in_home(path))
 
 
@@ -171,6 +190,12 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
             )
         ]
         return sorted(results, key=lambda row: row[1].entity_values[0].string_val)
+
+
+def _postgres_settings() -> dict[str, str | int]:
+    settings = postgres_settings()
+    settings["database"] = settings.pop("dbname")
+    return {**settings, "sslmode": os.environ.get("PGSSLMODE", "prefer")}
 
 
 def _in_home(path: str) -> str:

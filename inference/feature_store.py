@@ -15,9 +15,9 @@ import duckdb
 import pandas as pd
 
 from inference import packing
-from inference.contracts import model_columns, packed_names
+from inference.contracts import model_columns, packed_names, warehouse
 from inference.errors import ChurnRadarError
-from inference.home import PROJECT_DIR, default_manifest_path, home
+from inference.home import PROJECT_DIR, default_manifest_path, home, postgres_schema
 from inference.time_features import count_time
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
@@ -53,7 +53,9 @@ def definitions_fingerprint() -> str:
         for name, node in sorted(nodes.items())
         if node["resource_type"] == "model" and "feast" in node["config"]["meta"]
     ]
-    digest.update(json.dumps([str(home()), os.environ.get("CHURN_REDIS"), told]).encode())
+    places = [str(home()), os.environ.get("CHURN_REDIS"), os.environ.get("CHURN_ONLINE_SCHEMA")]
+    places += [warehouse(manifest), postgres_schema()]
+    digest.update(json.dumps([*places, told]).encode())
     return digest.hexdigest()
 
 

@@ -11,6 +11,22 @@ def home() -> Path:
     return PROJECT_DIR / Path(os.environ.get("CHURN_HOME") or ".churn").expanduser()
 
 
+def postgres_settings() -> dict[str, str | int]:
+    """Where PostgreSQL is, by the variables of its own tools; the defaults are those of ``profiles.yml``."""
+    return {
+        "host": os.environ.get("PGHOST", "127.0.0.1"),
+        "port": int(os.environ.get("PGPORT", "5432")),
+        "user": os.environ.get("PGUSER", "postgres"),
+        "password": os.environ.get("PGPASSWORD", ""),
+        "dbname": os.environ.get("PGDATABASE", "churn_radar"),
+    }
+
+
+def postgres_schema() -> str:
+    """Schema that dbt builds in; the default is that of ``profiles.yml``."""
+    return os.environ.get("CHURN_POSTGRES_SCHEMA", "churn_radar")
+
+
 def raw_dir() -> Path:
     """Folder of the raw Parquet files: ``CHURN_RAW_DIR``, by default ``raw`` in the home folder."""
     return PROJECT_DIR / Path(os.environ.get("CHURN_RAW_DIR") or home() / "raw").expanduser()

@@ -41,11 +41,10 @@ def last_monitoring(session, schema: str) -> Monitoring | None:
     Monitoring or None
         None before the first build has ended.
     """
-    there = session.execute(
-        "select table_name from information_schema.tables where table_schema = ? "
-        "and table_name in ('churn_feature_drift', 'churn_model_performance')",
-        [schema],
-    ).fetchall()
+    there = session.sql(
+        f"select table_name from information_schema.tables where table_schema = '{schema}' "
+        "and table_name in ('churn_feature_drift', 'churn_model_performance')"
+    ).df()
     if len(there) < 2:
         return None
     drift = session.sql(
@@ -56,10 +55,9 @@ def last_monitoring(session, schema: str) -> Monitoring | None:
     if drift.empty:
         return None
     version = str(drift.model_version[0])
-    performance = session.execute(
+    performance = session.sql(
         f"select auroc_below_promise, breaks_promise from {schema}.churn_model_performance "
-        "where model_version = ? order by as_of_date desc limit 1",
-        [version],
+        f"where model_version = '{version}' order by as_of_date desc limit 1"
     ).fetchone()
     drop, broken = performance or (None, None)
     return Monitoring(version, float(drift.drift_share[0]), drop if broken else None)

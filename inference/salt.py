@@ -60,6 +60,11 @@ def set_salt(secret: str) -> str:
     return "set variable churn_salt = '" + secret.replace("'", "''") + "'"
 
 
+def set_postgres_salt(secret: str) -> str:
+    """Return the SQL that gives a session of PostgreSQL the salt, for the views of staging."""
+    return "set churn.salt = '" + secret.replace("'", "''") + "'"
+
+
 def _make(file: Path) -> None:
     # written beside and linked: whole or not there, and of two processes that make it one wins
     file.parent.mkdir(parents=True, exist_ok=True)

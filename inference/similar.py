@@ -42,6 +42,10 @@ def find_similar(text: str, top: int) -> pd.DataFrame:
         raise ChurnRadarError("there is no word to search for; expected some, such as 'parcel came broken'")
     revision = _built_revision()
     store = open_store()
+    if store.config.online_store.type == "postgres":
+        raise ChurnRadarError(
+            "CHURN_ONLINE_SCHEMA is set, but texts are searched in SQLite; unset it and run feast materialize again"
+        )
     from feast.errors import FeatureViewNotFoundException
     from feast.filter_models import ComparisonFilter
 

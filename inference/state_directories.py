@@ -1,4 +1,4 @@
-"""dbt-duckdb plugin that does what SQL cannot: make directories, know the salt, read the service's log of events."""
+"""What SQL cannot do before a build: make directories, know the salt, read the service's log of events."""
 
 import atexit
 import gc
@@ -9,26 +9,39 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from inference.errors import ChurnRadarError
-from inference.salt import salt, set_salt
-from inference.serving.event_log import export
+from inference.salt import ERASED_CUSTOMERS, salt, set_salt
+from inference.serving.event_log import SCHEMAS, export
+
+#: Parquet files of ``CHURN_HOME`` that a build reads beside the shop's tables, without their endings.
+HOME_TABLES = (ERASED_CUSTOMERS.removesuffix(".parquet"), "events/through", *(f"events/{table}" for table in SCHEMAS))
+
+
+def prepare(home: Path) -> None:
+    """Create what is missing or new below the folder of all state.
+
+    Its folders and its salt are made, and what the service accepted is written as Parquet, which staging reads.
+
+    Parameters
+    ----------
+    home : Path
+        ``CHURN_HOME``.
+    """
+    for name in ("features", "published"):
+        (home / name).mkdir(parents=True, exist_ok=True)
+    salt(home)
+    export(home / "events")
+    # a build loads millions of objects that stay: looking for cycles among them takes seconds, most at its end
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
 
 
 class Plugin(BasePlugin):
-    """Create ``CHURN_HOME``, its folders and its salt before DuckDB opens its file; hand the salt to each session.
-
-    What the service accepted is written as Parquet, which staging reads.
-    """
+    """Plugin of dbt-duckdb that prepares ``CHURN_HOME`` before DuckDB opens its file; hands each session the salt."""
 
     def initialize(self, plugin_config: dict) -> None:
         """Create what is missing or new below ``plugin_config["home"]``."""
         self.home = Path(plugin_config["home"])
-        for name in ("features", "published"):
-            (self.home / name).mkdir(parents=True, exist_ok=True)
-        salt(self.home)
-        export(self.home / "events")
-        # a build loads millions of objects that stay: looking for cycles among them takes seconds, most at its end
-        gc.set_threshold(100_000)
-        atexit.register(gc.freeze)
+        prepare(self.home)
 
     def configure_cursor(self, cursor) -> None:
         """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log says what the salt is.

@@ -43,14 +43,25 @@
     {% set problems = [] %}
     {% set known = churn_radar.known_vars() %}
     {% for name in churn_radar.given_vars() if name.startswith('churn__') and name not in known %}
-        {% set nearest = run_query(
-            "select name from (values ('" ~ known | join("'), ('") ~ "')) as known (name)"
-            ~ " order by levenshtein(name, '" ~ name | replace("'", "''") ~ "'), name limit 1"
-        ).rows[0][0] %}
-        {% do problems.append(name ~ ': no such var; did you mean ' ~ nearest ~ '?') %}
+        {% do problems.append(name ~ ': no such var; did you mean ' ~ churn_radar.nearest_name(name, known) ~ '?') %}
     {% endfor %}
     {{ return(problems) }}
 {% endmacro %}
+
+
+{#- The one of `known` that is most like a name. -#}
+{% macro nearest_name(name, known) %}
+    {{ return(adapter.dispatch('nearest_name', 'churn_radar')(name, known)) }}
+{% endmacro %}
+
+{% macro default__nearest_name(name, known) %}
+    {{ return(run_query(
+        "select name from (values ('" ~ known | join("'), ('") ~ "')) as known (name)"
+        ~ " order by levenshtein(name, '" ~ name | replace("'", "''") ~ "'), name limit 1"
+    ).rows[0][0]) }}
+{% endmacro %}
+
+{% macro postgres__nearest_name(name, known) %}{{ return(adapter.nearest_name(name, known)) }}{% endmacro %}
 
 
 {#- Names of the vars that the command line and the project give, as far as the warehouse lets them be read. -#}
@@ -64,10 +75,18 @@
 {% endmacro %}
 
 {% macro duckdb__given_vars() %}
-    {% set names = churn_radar.default__given_vars() %}
     {% set file = (invocation_args_dict.get('project_dir') or '.') ~ '/dbt_project.yml' %}
     {% set text = run_query("select content from read_text('" ~ file | replace("'", "''") ~ "')").rows %}
-    {% for name, value in (fromyaml(text[0][0]).get('vars') or {} if text else {}).items() %}
+    {{ return(churn_radar.with_project_vars(fromyaml(text[0][0]).get('vars') or {} if text else {})) }}
+{% endmacro %}
+
+{% macro postgres__given_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
+
+
+{#- Names of the vars that the command line gives, and a project. -#}
+{% macro with_project_vars(vars) %}
+    {% set names = churn_radar.default__given_vars() %}
+    {% for name, value in vars.items() %}
         {#- a package's own vars are nested under its name -#}
         {% do names.extend(value.keys() | list if value is mapping and name == 'churn_radar' else [name]) %}
     {% endfor %}

@@ -1,4 +1,63 @@
-{#- SQL that warehouses spell differently: a public macro only dispatches. -#}
+{#- SQL that warehouses spell differently: a public macro only dispatches. JSON is in json.sql. -#}
+
+{#- The type of numbers with a floating point and 64 bits; contracts call it double. -#}
+{% macro type_double() %}
+    {{- return(adapter.dispatch('type_double', 'churn_radar')()) -}}
+{% endmacro %}
+
+{% macro default__type_double() %}{{ return('double') }}{% endmacro %}
+
+{% macro postgres__type_double() %}{{ return('double precision') }}{% endmacro %}
+
+
+{#- A number as one of that type. -#}
+{% macro as_double(expression) -%}
+    cast({{ expression }} as {{ churn_radar.type_double() }})
+{%- endmacro %}
+
+
+{#- A raw column of type `found` as the contract's `data_type`. -#}
+{% macro read_as(expression, found, data_type) %}
+    {{- return(adapter.dispatch('read_as', 'churn_radar')(expression, found, data_type)) -}}
+{% endmacro %}
+
+{% macro default__read_as(expression, found, data_type) -%}
+    cast({{ expression }} as {{ churn_radar.type_double() if data_type == 'double' else data_type }})
+{%- endmacro %}
+
+{#- Texts are compared by their bytes, whatever the database's collation, and have the offset of their moment read. -#}
+{% macro postgres__read_as(expression, found, data_type) -%}
+    {%- if data_type == 'varchar' -%} cast({{ expression }} as varchar) collate "C"
+    {%- elif data_type == 'timestamp' and (found == 'TIMESTAMP WITH TIME ZONE' or churn_radar.is_text_type(found)) -%}
+        (cast({{ expression }} as timestamptz) at time zone 'UTC')
+    {%- else -%} {{ churn_radar.default__read_as(expression, found, data_type) }}
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#- Whether a text cannot be read as the contract's `data_type`. -#}
+{% macro is_unreadable(text, data_type) %}
+    {{- return(adapter.dispatch('is_unreadable', 'churn_radar')(text, data_type)) -}}
+{% endmacro %}
+
+{% macro default__is_unreadable(text, data_type) -%}
+    try_cast({{ text }} as {{ data_type }}) is null
+{%- endmacro %}
+
+{#- PostgreSQL has no cast that forgives before version 16, and takes words such as yesterday for moments. -#}
+{% macro postgres__is_unreadable(text, data_type) %}
+    {% do run_query("
+        create or replace function pg_temp.is_unreadable(value text, data_type text) returns boolean language plpgsql as $$
+        begin
+            execute format('select cast(%L as %s)', value, data_type);
+            return value ~* '^[[:space:]]*[a-z]' and data_type <> 'double precision';
+        exception when others then
+            return true;
+        end
+        $$
+    ") %}
+    {{- return("pg_temp.is_unreadable(cast(" ~ text ~ " as text), '" ~ {'double': 'double precision', 'timestamp': 'timestamptz'}[data_type] ~ "')") -}}
+{% endmacro %}
 
 {#- Whole days from one date to a later one. -#}
 {% macro days_between(earlier, later) %}
@@ -34,6 +93,9 @@
 
 {% macro default__is_ordinary(expression) %}(isfinite({{ expression }}) and abs({{ expression }}) < 1e12){% endmacro %}
 
+{#- NaN is the largest number of all. -#}
+{% macro postgres__is_ordinary(expression) %}(abs({{ expression }}) < 1e12){% endmacro %}
+
 
 {#-
     A fixed-point number with four decimals. Sums of doubles depend on the order in which threads add, and a last
@@ -46,12 +108,41 @@
 {% macro default__exact(expression) %}cast({{ expression }} as decimal(18, 4)){% endmacro %}
 
 
+{#- The mean of such numbers, to the last bit the same in every warehouse; null without any. -#}
+{% macro mean(expression) -%}
+    {{ churn_radar.as_double('sum(' ~ expression ~ ')') }} / nullif(count({{ expression }}), 0)
+{%- endmacro %}
+
+
 {#- A number from 0 to 2^32 - 1 that depends on the text only, the same on every run and machine. -#}
 {% macro stable_hash(text) %}
     {{- return(adapter.dispatch('stable_hash', 'churn_radar')(text)) -}}
 {% endmacro %}
 
-{% macro default__stable_hash(text) %}cast('0x' || substr(md5({{ text }}), 1, 8) as bigint){% endmacro %}
+{% macro duckdb__stable_hash(text) %}cast('0x' || substr(md5({{ text }}), 1, 8) as bigint){% endmacro %}
+
+{% macro postgres__stable_hash(text) %}cast(cast('x' || substr(md5({{ text }}), 1, 8) as bit(32)) as bigint){% endmacro %}
+
+
+{#- The logarithm of a number to base 2, exact for powers of two. -#}
+{% macro log2(expression) %}
+    {{- return(adapter.dispatch('log2', 'churn_radar')(expression)) -}}
+{% endmacro %}
+
+{% macro default__log2(expression) %}log2({{ expression }}){% endmacro %}
+
+{% macro postgres__log2(expression) %}log(2, cast({{ expression }} as numeric)){% endmacro %}
+
+
+{#- The probability whose log-odds are given. -#}
+{% macro probability(logit) %}
+    {{- return(adapter.dispatch('probability', 'churn_radar')(logit)) -}}
+{% endmacro %}
+
+{% macro default__probability(logit) %}1 / (1 + exp(-{{ logit }})){% endmacro %}
+
+{#- a number too large or too small for a double is an error -#}
+{% macro postgres__probability(logit) %}case when {{ logit }} < -700 then 0 else 1 / (1 + exp(-least({{ logit }}, 700))) end{% endmacro %}
 
 
 {#- A number of 64 bits that depends on the text only; quick, but another on each warehouse and version of it. -#}
@@ -60,6 +151,8 @@
 {% endmacro %}
 
 {% macro duckdb__quick_hash(text) %}hash({{ text }}){% endmacro %}
+
+{% macro postgres__quick_hash(text) %}hashtextextended({{ text }}, 0){% endmacro %}
 
 
 {#- Monday is 1, Sunday is 7. -#}
@@ -75,35 +168,10 @@
     {{- return(adapter.dispatch('seconds_between', 'churn_radar')(earlier, later)) -}}
 {% endmacro %}
 
-{% macro default__seconds_between(earlier, later) %}cast(extract(epoch from ({{ later }} - {{ earlier }})) as bigint){% endmacro %}
+{% macro duckdb__seconds_between(earlier, later) %}cast(extract(epoch from ({{ later }} - {{ earlier }})) as bigint){% endmacro %}
 
-
-{#- A JSON object as text, from a mapping of names to SQL expressions; numbers keep all their digits. -#}
-{% macro json_object(expressions) %}
-    {{- return(adapter.dispatch('json_object', 'churn_radar')(expressions)) -}}
-{% endmacro %}
-
-{% macro default__json_object(expressions) -%}
-    cast(json_object(
-        {%- for name, expression in expressions.items() %}
-        '{{ name }}', {{ expression }}{{ ',' if not loop.last }}
-        {%- endfor %}
-    ) as varchar)
-{%- endmacro %}
-
-
-{#- A JSON object of lists, from a mapping of names to SQL expressions: the values of a group, in an order. -#}
-{% macro json_lists(expressions, order_by) %}
-    {{- return(adapter.dispatch('json_lists', 'churn_radar')(expressions, order_by)) -}}
-{% endmacro %}
-
-{% macro default__json_lists(expressions, order_by) -%}
-    json_object(
-        {%- for name, expression in expressions.items() %}
-        '{{ name }}', array_agg({{ expression }} order by {{ order_by }}){{ ',' if not loop.last }}
-        {%- endfor %}
-    )
-{%- endmacro %}
+{#- by way of a double, whose halves are rounded to even, as DuckDB's are -#}
+{% macro postgres__seconds_between(earlier, later) %}cast(cast(extract(epoch from ({{ later }} - {{ earlier }})) as double precision) as bigint){% endmacro %}
 
 
 {#- Microseconds from 1970 to a timestamp. -#}
@@ -111,7 +179,25 @@
     {{- return(adapter.dispatch('microseconds', 'churn_radar')(moment)) -}}
 {% endmacro %}
 
-{% macro default__microseconds(moment) %}epoch_us({{ moment }}){% endmacro %}
+{% macro duckdb__microseconds(moment) %}epoch_us({{ moment }}){% endmacro %}
+
+{% macro postgres__microseconds(moment) %}cast(extract(epoch from {{ moment }}) * 1000000 as bigint){% endmacro %}
+
+
+{#- The values as an array. -#}
+{% macro array_of(expressions) %}
+    {{- return(adapter.dispatch('array_of', 'churn_radar')(expressions)) -}}
+{% endmacro %}
+
+{% macro default__array_of(expressions) %}array[{{ expressions | join(', ') }}]{% endmacro %}
+
+
+{#- The values of a group as an array, in an order. -#}
+{% macro list_of(value, order_by) %}
+    {{- return(adapter.dispatch('list_of', 'churn_radar')(value, order_by)) -}}
+{% endmacro %}
+
+{% macro default__list_of(value, order_by) %}array_agg({{ value }} order by {{ order_by }}){% endmacro %}
 
 
 {#- The arrays of a group behind each other, in an order. -#}
@@ -120,6 +206,9 @@
 {% endmacro %}
 
 {% macro default__flattened(arrays, order_by) %}flatten(array_agg({{ arrays }} order by {{ order_by }})){% endmacro %}
+
+{#- arrays of one length make a matrix, whose rows come behind each other -#}
+{% macro postgres__flattened(arrays, order_by) %}array(select unnest(array_agg({{ arrays }} order by {{ order_by }}))){% endmacro %}
 
 
 {#- The value of a group that comes first by some expressions, none of them null; rows of equal ones have equal values. -#}
@@ -138,4 +227,20 @@
     {{- return(adapter.dispatch('percentiles', 'churn_radar')(value)) -}}
 {% endmacro %}
 
-{% macro default__percentiles(value) %}quantile_cont({{ value }}, [i / 100.0 for i in range(101)]){% endmacro %}
+{% macro duckdb__percentiles(value) %}quantile_cont({{ value }}, [i / 100.0 for i in range(101)]){% endmacro %}
+
+{% macro postgres__percentiles(value) -%}
+    percentile_cont(array(select i / 100.0 from generate_series(0, 100) as hundredths (i))) within group (order by {{ value }})
+{%- endmacro %}
+
+
+{#- Whether a text matches a regular expression. -#}
+{% macro matches(text, pattern) %}
+    {{- return(adapter.dispatch('matches', 'churn_radar')(text, pattern)) -}}
+{% endmacro %}
+
+{% macro default__matches(text, pattern) %}regexp_like({{ text }}, '{{ pattern }}'){% endmacro %}
+
+{% macro duckdb__matches(text, pattern) %}regexp_matches({{ text }}, '{{ pattern }}'){% endmacro %}
+
+{% macro postgres__matches(text, pattern) %}({{ text }} ~ '{{ pattern }}'){% endmacro %}

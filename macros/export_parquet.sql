@@ -18,3 +18,11 @@
     ) to '{{ env_var("CHURN_HOME", ".churn") }}/{{ folder }}/{{ this.identifier }}.parquet'
     (format parquet, compression zstd, use_tmp_file true)
 {% endmacro %}
+
+{#- The adapter writes the file once the hook's transaction is committed. -#}
+{% macro postgres__export_parquet(folder, order_by) %}
+    {%- if execute -%}
+        {%- set moment = ', cast(as_of_date as timestamp) as event_timestamp' if folder == 'features' else '' -%}
+        {%- do adapter.export_parquet('select *' ~ moment ~ ' from ' ~ this ~ ' order by ' ~ order_by, folder ~ '/' ~ this.identifier) -%}
+    {%- endif -%}
+{% endmacro %}

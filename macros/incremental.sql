@@ -60,6 +60,10 @@
     {{ return(found[0][0] if found else none) }}
 {% endmacro %}
 
+{% macro postgres__table_comment(relation) %}
+    {{ return(run_query("select obj_description(to_regclass('" ~ relation ~ "'), 'pg_class')").rows[0][0]) }}
+{% endmacro %}
+
 
 {#- Pre-hook: empty a table that is stale; of one that is not, forget the rows of the days that are rebuilt. -#}
 {% macro forget(day=none) %}
@@ -192,7 +196,7 @@
 
 {#- A power of two that is at least `ratio`, and at least 1. -#}
 {% macro power_of_two(ratio) -%}
-    cast(power(2, ceil(log2(greatest({{ ratio }}, 1)))) as bigint)
+    cast(power(2, ceil({{ churn_radar.log2('greatest(' ~ ratio ~ ', 1)') }})) as bigint)
 {%- endmacro %}
 
 

@@ -12,10 +12,6 @@
 
 {#- Position in the log of the newest event that this build has read; 0 where no event was ever accepted. -#}
 {% macro events_through() %}
-    {{- return(adapter.dispatch('events_through', 'churn_radar')()) -}}
-{% endmacro %}
-
-{% macro duckdb__events_through() %}
     {%- set file = churn_radar.logged_events('through') -%}
     {%- if execute and churn_radar.column_types(file) is not none -%}
         (select max(through) from {{ file }})
@@ -24,7 +20,20 @@
 {% endmacro %}
 
 
-{#- Where the plugin inference.state_directories writes the accepted events of a raw table before a build. -#}
+{#- The accepted events of a raw table, which inference.state_directories writes before a build. -#}
 {% macro logged_events(table) %}
-    {{- return("'" ~ env_var('CHURN_HOME', '.churn') ~ '/events/' ~ table ~ ".parquet'") -}}
+    {{- return(churn_radar.home_relation('events/' ~ table)) -}}
 {% endmacro %}
+
+
+{#- A Parquet file of $CHURN_HOME, by its path without the ending, as a relation. -#}
+{% macro home_relation(path) %}
+    {{- return(adapter.dispatch('home_relation', 'churn_radar')(path)) -}}
+{% endmacro %}
+
+{% macro duckdb__home_relation(path) %}
+    {{- return("'" ~ env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ ".parquet'") -}}
+{% endmacro %}
+
+{#- The adapter loads them before a build. -#}
+{% macro postgres__home_relation(path) %}{{ return(adapter.home_relation(path)) }}{% endmacro %}

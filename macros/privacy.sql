@@ -86,22 +86,20 @@
     )
 {%- endmacro %}
 
+{% macro postgres__salted_hash(purpose, expression) -%}
+    encode(sha256(convert_to(current_setting('churn.salt') || '{{ purpose }}:' || {{ expression }}, 'UTF8')), 'hex') collate "C"
+{%- endmacro %}
+
 
 {#- The rows of a raw table that are not of customers whom churn-radar erase removed; they may come again with each load. -#}
 {% macro not_erased(table) %}
-    {{- return(adapter.dispatch('not_erased', 'churn_radar')(table)) -}}
-{% endmacro %}
-
-{% macro default__not_erased(table) %}{{ return('true') }}{% endmacro %}
-
-{% macro duckdb__not_erased(table) %}
-    {% set file = env_var('CHURN_HOME', '.churn') ~ '/erased_customers.parquet' %}
+    {% set erased = churn_radar.home_relation('erased_customers') %}
     {% set has_customers = 'customer_id' in churn_radar.raw_contract(table).columns %}
-    {% if not has_customers or not run_query("select count(*) from glob('" ~ file ~ "')").rows[0][0] %}{{ return('true') }}{% endif %}
+    {% if not has_customers or churn_radar.column_types(erased) is none %}{{ return('true') }}{% endif %}
     {% set customer = 'cast(' ~ adapter.quote('customer_id') ~ ' as varchar)' %}
     {{ return(
         '(customer_id is null or ' ~ churn_radar.salted_hash('erased', customer)
-        ~ " not in (select customer_hash from read_parquet('" ~ file ~ "')))"
+        ~ ' not in (select customer_hash from ' ~ erased ~ '))'
     ) }}
 {% endmacro %}
 
@@ -111,5 +109,5 @@
     {% if not execute or not var('churn__pseudonymise') or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
     update {{ this }}
     set customer_id = {{ churn_radar.pseudonym('customer_id') }}
-    where not regexp_matches(customer_id, '^p_[0-9a-f]{32}$')
+    where not {{ churn_radar.matches('customer_id', '^p_[0-9a-f]{32}$') }}
 {% endmacro %}

@@ -11,7 +11,7 @@
         {% set types = none if missing else churn_radar.raw_column_types(table) %}
         {% set relation = churn_radar.raw_relation(table) if types is not none else churn_radar.raw_source(table) %}
         {% if found is none and contract.meta.required %}
-            {% do problems.append(table ~ ': no such table; expected the file ' ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
+            {% do problems.append(table ~ ': no such table; expected the ' ~ ('file ' if (relation | string).startswith("'") else 'table ') ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
         {% elif missing and found is not none %}
             {% do problems.extend(missing) %}
         {% elif types is not none %}
@@ -53,25 +53,16 @@
 
 {#- What keeps a raw column from being read as the contract's type. -#}
 {% macro type_problems(table, relation, column, type) %}
-    {% set families = {'varchar': 'text', 'double': 'number', 'timestamp': 'timestamp'} %}
-    {% set expected = families[column.data_type] %}
-    {% if type.startswith('VARCHAR') %}
-        {% set found = 'text' %}
-    {% elif type.startswith(('TIMESTAMP', 'DATE')) %}
-        {% set found = 'timestamp' %}
-    {% elif type.startswith(('DECIMAL', 'FLOAT', 'DOUBLE', 'REAL')) or 'INT' in type %}
-        {% set found = 'number' %}
-    {% else %}
-        {% set found = type %}
-    {% endif %}
+    {% set expected = churn_radar.type_family(column.data_type | upper) %}
+    {% set found = churn_radar.type_family(type) %}
     {% set name = table ~ '.' ~ column.name %}
     {% if type == '"NULL"' or expected == found or (expected == 'text' and (found == 'number' or type == 'UUID')) %}
         {{ return([]) }}
     {% elif found == 'text' %}
         {% set quoted = adapter.quote(column.name) %}
         {% set bad = run_query(
-            'select count(*), min(' ~ quoted ~ ') from ' ~ relation
-            ~ ' where ' ~ quoted ~ ' is not null and try_cast(' ~ quoted ~ ' as ' ~ column.data_type ~ ') is null'
+            'select count(*), min(' ~ quoted ~ ') from ' ~ relation ~ ' as raw_rows'
+            ~ ' where ' ~ quoted ~ ' is not null and ' ~ churn_radar.is_unreadable(quoted, column.data_type)
         ).rows[0] %}
         {% if bad[0] == 0 %}{{ return([]) }}{% endif %}
         {{ return([name ~ ': ' ~ bad[0] ~ ' values cannot be read as ' ~ column.data_type ~ ", for example '" ~ bad[1] ~ "'"]) }}
@@ -147,7 +138,7 @@
         {% elif gone %}
             {% do problems.append(row[0] ~ '.' ~ gone | join(', ' ~ row[0] ~ '.') ~ ': there at the last build and missing now; expected the same columns, or --full-refresh to go on without') %}
         {% else %}
-            {% set rows = run_query('select count(*) from ' ~ churn_radar.raw_relation(row[0])).rows[0][0] %}
+            {% set rows = run_query('select count(*) from ' ~ churn_radar.raw_relation(row[0]) ~ ' as raw_rows').rows[0][0] %}
             {% if rows < row[1] * (1 - most) %}
                 {% do problems.append(row[0] ~ ': ' ~ rows ~ ' rows, ' ~ row[1] ~ ' at the last build; expected a fall of at most ' ~ '%.0f' | format(100 * most) ~ '% (churn__max_row_drop), or --full-refresh to accept it') %}
             {% endif %}

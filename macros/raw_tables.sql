@@ -52,7 +52,7 @@
     {% for name in contract + attributes if name not in mapping and name | lower in types %}
         {% do selected.append(adapter.quote(name)) %}
     {% endfor %}
-    {% set own = 'select ' ~ selected | join(', ') ~ ' from ' ~ relation %}
+    {% set own = 'select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ' as raw_rows' %}
     {% if logged is none %}{{ return('(' ~ own ~ ')') }}{% endif %}
     {{ return(churn_radar.with_logged_events(table, own, 'loaded_at' in mapping or 'loaded_at' in types)) }}
 {% endmacro %}
@@ -67,13 +67,45 @@
     {% set key = churn_radar.raw_contract(table).meta.primary_key[0] %}
     {% set read = churn_radar.read_columns(table) | map(attribute='name') | list %}
     {% set names = read if says_when else read | reject('equalto', 'loaded_at') | list %}
-    {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged %}
-    {% if says_when %}{{ return('(' ~ own ~ ' union all by name ' ~ events ~ ')') }}{% endif %}
-    {{ return(
-        '(with own as (' ~ own ~ ') from own union all by name ' ~ events
-        ~ ' where ' ~ key ~ ' not in (select cast(' ~ key ~ ' as varchar) from own where ' ~ key ~ ' is not null))'
-    ) }}
+    {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged ~ ' as events' %}
+    {% if not says_when %}
+        {% set events = (
+            events ~ ' where ' ~ key ~ ' not in (select cast(' ~ key ~ ' as varchar) from (' ~ own ~ ') as own where ' ~ key ~ ' is not null)'
+        ) %}
+    {% endif %}
+    {{ return('(' ~ churn_radar.union_by_name(own, events) ~ ')') }}
 {% endmacro %}
+
+
+{#- The rows of two queries, whose columns of one name are one; what a query lacks is null. -#}
+{% macro union_by_name(first, second) %}
+    {{ return(adapter.dispatch('union_by_name', 'churn_radar')(first, second)) }}
+{% endmacro %}
+
+{#- Columns of two families meet as texts, which can be read as anything. -#}
+{% macro default__union_by_name(first, second) %}
+    {% set queries = [first, second] %}
+    {% set types = [churn_radar.column_types('(' ~ first ~ ')'), churn_radar.column_types('(' ~ second ~ ')')] %}
+    {% set selects = [] %}
+    {% for own in types %}
+        {% set other = types[1 - loop.index0] %}
+        {% set columns = [] %}
+        {% for name in types[0].keys() | list + types[1].keys() | list | reject('in', types[0]) | list %}
+            {% set quoted = adapter.quote(name) %}
+            {% if name not in own %}
+                {% do columns.append('cast(null as ' ~ other[name] ~ ') as ' ~ quoted) %}
+            {% elif name in other and churn_radar.type_family(own[name]) != churn_radar.type_family(other[name]) %}
+                {% do columns.append('cast(' ~ quoted ~ ' as ' ~ dbt.type_string() ~ ') as ' ~ quoted) %}
+            {% else %}
+                {% do columns.append(quoted) %}
+            {% endif %}
+        {% endfor %}
+        {% do selects.append('select ' ~ columns | join(', ') ~ ' from (' ~ queries[loop.index0] ~ ') as rows_' ~ loop.index) %}
+    {% endfor %}
+    {{ return(selects | join(' union all ')) }}
+{% endmacro %}
+
+{% macro duckdb__union_by_name(first, second) %}{{ return(first ~ ' union all by name ' ~ second) }}{% endmacro %}
 
 
 {#- Columns of a raw table by the contract's names, with their types; none when the shop has no such table. -#}
@@ -110,6 +142,25 @@
     {% endfor %}
     {{ return(types) }}
 {% endmacro %}
+
+{% macro postgres__column_types(relation) %}{{ return(adapter.column_types(relation)) }}{% endmacro %}
+
+
+{#- text, number or timestamp, as warehouses call their types, or the type itself. -#}
+{% macro type_family(type) %}
+    {% if churn_radar.is_text_type(type) %}
+        {{ return('text') }}
+    {% elif type.startswith(('TIMESTAMP', 'DATE')) %}
+        {{ return('timestamp') }}
+    {% elif type.startswith(('DECIMAL', 'NUMERIC', 'FLOAT', 'DOUBLE', 'REAL')) or 'INT' in type %}
+        {{ return('number') }}
+    {% endif %}
+    {{ return(type) }}
+{% endmacro %}
+
+
+{#- Whether a type is one of texts. -#}
+{% macro is_text_type(type) %}{{ return(type.startswith(('VARCHAR', 'TEXT', 'CHARACTER', 'STRING'))) }}{% endmacro %}
 
 
 {#- Columns of the contract, and customers' attributes, that a raw table really has. -#}
@@ -149,6 +200,23 @@
     {% endfor %}
     {% set columns = churn_radar.staged_columns(table) %}
     {% set names = columns | map(attribute='name') | list %}
+    {% set selected = [] %}
+    {% for column in columns %}
+        {% if column.name in present %}
+            {% set value = churn_radar.read_as(adapter.quote(column.name), types[column.name], column.data_type) %}
+        {% else %}
+            {% set value = churn_radar.read_as('null', '', column.data_type) %}
+        {% endif %}
+        {% if table == 'orders' and column.name == 'status' %}
+            {% set value = 'coalesce(lower(trim(' ~ value ~ ")), 'completed')" %}
+        {% elif column.name == 'customer_id' %}
+            {% set value = churn_radar.staged_customer_id(value) %}
+        {% endif %}
+        {% do selected.append(value ~ ' as ' ~ column.name) %}
+    {% endfor %}
+    {% for attribute in (var('churn__customer_attributes') if table == 'customers' else []) %}
+        {% do selected.append(adapter.quote(attribute)) %}
+    {% endfor %}
 select
     *,
     case
@@ -177,25 +245,11 @@ select
     end as rejection_reason
 from (
     select
-        {%- for column in columns %}
-        {%- if column.name not in present %}
-        cast({{ "'completed'" if table == 'orders' and column.name == 'status' else 'null' }} as {{ column.data_type }}) as {{ column.name }},
-        {%- elif table == 'orders' and column.name == 'status' %}
-        coalesce(lower(trim(cast(status as varchar))), 'completed') as status,
-        {%- else %}
-        {%- set value = 'cast(' ~ adapter.quote(column.name) ~ ' as ' ~ column.data_type ~ ')' %}
-        {{ churn_radar.staged_customer_id(value) if column.name == 'customer_id' else value }} as {{ column.name }},
-        {%- endif %}
-        {%- endfor %}
-        {%- if table == 'customers' %}
-        {%- for attribute in var('churn__customer_attributes') %}
-        {{ adapter.quote(attribute) }},
-        {%- endfor %}
-        {%- endif %}
+        {{ selected | join(',\n        ') }}
     {%- if types is none %}
     where false
     {%- else %}
-    from {{ relation }}
+    from {{ relation }} as raw_rows
     where {{ churn_radar.not_erased(table) }}
     {%- endif %}
 ) as typed

@@ -37,13 +37,13 @@
 {% macro default__packed(names, relation) %}
     {%- if not names -%} cast(null as varchar[])
     {%- else -%}
+    {%- set texts = [] -%}
+    {%- for name in names -%}
+        {%- do texts.append("'" ~ name ~ "=' || coalesce(cast(" ~ relation ~ '.' ~ adapter.quote(name) ~ " as varchar), '')") -%}
+    {%- endfor -%}
     case
         when {{ relation }}.customer_id is not null
-            then [
-                {%- for name in names %}
-                '{{ name }}=' || coalesce(cast({{ relation }}.{{ adapter.quote(name) }} as varchar), ''){{ ',' if not loop.last }}
-                {%- endfor %}
-            ]
+            then {{ churn_radar.array_of(texts) }}
     end
     {%- endif -%}
 {% endmacro %}

@@ -1,4 +1,5 @@
 {%- set zero = churn_radar.zero_if_present('campaign_touches') -%}
+{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -35,7 +36,7 @@ contact_history as (
         count(case when days_ago <= 90 then 1 end) as contacts_90d,
         count(redeemed_days_ago) as redemptions_total,
         count(case when redeemed_days_ago <= 90 then 1 end) as redemptions_90d,
-        count(redeemed_days_ago) * 1.0 / count(*) as redemption_rate,
+        cast(count(redeemed_days_ago) as {{ double }}) / count(*) as redemption_rate,
         min(redeemed_days_ago) as days_since_last_redemption,
         min(days_ago) as days_since_last_contact
     from known_contacts
@@ -49,7 +50,7 @@ select
     cast(coalesce(contact_history.contacts_90d, {{ zero }}) as bigint) as contacts_90d,
     cast(coalesce(contact_history.redemptions_total, {{ zero }}) as bigint) as redemptions_total,
     cast(coalesce(contact_history.redemptions_90d, {{ zero }}) as bigint) as redemptions_90d,
-    cast(contact_history.redemption_rate as double) as redemption_rate,
+    contact_history.redemption_rate,
     cast(contact_history.days_since_last_redemption as bigint) as days_since_last_redemption,
     cast(contact_history.days_since_last_contact as bigint) as days_since_last_contact
 from snapshots

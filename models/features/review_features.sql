@@ -1,4 +1,5 @@
 {%- set zero = churn_radar.zero_if_present('reviews') -%}
+{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -47,13 +48,13 @@ review_history as (
         as_of_date,
         count(*) as reviews_total,
         count(case when days_ago <= 90 then 1 end) as reviews_90d,
-        avg(rating) as rating_mean,
-        max(case when recency_rank = 1 then rating end) as rating_last,
-        avg(case when recency_rank > 1 then rating end) as rating_mean_before,
+        {{ churn_radar.mean('rating') }} as rating_mean,
+        cast(max(case when recency_rank = 1 then rating end) as {{ double }}) as rating_last,
+        {{ churn_radar.mean('case when recency_rank > 1 then rating end') }} as rating_mean_before,
         min(days_ago) as days_since_last_review,
-        max(case when recency_rank = 1 then complaint_score end) as complaint_last,
+        cast(max(case when recency_rank = 1 then complaint_score end) as {{ double }}) as complaint_last,
         max(case when days_ago <= 90 then complaint_score end) as complaint_max_90d,
-        avg(case when recency_rank > 1 then complaint_score end) as complaint_mean_before,
+        {{ churn_radar.mean('case when recency_rank > 1 then complaint_score end') }} as complaint_mean_before,
         {%- for aspect in churn_radar.aspects() %}
         max(case when days_ago <= 90 then {{ aspect }}_score end) as {{ aspect }}_complaint_90d,
         {%- endfor %}
@@ -67,20 +68,20 @@ select
     snapshots.as_of_date,
     cast(coalesce(review_history.reviews_total, {{ zero }}) as bigint) as reviews_total,
     cast(coalesce(review_history.reviews_90d, {{ zero }}) as bigint) as reviews_90d,
-    cast(review_history.rating_mean as double) as rating_mean,
-    cast(review_history.rating_last as double) as rating_last,
-    cast(review_history.rating_last - review_history.rating_mean_before as double) as rating_change,
+    review_history.rating_mean,
+    review_history.rating_last,
+    review_history.rating_last - review_history.rating_mean_before as rating_change,
     cast(review_history.days_since_last_review as bigint) as days_since_last_review,
 
     -- what the words say
-    cast(review_history.complaint_last as double) as review_complaint_last,
-    cast(review_history.complaint_max_90d as double) as review_complaint_90d,
-    cast(review_history.complaint_last - review_history.complaint_mean_before as double) as review_complaint_change,
+    review_history.complaint_last as review_complaint_last,
+    cast(review_history.complaint_max_90d as {{ double }}) as review_complaint_90d,
+    review_history.complaint_last - review_history.complaint_mean_before as review_complaint_change,
     {%- for aspect in churn_radar.aspects() %}
-    cast(review_history.{{ aspect }}_complaint_90d as double) as review_{{ aspect }}_complaint_90d,
+    cast(review_history.{{ aspect }}_complaint_90d as {{ double }}) as review_{{ aspect }}_complaint_90d,
     {%- endfor %}
     cast(review_history.days_since_last_complaint as bigint) as days_since_last_review_complaint,
-    cast((review_history.rating_last - 3) / 2 + review_history.complaint_last as double) as rating_words_gap
+    (review_history.rating_last - 3) / 2 + review_history.complaint_last as rating_words_gap
 from snapshots
 left join review_history
     on snapshots.customer_id = review_history.customer_id and snapshots.as_of_date = review_history.as_of_date

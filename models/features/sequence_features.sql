@@ -1,15 +1,15 @@
 {%- set events = {
     'event_types': 'event_type',
     'event_categories': "coalesce(category, '')",
-    'event_days_ago': 'cast(days_ago as float)',
-    'event_amounts': 'cast(coalesce(amount, 0) as float)',
+    'event_days_ago': 'cast(days_ago as real)',
+    'event_amounts': 'cast(coalesce(amount, 0) as real)',
 } -%}
 {%- set texts = {
     'text_ids': 'text_id',
     'texts': 'substr(text, 1, 2000)',
     'text_subjects': "coalesce(subject, '')",
-    'text_days_ago': 'cast(days_ago as float)',
-    'text_ratings': 'cast(coalesce(rating, 0) as float)',
+    'text_days_ago': 'cast(days_ago as real)',
+    'text_ratings': 'cast(coalesce(rating, 0) as real)',
 } -%}
 
 with

@@ -1,4 +1,5 @@
 {%- set zero = churn_radar.zero_if_present('support_tickets') -%}
+{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -49,8 +50,8 @@ ticket_history as (
         count(case when days_ago <= 30 then 1 end) as tickets_30d,
         count(case when days_ago <= 90 then 1 end) as tickets_90d,
         count(case when closed_at is null then 1 end) as open_tickets,
-        avg({{ churn_radar.seconds_between('opened_at', 'closed_at') }}) / 3600.0 as hours_to_close_mean,
-        avg(satisfaction) as satisfaction_mean,
+        {{ churn_radar.mean(churn_radar.seconds_between('opened_at', 'closed_at')) }} / 3600 as hours_to_close_mean,
+        {{ churn_radar.mean('satisfaction') }} as satisfaction_mean,
         min(days_ago) as days_since_last_ticket,
         {%- for aspect in churn_radar.aspects() %}
         max(case when days_ago <= 90 then {{ aspect }}_score end) as {{ aspect }}_complaint_90d,
@@ -66,15 +67,15 @@ select
     cast(coalesce(ticket_history.tickets_30d, {{ zero }}) as bigint) as tickets_30d,
     cast(coalesce(ticket_history.tickets_90d, {{ zero }}) as bigint) as tickets_90d,
     cast(coalesce(ticket_history.open_tickets, {{ zero }}) as bigint) as open_tickets,
-    cast(ticket_history.hours_to_close_mean as double) as hours_to_close_mean,
-    cast(ticket_history.satisfaction_mean as double) as satisfaction_mean,
+    ticket_history.hours_to_close_mean,
+    ticket_history.satisfaction_mean,
     cast(ticket_history.days_since_last_ticket as bigint) as days_since_last_ticket,
 
     -- what the words say
     {%- for aspect in churn_radar.aspects() %}
-    cast(ticket_history.{{ aspect }}_complaint_90d as double) as ticket_{{ aspect }}_complaint_90d,
+    cast(ticket_history.{{ aspect }}_complaint_90d as {{ double }}) as ticket_{{ aspect }}_complaint_90d,
     {%- endfor %}
-    cast(ticket_history.complaint_max_90d as double) as ticket_complaint_90d
+    cast(ticket_history.complaint_max_90d as {{ double }}) as ticket_complaint_90d
 from snapshots
 left join ticket_history
     on snapshots.customer_id = ticket_history.customer_id and snapshots.as_of_date = ticket_history.as_of_date

@@ -81,9 +81,11 @@ select
         when windows.window_ends_on <= windows.observed_until
             then case when orders_in_window.touch_id is null then 1 else 0 end
     end as churned,
-    case
-        when windows.window_ends_on <= windows.observed_until then coalesce(orders_in_window.horizon_spend, 0)
-    end as horizon_spend
+    cast(
+        case
+            when windows.window_ends_on <= windows.observed_until then coalesce(orders_in_window.horizon_spend, 0)
+        end as decimal(18, 4)
+    ) as horizon_spend
 from windows
 left join orders_in_window on windows.touch_id = orders_in_window.touch_id
 left join orders_before on windows.touch_id = orders_before.touch_id

@@ -126,4 +126,4 @@ full outer join event_days
         order_days.customer_id = event_days.customer_id
         and order_days.activity_date = event_days.activity_date
         and order_days.arrived_date = event_days.arrived_date
-        and order_days.superseded_date is not distinct from event_days.superseded_date
+        and coalesce(order_days.superseded_date, date '9999-12-31') = coalesce(event_days.superseded_date, date '9999-12-31')

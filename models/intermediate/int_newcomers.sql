@@ -105,9 +105,7 @@ newcomers as (
 -- one in how many: a power of two, so that a growing shop changes the sample rarely
 training_sample as (
     select
-        cast(
-            power(2, ceil(log2(greatest(count(*) * 1.0 / {{ var('churn__training_rows') }}, 1)))) as bigint
-        ) as one_in
+        {{ churn_radar.power_of_two('count(*) * 1.0 / ' ~ var('churn__training_rows')) }} as one_in
     from newcomers
     where not is_newest
 ),

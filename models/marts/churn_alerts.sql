@@ -4,6 +4,7 @@
 {%- set least_z = 3.4807564 -%}
 {#- in a large shop anything is significant: a smaller rise of the mean is nobody's alarm -#}
 {%- set least_rise = 0.01 -%}
+{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -143,7 +144,7 @@ segments as (
         count(*) as customers,
         avg(churn_probability) as mean_risk,
         var_samp(churn_probability) as variance,
-        cast(sum({{ churn_radar.exact('value_at_risk') }}) as double) as value_at_risk
+        cast(sum({{ churn_radar.exact('value_at_risk') }}) as {{ double }}) as value_at_risk
     from segmented
     group by as_of_date, is_newest, segment
     -- a smaller group would tell of single customers
@@ -197,7 +198,7 @@ score_drift_alerts as (
         cast(null as varchar) as subject,
         before.psi as previous_value,
         now.psi as current_value,
-        cast(null as double) as value_at_risk,
+        cast(null as {{ double }}) as value_at_risk,
         'The scores left what the model was validated on: population stability index '
         || {{ churn_radar.as_decimal('now.psi') }} as message,
         now.as_of_date as holds_from
@@ -218,7 +219,7 @@ feature_drift_alerts as (
         now.feature as subject,
         before.psi as previous_value,
         now.psi as current_value,
-        cast(null as double) as value_at_risk,
+        cast(null as {{ double }}) as value_at_risk,
         'The feature left what the model learned from: population stability index '
         || {{ churn_radar.as_decimal('now.psi') }} as message,
         now.as_of_date as holds_from
@@ -241,9 +242,9 @@ stale_alerts as (
         'critical' as severity,
         cast(null as varchar) as customer_id,
         cast(null as varchar) as subject,
-        cast(null as double) as previous_value,
-        cast(null as double) as current_value,
-        cast(null as double) as value_at_risk,
+        cast(null as {{ double }}) as previous_value,
+        cast(null as {{ double }}) as current_value,
+        cast(null as {{ double }}) as value_at_risk,
         'The newest scores are of ' || cast(as_of_date as varchar)
         || ' and older than {{ var("churn__stale_days") }} days' as message,
         {{ churn_radar.add_days('as_of_date', var('churn__stale_days') + 1) }} as holds_from
@@ -269,9 +270,9 @@ select
     cast(severity as varchar) as severity,
     customer_id,
     subject,
-    cast(previous_value as double) as previous_value,
-    cast(current_value as double) as current_value,
-    cast(value_at_risk as double) as value_at_risk,
+    cast(previous_value as {{ double }}) as previous_value,
+    cast(current_value as {{ double }}) as current_value,
+    cast(value_at_risk as {{ double }}) as value_at_risk,
     cast(message as varchar) as message,
     cast(holds_from as date) as holds_from
 from alerts

@@ -1,3 +1,5 @@
+{%- set double = churn_radar.type_double() -%}
+
 with
 
 scored_values as (
@@ -34,7 +36,7 @@ bins as (
         cast(reference.as_of_date as date) as reference_date,
         reference.share as share_then,
         features.customers,
-        cast(coalesce(sum(scored_values.customers), 0) as double) / features.customers as share_now
+        cast(coalesce(sum(scored_values.customers), 0) as {{ double }}) / features.customers as share_now
     from features
     inner join reference on features.model_version = reference.model_version and features.feature = reference.feature
     left join scored_values
@@ -77,13 +79,13 @@ select
     features.model_version,
     features.feature,
     coalesce(judged.is_read, false) as is_read,
-    cast(judged.psi as double) as psi,
+    cast(judged.psi as {{ double }}) as psi,
     cast({{ churn_radar.psi_band('judged.psi') }} as varchar) as band,
-    cast(judged.psi_by_chance as double) as psi_by_chance,
-    cast(judged.usual_psi as double) as usual_psi,
+    cast(judged.psi_by_chance as {{ double }}) as psi_by_chance,
+    cast(judged.usual_psi as {{ double }}) as usual_psi,
     {{ churn_radar.is_unusual('judged.psi', 'judged.psi_by_chance', 'judged.usual_psi') }} as is_unusual,
-    cast(features.missing as double) / features.customers as missing_rate,
-    cast(judged.reference_missing_rate as double) as reference_missing_rate,
+    cast(features.missing as {{ double }}) / features.customers as missing_rate,
+    cast(judged.reference_missing_rate as {{ double }}) as reference_missing_rate,
     features.customers,
     cast(judged.reference_customers as bigint) as reference_customers,
     judged.reference_date

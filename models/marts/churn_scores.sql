@@ -1,3 +1,5 @@
+{%- set double = churn_radar.type_double() -%}
+
 with
 
 predictions as (
@@ -18,16 +20,16 @@ select
         end as varchar
     ) as risk_band,
     cast(
-        percent_rank() over (partition by as_of_date, model_version order by churn_probability) as double
+        percent_rank() over (partition by as_of_date, model_version order by churn_probability) as {{ double }}
     ) as risk_percentile,
-    cast(expected_spend as double) as expected_spend,
+    cast(expected_spend as {{ double }}) as expected_spend,
     churn_probability * expected_spend as value_at_risk,
     cast(reason_1 as varchar) as reason_1,
     cast(reason_2 as varchar) as reason_2,
     cast(reason_3 as varchar) as reason_3,
-    cast(transformer_probability as double) as transformer_probability,
-    cast(boosting_probability as double) as boosting_probability,
-    cast(logistic_probability as double) as logistic_probability,
+    cast(transformer_probability as {{ double }}) as transformer_probability,
+    cast(boosting_probability as {{ double }}) as boosting_probability,
+    cast(logistic_probability as {{ double }}) as logistic_probability,
     model_version,
     cast(feature_snapshot_at as timestamp) as feature_snapshot_at,
     cast(scored_at as timestamp) as scored_at

@@ -1,3 +1,12 @@
+with
+
+scores as (
+    select
+        *,
+        max(scored_at) over (partition by as_of_date) as last_scored_at
+    from {{ ref('churn_scores') }}
+)
+
 select
     customer_id,
     as_of_date,
@@ -7,6 +16,6 @@ select
     value_at_risk,
     model_version,
     scored_at
-from {{ ref('churn_scores') }}
+from scores
 -- a date that was scored again, by another version or for fewer customers, counts as it was scored last
-qualify scored_at = max(scored_at) over (partition by as_of_date)
+where scored_at = last_scored_at

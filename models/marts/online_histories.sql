@@ -61,7 +61,7 @@ recent_orders as (
             'amount': 'orders.amount',
             'discount_amount': 'orders.discount_amount',
             'has_coupon': 'orders.has_coupon',
-            'items': 'cast(quantities.items as double)',
+            'items': churn_radar.as_double('quantities.items'),
             'category': 'orders.category'
         }, 'orders.occurred_at, orders.order_id') }} as orders
     from orders
@@ -79,7 +79,7 @@ items as (
             'product_id': 'order_items.product_id',
             'product_name': 'coalesce(order_items.product_name, order_items.category)',
             'category': 'order_items.category',
-            'amount': 'cast(' ~ churn_radar.exact('order_items.quantity * order_items.unit_price') ~ ' as double)'
+            'amount': churn_radar.as_double(churn_radar.exact('order_items.quantity * order_items.unit_price'))
         }, 'order_items.order_id, order_items.product_id') }} as items
     from orders
     cross join newest
@@ -273,7 +273,7 @@ select
         'contacts': 'recent_contacts.contacts',
         'pooled': 'vectors.pooled'
     }) }} as history,
-    cast(vectors.vectors as float[]) as text_vectors
+    cast(vectors.vectors as real[]) as text_vectors
 from customers
 cross join newest
 left join earlier_orders on customers.customer_id = earlier_orders.customer_id

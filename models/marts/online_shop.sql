@@ -8,12 +8,17 @@ newest as (
     where is_newest
 ),
 
--- of one date and the version that was asked last, all customers have the same level
-predictions as (
-    select predictions.*
+dated_predictions as (
+    select
+        predictions.*,
+        max(predictions.scored_at) over () as last_scored_at
     from {{ ref('churn_predictions') }} as predictions
     inner join newest on predictions.as_of_date = newest.as_of_date
-    qualify predictions.scored_at = max(predictions.scored_at) over ()
+),
+
+-- of one date and the version that was asked last, all customers have the same level
+predictions as (
+    select * from dated_predictions where scored_at = last_scored_at
 ),
 
 level as (
@@ -49,13 +54,15 @@ select
         'model_version': 'level.model_version',
         'level_shift': 'level.level_shift',
         'percentiles': 'to_json(level.percentiles)',
-        'forecast': "json_object('r', forecast.rate_shape, 'alpha', forecast.rate_scale, 'a', forecast.leave_a, 'b', forecast.leave_b)",
+        'forecast': churn_radar.json_of({
+            'r': 'forecast.rate_shape', 'alpha': 'forecast.rate_scale', 'a': 'forecast.leave_a', 'b': 'forecast.leave_b'
+        }),
         'first_date': 'first_order.first_date',
         'encoder_revision': '(select max(encoder_revision) from ' ~ ref('review_embeddings') ~ ')',
-        'tables': "to_json(['" ~ tables | join("', '") ~ "'])",
-        'event_types': "to_json(['" ~ churn_radar.event_types() | join("', '") ~ "'])",
-        'aspects': "to_json(['" ~ churn_radar.aspects() | join("', '") ~ "'])",
-        'aspect_descriptions': "(select json_group_array(json_object('aspect', aspect, 'polarity', polarity, 'description', description)) from " ~ ref('aspect_descriptions') ~ ')',
+        'tables': churn_radar.json_texts(tables),
+        'event_types': churn_radar.json_texts(churn_radar.event_types()),
+        'aspects': churn_radar.json_texts(churn_radar.aspects()),
+        'aspect_descriptions': '(select ' ~ churn_radar.json_rows(['aspect', 'polarity', 'description']) ~ ' from ' ~ ref('aspect_descriptions') ~ ')',
         'horizon_days': var('churn__horizon_days'),
         'history_days': var('churn__history_days'),
         'activity_days': var('churn__activity_days'),
@@ -63,7 +70,7 @@ select
         'min_group': var('churn__min_group'),
         'pseudonymise': 'true' if var('churn__pseudonymise') else 'false',
         'complaint_from': var('churn__complaint_from'),
-        'bands': 'to_json([' ~ var('churn__band_medium') ~ ', ' ~ var('churn__band_high') ~ ', ' ~ var('churn__band_critical') ~ '])',
+        'bands': churn_radar.json_array([var('churn__band_medium'), var('churn__band_high'), var('churn__band_critical')]),
         'sequence_days': churn_radar.sequence_days(),
         'most_events': churn_radar.most_events(),
         'most_texts': churn_radar.most_texts()

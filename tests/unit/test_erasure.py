@@ -307,3 +307,14 @@ def test_without_a_home_folder_the_setting_is_named(churn_home):
 def test_an_empty_id_is_refused(shop):
     with pytest.raises(ChurnRadarError, match="--customer is empty"):
         erase(" ")
+
+
+def test_who_is_in_postgresql_is_not_said_to_be_erased(shop, monkeypatch):
+    monkeypatch.setenv("CHURN_ONLINE_SCHEMA", "feast")
+    with pytest.raises(ChurnRadarError, match="expected no dbt or Feast in PostgreSQL"):
+        erase(LEAVER)
+    monkeypatch.delenv("CHURN_ONLINE_SCHEMA")
+    manifest = json.dumps({"metadata": {"adapter_type": "postgrespython"}})
+    (shop / "target" / "manifest.json").write_text(manifest)
+    with pytest.raises(ChurnRadarError, match="expected no dbt or Feast in PostgreSQL"):
+        erase(LEAVER)

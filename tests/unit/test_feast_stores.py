@@ -1,3 +1,4 @@
+import json
 import os
 from contextlib import nullcontext
 from pathlib import Path
@@ -6,10 +7,16 @@ import pytest
 from feast.repo_config import RegistryConfig
 
 from inference import feast_stores, home
-from inference.feast_stores import HomeOnlineStoreConfig, HomeRegistryStore, refuse_open_server
+from inference.feast_stores import (
+    HomeOnlineStoreConfig,
+    HomeRegistryStore,
+    WarehouseOfflineStoreConfig,
+    refuse_open_server,
+)
 
 #: As they stand in feature_store.yaml; Feast leaves a variable that is not set as it is.
 REDIS = "${CHURN_REDIS}"
+POSTGRES = "${CHURN_ONLINE_SCHEMA}"
 PATH = "${CHURN_HOME}/feast/online.db"
 
 
@@ -18,6 +25,7 @@ def online_store() -> object:
     return HomeOnlineStoreConfig(
         type="inference.feast_stores.HomeOnlineStore",
         redis=os.path.expandvars(REDIS),
+        postgres=os.path.expandvars(POSTGRES),
         path=os.path.expandvars(PATH),
     )
 
@@ -43,6 +51,29 @@ def test_redis_where_churn_redis_says(monkeypatch: pytest.MonkeyPatch) -> None:
     config = online_store()
     assert config.type == "redis"
     assert config.connection_string == "127.0.0.1:6379"
+
+
+def test_postgres_where_a_schema_is_named_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_ONLINE_SCHEMA", "feast")
+    monkeypatch.setenv("PGHOST", "db.shop.example")
+    monkeypatch.setenv("PGDATABASE", "shop")
+    config = online_store()
+    assert (config.type, config.host, config.database, config.db_schema) == (
+        "postgres",
+        "db.shop.example",
+        "shop",
+        "feast",
+    )
+
+
+@pytest.mark.parametrize(("adapter", "store"), [("duckdb", "duckdb"), ("postgrespython", "postgres"), (None, "duckdb")])
+def test_features_are_read_where_dbt_builds_them(
+    adapter: str | None, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path))
+    if adapter:
+        (tmp_path / "manifest.json").write_text(json.dumps({"metadata": {"adapter_type": adapter}}))
+    assert WarehouseOfflineStoreConfig(type="inference.feast_stores.WarehouseOfflineStore").type == store
 
 
 @pytest.fixture

@@ -1,0 +1,67 @@
+"""Python models in this process: they read Arrow tables as DuckDB relations, as they do in dbt-duckdb."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import ModuleType
+
+import duckdb
+import pyarrow as pa
+
+from inference import postgres
+
+
+class Session:
+    """What a Python model knows as its session: SQL of PostgreSQL, answered as relations of DuckDB.
+
+    Parameters
+    ----------
+    warehouse : Connection
+        ADBC's connection to PostgreSQL.
+    memory : DuckDBPyConnection
+        Where relations live until the model has ended.
+    """
+
+    def __init__(self, warehouse, memory: duckdb.DuckDBPyConnection) -> None:
+        self._warehouse = warehouse
+        self._memory = memory
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Return what a query answers."""
+        with postgres.read(self._warehouse, query) as rows:
+            return self._memory.from_arrow(rows.read_all())
+
+    def table(self, relation: str) -> duckdb.DuckDBPyRelation:
+        """Return the rows of a table."""
+        return self.sql(f"select * from {relation}")
+
+
+def run(parsed_model: dict, connect: Callable[[], AbstractContextManager], schema: str, staged: str) -> list[str]:
+    """Run a model and write its rows to a table.
+
+    Parameters
+    ----------
+    parsed_model : dict
+        The node, with its compiled code.
+    connect : callable
+        Opens a transaction of ADBC.
+    schema, staged : str
+        The table that is made of the rows.
+
+    Returns
+    -------
+    list of str
+        The table's columns as SQL; texts are compared by their bytes, whatever the database's collation.
+    """
+    module = ModuleType(f"dbt_python_model_{parsed_model['alias']}")
+    exec(compile(parsed_model["compiled_code"], parsed_model["original_file_path"], "exec"), module.__dict__)
+    with connect() as warehouse, duckdb.connect() as memory:
+        session = Session(warehouse, memory)
+        memory.register("result", module.model(module.dbtObj(session.table), session))
+        rows = memory.sql("from result").to_arrow_reader()
+        postgres.write(warehouse, schema, staged, rows)
+    return [_column(field) for field in rows.schema]
+
+
+def _column(field: pa.Field) -> str:
+    name = '"' + field.name.replace('"', '""') + '"'
+    return f'{name} collate "C" as {name}' if pa.types.is_string(field.type) else name

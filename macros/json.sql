@@ -1,0 +1,67 @@
+{#- JSON, which warehouses make by functions of their own. -#}
+
+{#- A JSON object as text, from a mapping of names to SQL expressions; numbers keep all their digits. -#}
+{% macro json_object(expressions) -%}
+    cast({{ churn_radar.json_of(expressions) }} as varchar)
+{%- endmacro %}
+
+
+{#- A JSON object, from a mapping of names to SQL expressions. -#}
+{% macro json_of(expressions) %}
+    {{- return(adapter.dispatch('json_of', 'churn_radar')(expressions)) -}}
+{% endmacro %}
+
+{% macro duckdb__json_of(expressions) -%}
+    json_object(
+        {%- for name, expression in expressions.items() %}
+        '{{ name }}', {{ expression }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    )
+{%- endmacro %}
+
+{#- put together as text: PostgreSQL's own functions put blanks in between and take no more than fifty names -#}
+{% macro postgres__json_of(expressions) -%}
+    cast(
+        '{'
+        {%- for name, expression in expressions.items() %}
+        || '{{ ',' if not loop.first }}"{{ name }}":' || coalesce(cast(to_json({{ expression }}) as text), 'null')
+        {%- endfor %}
+        || '}' as json
+    )
+{%- endmacro %}
+
+
+{#- A JSON object of lists, from a mapping of names to SQL expressions: the values of a group, in an order. -#}
+{% macro json_lists(expressions, order_by) -%}
+    {%- set lists = {} -%}
+    {%- for name, expression in expressions.items() -%}
+        {%- do lists.update({name: churn_radar.list_of(expression, order_by)}) -%}
+    {%- endfor -%}
+    {{ churn_radar.json_of(lists) }}
+{%- endmacro %}
+
+
+{#- A JSON list of SQL expressions. -#}
+{% macro json_array(expressions) -%}
+    to_json({{ churn_radar.array_of(expressions) }})
+{%- endmacro %}
+
+
+{#- A JSON list of texts. -#}
+{% macro json_texts(texts) -%}
+    to_json({{ churn_radar.array_of(["'" ~ texts | join("', '") ~ "'"]) }})
+{%- endmacro %}
+
+
+{#- The rows of a group as a JSON list of objects of these columns. -#}
+{% macro json_rows(columns) %}
+    {{- return(adapter.dispatch('json_rows', 'churn_radar')(columns)) -}}
+{% endmacro %}
+
+{% macro duckdb__json_rows(columns) -%}
+    json_group_array({{ churn_radar.json_of(dict(zip(columns, columns))) }})
+{%- endmacro %}
+
+{% macro postgres__json_rows(columns) -%}
+    to_json(array_agg({{ churn_radar.json_of(dict(zip(columns, columns))) }}))
+{%- endmacro %}

@@ -1,0 +1,13 @@
+{#-
+    Load the Parquet files of $CHURN_RAW_DIR to where a warehouse that reads no files expects the raw tables:
+    dbt run-operation load_raw_tables --target postgres
+-#}
+{% macro load_raw_tables() %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% set file = contract.meta.external_location.replace('{name}', contract.name) %}
+        {% set rows = adapter.load_parquet(file, contract.schema, contract.identifier) %}
+        {% if rows is not none %}
+            {{ log(rows ~ ' rows  ' ~ contract.relation_name, info=true) }}
+        {% endif %}
+    {% endfor %}
+{% endmacro %}
