@@ -21,7 +21,7 @@ SCORES = read_parquet('$(CHURN_HOME)/published/churn_scores.parquet')
 NEWEST = $(BIN)/python -c "import duckdb; print(*duckdb.sql(\"\"\"select strftime(as_of_date, '%Y-%m-%dT00:00:00'), \
 	customer_id from $(SCORES) order by as_of_date desc, churn_probability desc, customer_id limit 1\"\"\").fetchone())"
 
-.PHONY: help install run run-simulated test prove bench lint format clean
+.PHONY: help install run run-simulated test prove bench bench-quick lint format clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,8 +57,17 @@ prove: install ## Slow proofs: builds and the service killed at random moments, 
 	CHURN_EXAMPLES=40 $(BIN)/python -m pytest tests/integration/test_incremental.py -v -k any_order
 	CHURN_CUSTOMERS=3500 $(BIN)/python -m pytest tests/integration/test_online_scores.py -v -s
 
-bench: install ## Measure; each script prints its own table.
-	for script in daily level members recommendations fine_tuning words serving rescoring; do $(BIN)/python benchmarks/$$script.py; done
+bench: install ## Measure everything, which takes hours; speed is drawn in docs/benchmarks.md.
+	export PYTHONPATH=$(CURDIR); \
+	for script in encoding scoring sql churnkit daily level members recommendations fine_tuning words serving rescoring; do \
+		$(BIN)/python benchmarks/$$script.py; \
+	done
+	$(BIN)/python benchmarks/suite.py
+
+bench-quick: install ## Measure speed on small data, in minutes; nothing is kept.
+	$(BIN)/python benchmarks/encoding.py --texts 1000 --runs 3 --forget
+	$(BIN)/python benchmarks/sql.py --customers 20000 --forget
+	$(BIN)/python benchmarks/scoring.py --customers 1000 --runs 2 --forget
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Churn Radar against the PyPI package churnkit: time, memory and AUROC on real purchases.
 
     python benchmarks/churnkit.py
-    python benchmarks/churnkit.py --runs 3 --without-transformer --json figures.jsonl
+    python benchmarks/churnkit.py --runs 3 --without-transformer
 
 Both get the raw tables of The Complete Journey, cut off before 2017-12-01, and score the customers who had ordered in
 the 90 days before. Truth is who did not order in the 30 days from then on. Seconds are of the whole command, from raw
@@ -35,35 +35,31 @@ more to all labelled rows, which its pipelines can be set to do (``production_fu
 churnkit and what it needs, about 2 GB, are installed once to a cache folder; see ``environment``.
 """
 
-import argparse
 import json
 import os
-import resource
 import runpy
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
-from rich.table import Table
+import suite
 from sklearn.metrics import roc_auc_score
 
-from inference import dbt, terminal
+from inference import dbt
 from inference.backtest import spend_in_horizon, truncate_raw
 from inference.evaluation import auroc_interval
 from inference.home import PROJECT_DIR
 
 PACKAGE = "churnkit[ml]==1.3.4a5"
 AS_OF, HORIZON_DAYS = date(2017, 12, 1), 30
-EVERY_SECONDS = 0.1
 TITLES = {
     "churnkit": "churnkit 1.3.4a5",
     "churnkit_full_panel": "churnkit, fitted to all rows",
@@ -81,7 +77,7 @@ def environment() -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or tempfile.gettempdir()) / "churn-radar-churnkit-1.3.4a5"
     python, done = folder / "bin" / "python", folder / "installed"
     if not done.exists():
-        terminal.console().print(f"installing {PACKAGE} to {folder}")
+        print(f"installing {PACKAGE} to {folder}")
         venv.create(folder, clear=True, with_pip=True)
         constraints = PROJECT_DIR / "constraints.txt"
         subprocess.run([python, "-m", "pip", "install", "-qq", "--constraint", constraints, PACKAGE], check=True)
@@ -89,36 +85,14 @@ def environment() -> Path:
     return python
 
 
-def measure(command: Sequence[str | Path], env: dict[str, str], log: Path) -> dict[str, float]:
-    """Run a command.
-
-    Returns
-    -------
-    dict
-        ``seconds``; ``cpu_seconds`` of its processes; ``peak_mb``, the most that they held at once.
-    """
-    peak, used = 0, _cpu_seconds()
-    started = time.monotonic()
-    with log.open("a") as output:
-        process = subprocess.Popen(command, cwd=PROJECT_DIR, env=os.environ | env, stdout=output, stderr=output)
-        root = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, _resident(root))
-            time.sleep(EVERY_SECONDS)
-    seconds = time.monotonic() - started
-    if process.returncode:
-        raise SystemExit(f"{command[0]} failed:\n{log.read_text()[-2000:]}")
-    return {"seconds": seconds, "cpu_seconds": _cpu_seconds() - used, "peak_mb": peak / 1e6}
-
-
 def churnkit(raw: Path, home: Path, python: Path, full_panel: bool) -> dict[str, dict]:
     """Score with churnkit; what was measured, and ``scores``, by name."""
     scores = home / "scores.parquet"
     script = Path(__file__).with_name("churnkit_pipeline.py")
     command = [python, script, raw, AS_OF.isoformat(), scores, *(["--full-panel"] if full_panel else [])]
-    measured = measure(command, {"PYTHONHASHSEED": "0"}, home / "churnkit.log")
+    measured = suite.measure(command, {"PYTHONHASHSEED": "0"}, home / "churnkit.log")
     name = "churnkit_full_panel" if full_panel else "churnkit"
-    return {name: measured | {"scores": pd.read_parquet(scores).set_index("customer_id").score}}
+    return {name: asdict(measured) | {"scores": pd.read_parquet(scores).set_index("customer_id").score}}
 
 
 def churn_radar(raw: Path, home: Path, transformer: bool) -> dict[str, dict]:
@@ -129,10 +103,10 @@ def churn_radar(raw: Path, home: Path, transformer: bool) -> dict[str, dict]:
         "CHURN_RAW_DIR": str(raw),
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
     }
-    measured = measure([*build, "--vars", json.dumps(variables)], env, home / "dbt.log")
+    measured = suite.measure([*build, "--vars", json.dumps(variables)], env, home / "dbt.log")
     scores = pd.read_parquet(home / "published" / "churn_scores.parquet").set_index("customer_id").churn_probability
     name = "churn_radar" if transformer else "churn_radar_without_transformer"
-    return {name: measured | {"scores": scores}}
+    return {name: asdict(measured) | {"scores": scores}}
 
 
 def gap(churned: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:
@@ -186,36 +160,29 @@ def medians(runs: Sequence[dict]) -> dict:
     return runs[0] | {"runs": len(runs), "tools": tools}
 
 
-def results_table(figures: dict) -> Table:
-    """One line per tool."""
-    customers, rate = figures["customers"], figures["churn_rate"]
-    table = Table(title=f"{customers:,} customers as of {AS_OF}, {rate:.1%} churned; {os.cpu_count()} cores")
-    for heading in ("", "seconds", "CPU seconds", "peak MB", "AUROC", "95 % interval"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for name, tool in figures["tools"].items():
-        table.add_row(
-            TITLES[name],
-            f"{tool['seconds']:,.1f}",
-            f"{tool['cpu_seconds']:,.1f}",
-            f"{tool['peak_mb']:,.0f}",
-            f"{tool['auroc']:.4f}",
-            f"{tool['auroc_low']:.3f} to {tool['auroc_high']:.3f}",
-        )
-    told = [f"medians of {figures['runs']} runs" if figures["runs"] > 1 else "one run"]
-    for name, tool in figures["tools"].items():
-        if "behind" in tool:
-            interval = f"{tool['behind_low']:+.4f} to {tool['behind_high']:+.4f}"
-            told.append(f"the last AUROC less that of {TITLES[name]}: {tool['behind']:+.4f} ({interval})")
-    table.caption = "\n".join(told)
-    return table
+def figures_of(compared: dict) -> list[suite.Figure]:
+    """Churn Radar without and with its transformer, each against both of churnkit's models."""
+    tools, figures = compared["tools"], []
+    for mine in [name for name in TITLES if name.startswith("churn_radar") and name in tools]:
+        for theirs in ("churnkit", "churnkit_full_panel"):
+            ours, peer = tools[mine], tools[theirs]
+            figures.append(suite.Figure(f"{TITLES[mine]} / {TITLES[theirs]}", ours["auroc"], peer["auroc"], "AUROC",
+                                        ours["auroc"] / peer["auroc"]))  # fmt: skip
+            for measured, unit in (("seconds", "s"), ("cpu_seconds", "CPU s"), ("peak_mb", "MB")):
+                ratio = ours[measured] / peer[measured]
+                figures.append(suite.Figure(f"  {measured}", ours[measured], peer[measured], unit, ratio))
+    for name in ("churnkit", "churnkit_full_panel"):
+        low, high = tools[name]["behind_low"], tools[name]["behind_high"]
+        what = f"AUROC of the last less that of {TITLES[name]}, 95 % from {low:+.4f} to {high:+.4f}"
+        figures.append(suite.Figure(what, tools[name]["behind"], 0.0, "", tools[name]["behind"]))
+    return figures
 
 
 def main() -> None:
-    """Measure, print, append."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, print, keep."""
+    parser = suite.arguments_of(__doc__)
     parser.add_argument("--runs", type=int, default=1, help="medians of so many runs")
     parser.add_argument("--without-transformer", action="store_true", help="leave Churn Radar's default out: faster")
-    parser.add_argument("--json", type=Path, help="append the figures to this file, one JSON object in a line")
     arguments = parser.parse_args()
     python = environment()
     contestants = [
@@ -225,32 +192,10 @@ def main() -> None:
     ]
     if not arguments.without_transformer:
         contestants.append(lambda raw, home: churn_radar(raw, home, transformer=True))
-    figures = medians([compare(contestants) for _ in range(arguments.runs)])
-    terminal.console().print(results_table(figures))
-    if arguments.json:
-        with arguments.json.open("a") as output:
-            output.write(json.dumps({"benchmark": "churnkit", "figures": figures}) + "\n")
-
-
-def _cpu_seconds() -> float:
-    """CPU time of all commands that ended, and of what they started."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _resident(root: psutil.Process) -> int:
-    """Bytes that a process and those that it started hold."""
-    try:
-        processes = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    total = 0
-    for process in processes:
-        try:
-            total += process.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+    compared = medians([compare(contestants) for _ in range(arguments.runs)])
+    customers, rate = compared["customers"], compared["churn_rate"]
+    title = f"The Complete Journey, {customers:,} customers as of {AS_OF}, {rate:.1%} churned: to scores"
+    suite.report("churnkit", title, "churnkit", figures_of(compared), arguments.runs, arguments.forget)
 
 
 if __name__ == "__main__":

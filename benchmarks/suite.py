@@ -5,6 +5,7 @@
 draws ``docs/benchmarks.md`` from the newest figures of each benchmark in ``benchmarks/results``.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -79,7 +80,9 @@ def measure(command: Sequence[str | Path], env: dict[str, str], log: Path) -> Me
     return Measured(seconds, _cpu_seconds() - used, peak / 1e6)
 
 
-def report(benchmark: str, title: str, peer: str, figures: Sequence[Figure], runs: int) -> None:
+def report(
+    benchmark: str, title: str, peer: str, figures: Sequence[Figure], runs: int = 1, forget: bool = False
+) -> None:
     """Print a benchmark's figures and append them to ``benchmarks/results``.
 
     Parameters
@@ -94,6 +97,8 @@ def report(benchmark: str, title: str, peer: str, figures: Sequence[Figure], run
         Medians.
     runs : int
         How many runs they are medians of.
+    forget : bool
+        Print only.
     """
     table = Table(title=title, caption=f"medians of {runs} runs; {machine()}" if runs > 1 else f"one run; {machine()}")
     for heading, justify in (("", "left"), ("Churn Radar", "right"), (peer, "right"), ("ratio", "right")):
@@ -102,6 +107,8 @@ def report(benchmark: str, title: str, peer: str, figures: Sequence[Figure], run
     for f in figures:
         table.add_row(f.what, f"{f.ours:,.4g} {f.unit}", f"{f.peer:,.4g} {f.unit}", f"{f.ratio:.3g}", f.target)
     terminal.console().print(table)
+    if forget:
+        return
     RESULTS.mkdir(exist_ok=True)
     result = {
         "benchmark": benchmark,
@@ -115,6 +122,13 @@ def report(benchmark: str, title: str, peer: str, figures: Sequence[Figure], run
     }
     with (RESULTS / f"{benchmark}.jsonl").open("a") as output:
         output.write(json.dumps(result) + "\n")
+
+
+def arguments_of(description: str) -> argparse.ArgumentParser:
+    """Begin the options of a benchmark."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--forget", action="store_true", help="print the figures, but keep them nowhere")
+    return parser
 
 
 def machine() -> str:

@@ -20,7 +20,7 @@ from inference.encoder_settings import (
 from inference.errors import ChurnRadarError
 from inference.home import home
 
-#: What the fidelity and the speed of a runtime are measured on.
+#: Odd texts among those that the fidelity and the speed of a runtime are measured on.
 PROBES = (
     "The parcel came three weeks late and nobody answered my messages.",
     "Lovely quality, fits perfectly, will order again!",
@@ -32,8 +32,8 @@ PROBES = (
     "5/5",
 )
 
-#: Texts by which the scales of 8-bit integers are set.
-CALIBRATION_TEXTS = 300
+#: Texts by which the scales of 8-bit integers are set, and texts of like length that runtimes are measured on.
+CALIBRATION_TEXTS, PROBE_TEXTS = 300, 56
 
 #: Characters beyond these are cut before tokenising: no encoder here reads more.
 MOST_CHARACTERS = 20_000
@@ -149,8 +149,9 @@ class Encoder:
         names = [chosen] if chosen != "auto" else runtimes.available(self.device, self.settings.fidelity)
         if len(names) == 1:
             return self._make(names[0])
+        probes = [*PROBES, *sample_texts(PROBE_TEXTS, seed=1)]
         best, self.fidelity = runtimes.choose(
-            names, self._make, lambda runtime: self._embed(runtime, 8 * PROBES), self.settings.fidelity
+            names, self._make, lambda runtime: self._embed(runtime, probes), self.settings.fidelity
         )
         return best
 
@@ -163,7 +164,7 @@ class Encoder:
         calibration, file = [], None
         if name == "openvino-int8":
             file = home() / "embeddings" / "openvino" / f"{self._weights}.xml"
-            ids = self._tokenise(calibration_texts())
+            ids = self._tokenise(sample_texts(CALIBRATION_TEXTS, seed=0))
             lengths = np.array([len(tokens) for tokens in ids])
             calibration = [self._pad([ids[i] for i in batch]) for batch in runtimes.token_batches(lengths, 256)]
         return runtimes.OpenVINORuntime(runtimes.SentenceVectors(self._model), name, calibration, file)
@@ -190,18 +191,17 @@ def clean_text(text: str) -> str:
     return re.sub(r"\s+", " ", printable).strip()[:MOST_CHARACTERS]
 
 
-def calibration_texts() -> list[str]:
-    """Reviews of many lengths in two languages, the same ones each time, by the phrases of the simulated shop."""
+def sample_texts(n_texts: int, seed: int) -> list[str]:
+    """Reviews of many lengths in two languages by the phrases of the simulated shop, the same ones each time."""
     from inference.simulation.words import ASPECTS, LANGUAGES, complaint, praise
 
-    chance = np.random.default_rng(0)
+    chance = np.random.default_rng(seed)
     texts = []
-    for number in range(CALIBRATION_TEXTS):
+    for number in range(n_texts):
         bank = LANGUAGES["zh" if number % 5 == 0 else "en"]
-        said = [
-            complaint(bank, ASPECTS[number % len(ASPECTS)], "severe", chance) if number % 2 else praise(bank, chance)
-        ]
-        said += [praise(bank, chance) for _ in range(number % 4)]
+        said = [praise(bank, chance) for _ in range(1 + number % 4)]
+        if number % 2:
+            said.append(complaint(bank, ASPECTS[number % len(ASPECTS)], "severe", chance))
         texts.append(" ".join(said))
     return texts
 

@@ -230,6 +230,13 @@ class TestDevice:
         on_gpu = Encoder(EncoderSettings(device="cuda", runtime="torch-float32"))
         np.testing.assert_allclose(on_gpu.encode([LATE, LOVELY]), encoder.encode([LATE, LOVELY]), atol=1e-4)
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_cuda_reads_in_bfloat16_where_that_is_faithful(self, encoder):
+        on_gpu = Encoder(EncoderSettings(device="cuda", fidelity=0.999))
+        assert on_gpu.runtime in ("torch-float32", "torch-bfloat16")
+        assert likeness(on_gpu, encoder) > 0.999
+
 
 class TestCleaning:
     def test_markup_control_characters_and_white_space_go(self):

@@ -1,0 +1,135 @@
+"""Feature SQL at size: from raw Parquet to feature tables and labels, against one pass over the same files.
+
+    python benchmarks/sql.py
+    python benchmarks/sql.py --customers 10000
+
+A simulated shop of a year is written (a million customers are about 60 million rows), then ``dbt run`` makes staging,
+daily activity, the spine, all feature tables and the labels: the newest snapshot of all active customers and up to
+200,000 rows of training. What Python models make (embeddings, forecasts, pools of texts) is filled in by SQL, random
+but of the right shape: they have benchmarks of their own. The pass reads the same files in the same process settings
+and groups each by customer (count, sum, max). A tenth of the customers is built besides, for how cost grows.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+import suite
+
+from inference import dbt, simulation
+from inference.embeddings import ASPECTS
+
+#: What a pass adds up of each file; order items have no customer.
+SUMMED = {
+    "orders": ("customer_id", "amount"),
+    "order_items": ("order_id", "unit_price"),
+    "reviews": ("customer_id", "rating"),
+    "support_tickets": ("customer_id", "satisfaction"),
+    "campaign_touches": ("customer_id", "cost"),
+    "events": ("customer_id", "epoch(occurred_at)"),
+}
+UP_TO_SPINE = ("+int_customer_snapshots", "+int_customer_events", "+int_customer_daily_products", "+int_texts")
+FEATURES = ("path:models/features", "churn_labels")
+PASSES = 5
+
+
+def random_score(text: str, name: str) -> str:
+    """SQL of a number from -1 to 1 that depends on a text."""
+    return f"cast((hash({text} || '{name}') % 2000) / 1000.0 - 1 as double)"
+
+
+def fill(home: Path) -> None:
+    """Make the tables of Python models, so that the SQL behind them has rows to work on."""
+    scores = ", ".join(f"{random_score('text_id', aspect)} as {aspect}_score" for aspect in ASPECTS)
+    with duckdb.connect(str(home / "churn_radar.duckdb")) as connection:
+        connection.execute(
+            "create table review_embeddings as select text_id, source_table, customer_id, written_at, "
+            "'' as text_hash, '' as encoder_revision, '' as aspects_revision, cast(null as float[]) as embedding, "
+            f"{scores}, {random_score('text_id', 'complaint')} as complaint_score from int_texts"
+        )
+        connection.execute(
+            "create table purchase_forecasts as select customer_id, as_of_date, "
+            "(hash(customer_id) % 1000) / 1000.0 as no_order_probability, 0.5 as alive_logit, 1.0 as expected_orders "
+            "from int_customer_snapshots"
+        )
+        connection.execute(
+            "create table text_pools as select customer_id, as_of_date, 1 as texts_60d, "
+            "cast(null as float[]) as text_embedding, cast(null as varchar) as encoder_revision "
+            "from int_customer_snapshots"
+        )
+
+
+def one_pass(raw: Path) -> tuple[float, int]:
+    """Seconds of a pass over all files, and their rows."""
+    rows, started = 0, time.perf_counter()
+    with duckdb.connect() as connection:
+        connection.execute("set threads = 2")
+        for table, (key, summed) in SUMMED.items():
+            (found,) = connection.execute(
+                f"select sum(n) from (select count(*) as n, sum({summed}), max({summed}) "
+                f"from '{raw}/{table}.parquet' group by {key})"
+            ).fetchone()
+            rows += int(found)
+    return time.perf_counter() - started, rows
+
+
+def build(home: Path, selection: tuple[str, ...]) -> tuple[suite.Measured, dict[str, float]]:
+    """Run dbt on a selection; what it cost, and the seconds of each model."""
+    python_models = ("review_embeddings", "purchase_forecasts", "text_pools")
+    command = [Path(sys.executable).with_name("dbt"), "run", "--select", *selection, "--exclude", *python_models]
+    measured = suite.measure(command, dbt.environment(home) | {"CHURN_MEMORY": "7GB"}, home / "benchmark.log")
+    results = json.loads((home / "target" / "run_results.json").read_text())["results"]
+    return measured, {result["unique_id"].rpartition(".")[2]: result["execution_time"] for result in results}
+
+
+def measure(customers: int, raw: Path | None) -> dict:
+    """Build a shop of so many customers."""
+    with tempfile.TemporaryDirectory(prefix="churn-radar-sql-") as folder:
+        home = Path(folder)
+        if raw is None:
+            settings = simulation.SimulationSettings(customers, 365, visit_every_days=60)
+            simulation.simulate(settings, home / "raw", home / "truth")
+        else:
+            (home / "raw").symlink_to(raw.resolve())
+        dbt.run("seed", env=dbt.environment(home), quiet=True)
+        before = [one_pass(home / "raw") for _ in range(PASSES)]
+        spine, seconds = build(home, UP_TO_SPINE)
+        fill(home)
+        features, more = build(home, FEATURES)
+        after = [one_pass(home / "raw")[0] for _ in range(PASSES)]
+    return {
+        "rows": before[0][1],
+        "pass": statistics.median([*(taken for taken, _ in before), *after]),
+        "seconds": spine.seconds + features.seconds,
+        "peak_mb": max(spine.peak_mb, features.peak_mb),
+        "models": seconds | more,
+    }
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = suite.arguments_of(__doc__)
+    parser.add_argument("--customers", type=int, default=1_000_000)
+    parser.add_argument("--raw", type=Path, help="raw tables of so many customers that are there already")
+    arguments = parser.parse_args()
+    many, few = measure(arguments.customers, arguments.raw), measure(arguments.customers // 10, None)
+    slowest = sorted(many["models"].items(), key=lambda model: -model[1])[:8]
+    figures = [
+        suite.Figure("all SQL", many["seconds"], many["pass"], "s", many["seconds"] / many["pass"], "at most 12"),
+        suite.Figure("peak memory", many["peak_mb"], 8000, "MB", many["peak_mb"] / 8000, "at most 1"),
+        suite.Figure(
+            "ten times the customers", many["seconds"], few["seconds"], "s", many["seconds"] / few["seconds"],
+            "at most 11",
+        ),
+        *(suite.Figure(f"  {name}", s, many["pass"], "s", s / many["pass"]) for name, s in slowest),
+    ]  # fmt: skip
+    title = f"Feature SQL: {arguments.customers:,} customers, {many['rows']:,} raw rows"
+    suite.report("sql", title, "one pass, a limit or a tenth", figures, forget=arguments.forget)
+
+
+if __name__ == "__main__":
+    main()
