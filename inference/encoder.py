@@ -77,7 +77,7 @@ class Encoder:
         if self.transformer is not None:
             self._runtime = self._choose(known.get("runtime", "auto"))
             self.runtime = self._runtime.name
-        self.revision = hashlib.sha256(f"{self._weights} {self.runtime}".encode()).hexdigest()[:16]
+        self.revision = self._revision(self.runtime)
         if files is not None and known != (now := {"runtime": self.runtime, "revision": self.revision}):
             remember(files, **now)
 
@@ -163,11 +163,16 @@ class Encoder:
             return runtimes.TorchRuntime(runtimes.SentenceVectors(self._model), name)
         calibration, file = [], None
         if name == "openvino-int8":
-            file = home() / "embeddings" / "openvino" / f"{self._weights}.xml"
+            file = home() / "embeddings" / "openvino" / f"{self._revision(name)}.xml"
             ids = self._tokenise(sample_texts(CALIBRATION_TEXTS, seed=0))
             lengths = np.array([len(tokens) for tokens in ids])
             calibration = [self._pad([ids[i] for i in batch]) for batch in runtimes.token_batches(lengths, 256)]
         return runtimes.OpenVINORuntime(runtimes.SentenceVectors(self._model), name, calibration, file)
+
+    def _revision(self, runtime: str) -> str:
+        from inference.runtimes import recipe
+
+        return hashlib.sha256(f"{self._weights} {recipe(runtime)}".encode()).hexdigest()[:16]
 
     @cached_property
     def _weights(self) -> str:

@@ -165,7 +165,13 @@ def quantised(module: torch.nn.Module, calibration: Sequence[Batch], file: Path 
     data = nncf.Dataset(list(calibration), dict)
     smoothing = nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING)
     with redirect_stdout(io.StringIO()):  # its progress bars show in log files as well
-        graph = nncf.quantize(traced(module), data, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(calibration))
+        graph = nncf.quantize(
+            traced(module),
+            data,
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=len(calibration),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=smoothing),
+        )
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_suffix(".partial.xml")
@@ -325,6 +331,11 @@ def token_batches(lengths: np.ndarray, most_tokens: int) -> Iterator[np.ndarray]
         size = max(1, most_tokens // max(1, int(lengths[order[start]])))
         yield order[start : start + size]
         start += size
+
+
+def recipe(name: str) -> str:
+    """All that decides what a runtime makes of a module, as text."""
+    return f"{name} {SMOOTHING}" if name == "openvino-int8" else name
 
 
 def check_name(name: str) -> None:
