@@ -32,7 +32,13 @@ SUMMED = {
     "campaign_touches": ("customer_id", "cost"),
     "events": ("customer_id", "epoch(occurred_at)"),
 }
-UP_TO_SPINE = ("+int_customer_snapshots", "+int_customer_events", "+int_customer_daily_products", "+int_texts")
+UP_TO_SPINE = (
+    "path:models/staging",
+    "+int_customer_snapshots",
+    "+int_customer_events",
+    "+int_customer_daily_products",
+    "+int_texts",
+)
 FEATURES = ("path:models/features", "churn_labels")
 PASSES = 5
 
