@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -182,22 +182,20 @@ def quantised(module: torch.nn.Module, calibration: Sequence[Batch], file: Path 
     return graph
 
 
-class _eager_attention:  # noqa: N801
-    """Attention of a module written out in plain operations, as tracing needs it, within a block."""
+@contextmanager
+def _eager_attention(module: torch.nn.Module) -> Iterator[None]:
+    """Write attention out in plain operations, as tracing needs it, within a block."""
+    from transformers import PreTrainedModel
 
-    def __init__(self, module: torch.nn.Module) -> None:
-        from transformers import PreTrainedModel
-
-        self._models = [part for part in module.modules() if isinstance(part, PreTrainedModel)]
-
-    def __enter__(self) -> None:
-        self._usual = [model.config._attn_implementation for model in self._models]
-        for model in self._models:
-            model.set_attn_implementation("eager")
-
-    def __exit__(self, *raised: object) -> None:
-        for model, usual in zip(self._models, self._usual, strict=True):
-            model.set_attn_implementation(usual)
+    models = [part for part in module.modules() if isinstance(part, PreTrainedModel)]
+    usual = [model.config._attn_implementation for model in models]
+    for model in models:
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for model, name in zip(models, usual, strict=True):
+            model.set_attn_implementation(name)
 
 
 def available(device: str, fidelity: float) -> list[str]:

@@ -27,8 +27,13 @@ def test_figures_are_appended_and_the_newest_are_drawn(results, capsys):
     page = suite.draw(suite.newest())
     assert "Medians of 5 runs" in page
     assert "| texts | 740 texts/s | 176 texts/s | **4.2** | at least 4 |" in page
-    assert "bar [4.2, 2]" in page
+    assert "bar [1.05]" in page
     assert all(len(line) <= 100 for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(("target", "reached"), [("at least 4", 0.5), ("at most 12", 6.0), ("", None)])
+def test_targets_are_reached_from_one_on(target, reached):
+    assert suite.Figure("", 1.0, 1.0, "", 2.0, target).reached == reached
 
 
 def test_what_shall_be_forgotten_is_printed_only(results, capsys):
