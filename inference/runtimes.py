@@ -5,6 +5,7 @@ OpenVINO multiplies bfloat16 four to five times as fast as torch does float32, a
 """
 
 import io
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -111,8 +113,7 @@ class OpenVINORuntime:
     def __init__(
         self, module: torch.nn.Module, name: str, calibration: Sequence[Batch] = (), file: Path | None = None
     ) -> None:
-        import openvino
-
+        openvino = _openvino()
         self.name = name
         core = openvino.Core()
         if name == "openvino-int8":
@@ -140,8 +141,7 @@ class OpenVINORuntime:
 
 def traced(module: torch.nn.Module):
     """OpenVINO's graph of a module, for batches of any shape."""
-    import openvino
-
+    openvino = _openvino()
     tokens = torch.ones((2, 8), dtype=torch.long)
     shape, whole = openvino.PartialShape([-1, -1]), openvino.Type.i64
     # tracing tells of every shape that it takes to be fixed; the runtime has to prove its vectors in any case
@@ -158,8 +158,8 @@ def quantised(module: torch.nn.Module, calibration: Sequence[Batch], file: Path 
     """OpenVINO's graph of a module in 8-bit integers, by NNCF's calibration after training; kept in ``file``."""
     import logging
 
+    openvino = _openvino()
     import nncf
-    import openvino
 
     nncf.set_log_level(logging.ERROR)
     data = nncf.Dataset(list(calibration), dict)
@@ -180,6 +180,14 @@ def quantised(module: torch.nn.Module, calibration: Sequence[Batch], file: Path 
         beside.with_suffix(".bin").replace(file.with_suffix(".bin"))
         beside.replace(file)
     return graph
+
+
+def _openvino() -> ModuleType:
+    """Import OpenVINO as if the library that tells its makers of every import and conversion were not installed."""
+    sys.modules["openvino_telemetry"] = None
+    import openvino
+
+    return openvino
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -140,6 +142,15 @@ class TestRuntimes:
         again = Encoder(settings)
         assert again.revision == first.revision
         np.testing.assert_allclose(again.encode([LATE, LOVELY]), first.encode([LATE, LOVELY]), atol=1e-6)
+
+    def test_openvino_tells_nobody_of_its_use(self):
+        code = (
+            "import sys\nfrom inference.encoder import Encoder\nfrom inference.encoder_settings import EncoderSettings\n"
+            "Encoder(EncoderSettings(device='cpu', runtime='openvino-int8'))\n"
+            "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
 
     def test_the_fastest_that_is_faithful_is_chosen_once_per_home(self, monkeypatch):
         chosen = Encoder(EncoderSettings(device="cpu"))
