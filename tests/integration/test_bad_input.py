@@ -166,7 +166,7 @@ def test_of_two_rows_with_one_key_each_holds_until_the_next_arrives(shop):
     first = GOOD.assign(loaded_at=GOOD.ordered_at)
     again = first.head(1).assign(amount=999.0, loaded_at=first.ordered_at.iloc[0] + pd.Timedelta(days=1))
     shop.write(orders=pd.concat([again, first], ignore_index=True))
-    shop.dbt("run", "--select", "stg_orders")
+    shop.dbt("run", "--select", "+stg_orders")
     staged = shop.table("stg_orders")
     assert len(staged) == len(GOOD) + 1
     versions = staged[staged.order_id == first.order_id.iloc[0]].set_index("version")

@@ -25,7 +25,7 @@ COLUMNS = {
 def test_tables_and_columns_go_by_the_shops_names(shop):
     shop.write(purchases=PURCHASES)
     shop.dbt(
-        *("run", "--select", "stg_orders"),
+        *("run", "--select", "+stg_orders"),
         churn__orders_source=f"'{shop.raw / 'purchases.parquet'}'",
         churn__orders_columns=COLUMNS,
     )

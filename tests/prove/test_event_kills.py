@@ -120,7 +120,7 @@ def test_every_acknowledged_event_is_reflected_exactly_once(tmp_path, monkeypatc
     log.close()
     # and once for dbt
     tomorrow = f"{pd.Timestamp.now(tz='UTC') + pd.Timedelta(days=1):%Y-%m-%d}"
-    shop.dbt("run", "--select", "stg_orders", churn__as_of_date=tomorrow)
+    shop.dbt("run", "--select", "+stg_orders", churn__as_of_date=tomorrow)
     after = shop.table("stg_orders")
     assert len(after) == len(before) + N_EVENTS
     assert after.order_id.is_unique

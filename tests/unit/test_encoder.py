@@ -145,7 +145,9 @@ class TestRuntimes:
 
     def test_openvino_tells_nobody_of_its_use(self):
         code = (
-            "import sys\nfrom inference.encoder import Encoder\nfrom inference.encoder_settings import EncoderSettings\n"
+            "import sys\n"
+            "from inference.encoder import Encoder\n"
+            "from inference.encoder_settings import EncoderSettings\n"
             "Encoder(EncoderSettings(device='cpu', runtime='openvino-int8'))\n"
             "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
         )
