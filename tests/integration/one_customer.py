@@ -45,9 +45,11 @@ class Warehouse:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, settings: dict) -> None:
         self.connection, self.settings = connection, settings
-        self.arrays = {
-            name: self._grouped(f"from int_customer_{name}", _columns) for name in ("daily_activity", "daily_products")
+        numbers = {
+            "daily_activity": "select * exclude (last_event_at) from int_customer_daily_activity",
+            "daily_products": "from int_customer_daily_products",
         }
+        self.arrays = {name: self._grouped(query, _columns) for name, query in numbers.items()}
         self.lists = {name: self._grouped(query, _records) for name, query in LISTS.items()}
         self.first_dates = connection.sql(
             "select arrived_date, min(activity_date) as first_date from int_customer_daily_activity "
