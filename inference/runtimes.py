@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Protocol
 
@@ -24,7 +25,7 @@ from inference.errors import ChurnRadarError
 #: Runtimes by name; the first is what the others are measured against.
 RUNTIMES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16", "openvino-int8")
 
-#: Where less fidelity than this is asked for, 8-bit integers are tried as well; calibrating them takes half a minute.
+#: Where less fidelity than this is asked for, 8-bit integers are tried as well; calibrating them takes ten seconds.
 FIDELITY_OF_INT8 = 0.998
 
 #: Texts that are tokenised while those before them are read.
@@ -107,7 +108,7 @@ class OpenVINORuntime:
     calibration : sequence of Batch, optional
         Texts whose activations set the scales of 8-bit integers.
     file : Path, optional
-        Where a graph of 8-bit integers is kept, or was: making one takes half a minute.
+        Where a graph of 8-bit integers is kept, or was: making one takes some ten seconds.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class OpenVINORuntime:
         hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
         self._compiled = core.compile_model(graph, "CPU", hints)
         self._queue = openvino.AsyncInferQueue(self._compiled)
+        self._busy = Lock()
 
     def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
         """See ``Runtime``."""
@@ -133,10 +135,14 @@ class OpenVINORuntime:
         def keep(request, rows: np.ndarray) -> None:
             result[rows] = request.get_output_tensor(0).data
 
-        self._queue.set_callback(keep)
-        for rows, batch in batches:
-            self._queue.start_async(dict(batch), rows)
-        self._queue.wait_all()
+        # the queue has one callback: of two threads each waits for the other's vectors to be kept
+        with self._busy:
+            self._queue.set_callback(keep)
+            try:
+                for rows, batch in batches:
+                    self._queue.start_async(dict(batch), rows)
+            finally:
+                self._queue.wait_all()
 
 
 def traced(module: torch.nn.Module):

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,15 @@ class TestRuntimes:
         again = Encoder(settings)
         assert again.revision == first.revision
         np.testing.assert_allclose(again.encode([LATE, LOVELY]), first.encode([LATE, LOVELY]), atol=1e-6)
+
+    def test_threads_that_read_at_once_get_their_own_vectors(self):
+        shared = Encoder(EncoderSettings(device="cpu", runtime="openvino-bfloat16"))
+        lists = [[f"{text} {number}" for text in (LATE, LOVELY, "ok") * 5] for number in range(8)]
+        expected = [shared.encode(texts) for texts in lists]
+        with ThreadPoolExecutor(4) as threads:
+            for _ in range(3):
+                for found, known in zip(threads.map(shared.encode, lists), expected, strict=True):
+                    np.testing.assert_allclose(found, known, atol=0.02)
 
     def test_openvino_tells_nobody_of_its_use(self):
         code = (
