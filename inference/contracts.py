@@ -14,7 +14,7 @@ NUMBERS = ("integer", "bigint", "double")
 
 
 def warehouse(manifest_path: Path) -> str:
-    """Name the warehouse that dbt builds in: ``duckdb``, also before the first build, or ``postgres``.
+    """Name the warehouse that dbt builds in: ``duckdb``, also before the first build, ``postgres`` or ``spark``.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def warehouse(manifest_path: Path) -> str:
 @lru_cache(maxsize=1)
 def _warehouse(manifest_path: Path, _written: int) -> str:
     adapter = json.loads(manifest_path.read_text()).get("metadata", {}).get("adapter_type", "duckdb")
-    return {"postgrespython": "postgres"}.get(adapter, adapter)
+    return adapter.removesuffix("python")
 
 
 def model_columns(manifest_path: Path) -> list[str]:

@@ -48,7 +48,7 @@ def last_monitoring(session, schema: str) -> Monitoring | None:
     if len(there) < 2:
         return None
     drift = session.sql(
-        "select model_version, avg(case when is_unusual then 1.0 else 0.0 end) as drift_share "
+        "select model_version, avg(case when is_unusual then 1e0 else 0e0 end) as drift_share "
         f"from {schema}.churn_feature_drift where is_read group by model_version, as_of_date "
         "order by as_of_date desc, cast(model_version as integer) desc limit 1"
     ).df()

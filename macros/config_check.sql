@@ -63,6 +63,8 @@
 
 {% macro postgres__nearest_name(name, known) %}{{ return(adapter.nearest_name(name, known)) }}{% endmacro %}
 
+{% macro spark__nearest_name(name, known) %}{{ return(adapter.nearest_name(name, known)) }}{% endmacro %}
+
 
 {#- Names of the vars that the command line and the project give, as far as the warehouse lets them be read. -#}
 {% macro given_vars() %}
@@ -81,6 +83,8 @@
 {% endmacro %}
 
 {% macro postgres__given_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
+
+{% macro spark__given_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
 
 
 {#- Names of the vars that the command line gives, and a project. -#}

@@ -10,6 +10,34 @@
 {% macro postgres__type_double() %}{{ return('double precision') }}{% endmacro %}
 
 
+{#- The type of texts, and of arrays of them. -#}
+{% macro type_string() %}
+    {{- return(adapter.dispatch('type_string', 'churn_radar')()) -}}
+{% endmacro %}
+
+{% macro default__type_string() %}{{ return('varchar') }}{% endmacro %}
+
+{% macro spark__type_string() %}{{ return('string') }}{% endmacro %}
+
+{% macro type_strings() %}
+    {{- return(adapter.dispatch('type_strings', 'churn_radar')()) -}}
+{% endmacro %}
+
+{% macro default__type_strings() %}{{ return('varchar[]') }}{% endmacro %}
+
+{% macro spark__type_strings() %}{{ return('array<string>') }}{% endmacro %}
+
+
+{#- An array as one of numbers with 32 bits. -#}
+{% macro as_floats(expression) %}
+    {{- return(adapter.dispatch('as_floats', 'churn_radar')(expression)) -}}
+{% endmacro %}
+
+{% macro default__as_floats(expression) %}cast({{ expression }} as real[]){% endmacro %}
+
+{% macro spark__as_floats(expression) %}cast({{ expression }} as array<float>){% endmacro %}
+
+
 {#- A number as one of that type. -#}
 {% macro as_double(expression) -%}
     cast({{ expression }} as {{ churn_radar.type_double() }})
@@ -34,6 +62,15 @@
     {%- endif -%}
 {%- endmacro %}
 
+{#- A text has the offset of its moment read on the way to a timestamp without one; sessions are in UTC. -#}
+{% macro spark__read_as(expression, found, data_type) -%}
+    {%- if data_type == 'varchar' -%} cast({{ expression }} as string)
+    {%- elif data_type == 'timestamp' and churn_radar.is_text_type(found) -%}
+        cast(cast({{ expression }} as timestamp_ltz) as timestamp)
+    {%- else -%} {{ churn_radar.default__read_as(expression, found, data_type) }}
+    {%- endif -%}
+{%- endmacro %}
+
 
 {#- Whether a text cannot be read as the contract's `data_type`. -#}
 {% macro is_unreadable(text, data_type) %}
@@ -42,6 +79,10 @@
 
 {% macro default__is_unreadable(text, data_type) -%}
     try_cast({{ text }} as {{ data_type }}) is null
+{%- endmacro %}
+
+{% macro spark__is_unreadable(text, data_type) -%}
+    try_cast({{ text }} as {{ 'timestamp_ltz' if data_type == 'timestamp' else data_type }}) is null
 {%- endmacro %}
 
 {#- PostgreSQL has no cast that forgives before version 16, and takes words such as yesterday for moments. -#}
@@ -66,6 +107,8 @@
 
 {% macro default__days_between(earlier, later) %}({{ later }} - {{ earlier }}){% endmacro %}
 
+{% macro spark__days_between(earlier, later) %}datediff({{ later }}, {{ earlier }}){% endmacro %}
+
 
 {#- A date some days later; `days` is an integer or an integer expression. -#}
 {% macro add_days(date, days) %}
@@ -73,6 +116,8 @@
 {% endmacro %}
 
 {% macro default__add_days(date, days) %}({{ date }} + {{ days }}){% endmacro %}
+
+{% macro spark__add_days(date, days) %}date_add({{ date }}, {{ days }}){% endmacro %}
 
 
 {#- One row per day, `first` and `last` included, in a column named `day`; both are scalar expressions. -#}
@@ -86,6 +131,11 @@
 {% endmacro %}
 
 
+{% macro spark__days_from_to(first, last) %}
+    select explode(sequence({{ first }}, {{ last }}, interval '1' day)) as day
+{% endmacro %}
+
+
 {#- Whether a double is an ordinary number: not infinity, not NaN, below 10^12; null for null. -#}
 {% macro is_ordinary(expression) %}
     {{- return(adapter.dispatch('is_ordinary', 'churn_radar')(expression)) -}}
@@ -95,6 +145,8 @@
 
 {#- NaN is the largest number of all. -#}
 {% macro postgres__is_ordinary(expression) %}(abs({{ expression }}) < 1e12){% endmacro %}
+
+{% macro spark__is_ordinary(expression) %}(abs({{ expression }}) < 1e12){% endmacro %}
 
 
 {#-
@@ -123,6 +175,8 @@
 
 {% macro postgres__stable_hash(text) %}cast(cast('x' || substr(md5({{ text }}), 1, 8) as bit(32)) as bigint){% endmacro %}
 
+{% macro spark__stable_hash(text) %}cast(conv(substr(md5({{ text }}), 1, 8), 16, 10) as bigint){% endmacro %}
+
 
 {#- The logarithm of a number to base 2, exact for powers of two. -#}
 {% macro log2(expression) %}
@@ -132,6 +186,9 @@
 {% macro default__log2(expression) %}log2({{ expression }}){% endmacro %}
 
 {% macro postgres__log2(expression) %}log(2, cast({{ expression }} as numeric)){% endmacro %}
+
+{#- a quotient of logarithms, whose last bits are off -#}
+{% macro spark__log2(expression) %}round(log2({{ expression }}), 12){% endmacro %}
 
 
 {#- The probability whose log-odds are given. -#}
@@ -154,6 +211,8 @@
 
 {% macro postgres__quick_hash(text) %}hashtextextended({{ text }}, 0){% endmacro %}
 
+{% macro spark__quick_hash(text) %}xxhash64({{ text }}){% endmacro %}
+
 
 {#- Monday is 1, Sunday is 7. -#}
 {% macro day_of_week(date) %}
@@ -161,6 +220,8 @@
 {% endmacro %}
 
 {% macro default__day_of_week(date) %}extract(isodow from {{ date }}){% endmacro %}
+
+{% macro spark__day_of_week(date) %}(weekday({{ date }}) + 1){% endmacro %}
 
 
 {#- Whole seconds from one timestamp to a later one. -#}
@@ -174,6 +235,12 @@
 {% macro postgres__seconds_between(earlier, later) %}cast(cast(extract(epoch from ({{ later }} - {{ earlier }})) as double precision) as bigint){% endmacro %}
 
 
+{#- halves are rounded to even, as DuckDB's are -#}
+{% macro spark__seconds_between(earlier, later) -%}
+    cast(rint(cast({{ churn_radar.microseconds(later) }} - {{ churn_radar.microseconds(earlier) }} as double) / 1000000) as bigint)
+{%- endmacro %}
+
+
 {#- Microseconds from 1970 to a timestamp. -#}
 {% macro microseconds(moment) %}
     {{- return(adapter.dispatch('microseconds', 'churn_radar')(moment)) -}}
@@ -183,6 +250,8 @@
 
 {% macro postgres__microseconds(moment) %}cast(extract(epoch from {{ moment }}) * 1000000 as bigint){% endmacro %}
 
+{% macro spark__microseconds(moment) %}unix_micros(cast({{ moment }} as timestamp_ltz)){% endmacro %}
+
 
 {#- The values as an array. -#}
 {% macro array_of(expressions) %}
@@ -190,6 +259,8 @@
 {% endmacro %}
 
 {% macro default__array_of(expressions) %}array[{{ expressions | join(', ') }}]{% endmacro %}
+
+{% macro spark__array_of(expressions) %}array({{ expressions | join(', ') }}){% endmacro %}
 
 
 {#- The values of a group as an array, in an order. -#}
@@ -199,6 +270,11 @@
 
 {% macro default__list_of(value, order_by) %}array_agg({{ value }} order by {{ order_by }}){% endmacro %}
 
+{#- one array of rows, sorted by what comes first in them -#}
+{% macro spark__list_of(value, order_by) -%}
+    transform(array_sort(collect_list(named_struct('key', struct({{ order_by }}), 'value', {{ value }}))), x -> x.value)
+{%- endmacro %}
+
 
 {#- The arrays of a group behind each other, in an order. -#}
 {% macro flattened(arrays, order_by) %}
@@ -206,6 +282,8 @@
 {% endmacro %}
 
 {% macro default__flattened(arrays, order_by) %}flatten(array_agg({{ arrays }} order by {{ order_by }})){% endmacro %}
+
+{% macro spark__flattened(arrays, order_by) %}flatten({{ churn_radar.spark__list_of(arrays, order_by) }}){% endmacro %}
 
 {#- arrays of one length make a matrix, whose rows come behind each other -#}
 {% macro postgres__flattened(arrays, order_by) %}array(select unnest(array_agg({{ arrays }} order by {{ order_by }}))){% endmacro %}
@@ -221,6 +299,8 @@
 {#- without a list of the whole group -#}
 {% macro duckdb__first_by(value, order_by) %}arg_min({{ value }}, row({{ order_by | join(', ') }})){% endmacro %}
 
+{% macro spark__first_by(value, order_by) %}min_by({{ value }}, struct({{ order_by | join(', ') }})){% endmacro %}
+
 
 {#- The 0th to the 100th percentile of the values of a group, as an array. -#}
 {% macro percentiles(value) %}
@@ -231,6 +311,12 @@
 
 {% macro postgres__percentiles(value) -%}
     percentile_cont(array(select i / 100.0 from generate_series(0, 100) as hundredths (i))) within group (order by {{ value }})
+{%- endmacro %}
+
+{% macro spark__percentiles(value) -%}
+    {%- set shares = [] -%}
+    {%- for i in range(101) -%}{%- do shares.append((i / 100) ~ 'D') -%}{%- endfor -%}
+    percentile({{ value }}, array({{ shares | join(', ') }}))
 {%- endmacro %}
 
 

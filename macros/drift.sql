@@ -18,8 +18,8 @@
     case
         when {{ bins }} < 2 then 0
         else
-            (1.0 / {{ customers }} + 1.0 / {{ reference_customers }}) * ({{ bins }} - 1)
-            * power(1 - 2.0 / (9 * ({{ bins }} - 1)) + 3.0902323 * sqrt(2.0 / (9 * ({{ bins }} - 1))), 3)
+            (1e0 / {{ customers }} + 1e0 / {{ reference_customers }}) * ({{ bins }} - 1)
+            * power(1 - 2e0 / (9 * ({{ bins }} - 1)) + 3.0902323 * sqrt(2e0 / (9 * ({{ bins }} - 1))), 3)
     end
 {%- endmacro %}
 
@@ -78,4 +78,14 @@
     from {{ relation }}
     {{ 'union all' if not loop.last }}
     {%- endfor %}
+{% endmacro %}
+
+{#- A line per column made texts of views too long for a metastore in Derby, which is where a local session has its own. -#}
+{% macro spark__unpivot(relation, keys, columns) %}
+    {%- set values = [] %}
+    {%- for column in columns %}{% do values.append("'" ~ column ~ "', cast(" ~ column ~ " as double)") %}{% endfor %}
+    select
+        {{ keys | join(', ') }},
+        stack({{ columns | length }}, {{ values | join(', ') }}) as (feature, value)
+    from {{ relation }}
 {% endmacro %}

@@ -26,3 +26,5 @@
         {%- do adapter.export_parquet('select *' ~ moment ~ ' from ' ~ this ~ ' order by ' ~ order_by, folder ~ '/' ~ this.identifier) -%}
     {%- endif -%}
 {% endmacro %}
+
+{% macro spark__export_parquet(folder, order_by) %}{{ churn_radar.postgres__export_parquet(folder, order_by) }}{% endmacro %}

@@ -65,12 +65,15 @@
 {% endmacro %}
 
 
+{% macro spark__table_comment(relation) %}{{ return(adapter.table_comment(relation)) }}{% endmacro %}
+
+
 {#- Pre-hook: empty a table that is stale; of one that is not, forget the rows of the days that are rebuilt. -#}
 {% macro forget(day=none) %}
     {% if not execute or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
-    {% if churn_radar.is_stale() %}{{ return('delete from ' ~ this) }}{% endif %}
+    {% if churn_radar.is_stale() %}{{ return(churn_radar.keep_rows('false')) }}{% endif %}
     {% set since = churn_radar.rebuilt_from(day) if day else none %}
-    {{ return("delete from " ~ this ~ " where " ~ day ~ " >= cast('" ~ since ~ "' as date)" if since else '') }}
+    {{ return(churn_radar.keep_rows(day ~ " < cast('" ~ since ~ "' as date)") if since else '') }}
 {% endmacro %}
 
 
@@ -88,40 +91,61 @@
 {% endmacro %}
 
 
+{#- Statement that takes all rows but those that a condition holds for from the table of this model. -#}
+{% macro keep_rows(condition) %}
+    {{ return(adapter.dispatch('keep_rows', 'churn_radar')(condition)) }}
+{% endmacro %}
+
+{% macro default__keep_rows(condition) %}
+    {{ return('delete from ' ~ this ~ ('' if condition == 'false' else ' where not (' ~ condition ~ ')')) }}
+{% endmacro %}
+
+{#- Files of Parquet cannot be changed: the table is written anew without those rows, and takes the other's place. -#}
+{% macro spark__keep_rows(condition) %}
+    {% if execute %}{% do adapter.keep_rows(this, condition) %}{% endif %}
+    {{ return('') }}
+{% endmacro %}
+
+
+{#- Statement that gives a column of the table of this model another value in the rows that a condition holds for. -#}
+{% macro change_rows(column, value, condition) %}
+    {{ return(adapter.dispatch('change_rows', 'churn_radar')(column, value, condition)) }}
+{% endmacro %}
+
+{% macro default__change_rows(column, value, condition) %}
+    {{ return('update ' ~ this ~ ' set ' ~ column ~ ' = ' ~ value ~ ' where ' ~ condition) }}
+{% endmacro %}
+
+{% macro spark__change_rows(column, value, condition) %}
+    {% if execute %}{% do adapter.change_rows(this, column, value, condition) %}{% endif %}
+    {{ return('') }}
+{% endmacro %}
+
+
 {#- Post-hook: rows of snapshots that the spine does not hold any more leave. -#}
 {% macro keep_snapshots(spine) %}
     {% if not is_incremental() %}{{ return('') }}{% endif %}
-    delete from {{ this }}
-    where not exists (
-        select 1
-        from {{ spine }} as spine
-        where spine.customer_id = {{ this }}.customer_id and spine.as_of_date = {{ this }}.as_of_date
-    )
+    {{ return(churn_radar.keep_rows(
+        'exists (select 1 from ' ~ spine ~ ' as spine where spine.customer_id = ' ~ this ~ '.customer_id'
+        ~ ' and spine.as_of_date = ' ~ this ~ '.as_of_date)'
+    )) }}
 {% endmacro %}
 
 
 {#- Pre-hook: rows of snapshots that the spine holds because of a contact only leave; they were sampled before. -#}
 {% macro keep_sampled(spine) %}
     {% if not execute or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
-    delete from {{ this }}
-    where exists (
-        select 1
-        from {{ spine }} as spine
-        where spine.customer_id = {{ this }}.customer_id and spine.as_of_date = {{ this }}.as_of_date and not spine.is_sampled
-    )
+    {{ return(churn_radar.keep_rows(
+        'not exists (select 1 from ' ~ spine ~ ' as spine where spine.customer_id = ' ~ this ~ '.customer_id'
+        ~ ' and spine.as_of_date = ' ~ this ~ '.as_of_date and not spine.is_sampled)'
+    )) }}
 {% endmacro %}
 
 
 {#- Post-hook: customers of whom the shop has no row any more leave, however long ago their rows were built. -#}
 {% macro keep_customers(relations) %}
     {% if not is_incremental() %}{{ return('') }}{% endif %}
-    delete from {{ this }}
-    where customer_id not in (
-        {%- for relation in relations %}
-        select customer_id from {{ relation }}
-        {{ 'union' if not loop.last }}
-        {%- endfor %}
-    )
+    {{ return(churn_radar.keep_rows('customer_id in (select customer_id from ' ~ relations | join(' union select customer_id from ') ~ ')')) }}
 {% endmacro %}
 
 

@@ -2,8 +2,38 @@
 
 {#- A JSON object as text, from a mapping of names to SQL expressions; numbers keep all their digits. -#}
 {% macro json_object(expressions) -%}
-    cast({{ churn_radar.json_of(expressions) }} as varchar)
+    {{ churn_radar.json_as_text(churn_radar.json_of(expressions)) }}
 {%- endmacro %}
+
+
+{#- JSON as text; Spark has no type of JSON: there it is a structure until this is asked for. -#}
+{% macro json_as_text(json) %}
+    {{- return(adapter.dispatch('json_as_text', 'churn_radar')(json)) -}}
+{% endmacro %}
+
+{% macro default__json_as_text(json) %}cast({{ json }} as varchar){% endmacro %}
+
+{% macro spark__json_as_text(json) %}to_json({{ json }}, map('ignoreNullFields', 'false')){% endmacro %}
+
+
+{#- A value as JSON. -#}
+{% macro as_json(expression) %}
+    {{- return(adapter.dispatch('as_json', 'churn_radar')(expression)) -}}
+{% endmacro %}
+
+{% macro default__as_json(expression) %}to_json({{ expression }}){% endmacro %}
+
+{% macro spark__as_json(expression) %}{{ expression }}{% endmacro %}
+
+
+{#- The row that a relation's alias stands for as text of a JSON object. -#}
+{% macro row_as_json(alias) %}
+    {{- return(adapter.dispatch('row_as_json', 'churn_radar')(alias)) -}}
+{% endmacro %}
+
+{% macro default__row_as_json(alias) %}cast(to_json({{ alias }}) as varchar){% endmacro %}
+
+{% macro spark__row_as_json(alias) %}{{ churn_radar.json_as_text('struct(' ~ alias ~ '.*)') }}{% endmacro %}
 
 
 {#- A JSON object, from a mapping of names to SQL expressions. -#}
@@ -30,6 +60,14 @@
     )
 {%- endmacro %}
 
+{% macro spark__json_of(expressions) -%}
+    named_struct(
+        {%- for name, expression in expressions.items() %}
+        '{{ name }}', {{ expression }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    )
+{%- endmacro %}
+
 
 {#- A JSON object of lists, from a mapping of names to SQL expressions: the values of a group, in an order. -#}
 {% macro json_lists(expressions, order_by) -%}
@@ -43,13 +81,13 @@
 
 {#- A JSON list of SQL expressions. -#}
 {% macro json_array(expressions) -%}
-    to_json({{ churn_radar.array_of(expressions) }})
+    {{ churn_radar.as_json(churn_radar.array_of(expressions)) }}
 {%- endmacro %}
 
 
 {#- A JSON list of texts. -#}
 {% macro json_texts(texts) -%}
-    to_json({{ churn_radar.array_of(["'" ~ texts | join("', '") ~ "'"]) }})
+    {{ churn_radar.as_json(churn_radar.array_of(["'" ~ texts | join("', '") ~ "'"])) }}
 {%- endmacro %}
 
 
@@ -64,4 +102,8 @@
 
 {% macro postgres__json_rows(columns) -%}
     to_json(array_agg({{ churn_radar.json_of(dict(zip(columns, columns))) }}))
+{%- endmacro %}
+
+{% macro spark__json_rows(columns) -%}
+    collect_list({{ churn_radar.json_of(dict(zip(columns, columns))) }})
 {%- endmacro %}

@@ -33,5 +33,5 @@
 
 {#- Key of a review's text; a correction that arrived later is a text of its own. -#}
 {% macro review_text_id(reviews) -%}
-    'reviews:' || {{ reviews }}.review_id || case when {{ reviews }}.version > 1 then '#' || cast({{ reviews }}.version as varchar) else '' end
+    'reviews:' || {{ reviews }}.review_id || case when {{ reviews }}.version > 1 then '#' || cast({{ reviews }}.version as {{ churn_radar.type_string() }}) else '' end
 {%- endmacro %}

@@ -37,3 +37,5 @@
 
 {#- The adapter loads them before a build. -#}
 {% macro postgres__home_relation(path) %}{{ return(adapter.home_relation(path)) }}{% endmacro %}
+
+{% macro spark__home_relation(path) %}{{ return(adapter.file_relation(env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ '.parquet')) }}{% endmacro %}

@@ -90,13 +90,18 @@
     encode(sha256(convert_to(current_setting('churn.salt') || '{{ purpose }}:' || {{ expression }}, 'UTF8')), 'hex') collate "C"
 {%- endmacro %}
 
+{#- read from the file that holds it, as views cannot name a variable of a session -#}
+{% macro spark__salted_hash(purpose, expression) -%}
+    sha2((select max(value) from {{ adapter.salt_relation() }}) || '{{ purpose }}:' || {{ expression }}, 256)
+{%- endmacro %}
+
 
 {#- The rows of a raw table that are not of customers whom churn-radar erase removed; they may come again with each load. -#}
 {% macro not_erased(table) %}
     {% set erased = churn_radar.home_relation('erased_customers') %}
     {% set has_customers = 'customer_id' in churn_radar.raw_contract(table).columns %}
     {% if not has_customers or churn_radar.column_types(erased) is none %}{{ return('true') }}{% endif %}
-    {% set customer = 'cast(' ~ adapter.quote('customer_id') ~ ' as varchar)' %}
+    {% set customer = 'cast(' ~ adapter.quote('customer_id') ~ ' as ' ~ churn_radar.type_string() ~ ')' %}
     {{ return(
         '(customer_id is null or ' ~ churn_radar.salted_hash('erased', customer)
         ~ ' not in (select customer_hash from ' ~ erased ~ '))'
@@ -107,7 +112,5 @@
 {#- Pre-hook of tables that are kept for ever: ids from before churn__pseudonymise was set become pseudonyms as well. -#}
 {% macro pseudonymise_kept() %}
     {% if not execute or not var('churn__pseudonymise') or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
-    update {{ this }}
-    set customer_id = {{ churn_radar.pseudonym('customer_id') }}
-    where not {{ churn_radar.matches('customer_id', '^p_[0-9a-f]{32}$') }}
+    {{ return(churn_radar.change_rows('customer_id', churn_radar.pseudonym('customer_id'), "not " ~ churn_radar.matches('customer_id', '^p_[0-9a-f]{32}$'))) }}
 {% endmacro %}

@@ -11,7 +11,7 @@
         {% set types = none if missing else churn_radar.raw_column_types(table) %}
         {% set relation = churn_radar.raw_relation(table) if types is not none else churn_radar.raw_source(table) %}
         {% if found is none and contract.meta.required %}
-            {% do problems.append(table ~ ': no such table; expected the ' ~ ('file ' if (relation | string).startswith("'") else 'table ') ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
+            {% do problems.append(table ~ ': no such table; expected the ' ~ ('file ' if (relation | string).startswith(("'", 'parquet.')) else 'table ') ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
         {% elif missing and found is not none %}
             {% do problems.extend(missing) %}
         {% elif types is not none %}

@@ -20,13 +20,26 @@
     relation, else the Parquet file.
 -#}
 {% macro raw_source(table) %}
-    {% set file = source('raw', table) %}
+    {% set file = churn_radar.raw_file(table, source('raw', table)) %}
     {% set named = var('churn__' ~ table ~ '_source', none) %}
     {% if not execute %}{{ return(file) }}{% endif %}
     {% for node in graph.sources.values() if node.source_name ~ '.' ~ node.name == named %}
         {{ return(node.relation_name) }}
     {% endfor %}
     {{ return(named or file) }}
+{% endmacro %}
+
+
+{#- Where the Parquet file of a raw table is read: dbt-duckdb's sources are files, PostgreSQL has it loaded to the source. -#}
+{% macro raw_file(table, source) %}
+    {{ return(adapter.dispatch('raw_file', 'churn_radar')(table, source)) }}
+{% endmacro %}
+
+{% macro default__raw_file(table, source) %}{{ return(source) }}{% endmacro %}
+
+{% macro spark__raw_file(table, source) %}
+    {% if not execute %}{{ return(source) }}{% endif %}
+    {{ return(adapter.file_relation(churn_radar.raw_contract(table).meta.external_location.replace('{name}', table))) }}
 {% endmacro %}
 
 
@@ -70,7 +83,7 @@
     {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged ~ ' as events' %}
     {% if not says_when %}
         {% set events = (
-            events ~ ' where ' ~ key ~ ' not in (select cast(' ~ key ~ ' as varchar) from (' ~ own ~ ') as own where ' ~ key ~ ' is not null)'
+            events ~ ' where ' ~ key ~ ' not in (select cast(' ~ key ~ ' as ' ~ churn_radar.type_string() ~ ') from (' ~ own ~ ') as own where ' ~ key ~ ' is not null)'
         ) %}
     {% endif %}
     {{ return('(' ~ churn_radar.union_by_name(own, events) ~ ')') }}
@@ -144,6 +157,8 @@
 {% endmacro %}
 
 {% macro postgres__column_types(relation) %}{{ return(adapter.column_types(relation)) }}{% endmacro %}
+
+{% macro spark__column_types(relation) %}{{ return(adapter.column_types(relation)) }}{% endmacro %}
 
 
 {#- text, number or timestamp, as warehouses call their types, or the type itself. -#}
@@ -323,6 +338,6 @@ where duplicate_number = 1
     {%- if not execute %}{{ return('0') }}{% endif -%}
     {%- set contract = churn_radar.raw_contract(table) -%}
     {%- set parts = [] -%}
-    {%- for name in contract.meta.primary_key %}{% do parts.append("coalesce(cast(" ~ name ~ " as varchar), '')") %}{% endfor -%}
+    {%- for name in contract.meta.primary_key %}{% do parts.append("coalesce(cast(" ~ name ~ " as " ~ churn_radar.type_string() ~ "), '')") %}{% endfor -%}
     {{- churn_radar.quick_hash(parts | join(" || chr(31) || ")) -}}
 {% endmacro %}

@@ -28,6 +28,16 @@
     {%- endfor %}
 {%- endmacro %}
 
+{#- as in DuckDB -#}
+{% macro spark__first_rows(columns, order_by, most) -%}
+    {%- set fields = [] %}
+    {%- for value in order_by %}{% do fields.append("'key_" ~ loop.index ~ "', " ~ value) %}{% endfor %}
+    {%- for name, value in columns.items() %}{% do fields.append("'" ~ name ~ "', " ~ value) %}{% endfor %}
+    {%- for name in columns %}
+        transform(slice(array_sort(collect_list(named_struct({{ fields | join(', ') }}))), 1, {{ most }}), x -> x.{{ name }}) as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
+{%- endmacro %}
+
 
 {#- Columns of a relation as one array of texts name=value; null where the relation has no row, or without columns. -#}
 {% macro packed(names, relation) %}
@@ -35,11 +45,11 @@
 {% endmacro %}
 
 {% macro default__packed(names, relation) %}
-    {%- if not names -%} cast(null as varchar[])
+    {%- if not names -%} cast(null as {{ churn_radar.type_strings() }})
     {%- else -%}
     {%- set texts = [] -%}
     {%- for name in names -%}
-        {%- do texts.append("'" ~ name ~ "=' || coalesce(cast(" ~ relation ~ '.' ~ adapter.quote(name) ~ " as varchar), '')") -%}
+        {%- do texts.append("'" ~ name ~ "=' || coalesce(cast(" ~ relation ~ '.' ~ adapter.quote(name) ~ " as " ~ churn_radar.type_string() ~ "), '')") -%}
     {%- endfor -%}
     case
         when {{ relation }}.customer_id is not null

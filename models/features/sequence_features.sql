@@ -33,7 +33,7 @@ known_events as (
         events.amount,
         {{ churn_radar.microseconds('events.occurred_at') }} as microseconds,
         events.event_id,
-        {{ churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago
+        {{ churn_radar.as_double(churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)')) }} / 86400 as days_ago
     from snapshots
     inner join {{ ref('int_customer_events') }} as events
         on
@@ -60,7 +60,7 @@ known_texts as (
         texts.subject,
         texts.rating,
         {{ churn_radar.microseconds('texts.written_at') }} as microseconds,
-        {{ churn_radar.seconds_between('texts.written_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400.0 as days_ago
+        {{ churn_radar.as_double(churn_radar.seconds_between('texts.written_at', 'cast(snapshots.as_of_date as timestamp)')) }} / 86400 as days_ago
     from snapshots
     inner join {{ ref('int_texts') }} as texts
         on

@@ -93,18 +93,18 @@ select
     status,
     case
         when status = 'not_eligible' and last_order_date is null
-            then 'no completed order before ' || cast(as_of_date as varchar)
+            then 'no completed order before ' || cast(as_of_date as {{ churn_radar.type_string() }})
         when status = 'not_eligible' and orders < {{ var('churn__min_orders') }}
             then
-                'completed orders before ' || cast(as_of_date as varchar) || ': ' || cast(orders as varchar)
+                'completed orders before ' || cast(as_of_date as {{ churn_radar.type_string() }}) || ': ' || cast(orders as {{ churn_radar.type_string() }})
                 || ', fewer than {{ var("churn__min_orders") }}'
         when status = 'not_eligible'
-            then 'last order on ' || cast(last_order_date as varchar) || ', before ' || cast(activity_window_starts_on as varchar)
+            then 'last order on ' || cast(last_order_date as {{ churn_radar.type_string() }}) || ', before ' || cast(activity_window_starts_on as {{ churn_radar.type_string() }})
         when status = 'censored'
-            then 'the window ends on ' || cast(window_ends_on as varchar) || ', after the data (' || cast(observed_until as varchar) || ')'
+            then 'the window ends on ' || cast(window_ends_on as {{ churn_radar.type_string() }}) || ', after the data (' || cast(observed_until as {{ churn_radar.type_string() }}) || ')'
         when status = 'churned'
-            then 'no completed order from ' || cast(as_of_date as varchar) || ' to before ' || cast(window_ends_on as varchar)
-        else 'ordered again on ' || cast(next_order_date as varchar)
+            then 'no completed order from ' || cast(as_of_date as {{ churn_radar.type_string() }}) || ' to before ' || cast(window_ends_on as {{ churn_radar.type_string() }})
+        else 'ordered again on ' || cast(next_order_date as {{ churn_radar.type_string() }})
     end as reason,
     cast(orders as bigint) as orders,
     first_order_date,

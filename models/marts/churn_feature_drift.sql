@@ -80,7 +80,7 @@ select
     features.feature,
     coalesce(judged.is_read, false) as is_read,
     cast(judged.psi as {{ double }}) as psi,
-    cast({{ churn_radar.psi_band('judged.psi') }} as varchar) as band,
+    cast({{ churn_radar.psi_band('judged.psi') }} as {{ churn_radar.type_string() }}) as band,
     cast(judged.psi_by_chance as {{ double }}) as psi_by_chance,
     cast(judged.usual_psi as {{ double }}) as usual_psi,
     {{ churn_radar.is_unusual('judged.psi', 'judged.psi_by_chance', 'judged.usual_psi') }} as is_unusual,

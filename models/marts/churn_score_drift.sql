@@ -29,10 +29,10 @@ snapshots as (
         count(*) as customers,
         avg(churn_probability) as mean_probability,
         percentile_cont(0.5) within group (order by churn_probability) as median_probability,
-        avg(case when risk_band = 'low' then 1.0 else 0.0 end) as low_share,
-        avg(case when risk_band = 'medium' then 1.0 else 0.0 end) as medium_share,
-        avg(case when risk_band = 'high' then 1.0 else 0.0 end) as high_share,
-        avg(case when risk_band = 'critical' then 1.0 else 0.0 end) as critical_share
+        avg(case when risk_band = 'low' then 1e0 else 0e0 end) as low_share,
+        avg(case when risk_band = 'medium' then 1e0 else 0e0 end) as medium_share,
+        avg(case when risk_band = 'high' then 1e0 else 0e0 end) as high_share,
+        avg(case when risk_band = 'critical' then 1e0 else 0e0 end) as critical_share
     from scores
     group by as_of_date, model_version
 ),
@@ -93,7 +93,7 @@ select
     cast(snapshots.high_share as {{ double }}) as high_share,
     cast(snapshots.critical_share as {{ double }}) as critical_share,
     cast(judged.psi as {{ double }}) as psi,
-    cast({{ churn_radar.psi_band('judged.psi') }} as varchar) as band,
+    cast({{ churn_radar.psi_band('judged.psi') }} as {{ churn_radar.type_string() }}) as band,
     cast(judged.psi_by_chance as {{ double }}) as psi_by_chance,
     cast(judged.usual_psi as {{ double }}) as usual_psi,
     {{ churn_radar.is_unusual('judged.psi', 'judged.psi_by_chance', 'judged.usual_psi') }} as is_unusual,

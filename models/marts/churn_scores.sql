@@ -17,16 +17,16 @@ select
             when churn_probability >= {{ var('churn__band_high') }} then 'high'
             when churn_probability >= {{ var('churn__band_medium') }} then 'medium'
             else 'low'
-        end as varchar
+        end as {{ churn_radar.type_string() }}
     ) as risk_band,
     cast(
         percent_rank() over (partition by as_of_date, model_version order by churn_probability) as {{ double }}
     ) as risk_percentile,
     cast(expected_spend as {{ double }}) as expected_spend,
     churn_probability * expected_spend as value_at_risk,
-    cast(reason_1 as varchar) as reason_1,
-    cast(reason_2 as varchar) as reason_2,
-    cast(reason_3 as varchar) as reason_3,
+    cast(reason_1 as {{ churn_radar.type_string() }}) as reason_1,
+    cast(reason_2 as {{ churn_radar.type_string() }}) as reason_2,
+    cast(reason_3 as {{ churn_radar.type_string() }}) as reason_3,
     cast(transformer_probability as {{ double }}) as transformer_probability,
     cast(boosting_probability as {{ double }}) as boosting_probability,
     cast(logistic_probability as {{ double }}) as logistic_probability,

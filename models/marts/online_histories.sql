@@ -262,7 +262,7 @@ select
         'first_order_date': 'earlier_orders.first_order_date',
         'order_days': 'earlier_orders.order_days',
         'orders_before': 'earlier_orders.orders',
-        'attributes': 'to_json(attributes.attributes)',
+        'attributes': churn_radar.as_json('attributes.attributes'),
         'orders': 'recent_orders.orders',
         'items': 'items.items',
         'last_visit_date': 'last_visits.last_visit_date',
@@ -273,7 +273,7 @@ select
         'contacts': 'recent_contacts.contacts',
         'pooled': 'vectors.pooled'
     }) }} as history,
-    cast(vectors.vectors as real[]) as text_vectors
+    {{ churn_radar.as_floats('vectors.vectors') }} as text_vectors
 from customers
 cross join newest
 left join earlier_orders on customers.customer_id = earlier_orders.customer_id

@@ -53,7 +53,7 @@ select
         'through': churn_radar.events_through(),
         'model_version': 'level.model_version',
         'level_shift': 'level.level_shift',
-        'percentiles': 'to_json(level.percentiles)',
+        'percentiles': churn_radar.as_json('level.percentiles'),
         'forecast': churn_radar.json_of({
             'r': 'forecast.rate_shape', 'alpha': 'forecast.rate_scale', 'a': 'forecast.leave_a', 'b': 'forecast.leave_b'
         }),

@@ -10,7 +10,7 @@ select
     texts.text_id,
     newest.as_of_date,
     texts.customer_id,
-    cast(case texts.source_table when 'reviews' then 'review' else 'ticket' end as varchar) as kind,
+    cast(case texts.source_table when 'reviews' then 'review' else 'ticket' end as {{ churn_radar.type_string() }}) as kind,
     texts.written_at,
     quotes.quote,
     embeddings.delivery_score,

@@ -3,7 +3,7 @@
 select
     '{{ table }}' as source_table,
     rejection_reason,
-    cast(to_json(checked) as varchar) as row_content
+    {{ churn_radar.row_as_json("checked") }} as row_content
 from (
     {{ churn_radar.checked_rows(table) | indent(4) }}
 ) as checked

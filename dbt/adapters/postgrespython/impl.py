@@ -1,10 +1,10 @@
 """The adapter: Python models, Parquet files, and what macros cannot find out themselves."""
 
-import difflib
 from pathlib import Path
 from typing import Any, ClassVar
 
 from dbt.adapters.base import available
+from dbt.adapters.inprocess import InProcessAdapter
 from dbt.adapters.postgres.impl import PostgresAdapter
 from dbt.adapters.postgrespython.column import PostgresPythonColumn
 from dbt.adapters.postgrespython.connections import PostgresPythonConnectionManager, home_table
@@ -14,7 +14,7 @@ from inference import postgres
 from inference.state_directories import HOME_TABLES
 
 
-class PostgresPythonAdapter(PostgresAdapter):
+class PostgresPythonAdapter(InProcessAdapter, PostgresAdapter):
     """dbt's own adapter, with Python models that run in this process."""
 
     ConnectionManager = PostgresPythonConnectionManager
@@ -123,13 +123,3 @@ class PostgresPythonAdapter(PostgresAdapter):
     def _answers(self, condition: str) -> bool:
         _, answer = self.execute(f"select {condition}", fetch=True)
         return answer.rows[0][0]
-
-    @available
-    def project_vars(self) -> dict[str, Any]:
-        """Return the vars of the root project."""
-        return self.config.vars.to_dict()
-
-    @available
-    def nearest_name(self, name: str, known: list[str]) -> str:
-        """Return the one of ``known`` that is most like a name."""
-        return difflib.get_close_matches(name, known, n=1, cutoff=0)[0]

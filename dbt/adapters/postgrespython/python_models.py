@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import ModuleType
 
 import duckdb
 import pyarrow as pa
+from dbt.adapters import inprocess
 
 from inference import postgres
 
@@ -52,12 +52,8 @@ def run(parsed_model: dict, connect: Callable[[], AbstractContextManager], schem
     list of str
         The table's columns as SQL; texts are compared by their bytes, whatever the database's collation.
     """
-    module = ModuleType(f"dbt_python_model_{parsed_model['alias']}")
-    exec(compile(parsed_model["compiled_code"], parsed_model["original_file_path"], "exec"), module.__dict__)
     with connect() as warehouse, duckdb.connect() as memory:
-        session = Session(warehouse, memory)
-        memory.register("result", module.model(module.dbtObj(session.table), session))
-        rows = memory.sql("from result").to_arrow_reader()
+        rows = inprocess.run(parsed_model, Session(warehouse, memory), memory).to_arrow_reader()
         postgres.write(warehouse, schema, staged, rows)
     return [_column(field) for field in rows.schema]
 

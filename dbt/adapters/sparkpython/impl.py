@@ -1,0 +1,141 @@
+"""The adapter: Python models, Parquet files, and tables that change by taking another's place."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dbt.adapters import inprocess
+from dbt.adapters.base import available
+from dbt.adapters.inprocess import InProcessAdapter
+from dbt.adapters.spark.impl import SparkAdapter
+from dbt.adapters.sparkpython.column import SparkPythonColumn
+from dbt.adapters.sparkpython.connections import SparkPythonConnectionManager
+
+from inference import spark
+
+
+class SparkPythonAdapter(InProcessAdapter, SparkAdapter):
+    """dbt's own adapter, with Python models that run in this process."""
+
+    ConnectionManager = SparkPythonConnectionManager
+    Column = SparkPythonColumn
+
+    def __init__(self, config, mp_context) -> None:
+        super().__init__(config, mp_context)
+        self._types: dict[str, dict[str, str] | None] = {}
+
+    @available
+    def run_python_model(self, parsed_model: dict) -> str:
+        """Run a Python model and write its rows to a Parquet file.
+
+        Parameters
+        ----------
+        parsed_model : dict
+            The node, with its compiled code.
+
+        Returns
+        -------
+        str
+            The file as a relation; ``forget_python_model`` deletes it.
+        """
+        folder = self._scratch(parsed_model)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with duckdb.connect() as memory:
+            rows = inprocess.run(parsed_model, spark.ModelSession(memory, folder), memory)
+            columns = ", ".join(
+                f"cast({name} as {kind}) as {name}"
+                for name, kind in (
+                    ('"' + column.replace('"', '""') + '"', spark.PLAIN_TYPES.get(str(found), str(found)))
+                    for column, found in zip(rows.columns, rows.types, strict=True)
+                )
+            )
+            memory.execute(f"copy (select {columns} from result) to '{folder}/rows.parquet' (format parquet)")
+        return spark.file_relation(folder / "rows.parquet")
+
+    @available
+    def forget_python_model(self, parsed_model: dict) -> None:
+        """Delete what a Python model wrote, once it is in its table."""
+        shutil.rmtree(self._scratch(parsed_model), ignore_errors=True)
+
+    def _scratch(self, parsed_model: dict) -> Path:
+        return spark.scratch(Path(self.config.credentials.home)) / parsed_model["alias"]
+
+    @available
+    def export_parquet(self, query: str, path: str) -> None:
+        """Write what a query answers to a Parquet file of CHURN_HOME, beside it and renamed into place.
+
+        Parameters
+        ----------
+        query : str
+            SQL.
+        path : str
+            Of the file in CHURN_HOME, without its ending.
+        """
+        spark.export(query, Path(self.config.credentials.home) / f"{path}.parquet")
+
+    @available
+    def file_relation(self, file: str) -> str:
+        """Return a Parquet file as a relation, whether there is one or not."""
+        return spark.file_relation(file)
+
+    @available
+    def salt_relation(self) -> str:
+        """Return the file with the salt as a relation."""
+        return spark.salt_relation(Path(self.config.credentials.home))
+
+    @available
+    def column_types(self, relation: str) -> dict[str, str] | None:
+        """Return the types of a relation's or subquery's columns by their names in lower case.
+
+        Parameters
+        ----------
+        relation : str
+            SQL.
+
+        Returns
+        -------
+        dict of str to str, or None
+            Types in capitals, as Spark writes them; None where there is no such relation or file.
+        """
+        if "parquet.`" not in relation:
+            return spark.column_types(relation)
+        if relation not in self._types:  # files stay as they are during a build, and are asked for by every model
+            self._types[relation] = spark.column_types(relation)
+        return self._types[relation]
+
+    @available
+    def table_comment(self, relation: Any) -> str | None:
+        """Return the comment on a table; None where there is none, or no table."""
+        return spark.table_comment(str(relation))
+
+    @available
+    def rewrite(self, relation: Any, query: str) -> None:
+        """Let what a query answers, which may read the table, take the place of a table's rows."""
+        spark.rewrite(str(relation), query)
+
+    @available
+    def keep_rows(self, relation: Any, condition: str) -> None:
+        """Take all rows but those that a condition holds for from a table."""
+        spark.rewrite(str(relation), f"select * from {relation} where {condition}")
+
+    @available
+    def change_rows(self, relation: Any, column: str, value: str, condition: str) -> None:
+        """Give a column of a table another value in the rows that a condition holds for."""
+        columns = (
+            f"case when {condition} then {value} else {c.quoted} end as {c.quoted}" if c.name == column else c.quoted
+            for c in self.get_columns_in_relation(relation)
+        )
+        spark.rewrite(str(relation), f"select {', '.join(columns)} from {relation}")
+
+    @available
+    def new_relation(self, relation: Any) -> Any:
+        """Return what a table is called until it takes the place of another."""
+        return relation.incorporate(path={"identifier": spark.new_name(relation.identifier)}, type="table")
+
+    @available
+    def put_in_place(self, relation: Any) -> None:
+        """Let the new table take the place of a table or view."""
+        spark.put_in_place(str(relation))
+        self.cache_added(relation.incorporate(type="table"))
