@@ -17,7 +17,7 @@ from inference.home import PROJECT_DIR, home, published, raw_dir
 
 app = typer.Typer(
     help="Which customers are about to leave, why, and what they are worth. Commands that build do so where dbt's "
-    "DBT_TARGET says: duckdb, the default, or postgres.",
+    "DBT_TARGET says: duckdb, the default, postgres or spark.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +25,14 @@ app = typer.Typer(
 
 Top = Annotated[int, typer.Option(min=1, help="How many customers to list.")]
 Vars = Annotated[str, typer.Option("--vars", help="dbt vars as YAML, such as '{churn__horizon_days: 60}'.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        envvar="CHURN_ENGINE",
+        help="What runs the models: local, this machine's own process, or spark. Not given: spark where dbt builds "
+        "there, else local.",
+    ),
+]
 
 
 def main() -> None:
@@ -93,20 +101,22 @@ def rollback(
     dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"})
 
 
-@app.command(epilog="Example: churn-radar embed")
-def embed(variables: Vars = "{}") -> None:
+@app.command(epilog="Example: churn-radar embed --engine spark")
+def embed(variables: Vars = "{}", engine: Engine = "") -> None:
     """Read the texts that the encoder has not read yet, and nothing else; killed, it goes on where it stopped."""
     from inference import dbt
 
-    dbt.run("build", "--select", "+review_embeddings", variables=_parse_vars(variables))
+    env = _engine(engine)
+    dbt.run("build", "--select", "+review_embeddings", variables=_parse_vars(variables), env=env)
 
 
-@app.command(epilog="Example: churn-radar score --top 10")
-def score(top: Top = 20, variables: Vars = "{}") -> None:
+@app.command(epilog="Example: churn-radar score --top 10 --engine spark")
+def score(top: Top = 20, variables: Vars = "{}", engine: Engine = "") -> None:
     """Build features and score every customer by the champion, without training."""
     from inference import dbt
 
-    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"})
+    env = _engine(engine)
+    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"}, env=env)
     _print_top(top)
 
 
@@ -367,6 +377,17 @@ def _example(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def _engine(name: str) -> dict[str, str]:
+    """Return the variable that tells dbt's process of an engine, where one is named and can be used."""
+    from inference.engine import ENGINES
+
+    if name and name not in ENGINES:
+        raise ChurnRadarError(f"--engine is {name}; expected {' or '.join(ENGINES)}")
+    if name == "spark" and importlib.util.find_spec("pyspark") is None:
+        raise ChurnRadarError("--engine is spark, but PySpark is not installed: pip install 'churn-radar[spark]'")
+    return {"CHURN_ENGINE": name} if name else {}
 
 
 def _parse_vars(text: str) -> dict:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inference.encoder import Encoder, clean_text
+from inference.engine import engine
 from inference.errors import ChurnRadarError
 from inference.home import home
 from inference.on_demand import EncoderOnDemand
@@ -42,7 +43,7 @@ def embed_new_texts(
     texts: pd.DataFrame,
     stored: pd.DataFrame | None,
     aspects: pd.DataFrame,
-    load_encoder: Callable[[], Encoder | EncoderOnDemand] = EncoderOnDemand.shared,
+    load_encoder: Callable[[], Encoder | EncoderOnDemand] | None = None,
 ) -> pa.Table:
     """Embed the texts that are not yet stored by this encoder and these aspect descriptions.
 
@@ -55,8 +56,8 @@ def embed_new_texts(
         ``text_id``, ``text_hash``, ``encoder_revision`` and ``aspects_revision`` of the rows that are there.
     aspects : DataFrame
         The seed: ``aspect``, ``polarity`` (complaint or praise) and ``description``.
-    load_encoder : callable
-        Loads the encoder; not called where there is no text.
+    load_encoder : callable, optional
+        Loads the encoder; not called where there is no text. The shop's, of the engine in use, where not given.
 
     Returns
     -------
@@ -75,7 +76,7 @@ def embed_new_texts(
     if texts.empty:
         print("review_embeddings: no text to encode")
         return SCHEMA.empty_table()
-    encoder = load_encoder()
+    encoder = (load_encoder or _encoder)()
     texts = texts.assign(
         text_hash=texts.text.map(hash_text),
         encoder_revision=encoder.revision,
@@ -84,7 +85,11 @@ def embed_new_texts(
     key = ["text_id", "text_hash", "encoder_revision", "aspects_revision"]
     known = set() if stored is None else set(stored[key].itertuples(index=False, name=None))
     new = texts[[row not in known for row in texts[key].itertuples(index=False, name=None)]]
-    vectors, encoded = cached_vectors(encoder.revision, dict(zip(new.text_hash, new.text, strict=True)), encoder.encode)
+    wanted, at_once = (
+        dict(zip(new.text_hash, new.text, strict=True)),
+        getattr(encoder, "texts_per_save", TEXTS_PER_SAVE),
+    )
+    vectors, encoded = cached_vectors(encoder.revision, wanted, encoder.encode, at_once)
     print(
         f"review_embeddings: encoded {encoded:,} texts, {len(new):,} of {len(texts):,} rows new; "
         f"encoder {encoder.settings.name}, revision {encoder.revision}"
@@ -103,7 +108,10 @@ def embed_new_texts(
 
 
 def cached_vectors(
-    revision: str, wanted: dict[str, str], encode: Callable[[list[str]], np.ndarray]
+    revision: str,
+    wanted: dict[str, str],
+    encode: Callable[[list[str]], np.ndarray],
+    texts_per_save: int = TEXTS_PER_SAVE,
 ) -> tuple[dict[str, np.ndarray], int]:
     """Vectors of texts, from the folder of what reads them or read now and saved there.
 
@@ -115,6 +123,8 @@ def cached_vectors(
         Texts by their hash.
     encode : callable
         Reads a list of texts into an array of shape (n_texts, dimension).
+    texts_per_save : int
+        Texts that are read between two saves.
 
     Returns
     -------
@@ -128,12 +138,20 @@ def cached_vectors(
     folder = _folder(revision)
     vectors = _read_parts(folder, list(wanted))
     missing = [text_hash for text_hash in wanted if text_hash not in vectors]
-    for start in range(0, len(missing), TEXTS_PER_SAVE):
-        part = missing[start : start + TEXTS_PER_SAVE]
+    for start in range(0, len(missing), texts_per_save):
+        part = missing[start : start + texts_per_save]
         embedded = encode([wanted[text_hash] for text_hash in part])
         _save_part(folder, part, embedded)
         vectors.update(zip(part, embedded, strict=True))
     return vectors, len(missing)
+
+
+def _encoder() -> Encoder | EncoderOnDemand:
+    if engine() == "spark":
+        from inference.spark_models import SparkEncoder  # of an extra
+
+        return SparkEncoder()
+    return EncoderOnDemand.shared()
 
 
 class VectorsAtHand:

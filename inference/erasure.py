@@ -92,15 +92,15 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     Raises
     ------
     ChurnRadarError
-        If nobody knows the customer, a file is in use, something is left of them, or PostgreSQL holds them.
+        If nobody knows the customer, a file is in use, something is left of them, or PostgreSQL or Spark holds them.
     """
     if not customer_id.strip():
         raise ChurnRadarError("--customer is empty; expected the shop's own id of a customer")
     if not home().is_dir():
         raise ChurnRadarError(f"{home()}: no such folder; expected the shop's state: set CHURN_HOME")
-    if warehouse(default_manifest_path()) == "postgres" or os.environ.get("CHURN_ONLINE_SCHEMA"):
+    if warehouse(default_manifest_path()) != "duckdb" or os.environ.get("CHURN_ONLINE_SCHEMA"):
         raise ChurnRadarError(
-            "customers are erased from DuckDB, Parquet, SQLite and Redis alone; expected no dbt or Feast in PostgreSQL"
+            "customers are erased from DuckDB, Parquet, SQLite and Redis alone; expected no dbt in PostgreSQL or Spark and no Feast in PostgreSQL"
         )
     variables = _vars() | dict(variables or {})
     export(home() / "events")  # what only the log knows is looked for as well

@@ -86,12 +86,20 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
 
 @contextmanager
 def _warehouse(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the warehouse; of PostgreSQL, a copy of what it says of the customer."""
+    """Open the warehouse; of PostgreSQL and Spark, a copy of what it says of the customer."""
     file = home() / "churn_radar.duckdb"
-    if warehouse(default_manifest_path()) == "postgres":
+    ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
+    if warehouse(default_manifest_path()) == "spark":
+        from inference import spark  # of an extra
+
+        with duckdb.connect() as memory:
+            for table in ("churn_predictions", "order_features"):
+                query = f"select * from {spark.schema()}.{table} where customer_id in ({ids})"
+                memory.register(table, spark.session().sql(query).toArrow())
+            yield memory
+    elif warehouse(default_manifest_path()) == "postgres":
         from inference import postgres  # of an extra
 
-        ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
         with postgres.connect(postgres.session_dsn(**postgres_settings())) as connection, duckdb.connect() as memory:
             for table in ("churn_predictions", "order_features"):
                 query = f'select * from "{postgres_schema()}"."{table}" where customer_id in ({ids})'

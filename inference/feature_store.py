@@ -171,11 +171,29 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
             found = found.to_arrow_table().to_pandas()  # lists that are null become None, as Feast hands them on
         found["as_of_date"] = pd.to_datetime(found.as_of_date).astype("datetime64[us]")
         if service == MODEL_SERVICE:
-            found[SERVED_FIELD] = count_time(found[STORED_FIELD].to_list(), found.as_of_date.to_list())
             names, columns = packed_names(default_manifest_path()), model_columns(default_manifest_path())
-            found = _unpacked(found, names, columns)
+            found = with_time(found, names, columns)
         keyed = keyed.merge(found, on=key, how="left", validate="one_to_one")
     return keyed.assign(as_of_date=rows.as_of_date.to_numpy())
+
+
+def with_time(rows: pd.DataFrame, numbers: list[str], columns: list[str]) -> pd.DataFrame:
+    """Give every feature of ``model_features`` a column of its own, those counted to the as-of date included.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Rows of ``model_features``; any other columns are kept.
+    numbers, columns : list of str
+        Names of the packed numbers, and of all features in the model's order.
+
+    Returns
+    -------
+    DataFrame
+        Numbers are float64, null where unknown.
+    """
+    counted = {SERVED_FIELD: count_time(rows[STORED_FIELD].to_list(), rows.as_of_date.to_list())}
+    return _unpacked(rows.assign(**counted), numbers, columns)
 
 
 def _refuse_nobody(rows: pd.DataFrame) -> None:

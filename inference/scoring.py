@@ -1,6 +1,6 @@
 """Scores: the champion's answer for a snapshot, with reasons."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from inference import feature_store, registry
 from inference.calibration import anchored_shift, level_history
+from inference.engine import engine
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
 from inference.lineage import features_hash, manifest_hash
@@ -80,30 +81,46 @@ def score_newest_snapshot(
         services.append(feature_store.SEQUENCES_SERVICE)
     labels = labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left")
     del snapshots
-    starts = range(0, max(len(newest), 1), CUSTOMERS_AT_ONCE)
+    if engine() == "spark":
+        from inference.spark_models import SparkScorer  # of an extra
 
-    def read() -> Iterator[pd.DataFrame]:
-        for start in track(starts, f"Scoring {len(newest):,} customers"):
-            rows = feature_store.snapshot_features(newest.iloc[start : start + CUSTOMERS_AT_ONCE], *services)
-            _refuse_other_encoder(current, rows)
-            yield rows
-
+        scorer = SparkScorer(current, newest, services)
+    else:
+        scorer = _Scorer(current, newest, services)
     # the level is that of all customers together, so what the members say of each comes first
-    said, forecasts, kept = [], [], None
-    for rows in read():
-        said.append(current.model.member_logits(*current.model.inputs(rows)))
-        forecasts.append(rows.no_order_probability)
-        kept = [rows] if len(starts) == 1 else None
-    logit = np.concatenate([_mean_logit(logits) for logits in said])
-    shift = _level_shift(current, newest.as_of_date.iloc[0], labels, logit, pd.concat(forecasts))
-    manifest = manifest_hash()
+    logit, forecast = scorer.members()
+    shift = _level_shift(current, newest.as_of_date.iloc[0], labels, logit, forecast)
+    return pa.RecordBatchReader.from_batches(SCHEMA, scorer.scored(shift, manifest_hash()))
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for part, logits in zip(kept or read(), said, strict=True):
-            scored = pd.DataFrame(score_columns(current, part, shift=shift, manifest=manifest, member_logits=logits))
-            yield pa.RecordBatch.from_pandas(scored, SCHEMA, preserve_index=False)
 
-    return pa.RecordBatchReader.from_batches(SCHEMA, batches())
+class _Scorer:
+    """Scores customers of one date in this process, ``CUSTOMERS_AT_ONCE`` at a time; ``SparkScorer`` is its like."""
+
+    def __init__(self, current: RegisteredModel, customers: pd.DataFrame, services: Sequence[str]) -> None:
+        self._current, self._customers, self._services = current, customers, services
+        self._said: list[dict[str, np.ndarray]] = []
+        self._kept: list[pd.DataFrame] | None = None
+
+    def members(self) -> tuple[np.ndarray, pd.Series]:
+        forecasts = []
+        for rows in self._read():
+            self._said.append(self._current.model.member_logits(*self._current.model.inputs(rows)))
+            forecasts.append(rows.no_order_probability)
+            self._kept = [rows] if len(self._customers) <= CUSTOMERS_AT_ONCE else None
+        return np.concatenate([mean_logit(logits) for logits in self._said]), pd.concat(forecasts)
+
+    def scored(self, shift: float, manifest: str | None) -> Iterator[pa.RecordBatch]:
+        for part, logits in zip(self._kept or self._read(), self._said, strict=True):
+            columns = score_columns(self._current, part, shift=shift, manifest=manifest, member_logits=logits)
+            yield pa.RecordBatch.from_pandas(pd.DataFrame(columns), SCHEMA, preserve_index=False)
+
+    def _read(self) -> Iterator[pd.DataFrame]:
+        starts = range(0, max(len(self._customers), 1), CUSTOMERS_AT_ONCE)
+        for start in track(starts, f"Scoring {len(self._customers):,} customers"):
+            asked = self._customers.iloc[start : start + CUSTOMERS_AT_ONCE]
+            rows = feature_store.snapshot_features(asked, *self._services)
+            refuse_other_encoder(self._current, rows)
+            yield rows
 
 
 def score(
@@ -153,10 +170,10 @@ def score_columns(
     """
     model = current.model
     X, sequences = model.inputs(rows)
-    _refuse_other_encoder(current, rows)
+    refuse_other_encoder(current, rows)
     if member_logits is None:
         member_logits = model.member_logits(X, sequences)
-    logit = _mean_logit(member_logits)
+    logit = mean_logit(member_logits)
     as_of_date = pd.Timestamp(next(iter(rows["as_of_date"])))
     if shift is None:
         shift = _level_shift(current, as_of_date, labels, logit, rows["no_order_probability"])
@@ -187,7 +204,8 @@ def score_columns(
     }
 
 
-def _mean_logit(member_logits: Mapping[str, np.ndarray]) -> np.ndarray:
+def mean_logit(member_logits: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Average what members say of each customer, shape (n_customers,)."""
     return np.mean(list(member_logits.values()), axis=0)
 
 
@@ -198,7 +216,8 @@ def _level_shift(
     return anchored_shift(current.model.anchor, pd.Timestamp(as_of_date), history, logit, forecast)
 
 
-def _refuse_other_encoder(current: RegisteredModel, rows: Columns) -> None:
+def refuse_other_encoder(current: RegisteredModel, rows: Columns) -> None:
+    """Raise a ChurnRadarError where a model that reads words has rows that another encoder read."""
     model = current.model
     read = {r for r in rows["encoder_revision"] if isinstance(r, str)} if model.reads_words else set()
     if other := sorted(read - {model.encoder_revision}):

@@ -185,7 +185,9 @@ def column_types(relation: str) -> dict[str, str] | None:
             return None
         raise
     return {
-        field.name.lower(): '"NULL"' if field.dataType.simpleString() == "void" else field.dataType.simpleString().upper()
+        field.name.lower(): '"NULL"'
+        if field.dataType.simpleString() == "void"
+        else field.dataType.simpleString().upper()
         for field in found
     }
 
@@ -260,4 +262,3 @@ class ModelSession:
             self._memory.execute(f'create schema if not exists "{schema}"')
             for table in session().catalog.listTables(schema):
                 self._memory.execute(f'create table if not exists "{schema}"."{table.name}" (nothing integer)')
-

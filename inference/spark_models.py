@@ -1,0 +1,194 @@
+"""Scores and embeddings by Spark: the functions of ``scoring`` and ``encoder``, a partition at a time.
+
+Python on an executor has this package, and loads a model once: workers live as long as the executor does.
+"""
+
+import hashlib
+import io
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyspark.errors import PythonException
+from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import from_arrow_schema
+
+from inference import feature_store, scoring, spark
+from inference.contracts import model_columns, packed_names
+from inference.embeddings import TEXTS_PER_SAVE
+from inference.encoder import Encoder
+from inference.ensemble import ChurnModel
+from inference.errors import ChurnRadarError
+from inference.home import default_manifest_path, home
+from inference.on_demand import EncoderOnDemand
+from inference.registry import RegisteredModel
+
+#: The model that this process has loaded, by its version and the fingerprint of its files.
+_loaded: dict[str, RegisteredModel] = {}
+
+
+class SparkScorer:
+    """Scores customers of one date where Spark's executors are; what they say is read back batch by batch.
+
+    Parameters
+    ----------
+    current : RegisteredModel
+        Model and version.
+    customers : DataFrame
+        ``customer_id`` and ``as_of_date``.
+    services : sequence of str
+        The services whose features the model reads.
+    """
+
+    def __init__(self, current: RegisteredModel, customers: pd.DataFrame, services: Sequence[str]) -> None:
+        self._folder = spark.scratch(home()) / "scores"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._spark = spark.session(tables=False)
+        key = ["customer_id", "as_of_date"]
+        customers[key].to_parquet(self._folder / "customers.parquet", index=False, coerce_timestamps="us")
+        rows = self._read("customers.parquet").selectExpr("customer_id", "cast(as_of_date as date) as as_of_date")
+        for service in services:
+            file = home() / "features" / f"{feature_store.SNAPSHOT_TABLES[service]}.parquet"
+            rows = rows.join(self._spark.read.parquet(file.as_uri()).drop("event_timestamp"), key, "left")
+        self._rows = rows.repartition(self._spark.sparkContext.defaultParallelism, "customer_id")
+        files = _packed(current.model)
+        self._read_by = partial(
+            _rows_of_model,
+            f"{current.version} {hashlib.blake2b(files).hexdigest()}",
+            self._spark.sparkContext.broadcast((current.version, files)),
+            packed_names(default_manifest_path()),
+            model_columns(default_manifest_path()),
+        )
+        self._members = list(current.model.names)
+
+    def members(self) -> tuple[np.ndarray, pd.Series]:
+        """Return the mean logit of the model's members for each customer, and the purchase forecast."""
+        schema = ", ".join(f"{name} double" for name in (*self._members, "no_order_probability"))
+        with _one_line():
+            said = self._rows.mapInPandas(partial(_say, self._read_by), f"customer_id string, {schema}")
+            said.write.parquet((self._folder / "said").as_uri())
+        table = ds.dataset(self._folder / "said", format="parquet").to_table()
+        logits = {name: table[name].to_numpy() for name in self._members}
+        return scoring.mean_logit(logits), table["no_order_probability"].to_pandas()
+
+    def scored(self, shift: float, manifest: str | None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of ``churn_predictions``, at the level of all customers together."""
+        rows = self._rows.join(self._read("said").drop("no_order_probability"), "customer_id")
+        told = partial(_tell, self._read_by, self._members, shift, manifest)
+        with _one_line():
+            scored = rows.mapInPandas(told, from_arrow_schema(scoring.SCHEMA, prefer_timestamp_ntz=True))
+            scored.write.parquet((self._folder / "scored").as_uri())
+        for batch in ds.dataset(self._folder / "scored", format="parquet").to_batches():
+            yield from pa.Table.from_batches([batch]).cast(scoring.SCHEMA).to_batches()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _read(self, name: str) -> DataFrame:
+        return self._spark.read.parquet((self._folder / name).as_uri())
+
+
+class SparkEncoder:
+    """The shop's encoder, loaded once by each Python worker of Spark."""
+
+    def __init__(self) -> None:
+        self._here = EncoderOnDemand.shared()
+        self.settings = self._here.settings
+        self._spark = spark.session(tables=False)
+        self._partitions = self._spark.sparkContext.defaultParallelism
+        #: Texts that are encoded between two saves.
+        self.texts_per_save = TEXTS_PER_SAVE * self._partitions
+
+    @property
+    def revision(self) -> str:
+        """Revision of the encoder, as it is on this machine."""
+        return self._here.revision
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts; see ``Encoder.encode``.
+
+        Raises
+        ------
+        ChurnRadarError
+            If an executor has another encoder.
+        """
+        rows = self._spark.createDataFrame(pd.DataFrame({"position": range(len(texts)), "text": list(texts)}))
+        schema = "position long, revision string, embedding array<float>"
+        with _one_line():
+            found = rows.repartition(self._partitions).mapInPandas(_embed, schema).toArrow()
+        if others := set(found["revision"].to_pylist()) - {self.revision}:
+            raise ChurnRadarError(
+                f"encoder {self.settings.name} is revision {self.revision} here, but {others.pop()} on an executor; "
+                "expected one encoder, with the same files and libraries, on all machines"
+            )
+        found = found.sort_by("position")
+        return np.asarray(found["embedding"].combine_chunks().flatten(), dtype=np.float32).reshape(len(texts), -1)
+
+
+def _embed(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    for rows in batches:
+        encoder = Encoder.shared()
+        embedded = encoder.encode(list(rows.text))
+        yield pd.DataFrame({"position": rows.position, "revision": encoder.revision, "embedding": list(embedded)})
+
+
+def _rows_of_model(key: str, shipped, names: list[str], columns: list[str], rows: pd.DataFrame) -> tuple:
+    """Return the model that was shipped and the rows as it reads them."""
+    if key not in _loaded:
+        version, files = shipped.value
+        with tempfile.TemporaryDirectory() as folder:
+            zipfile.ZipFile(io.BytesIO(files)).extractall(folder)
+            _loaded.clear()
+            _loaded[key] = RegisteredModel(version, ChurnModel.load(Path(folder)))
+    rows["as_of_date"] = pd.to_datetime(rows.as_of_date).astype("datetime64[us]")
+    return _loaded[key], feature_store.with_time(rows, names, columns)
+
+
+def _say(read, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    for batch in batches:
+        current, rows = read(batch)
+        scoring.refuse_other_encoder(current, rows)
+        logits = current.model.member_logits(*current.model.inputs(rows))
+        yield pd.DataFrame(
+            {"customer_id": rows.customer_id, **logits, "no_order_probability": rows.no_order_probability}
+        )
+
+
+def _tell(
+    read, members: list[str], shift: float, manifest: str | None, batches: Iterator[pd.DataFrame]
+) -> Iterator[pd.DataFrame]:
+    for batch in batches:
+        logits = {name: batch.pop(name).to_numpy() for name in members}
+        current, rows = read(batch)
+        scored = scoring.score_columns(current, rows, shift=shift, manifest=manifest, member_logits=logits)
+        yield pd.DataFrame(scored)[scoring.SCHEMA.names]
+
+
+def _packed(model: ChurnModel) -> bytes:
+    """Return the files of a model, as an executor may have no registry at hand."""
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(packed, "w") as archive:
+        model.save(Path(folder, "model"))
+        for file in sorted(Path(folder, "model").rglob("*")):
+            if file.is_file():  # with no time, so that equal files are equal bytes
+                archive.writestr(zipfile.ZipInfo(str(file.relative_to(Path(folder, "model")))), file.read_bytes())
+    return packed.getvalue()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Say what an executor refused in the words in which this process would have."""
+    try:
+        yield
+    except PythonException as error:
+        if said := re.search(r"ChurnRadarError: (.*)", str(error)):
+            raise ChurnRadarError(said[1]) from None
+        raise

@@ -1,0 +1,10 @@
+"""Write tables and views of a shop in Spark to Parquet files: folder, then names."""
+
+import sys
+from pathlib import Path
+
+from inference import spark
+
+folder, names = Path(sys.argv[1]), sys.argv[2:]
+for name in names:
+    spark.export(f"select * from churn_radar.{name}", folder / f"{name}.parquet")
