@@ -51,7 +51,7 @@ def field(column: FeatureColumn) -> Field:
 
 
 def batch_source(table: FeatureTable) -> DataSource:
-    """Say where the rows of a dbt table are: in PostgreSQL where dbt builds there, else in exported Parquet."""
+    """Say where the rows of a dbt table are: in PostgreSQL where dbt builds there, else in exported Parquet, which Spark reads as well."""
     times = {"timestamp_field": table.timestamp_field, "created_timestamp_column": table.created_timestamp_column or ""}
     if warehouse(default_manifest_path()) == "postgres":
         from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
@@ -61,6 +61,10 @@ def batch_source(table: FeatureTable) -> DataSource:
         rows = f'select *{moment} from "{postgres_schema()}"."{table.name}"'
         return PostgreSQLSource(name=f"{table.name}_table", query=rows, **times)
     file = str(home() / table.folder / f"{table.name}.parquet")
+    if warehouse(default_manifest_path()) == "spark":
+        from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+
+        return SparkSource(name=f"{table.name}_files", path=file, file_format="parquet", **times)
     return FileSource(name=f"{table.name}_parquet", path=file, **times)
 
 

@@ -99,11 +99,16 @@ class HomeRegistryStore(FileRegistryStore):
 
 
 class WarehouseOfflineStoreConfig:
-    """Feast's own configuration of PostgreSQL where dbt builds there, else of DuckDB over Parquet."""
+    """Feast's own configuration of PostgreSQL or Spark where dbt builds there, else of DuckDB over Parquet."""
 
     def __new__(cls, type: str) -> FeastConfigBaseModel:
         """Return the configuration of the store in use."""
-        if warehouse(default_manifest_path()) != "postgres":
+        built_by = warehouse(default_manifest_path())
+        if built_by == "spark":
+            from inference.spark_store import ArrowSparkOfflineStoreConfig
+
+            return ArrowSparkOfflineStoreConfig(type="spark")
+        if built_by != "postgres":
             return DuckDBOfflineStoreConfig(type="duckdb")
         from inference.postgres_store import ArrowPostgreSQLOfflineStoreConfig
 

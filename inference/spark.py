@@ -79,8 +79,18 @@ def settings(folder: Path) -> dict[str, str]:
     defaults = Path(os.environ.get("SPARK_CONF_DIR", "/nonexistent"), "spark-defaults.conf")
     given = dict(pair.split("=", 1) for pair in shlex.split(os.environ.get("CHURN_SPARK_CONF", "")))
     told = {f"spark.executorEnv.{name}": os.environ[name] for name in TOLD_TO_EXECUTORS if name in os.environ}
-    quiet = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
-    return {**({} if defaults.exists() else local), **quiet, **told, **given, **MEANING}
+    always = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+    }
+    return {**({} if defaults.exists() else local), **always, **told, **given, **MEANING}
+
+
+def schema() -> str:
+    """Schema that dbt builds in; the default is that of ``profiles.yml``."""
+    return os.environ.get("CHURN_SPARK_SCHEMA", "churn_radar")
 
 
 def session(tables: bool = True) -> "SparkSession":
@@ -98,6 +108,7 @@ def session(tables: bool = True) -> "SparkSession":
             return found
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         logging.getLogger("SQLQueryContextLogger").disabled = True  # says every error a second time
+        logging.getLogger("py4j").setLevel(logging.ERROR)
         (home() / "spark").mkdir(parents=True, exist_ok=True)
         builder = SparkSession.builder.appName("churn-radar")
         for name, value in settings(home()).items():
@@ -184,12 +195,8 @@ def column_types(relation: str) -> dict[str, str] | None:
         if error.getCondition() in ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND"):
             return None
         raise
-    return {
-        field.name.lower(): '"NULL"'
-        if field.dataType.simpleString() == "void"
-        else field.dataType.simpleString().upper()
-        for field in found
-    }
+    types = {field.name.lower(): field.dataType.simpleString().upper() for field in found}
+    return {name: '"NULL"' if kind == "VOID" else kind for name, kind in types.items()}
 
 
 def file_relation(file: str | Path) -> str:
