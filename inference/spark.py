@@ -142,13 +142,17 @@ def mend(spark: "SparkSession", schema: str) -> None:
     """Bring back tables that a killed build took from their place, and drop what it left beside them."""
     if not spark.catalog.databaseExists(schema):
         return
-    names = {table.name for table in spark.catalog.listTables(schema)}
+    names = _tables(spark, schema)
     for name in sorted(name for name in names if name.endswith(OLD)):
         if name.removesuffix(OLD) not in names:
             spark.sql(f"alter table {schema}.{name} rename to {schema}.{name.removesuffix(OLD)}")
     for name in sorted(names):
         if name.endswith(NEW) or (name.endswith(OLD) and name.removesuffix(OLD) in names):
             spark.sql(f"drop table if exists {schema}.{name}")
+
+
+def _tables(spark: "SparkSession", schema: str) -> set[str]:
+    return {row.tableName for row in spark.sql(f"show tables in {schema}").collect() if not row.isTemporary}
 
 
 def new_name(table: str) -> str:
@@ -267,5 +271,5 @@ class ModelSession:
     def _name_tables(self) -> None:
         for schema in (database.name for database in session().catalog.listDatabases()):
             self._memory.execute(f'create schema if not exists "{schema}"')
-            for table in session().catalog.listTables(schema):
-                self._memory.execute(f'create table if not exists "{schema}"."{table.name}" (nothing integer)')
+            for table in _tables(session(), schema):
+                self._memory.execute(f'create table if not exists "{schema}"."{table}" (nothing integer)')

@@ -6,5 +6,6 @@ from pathlib import Path
 from inference import spark
 
 folder, names = Path(sys.argv[1]), sys.argv[2:]
+folder.mkdir(exist_ok=True)
 for name in names:
     spark.export(f"select * from churn_radar.{name}", folder / f"{name}.parquet")

@@ -8,47 +8,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import numpy as np
 import pandas as pd
 import pytest
 from arrivals import arrived
 from debian import debian_program
-from shop import Shop
-from test_incremental import shop_with_corrections
+from warehouses import (
+    DAYS,
+    TABLES,
+    WITHOUT_TESTS,
+    DuckDBShop,
+    accept_order,
+    alike,
+    erase_customer,
+    raw_tables,
+    rows_by_key,
+    unlike,
+)
 
 from inference import postgres
-from inference.salt import ERASED_CUSTOMERS, set_postgres_salt, set_salt
-from inference.serving.event_log import Event, EventLog
-
-DAYS = ("2023-09-04", "2023-09-05")
-WITHOUT_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
-#: When something was done, and what it was done with: no two builds agree.
-OF_A_BUILD = ("scored_at", "feature_snapshot_at", "decided_at", "manifest_hash", "run_id")
-#: JSON, whose whole numbers may be written with a point or without.
-JSON = ("history", "score", "facts", "row_content")
-
-
-@dataclass
-class DuckDBShop(Shop):
-    """A shop whose session knows the salt, so that views of staging can be read."""
-
-    @property
-    def salt(self) -> str:
-        return (self.home / "salt").read_text().strip()
-
-    def query(self, text: str) -> pd.DataFrame:
-        with duckdb.connect(self.home / "churn_radar.duckdb", read_only=True) as connection:
-            connection.execute(set_salt(self.salt))
-            return connection.sql(text).df()
-
-    def table(self, name: str) -> pd.DataFrame:
-        return self.query(f"select * from {name}")
+from inference.salt import ERASED_CUSTOMERS, set_postgres_salt
 
 
 @dataclass
@@ -99,31 +82,6 @@ def server() -> Iterator[dict[str, str]]:
     shutil.rmtree(folder)
 
 
-def raw_tables() -> dict[str, pd.DataFrame]:
-    """All raw tables, with corrections and contacts by chance."""
-    tables = shop_with_corrections()
-    touches = tables["campaign_touches"]
-    by_chance = touches.assign(action=np.where(touches.index % 2, "mail", "holdout"), propensity=0.5, cost=0.25)
-    return {**tables, "campaign_touches": by_chance}
-
-
-def accept_order(home: Path) -> None:
-    """Log an order as the service does."""
-    now = datetime.now(UTC).isoformat()
-    order = {"order_id": "new", "customer_id": "c1", "ordered_at": now, "amount": 5.0, "status": "completed"}
-    log = EventLog(home / "events" / "log.db")
-    log.append([Event("event", "c1", {"orders": [order]})])
-    log.close()
-
-
-def erase_customer(home: Path, name: str) -> None:
-    """Remember a customer as erased, as ``churn-radar erase`` does."""
-    salt = (home / "salt").read_text().strip()
-    with duckdb.connect() as connection:
-        file = home / ERASED_CUSTOMERS
-        connection.execute(f"copy (select sha256('{salt}erased:{name}') as customer_hash) to '{file}' (format parquet)")
-
-
 @pytest.fixture(scope="module")
 def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str]]:
     """One shop in both warehouses, built on two days, and what dbt said of it in PostgreSQL."""
@@ -149,71 +107,13 @@ def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str]
     return ours, theirs, said
 
 
-def comparable(value: object) -> object:
-    if isinstance(value, np.ndarray | list):
-        return tuple(comparable(item) for item in value)
-    return None if pd.isna(value) else value
-
-
-def unlike(name: str, ours: pd.Series, theirs: pd.Series) -> int:
-    """In how many rows a column differs: numbers by more than 1e-9 of theirs, anything else at all."""
-    if name in JSON and ours.dtype == object:
-        ours, theirs = ours.map(json.loads), theirs.map(json.loads)
-        return sum(not alike(a, b) for a, b in zip(ours, theirs, strict=True))
-    if pd.api.types.is_float_dtype(ours) or pd.api.types.is_float_dtype(theirs):
-        return int((~np.isclose(ours.astype(float), theirs.astype(float), rtol=1e-9, atol=0, equal_nan=True)).sum())
-    return sum(comparable(a) != comparable(b) for a, b in zip(ours, theirs, strict=True))
-
-
-def alike(a: object, b: object) -> bool:
-    if isinstance(a, Mapping):
-        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(alike(*pair) for pair in zip(a, b, strict=True))
-    return a == pytest.approx(b, rel=1e-9, nan_ok=True) if isinstance(a, float) else a == b
-
-
-def rows_by_key(table: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    return table.sort_values(key, ignore_index=True).drop(columns=[c for c in OF_A_BUILD if c in table])
-
-
 def test_a_build_passes_every_test_of_the_project(shops):
     _, _, said = shops
     assert "WARN=0 ERROR=0 SKIP=0" in said[0]
     assert not any(word in text.lower() for text in said for word in ("warning", "deprecat"))
 
 
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [
-        ("stg_orders", ["order_id", "version"]),
-        ("stg_reviews", ["review_id", "version"]),
-        ("int_customer_daily_activity", ["customer_id", "activity_date", "arrived_date", "superseded_date"]),
-        ("int_customer_snapshots", ["customer_id", "as_of_date"]),
-        ("int_contact_outcomes", ["touch_id"]),
-        ("int_newcomers", ["customer_id", "as_of_date"]),
-        ("order_features", ["customer_id", "as_of_date"]),
-        ("engagement_features", ["customer_id", "as_of_date"]),
-        ("review_features", ["customer_id", "as_of_date"]),
-        ("support_features", ["customer_id", "as_of_date"]),
-        ("campaign_features", ["customer_id", "as_of_date"]),
-        ("customer_features", ["customer_id", "as_of_date"]),
-        ("forecast_features", ["customer_id", "as_of_date"]),
-        ("text_features", ["customer_id", "as_of_date"]),
-        ("sequence_features", ["customer_id", "as_of_date"]),
-        ("model_features", ["customer_id", "as_of_date"]),
-        ("churn_labels", ["customer_id", "as_of_date"]),
-        ("searchable_texts", ["text_id"]),
-        ("newcomer_scores", ["customer_id"]),
-        ("churn_feature_drift", ["model_version", "feature"]),
-        ("retention_experiment_results", ["campaign_id", "segment", "action"]),
-        ("retention_actions", ["customer_id", "as_of_date"]),
-        ("retention_recommendations", ["customer_id", "rank"]),
-        ("churn_alerts", ["alert_id"]),
-        ("online_histories", ["customer_id"]),
-        ("online_shop", ["shop_id"]),
-    ],
-)
+@pytest.mark.parametrize(("name", "key"), TABLES)
 def test_two_days_of_builds_make_the_same_table(shops, name, key):
     ours, theirs = (rows_by_key(shop.table(name), key) for shop in shops[:2])
     assert len(ours) > 0

@@ -1,0 +1,208 @@
+"""The same shop in DuckDB and in Spark: the same features, labels and scores, the same answers of Feast."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from arrivals import arrived
+from debian import debian_program
+from warehouses import (
+    DAYS,
+    TABLES,
+    WITHOUT_TESTS,
+    DuckDBShop,
+    accept_order,
+    alike,
+    erase_customer,
+    raw_tables,
+    rows_by_key,
+    unlike,
+)
+
+from inference.salt import ERASED_CUSTOMERS
+
+#: A small shop spends its time on compiling code and on waiting for disks.
+SMALL = (
+    "spark.sql.codegen.wholeStage=false spark.sql.codegen.factoryMode=NO_CODEGEN spark.sql.shuffle.partitions=1 "
+    "'spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
+    "-Dderby.system.durability=test -Dderby.stream.error.file=/dev/null'"
+)
+#: Numbers of one row each; Java's logarithms and exponentials differ from C's in their last bits.
+PACKED = ("model_features", ["customer_id", "as_of_date"])
+
+
+@dataclass
+class SparkShop(DuckDBShop):
+    """A shop whose warehouse is Spark: tables and views as they were written to Parquet last."""
+
+    def write_tables(self, *names: str) -> None:
+        """Write tables and views to Parquet, in one session for all of them."""
+        script = Path(__file__).with_name("spark_tables.py")
+        command = [sys.executable, str(script), str(self.home / "tables"), *names]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def table(self, name: str) -> pd.DataFrame:
+        with duckdb.connect() as connection:
+            return connection.sql(f"from '{self.home}/tables/{name}.parquet'").df()
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    """Environment variables of a local Spark."""
+    java = debian_program("java", "openjdk-17-jre-headless", "usr/lib/jvm/java-17*/bin")
+    return {"JAVA_HOME": str(Path(java).resolve().parents[1]), "CHURN_SPARK_CONF": SMALL}
+
+
+@pytest.fixture(scope="module")
+def shops(settings, tmp_path_factory) -> tuple[DuckDBShop, SparkShop, list[str]]:
+    """One shop in both warehouses, built on two days, and what dbt said of it in Spark."""
+    folder, tables = tmp_path_factory.mktemp("spark"), raw_tables()
+    ours, theirs = (
+        DuckDBShop(folder / "duckdb"),
+        SparkShop(folder / "spark", settings={**settings, "DBT_TARGET": "spark"}),
+    )
+    said = []
+    for day in DAYS:
+        known = arrived(tables, pd.Timestamp(day))
+        variables = {"churn__as_of_date": day, "churn__transformer": False}
+        ours.write(**known).dbt("build", *WITHOUT_TESTS, **variables)
+        # one model and one reading of texts for both
+        for name in ("mlflow", "embeddings"):
+            shutil.copytree(ours.home / name, theirs.home / name, dirs_exist_ok=True)
+        shutil.copy(ours.home / "salt", theirs.home / "salt")
+        theirs.write(**known)
+        if day == DAYS[0]:
+            command = theirs.dbt("build", "--threads", "4", *WITHOUT_TESTS, **variables, churn__train="never")
+            accept_order(ours.home)
+            erase_customer(ours.home, "c2")
+            shutil.copytree(ours.home / "events", theirs.home / "events")
+            shutil.copy(ours.home / ERASED_CUSTOMERS, theirs.home)
+        else:  # with every test of the project
+            command = theirs.run("churn-radar", "score", "--engine", "spark", "--vars", json.dumps(variables))
+        said.append(command.stdout)
+    theirs.write_tables(*(name for name, _ in TABLES), "churn_scores")
+    return ours, theirs, said
+
+
+def test_a_build_passes_every_test_of_the_project(shops):
+    _, _, said = shops
+    assert "WARN=0 ERROR=0 SKIP=0" in said[1]
+    assert not any(word in text.lower() for text in said for word in ("warning", "deprecat"))
+
+
+@pytest.mark.parametrize(("name", "key"), [table for table in TABLES if table != PACKED])
+def test_two_days_of_builds_make_the_same_table(shops, name, key):
+    ours, theirs = (rows_by_key(shop.table(name), key) for shop in shops[:2])
+    assert len(ours) > 0
+    assert list(ours) == list(theirs)
+    assert len(ours) == len(theirs)
+    assert {c: n for c in ours if (n := unlike(c, ours[c], theirs[c]))} == {}
+
+
+def test_packed_features_hold_the_same_numbers(shops):
+    name, key = PACKED
+    ours, theirs = (rows_by_key(shop.table(name), key) for shop in shops[:2])
+    assert ours[key].equals(theirs[key])
+    assert ours.packed.map(len).equals(theirs.packed.map(len))
+    # numbers stand first; what is behind them, texts and vectors, is equal byte by byte
+    differing = [(a, b) for a, b in zip(ours.packed, theirs.packed, strict=True) if a != b]
+    assert len(differing) < len(ours)
+    for a, b in differing:
+        end = max(i for i in range(len(a)) if a[i] != b[i]) // 8 * 8 + 8
+        np.testing.assert_allclose(np.frombuffer(a[:end]), np.frombuffer(b[:end]), rtol=1e-9)
+
+
+def test_scores_are_the_same_and_published_as_parquet(shops):
+    ours, theirs = (rows_by_key(shop.table("churn_scores"), ["customer_id", "as_of_date"]) for shop in shops[:2])
+    assert len(ours) > 50
+    pd.testing.assert_frame_equal(ours, theirs, rtol=0, atol=1e-6, check_dtype=False)
+    published = [pd.read_parquet(shop.published) for shop in shops[:2]]
+    assert published[0].dtypes.to_dict() == published[1].dtypes.to_dict()
+    assert len(published[0]) == len(published[1]) == len(ours)
+
+
+def test_files_of_features_have_the_same_columns_and_types(shops):
+    ours, theirs = shops[:2]
+    files = sorted(file.name for file in (ours.home / "features").glob("*.parquet"))
+    assert files == sorted(file.name for file in (theirs.home / "features").glob("*.parquet"))
+    with duckdb.connect() as connection:
+        for file in files:
+            columns = [connection.read_parquet(str(s.home / "features" / file)) for s in (ours, theirs)]
+            assert columns[0].columns == columns[1].columns
+            assert columns[0].types == columns[1].types
+
+
+def test_accepted_events_are_rows_and_erased_customers_none(shops):
+    for shop in shops[:2]:
+        staged = shop.table("stg_orders")
+        assert (staged.order_id == "new").sum() == 1
+        assert "c1" in set(staged.customer_id)
+        assert "c2" not in set(staged.customer_id)
+
+
+def test_nothing_is_left_between_builds(shops):
+    warehouse = shops[1].home / "spark" / "warehouse" / "churn_radar.db"
+    assert len(list(warehouse.iterdir())) > 40
+    assert not list(warehouse.glob("*__dbt*"))
+    assert not list((shops[1].home / "spark" / "scratch").iterdir())
+
+
+def test_the_salt_is_in_no_log_and_no_compiled_sql(shops):
+    salt = shops[1].salt
+    texts = [file for name in ("logs", "target") for file in (shops[1].home / name).rglob("*") if file.is_file()]
+    assert len(texts) > 100
+    assert not [file for file in texts if salt in file.read_text(errors="ignore")]
+
+
+def test_a_value_that_cannot_be_read_is_named(shops, tmp_path):
+    rows = pd.DataFrame({"order_id": ["1"], "customer_id": ["a"], "ordered_at": ["yesterdays"], "amount": ["x"]})
+    bad = replace(shops[1], home=tmp_path / "home").write(orders=rows)
+    said = bad.dbt("build", "--select", "stg_orders", check=False).stdout
+    assert "orders.ordered_at: 1 values cannot be read as timestamp, for example 'yesterdays'" in said
+    assert "orders.amount: 1 values cannot be read as double, for example 'x'" in said
+    assert "no such var" not in said
+
+
+def test_spark_reads_texts_and_scores_for_duckdb_as_well(shops, settings, tmp_path):
+    ours = shops[0]
+    shutil.copytree(ours.home, tmp_path / "home", ignore=shutil.ignore_patterns("embeddings"))
+    shop = DuckDBShop(tmp_path / "home", settings={**settings, "CHURN_ENGINE": "spark"})
+    with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
+        connection.execute("delete from review_embeddings")
+        connection.execute("delete from churn_predictions")
+    variables = {"churn__as_of_date": DAYS[1], "churn__transformer": False, "churn__train": "never"}
+    said = shop.dbt("build", "--select", "review_embeddings", "churn_predictions", *WITHOUT_TESTS, **variables).stdout
+    assert "review_embeddings: encoded" in said
+    assert "encoded 0 texts" not in said
+    vectors = [rows_by_key(s.table("review_embeddings"), ["text_id"]) for s in (ours, shop)]
+    assert len(vectors[0]) > 100
+    np.testing.assert_allclose(np.vstack(vectors[0].embedding), np.vstack(vectors[1].embedding), atol=1e-5)
+    newest = f"select * from churn_predictions where as_of_date = '{DAYS[1]}'"
+    scores = [rows_by_key(s.query(newest), ["customer_id"]) for s in (ours, shop)]
+    assert len(scores[0]) > 50
+    pd.testing.assert_frame_equal(*(rows.drop(columns="manifest_hash") for rows in scores), rtol=0, atol=1e-6)
+
+
+def test_feast_answers_alike_offline_and_online(shops):
+    asked = f"{DAYS[-1]}T00:00:00"
+    answers = []
+    for shop in shops[:2]:
+        shop.run("feast", "-c", "feature_repo", "apply", "--skip-source-validation")
+        shop.run("feast", "-c", "feature_repo", "materialize", asked, asked)
+        script = Path(__file__).with_name("ask_feast.py")
+        done = subprocess.run([sys.executable, script], env=shop.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    ours, theirs = answers
+    assert theirs.pop("stores") == ["spark", "sqlite"]
+    assert ours.pop("stores") == ["duckdb", "sqlite"]
+    assert len(ours["online"]) > 50
+    assert alike(ours, theirs)
