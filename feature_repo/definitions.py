@@ -51,7 +51,7 @@ def field(column: FeatureColumn) -> Field:
 
 
 def batch_source(table: FeatureTable) -> DataSource:
-    """Say where the rows of a dbt table are: in PostgreSQL where dbt builds there, else in exported Parquet, which Spark reads as well."""
+    """Say where the rows of a dbt table are: in PostgreSQL where dbt builds there, else in exported Parquet."""
     times = {"timestamp_field": table.timestamp_field, "created_timestamp_column": table.created_timestamp_column or ""}
     if warehouse(default_manifest_path()) == "postgres":
         from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource

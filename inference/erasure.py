@@ -100,8 +100,8 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
         raise ChurnRadarError(f"{home()}: no such folder; expected the shop's state: set CHURN_HOME")
     if warehouse(default_manifest_path()) != "duckdb" or os.environ.get("CHURN_ONLINE_SCHEMA"):
         raise ChurnRadarError(
-            "customers are erased from DuckDB, Parquet, SQLite and Redis alone; expected no dbt in PostgreSQL or Spark, "
-            "and no Feast in PostgreSQL"
+            "customers are erased from DuckDB, Parquet, SQLite and Redis alone; "
+            "expected no dbt or Feast in PostgreSQL, and no dbt in Spark"
         )
     variables = _vars() | dict(variables or {})
     export(home() / "events")  # what only the log knows is looked for as well

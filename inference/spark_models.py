@@ -5,6 +5,7 @@ Python on an executor has this package, and loads a model once: workers live as 
 
 import hashlib
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyspark import TaskContext
 from pyspark.errors import PythonException
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -34,6 +36,8 @@ from inference.registry import RegisteredModel
 
 #: The model that this process has loaded, by its version and the fingerprint of its files.
 _loaded: dict[str, RegisteredModel] = {}
+#: Fewer texts than these are not worth another partition.
+TEXTS_PER_PARTITION = 128
 
 
 class SparkScorer:
@@ -121,9 +125,11 @@ class SparkEncoder:
             If an executor has another encoder.
         """
         rows = self._spark.createDataFrame(pd.DataFrame({"position": range(len(texts)), "text": list(texts)}))
+        # few texts are one batch, as they are in one process
+        partitions = min(self._partitions, len(texts) // TEXTS_PER_PARTITION + 1)
         schema = "position long, revision string, embedding array<float>"
         with _one_line():
-            found = rows.repartition(self._partitions).mapInPandas(_embed, schema).toArrow()
+            found = rows.repartition(partitions).mapInPandas(_embed, schema).toArrow()
         if others := set(found["revision"].to_pylist()) - {self.revision}:
             raise ChurnRadarError(
                 f"encoder {self.settings.name} is revision {self.revision} here, but {others.pop()} on an executor; "
@@ -133,7 +139,15 @@ class SparkEncoder:
         return np.asarray(found["embedding"].combine_chunks().flatten(), dtype=np.float32).reshape(len(texts), -1)
 
 
+def _take_gpu() -> None:
+    """See the GPU alone that Spark gave this task, where it gave one; CUDA looks once, when a model is first loaded."""
+    context = TaskContext.get()
+    if context is not None and "gpu" in (given := context.resources()):
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(given["gpu"].addresses))
+
+
 def _embed(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    _take_gpu()
     for rows in batches:
         encoder = Encoder.shared()
         embedded = encoder.encode(list(rows.text))
@@ -143,6 +157,7 @@ def _embed(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 def _rows_of_model(key: str, shipped, names: list[str], columns: list[str], rows: pd.DataFrame) -> tuple:
     """Return the model that was shipped and the rows as it reads them."""
     if key not in _loaded:
+        _take_gpu()
         version, files = shipped.value
         with tempfile.TemporaryDirectory() as folder:
             zipfile.ZipFile(io.BytesIO(files)).extractall(folder)

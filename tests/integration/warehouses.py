@@ -44,7 +44,7 @@ TABLES = [
     ("churn_labels", ["customer_id", "as_of_date"]),
     ("searchable_texts", ["text_id"]),
     ("newcomer_scores", ["customer_id"]),
-    ("churn_feature_drift", ["model_version", "feature"]),
+    ("churn_feature_drift", ["as_of_date", "model_version", "feature"]),
     ("retention_experiment_results", ["campaign_id", "segment", "action"]),
     ("retention_actions", ["customer_id", "as_of_date"]),
     ("retention_recommendations", ["customer_id", "rank"]),

@@ -66,7 +66,10 @@ def test_postgres_where_a_schema_is_named_for_it(monkeypatch: pytest.MonkeyPatch
     )
 
 
-@pytest.mark.parametrize(("adapter", "store"), [("duckdb", "duckdb"), ("postgrespython", "postgres"), (None, "duckdb")])
+@pytest.mark.parametrize(
+    ("adapter", "store"),
+    [("duckdb", "duckdb"), ("postgrespython", "postgres"), ("sparkpython", "spark"), (None, "duckdb")],
+)
 def test_features_are_read_where_dbt_builds_them(
     adapter: str | None, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
