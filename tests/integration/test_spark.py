@@ -28,9 +28,10 @@ from warehouses import (
 
 from inference.salt import ERASED_CUSTOMERS
 
-#: A small shop spends its time on compiling code and on waiting for disks.
+#: A small shop spends its time on planning queries, compiling them and waiting for disks.
 SMALL = (
     "spark.sql.codegen.wholeStage=false spark.sql.codegen.factoryMode=NO_CODEGEN spark.sql.shuffle.partitions=1 "
+    "spark.sql.adaptive.enabled=false spark.sql.constraintPropagation.enabled=false "
     "'spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
     "-Dderby.system.durability=test -Dderby.stream.error.file=/dev/null'"
 )
