@@ -90,7 +90,8 @@ def score_newest_snapshot(
     # the level is that of all customers together, so what the members say of each comes first
     logit, forecast = scorer.members()
     shift = _level_shift(current, newest.as_of_date.iloc[0], labels, logit, forecast)
-    return pa.RecordBatchReader.from_batches(SCHEMA, scorer.scored(shift, manifest_hash()))
+    # one moment for all of them: what was scored last at a date is what counts
+    return pa.RecordBatchReader.from_batches(SCHEMA, scorer.scored(shift, manifest_hash(), _now()))
 
 
 class _Scorer:
@@ -109,10 +110,11 @@ class _Scorer:
             self._kept = [rows] if len(self._customers) <= CUSTOMERS_AT_ONCE else None
         return np.concatenate([mean_logit(logits) for logits in self._said]), pd.concat(forecasts)
 
-    def scored(self, shift: float, manifest: str | None) -> Iterator[pa.RecordBatch]:
+    def scored(self, shift: float, manifest: str | None, scored_at: datetime) -> Iterator[pa.RecordBatch]:
         for part, logits in zip(self._kept or self._read(), self._said, strict=True):
             columns = score_columns(self._current, part, shift=shift, manifest=manifest, member_logits=logits)
-            yield pa.RecordBatch.from_pandas(pd.DataFrame(columns), SCHEMA, preserve_index=False)
+            scored = pd.DataFrame(columns | {"scored_at": scored_at})
+            yield pa.RecordBatch.from_pandas(scored, SCHEMA, preserve_index=False)
 
     def _read(self) -> Iterator[pd.DataFrame]:
         starts = range(0, max(len(self._customers), 1), CUSTOMERS_AT_ONCE)
@@ -200,8 +202,12 @@ def score_columns(
         "features_hash": features_hash(X, sequences, embedding_matrix(rows) if model.words else None),
         "manifest_hash": manifest,
         "feature_snapshot_at": as_of_date,
-        "scored_at": datetime.now(UTC).replace(tzinfo=None),
+        "scored_at": _now(),
     }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def mean_logit(member_logits: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -85,10 +86,10 @@ class SparkScorer:
         logits = {name: table[name].to_numpy() for name in self._members}
         return scoring.mean_logit(logits), table["no_order_probability"].to_pandas()
 
-    def scored(self, shift: float, manifest: str | None) -> Iterator[pa.RecordBatch]:
+    def scored(self, shift: float, manifest: str | None, scored_at: datetime) -> Iterator[pa.RecordBatch]:
         """Yield the rows of ``churn_predictions``, at the level of all customers together."""
         rows = self._rows.join(self._read("said").drop("no_order_probability"), "customer_id")
-        told = partial(_tell, self._read_by, self._members, shift, manifest)
+        told = partial(_tell, self._read_by, self._members, shift, manifest, scored_at)
         with _one_line():
             scored = rows.mapInPandas(told, from_arrow_schema(scoring.SCHEMA, prefer_timestamp_ntz=True))
             scored.write.parquet((self._folder / "scored").as_uri())
@@ -178,13 +179,18 @@ def _say(read, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
 
 
 def _tell(
-    read, members: list[str], shift: float, manifest: str | None, batches: Iterator[pd.DataFrame]
+    read,
+    members: list[str],
+    shift: float,
+    manifest: str | None,
+    scored_at: datetime,
+    batches: Iterator[pd.DataFrame],
 ) -> Iterator[pd.DataFrame]:
     for batch in batches:
         logits = {name: batch.pop(name).to_numpy() for name in members}
         current, rows = read(batch)
         scored = scoring.score_columns(current, rows, shift=shift, manifest=manifest, member_logits=logits)
-        yield pd.DataFrame(scored)[scoring.SCHEMA.names]
+        yield pd.DataFrame(scored | {"scored_at": scored_at})[scoring.SCHEMA.names]
 
 
 def _packed(model: ChurnModel) -> bytes:

@@ -1,6 +1,7 @@
 """The same shop in DuckDB and in Spark: the same features, labels and scores, the same answers of Feast."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -86,17 +87,27 @@ def shops(settings, tmp_path_factory) -> tuple[DuckDBShop, SparkShop, list[str]]
             erase_customer(ours.home, "c2")
             shutil.copytree(ours.home / "events", theirs.home / "events")
             shutil.copy(ours.home / ERASED_CUSTOMERS, theirs.home)
-        else:  # with every test of the project
-            command = theirs.run("churn-radar", "score", "--engine", "spark", "--vars", json.dumps(variables))
+        else:  # with every test of data
+            command = replace(theirs, settings={**theirs.settings, "DBT_EXCLUDE_RESOURCE_TYPES": "unit_test"}).run(
+                "churn-radar", "score", "--engine", "spark", "--vars", json.dumps(variables)
+            )
         said.append(command.stdout)
     theirs.write_tables(*(name for name, _ in TABLES), "churn_scores")
     return ours, theirs, said
 
 
-def test_a_build_passes_every_test_of_the_project(shops):
+def test_a_build_passes_every_test_of_data(shops):
     _, _, said = shops
     assert "WARN=0 ERROR=0 SKIP=0" in said[1]
+    assert len(re.findall(r" PASS \w", said[1])) > 150
     assert not any(word in text.lower() for text in said for word in ("warning", "deprecat"))
+
+
+def test_labels_and_features_pass_their_unit_tests(shops):
+    selected = "test_type:unit,path:models/labels", "test_type:unit,path:models/features"
+    said = shops[1].dbt("test", "--select", *selected).stdout
+    assert "WARN=0 ERROR=0 SKIP=0" in said
+    assert len(re.findall(r" PASS \w", said)) > 25
 
 
 @pytest.mark.parametrize(("name", "key"), [table for table in TABLES if table != PACKED])
@@ -180,16 +191,17 @@ def test_spark_reads_texts_and_scores_for_duckdb_as_well(shops, settings, tmp_pa
         connection.execute("delete from review_embeddings")
         connection.execute("delete from churn_predictions")
     variables = {"churn__as_of_date": DAYS[1], "churn__transformer": False, "churn__train": "never"}
-    said = shop.dbt("build", "--select", "review_embeddings", "churn_predictions", *WITHOUT_TESTS, **variables).stdout
+    said = shop.run("churn-radar", "embed", "--engine", "spark", "--vars", json.dumps(variables)).stdout
     assert "review_embeddings: encoded" in said
     assert "encoded 0 texts" not in said
+    shop.dbt("build", "--select", "churn_predictions", *WITHOUT_TESTS, **variables)
     vectors = [rows_by_key(s.table("review_embeddings"), ["text_id"]) for s in (ours, shop)]
     assert len(vectors[0]) > 100
     np.testing.assert_allclose(np.vstack(vectors[0].embedding), np.vstack(vectors[1].embedding), atol=1e-5)
     newest = f"select * from churn_predictions where as_of_date = '{DAYS[1]}'"
     scores = [rows_by_key(s.query(newest), ["customer_id"]) for s in (ours, shop)]
     assert len(scores[0]) > 50
-    pd.testing.assert_frame_equal(*(rows.drop(columns="manifest_hash") for rows in scores), rtol=0, atol=1e-6)
+    pd.testing.assert_frame_equal(*scores, rtol=0, atol=1e-6)
 
 
 def test_feast_answers_alike_offline_and_online(shops):
