@@ -217,6 +217,7 @@ class TestNewestSnapshot:
         expected = together.read_pandas()
         assert expected.level_shift.nunique() == 1
         assert expected.level_shift[0] != 0
+        assert in_parts.scored_at.nunique() == 1  # who was scored at another moment would be taken for outdated
         pd.testing.assert_frame_equal(in_parts.drop(columns="scored_at"), expected.drop(columns="scored_at"))
 
     def test_snapshots_tell_who_was_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
