@@ -65,7 +65,7 @@ class SparkScorer:
         for service in services:
             file = home() / "features" / f"{feature_store.SNAPSHOT_TABLES[service]}.parquet"
             rows = rows.join(self._spark.read.parquet(file.as_uri()).drop("event_timestamp"), key, "left")
-        self._rows = rows.repartition(self._spark.sparkContext.defaultParallelism, "customer_id")
+        self._rows = rows
         files = _packed(current.model)
         self._read_by = partial(
             _rows_of_model,
@@ -80,7 +80,7 @@ class SparkScorer:
         """Return the mean logit of the model's members for each customer, and the purchase forecast."""
         schema = ", ".join(f"{name} double" for name in (*self._members, "no_order_probability"))
         with _one_line():
-            said = self._rows.mapInPandas(partial(_say, self._read_by), f"customer_id string, {schema}")
+            said = self._spread(self._rows).mapInPandas(partial(_say, self._read_by), f"customer_id string, {schema}")
             said.write.parquet((self._folder / "said").as_uri())
         table = ds.dataset(self._folder / "said", format="parquet").to_table()
         logits = {name: table[name].to_numpy() for name in self._members}
@@ -91,11 +91,15 @@ class SparkScorer:
         rows = self._rows.join(self._read("said").drop("no_order_probability"), "customer_id")
         told = partial(_tell, self._read_by, self._members, shift, manifest, scored_at)
         with _one_line():
-            scored = rows.mapInPandas(told, from_arrow_schema(scoring.SCHEMA, prefer_timestamp_ntz=True))
+            scored = self._spread(rows).mapInPandas(told, from_arrow_schema(scoring.SCHEMA, prefer_timestamp_ntz=True))
             scored.write.parquet((self._folder / "scored").as_uri())
         for batch in ds.dataset(self._folder / "scored", format="parquet").to_batches():
             yield from pa.Table.from_batches([batch]).cast(scoring.SCHEMA).to_batches()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _spread(self, rows: DataFrame) -> DataFrame:
+        """Give every task slot a part: Spark counts bytes, but what costs time here is the model."""
+        return rows.repartition(self._spark.sparkContext.defaultParallelism, "customer_id")
 
     def _read(self, name: str) -> DataFrame:
         return self._spark.read.parquet((self._folder / name).as_uri())
