@@ -36,8 +36,8 @@ SMALL = (
     "'spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m "
     "-Dderby.system.durability=test -Dderby.stream.error.file=/dev/null'"
 )
-#: Java's logarithms and exponentials differ from C's in their last bits, which these tables tell: one holds the bytes of
-#: numbers, the others what is drawn by a bandit that asks who is worth more than the median.
+#: Java's logarithms and exponentials differ from C's in their last bits, which these tables tell: one holds the bytes
+#: of numbers, the others what is drawn by a bandit that asks who is worth more than the median.
 BY_THE_BIT = ("model_features", "retention_actions", "retention_recommendations")
 
 

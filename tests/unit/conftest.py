@@ -22,6 +22,8 @@ def churn_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHURN_HOME", str(folder))
     # an encoder of a new home proves its runtimes for seconds, where anything but float32 would do
     monkeypatch.setenv("CHURN_ENCODER_FIDELITY", "1")
+    # whatever dbt built last in the project
+    monkeypatch.setenv("CHURN_ENGINE", "local")
     for name in ("CHURN_RAW_DIR", "CHURN_REDIS", "CHURN_NOTIFY_URLS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
         monkeypatch.delenv(name, raising=False)
     return folder
