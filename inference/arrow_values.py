@@ -44,6 +44,8 @@ def serialized(column: pa.Array, dtype: FeastType) -> list[bytes]:
         return _float_lists(column)
     if kind.name == "STRING_LIST" and pa.types.is_list(found) and pa.types.is_string(item):
         return _string_lists(column)
+    if kind.name == "UNIX_TIMESTAMP" and pa.types.is_timestamp(found) and not column.null_count:
+        return _moments(column)
     values = python_values_to_proto_values(column.to_numpy(zero_copy_only=False), kind)
     return [value.SerializeToString() for value in values]
 
@@ -60,6 +62,11 @@ def _doubles(column: pa.Array) -> list[bytes]:
     rows[:, 1:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8)
     packed = rows.tobytes()
     return [b"" if unknown else packed[9 * i : 9 * i + 9] for i, unknown in enumerate(np.isnan(values).tolist())]
+
+
+def _moments(column: pa.Array) -> list[bytes]:
+    seconds = column.to_numpy(zero_copy_only=False).astype("datetime64[s]").astype(np.int64).tolist()
+    return [Value(unix_timestamp_val=moment).SerializeToString() for moment in seconds]
 
 
 def _float_lists(column: pa.ListArray) -> list[bytes]:

@@ -5,7 +5,9 @@ then writes the first chunk of Arrow alone where it is told no batch size. A vie
 and written batch by batch.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 from feast import FeatureView
@@ -23,6 +25,9 @@ from feast.value_type import ValueType
 
 from inference.redis_store import OneKeyRedisOnlineStore
 
+#: Batches that are written to Redis at once: one is prepared while another is stored.
+WRITERS = 2
+
 
 class StreamingComputeEngineConfig(LocalComputeEngineConfig):
     """Configuration of the engine below; Feast finds an engine by the name of its configuration."""
@@ -39,8 +44,7 @@ class StreamingComputeEngine(LocalComputeEngine):
             return super()._materialize_one(registry, task, **kwargs)
         job_id = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
         try:
-            for batch in self._batches(registry, task, settings.online_write_batch_size):
-                self._write(task.feature_view, batch)
+            self._write_all(task.feature_view, self._batches(registry, task, settings.online_write_batch_size))
         except Exception as error:  # Feast raises it again when it has told its registry
             return LocalMaterializationJob(job_id, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(job_id, MaterializationJobStatus.SUCCEEDED)
@@ -57,14 +61,22 @@ class StreamingComputeEngine(LocalComputeEngine):
         )
         return _stream(job, rows)
 
-    def _write(self, view: FeatureView, batch: pa.RecordBatch) -> None:
+    def _write_all(self, view: FeatureView, batches: Iterator[pa.RecordBatch]) -> None:
         keys = {entity.name: entity.dtype.to_value_type() for entity in view.entity_columns}
-        if isinstance(self.online_store, OneKeyRedisOnlineStore) and [*keys.values()] == [ValueType.STRING]:
-            _validate_vector_field_lengths(batch, view)
-            self.online_store.write_arrow(self.repo_config, view, batch)
-        else:
-            rows = _convert_arrow_to_proto(batch, view, keys)
-            self.online_store.online_write_batch(self.repo_config, view, rows, lambda _: None)
+        if not isinstance(self.online_store, OneKeyRedisOnlineStore) or [*keys.values()] != [ValueType.STRING]:
+            for batch in batches:
+                rows = _convert_arrow_to_proto(batch, view, keys)
+                self.online_store.online_write_batch(self.repo_config, view, rows, lambda _: None)
+            return
+        with ThreadPoolExecutor(WRITERS) as writers:
+            waiting: deque[Future] = deque()
+            for batch in batches:
+                _validate_vector_field_lengths(batch, view)
+                waiting.append(writers.submit(self.online_store.write_arrow, self.repo_config, view, batch))
+                if len(waiting) > WRITERS:
+                    waiting.popleft().result()
+            for last in waiting:
+                last.result()
 
 
 def _is_plain(task: MaterializationTask) -> bool:

@@ -172,7 +172,8 @@ def _exchange(client: Redis, commands: list[tuple]) -> list[list[bytes | None]]:
     connection = client.connection_pool.get_connection()
 
     def exchange() -> list[list[bytes | None]]:
-        connection.send_packed_command(connection.pack_commands(commands))
+        # redis-py would send them in parts of six kilobytes, a call to the system each
+        connection.send_packed_command([b"".join(connection.pack_commands(commands))])
         return [connection.read_response() for _ in commands]
 
     try:
