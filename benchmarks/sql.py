@@ -142,7 +142,8 @@ def main() -> None:
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build:
-        return build(arguments.build)
+        build(arguments.build)
+        return
     many, few = measure(arguments.customers, arguments.raw), measure(arguments.customers // 10, None)
     slowest = sorted(many["models"].items(), key=lambda model: -model[1])[:8]
     figures = [
