@@ -219,7 +219,9 @@
 {% macro default__first_by(value, order_by) %}(array_agg({{ value }} order by {{ order_by | join(', ') }}))[1]{% endmacro %}
 
 {#- without a list of the whole group -#}
-{% macro duckdb__first_by(value, order_by) %}arg_min({{ value }}, row({{ order_by | join(', ') }})){% endmacro %}
+{% macro duckdb__first_by(value, order_by) -%}
+    arg_min({{ value }}, {{ order_by[0] if order_by | length == 1 else 'row(' ~ order_by | join(', ') ~ ')' }})
+{%- endmacro %}
 
 
 {#- The 0th to the 100th percentile of the values of a group, as an array. -#}
