@@ -59,7 +59,7 @@ prove: install ## Slow proofs: builds and the service killed at random moments, 
 
 bench: install ## Measure everything, which takes hours; speed is drawn in docs/benchmarks.md.
 	export PYTHONPATH=$(CURDIR); \
-	for script in encoding scoring sql churnkit daily level members recommendations fine_tuning words serving rescoring; do \
+	for script in encoding scoring sql materialise stages daily churnkit level members recommendations fine_tuning words serving rescoring; do \
 		$(BIN)/python benchmarks/$$script.py; \
 	done
 	$(BIN)/python benchmarks/suite.py
@@ -68,6 +68,7 @@ bench-quick: install ## Measure speed on small data, in minutes; nothing is kept
 	$(BIN)/python benchmarks/encoding.py --texts 1000 --runs 3 --forget
 	$(BIN)/python benchmarks/sql.py --customers 20000 --forget
 	$(BIN)/python benchmarks/scoring.py --customers 1000 --runs 2 --forget
+	$(BIN)/python benchmarks/materialise.py --customers 300 --runs 1 --forget
 
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .

@@ -31,8 +31,8 @@ from inference.contracts import warehouse
 from inference.home import PROJECT_DIR, default_manifest_path, home, postgres_schema, postgres_settings
 from inference.redis_store import OneKeyRedisOnlineStoreConfig
 
-# Feast turns deprecation warnings on for everybody; this one is between ibis and DuckDB, once per view
-warnings.filterwarnings("ignore", message="fetch_arrow_table", category=DeprecationWarning)
+# Feast turns deprecation warnings on for everybody; these are between ibis and DuckDB, once per view
+warnings.filterwarnings("ignore", message="fetch_arrow_table|fetch_record_batch", category=DeprecationWarning)
 # that of the model counts ten numbers per row, offline as well
 warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
 

@@ -297,7 +297,9 @@
 {% macro default__first_by(value, order_by) %}(array_agg({{ value }} order by {{ order_by | join(', ') }}))[1]{% endmacro %}
 
 {#- without a list of the whole group -#}
-{% macro duckdb__first_by(value, order_by) %}arg_min({{ value }}, row({{ order_by | join(', ') }})){% endmacro %}
+{% macro duckdb__first_by(value, order_by) -%}
+    arg_min({{ value }}, {{ order_by[0] if order_by | length == 1 else 'row(' ~ order_by | join(', ') ~ ')' }})
+{%- endmacro %}
 
 {% macro spark__first_by(value, order_by) %}min_by({{ value }}, struct({{ order_by | join(', ') }})){% endmacro %}
 

@@ -5,8 +5,8 @@
 
 
 {#-
-    The first rows of a group by some ascending expressions, an array per column: the columns of a select, from a
-    mapping of names to expressions.
+    The first rows of a group by some ascending expressions, none of them null, an array per column: the columns of a
+    select, from a mapping of names to expressions.
 -#}
 {% macro first_rows(columns, order_by, most) %}
     {{- return(adapter.dispatch('first_rows', 'churn_radar')(columns, order_by, most)) -}}
@@ -20,11 +20,13 @@
 
 {#- one list of rows, sorted once: lists that are sorted as they are made need kilobytes per group -#}
 {% macro duckdb__first_rows(columns, order_by, most) -%}
-    {%- set fields = [] %}
-    {%- for value in order_by %}{% do fields.append("key_" ~ loop.index ~ " := " ~ value) %}{% endfor %}
-    {%- for name, value in columns.items() %}{% do fields.append(name ~ " := " ~ value) %}{% endfor %}
-    {%- for name in columns %}
-        [struct_extract(x, '{{ name }}') for x in list_sort(list(struct_pack({{ fields | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
+    {%- set fields = {} %}
+    {%- for value in order_by %}{% do fields.update({value: 'field_' ~ loop.index}) %}{% endfor %}
+    {%- for value in columns.values() if value not in fields %}{% do fields.update({value: 'value_' ~ loop.index}) %}{% endfor %}
+    {%- set packed = [] %}
+    {%- for value, name in fields.items() %}{% do packed.append(name ~ ' := ' ~ value) %}{% endfor %}
+    {%- for name, value in columns.items() %}
+        [x.{{ fields[value] }} for x in list_sort(list(struct_pack({{ packed | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 

@@ -5,9 +5,10 @@ can follow an event. The SQL is the definition; a test compares the two for ever
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from operator import itemgetter
 
 import numpy as np
 
@@ -288,15 +289,18 @@ def sequence_features(history: History, as_of: date, shape: SequenceShape) -> di
     """
     midnight = _midnight(as_of)
 
-    def newest(rows: Sequence[Mapping], happened: str, most: int, tie: tuple[str, ...]) -> list[tuple[Mapping, float]]:
+    def newest(rows: Sequence[Mapping], happened: str, most: int, tie: Callable) -> list[tuple[Mapping, float]]:
         since = midnight - timedelta(days=shape.days)
         known = [row for row in rows if since <= row[happened] < midnight and _held(row, row["known_at"], midnight)]
-        known.sort(key=lambda row: tuple(row[name] for name in tie))
+        known.sort(key=tie)
         known.sort(key=lambda row: row[happened], reverse=True)
         return [(row, (midnight - row[happened]).total_seconds() / 86400) for row in known[:most]]
 
-    events = newest(history.events, "occurred_at", shape.most_events, ("event_type", "event_id"))
-    texts = newest(history.texts, "written_at", shape.most_texts, ("text_id",))
+    def read_of(row: Mapping) -> tuple:
+        return row["event_type"], row["category"] or "", row["amount"] or 0.0
+
+    events = newest(history.events, "occurred_at", shape.most_events, read_of)
+    texts = newest(history.texts, "written_at", shape.most_texts, itemgetter("text_id"))
     found = {
         "event_types": [row["event_type"] for row, _ in events],
         "event_categories": [row["category"] or "" for row, _ in events],

@@ -79,13 +79,15 @@ class CustomerRows:
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def unpack(cls, history: str | None, text_vectors: Sequence[float] | None) -> "CustomerRows":
+    def unpack(
+        cls, history: str | None, text_vectors: Sequence[float] | None, through: int | None = None
+    ) -> "CustomerRows":
         """Read a row of ``online_histories``; a customer without one has no rows."""
         if history is None:
             return cls()
         told = json.loads(history)
         rows = cls(
-            through=told["through"],
+            through=through or 0,
             first_order_date=_day(told["first_order_date"]),
             order_days=told["order_days"] or 0,
             orders_before=told["orders_before"] or 0,

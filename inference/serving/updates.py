@@ -120,7 +120,7 @@ class Rescorer:
         found = {}
         for customer, history in zip(ids, histories, strict=True):
             values = history[1] if history else {}
-            rows = CustomerRows.unpack(values.get("history"), values.get("text_vectors"))
+            rows = CustomerRows.unpack(values.get("history"), values.get("text_vectors"), values.get("through"))
             for event in self._events.since(rows.through, customer):
                 rows.add(event, event.received_at.replace(tzinfo=None), self._read_text)
                 rows.through = event.sequence

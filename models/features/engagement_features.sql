@@ -26,6 +26,7 @@ known_days as (
             and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
 ),
 
+-- browsing arrives on its day, so a day's events are in one row
 engagement as (
     select
         customer_id,
@@ -35,10 +36,10 @@ engagement as (
         sum(case when days_ago <= {{ days }} then {{ event_type }}_events else 0 end) as {{ event_type }}_events_{{ days }}d,
         {%- endfor %}
         sum(case when days_ago <= {{ days }} then sessions else 0 end) as sessions_{{ days }}d,
-        count(distinct case when days_ago <= {{ days }} and events > 0 then activity_date end) as visit_days_{{ days }}d,
+        count(case when days_ago <= {{ days }} and events > 0 then 1 end) as visit_days_{{ days }}d,
         {%- endfor %}
         sum(case when days_ago > 30 and days_ago <= 60 then view_events else 0 end) as view_events_previous_30d,
-        count(distinct case when days_ago > 30 and days_ago <= 60 and events > 0 then activity_date end) as visit_days_previous_30d,
+        count(case when days_ago > 30 and days_ago <= 60 and events > 0 then 1 end) as visit_days_previous_30d,
         sum(case when days_ago <= 90 then orders else 0 end) as orders_90d,
         min(case when events > 0 then days_ago end) as days_since_last_visit
     from known_days

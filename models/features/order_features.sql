@@ -71,13 +71,13 @@ order_days as (
     select
         customer_id,
         as_of_date,
-        activity_date,
+        days_ago,
         {{ churn_radar.days_between(
             'lag(activity_date) over (partition by customer_id, as_of_date order by activity_date)', 'activity_date'
         ) }} as gap_days
     from known_days
     where orders > 0
-    group by customer_id, as_of_date, activity_date
+    group by customer_id, as_of_date, activity_date, days_ago
 ),
 
 gaps as (
@@ -91,22 +91,9 @@ gaps as (
             / nullif(count(gap_days) * (count(gap_days) - 1), 0)
         ) as gap_std_days,
         max(gap_days) as gap_max_days,
-        max(activity_date) as last_order_date
+        {{ churn_radar.first_by('gap_days', ['days_ago']) }} as last_gap_days
     from order_days
     group by customer_id, as_of_date
-),
-
-last_gaps as (
-    select
-        order_days.customer_id,
-        order_days.as_of_date,
-        order_days.gap_days as last_gap_days
-    from order_days
-    inner join gaps
-        on
-            order_days.customer_id = gaps.customer_id
-            and order_days.as_of_date = gaps.as_of_date
-            and order_days.activity_date = gaps.last_order_date
 ),
 
 known_products as (
@@ -229,7 +216,7 @@ select
     gaps.gap_std_days,
     gaps.gap_std_days / nullif(gaps.gap_mean_days, 0) as gap_cv,
     cast(gaps.gap_max_days as bigint) as gap_max_days,
-    cast(last_gaps.last_gap_days as bigint) as last_gap_days,
+    cast(gaps.last_gap_days as bigint) as last_gap_days,
     cast(
         {{ churn_radar.days_between('snapshots.last_order_date', 'snapshots.as_of_date') }} / nullif(gaps.gap_mean_days, 0) as {{ double }}
     ) as overdue_ratio,
@@ -269,8 +256,6 @@ left join windowed_orders
     on snapshots.customer_id = windowed_orders.customer_id and snapshots.as_of_date = windowed_orders.as_of_date
 left join gaps
     on snapshots.customer_id = gaps.customer_id and snapshots.as_of_date = gaps.as_of_date
-left join last_gaps
-    on snapshots.customer_id = last_gaps.customer_id and snapshots.as_of_date = last_gaps.as_of_date
 left join product_variety
     on snapshots.customer_id = product_variety.customer_id and snapshots.as_of_date = product_variety.as_of_date
 left join category_variety

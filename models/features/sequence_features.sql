@@ -4,6 +4,8 @@
     'event_days_ago': 'cast(days_ago as real)',
     'event_amounts': 'cast(coalesce(amount, 0) as real)',
 } -%}
+{#- events of one moment are told apart by what is read of them only -#}
+{%- set events_alike = [events.event_types, events.event_categories, events.event_amounts] -%}
 {%- set texts = {
     'text_ids': 'text_id',
     'texts': 'substr(text, 1, 2000)',
@@ -32,7 +34,6 @@ known_events as (
         events.category,
         events.amount,
         {{ churn_radar.microseconds('events.occurred_at') }} as microseconds,
-        events.event_id,
         {{ churn_radar.as_double(churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)')) }} / 86400 as days_ago
     from snapshots
     inner join {{ ref('int_customer_events') }} as events
@@ -46,7 +47,7 @@ event_sequences as (
     select
         customer_id,
         as_of_date,
-        {{ churn_radar.first_rows(events, ['-microseconds', 'event_type', 'event_id'], churn_radar.most_events()) }}
+        {{ churn_radar.first_rows(events, ['-microseconds'] + events_alike, churn_radar.most_events()) }}
     from known_events
     group by customer_id, as_of_date
 ),

@@ -14,7 +14,7 @@ dates as (
     from {{ ref('int_snapshot_dates') }}
 ),
 
--- customers who were contacted by chance, on top
+-- customers who were contacted by chance while they were active, on top
 contacts as (
     select distinct
         customer_id,
@@ -56,6 +56,7 @@ dates_to_build as (
     {% endif %}
 ),
 
+-- of a date that only has contacts nobody else is held
 active_customers as (
     select
         daily_orders.customer_id,
@@ -66,6 +67,7 @@ active_customers as (
         on
             {{ churn_radar.known_at('daily_orders', 'dates.as_of_date') }}
             and {{ churn_radar.add_days('dates.as_of_date', -var('churn__activity_days')) }} <= daily_orders.activity_date
+    where dates.holds_all or dates.is_training
     group by daily_orders.customer_id, dates.as_of_date
 ),
 
@@ -102,11 +104,10 @@ sampled_pairs as (
 
 contact_pairs as (
     select
-        active_customers.customer_id,
-        active_customers.as_of_date
-    from active_customers
-    inner join contacts
-        on active_customers.customer_id = contacts.customer_id and active_customers.as_of_date = contacts.as_of_date
+        contacts.customer_id,
+        contacts.as_of_date
+    from contacts
+    inner join dates_to_build on contacts.as_of_date = dates_to_build.as_of_date
 ),
 
 customers as (

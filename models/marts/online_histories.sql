@@ -256,9 +256,9 @@ attributes as (
 select
     customers.customer_id,
     newest.as_of_date,
+    -- not in the history, which would be another one every day
+    cast({{ churn_radar.events_through() }} as bigint) as through,
     {{ churn_radar.json_object({
-        'as_of': 'newest.as_of_date',
-        'through': churn_radar.events_through(),
         'first_order_date': 'earlier_orders.first_order_date',
         'order_days': 'earlier_orders.order_days',
         'orders_before': 'earlier_orders.orders',

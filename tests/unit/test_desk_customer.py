@@ -31,7 +31,7 @@ def moment(text: str) -> int:
 def packed(**tables: dict) -> str:
     """A row of online_histories; tables that are not given are empty."""
     names = ("orders", "items", "visit_days", "events", "reviews", "tickets", "contacts", "pooled")
-    known = {"as_of": str(NEW), "through": 0, "attributes": None, "last_visit_date": None}
+    known = {"attributes": None, "last_visit_date": None}
     known |= {"first_order_date": None, "order_days": None, "orders_before": None}
     return json.dumps(known | dict.fromkeys(names) | tables)
 

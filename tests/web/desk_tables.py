@@ -79,8 +79,6 @@ HISTORIES = """
         cast([0.6, 0.8] as float[]) as text_vectors,
         getvariable('as_of') as event_timestamp,
         to_json({
-            'as_of': getvariable('as_of'),
-            'through': 0,
             'first_order_date': null,
             'order_days': null,
             'orders_before': null,

@@ -1,0 +1,79 @@
+"""How the cost of each stage grows: one shop against one of ten times the customers.
+
+    python benchmarks/stages.py
+    python benchmarks/stages.py --customers 500
+
+Two simulated shops of a year are built from nothing, one model at a time (each uses all cores), without
+the transformer, whose scoring ``scoring.py`` measures and whose training reads a number of rows that is bounded. The
+seconds of dbt's models are added up by stage. ``materialise.py`` measures the online store.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import suite
+
+from inference import dbt, simulation
+
+TIMES = 10
+#: Python models by stage; all other models are SQL.
+STAGES = {
+    "reading texts": ("review_embeddings",),
+    "pooling and quoting them": ("text_pools", "text_quotes"),
+    "purchase forecasts": ("purchase_forecasts",),
+    "packing features": ("packed_features",),
+    "training": ("churn_model", "churn_drift_reference"),
+    "scoring": ("churn_predictions", "newcomer_predictions"),
+    "decisions": ("recommendation_candidates", "retention_choices", "retention_policy_estimates"),
+}
+
+
+def build(customers: int) -> tuple[dict[str, float], suite.Measured]:
+    """Seconds of each stage of a shop's first build, and what all of it cost."""
+    with tempfile.TemporaryDirectory(prefix="churn-radar-stages-") as folder:
+        home = Path(folder)
+        settings = simulation.SimulationSettings(customers, 365, visit_every_days=60)
+        simulation.simulate(settings, home / "raw", home / "truth")
+        command = [
+            *(Path(sys.executable).with_name("dbt"), "build", "--threads", "1"),
+            *("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"),
+            *("--vars", json.dumps({"churn__transformer": False})),
+        ]
+        measured = suite.measure(command, dbt.environment(home), home / "benchmark.log")
+        results = json.loads((home / "target" / "run_results.json").read_text())["results"]
+    seconds = {
+        result["unique_id"].rpartition(".")[2]: result["execution_time"]
+        for result in results
+        if result["unique_id"].startswith("model.")
+    }
+    stages = {stage: sum(seconds.pop(model) for model in models) for stage, models in STAGES.items()}
+    return {"all SQL": sum(seconds.values())} | stages, measured
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = suite.arguments_of(__doc__)
+    parser.add_argument("--customers", type=int, default=4000, help="of the smaller shop")
+    arguments = parser.parse_args()
+    (few, few_cost), (many, many_cost) = build(arguments.customers), build(TIMES * arguments.customers)
+    figures = [
+        suite.Figure(stage, many[stage], few[stage], "s", many[stage] / few[stage], "at most 11") for stage in few
+    ]
+    figures += [
+        suite.Figure(
+            "the whole build",
+            *(many_cost.seconds, few_cost.seconds),
+            "s",
+            many_cost.seconds / few_cost.seconds,
+            "at most 11",
+        ),
+        suite.Figure("  memory", many_cost.peak_mb, few_cost.peak_mb, "MB", many_cost.peak_mb / few_cost.peak_mb),
+    ]
+    title = f"Stages: {TIMES * arguments.customers:,} customers against {arguments.customers:,}"
+    suite.report("stages", title, f"{arguments.customers:,} customers", figures, forget=arguments.forget)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Columns of Arrow as the bytes of Feast's values, without an object for each where a view has many.
+
+Feast makes of every number and text an object of Python, then one of protobuf, and the bytes of that. The bytes are the
+same here: a value is a tag and what Arrow holds already.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+from feast.protos.feast.types.Value_pb2 import StringList, Value
+from feast.type_map import python_values_to_proto_values
+from feast.types import FeastType
+
+#: Protobuf's wire types.
+_FIXED_64, _LENGTH_DELIMITED = 1, 2
+
+
+def serialized(column: pa.Array, dtype: FeastType) -> list[bytes]:
+    """Serialize a column's values, as Feast writes them to a store.
+
+    Parameters
+    ----------
+    column : Array
+        As an offline store reads it.
+    dtype : FeastType
+        What the feature is declared to be.
+
+    Returns
+    -------
+    list of bytes
+        ``Value`` messages; empty ones for nulls.
+    """
+    kind = dtype.to_value_type()
+    found, item = column.type, getattr(column.type, "value_type", None)
+    if kind.name == "STRING" and (pa.types.is_string(found) or pa.types.is_large_string(found)):
+        return _delimited("string_val", column.cast(pa.large_binary()))
+    if kind.name == "BYTES" and (pa.types.is_binary(found) or pa.types.is_large_binary(found)):
+        return _delimited("bytes_val", column)
+    if kind.name == "DOUBLE" and pa.types.is_float64(found):
+        return _doubles(column)
+    if kind.name == "FLOAT_LIST" and pa.types.is_list(found) and pa.types.is_float32(item):
+        return _float_lists(column)
+    if kind.name == "STRING_LIST" and pa.types.is_list(found) and pa.types.is_string(item):
+        return _string_lists(column)
+    if kind.name == "UNIX_TIMESTAMP" and pa.types.is_timestamp(found) and not column.null_count:
+        return _moments(column)
+    values = python_values_to_proto_values(column.to_numpy(zero_copy_only=False), kind)
+    return [value.SerializeToString() for value in values]
+
+
+def _delimited(field: str, column: pa.Array) -> list[bytes]:
+    tag, values = _tag(field, _LENGTH_DELIMITED), column.to_numpy(zero_copy_only=False).tolist()
+    return [b"" if value is None else tag + _varint(len(value)) + value for value in values]
+
+
+def _doubles(column: pa.Array) -> list[bytes]:
+    values = column.to_numpy(zero_copy_only=False).astype("<f8", copy=False)  # null is NaN here, as in Feast
+    rows = np.empty((len(values), 9), np.uint8)
+    rows[:, 0] = _tag("double_val", _FIXED_64)[0]
+    rows[:, 1:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8)
+    packed = rows.tobytes()
+    return [b"" if unknown else packed[9 * i : 9 * i + 9] for i, unknown in enumerate(np.isnan(values).tolist())]
+
+
+def _moments(column: pa.Array) -> list[bytes]:
+    seconds = column.to_numpy(zero_copy_only=False).astype("datetime64[s]").astype(np.int64).tolist()
+    return [Value(unix_timestamp_val=moment).SerializeToString() for moment in seconds]
+
+
+def _float_lists(column: pa.ListArray) -> list[bytes]:
+    tag, packed = _tag("float_list_val", _LENGTH_DELIMITED), _items(column).astype("<f4", copy=False).tobytes()
+    values = []
+    for start, end, known in _bounds(column):
+        own = packed[4 * start : 4 * end]
+        # an empty list has no field in it
+        inner = b"\x0a" + _varint(len(own)) + own if own else b""
+        values.append(tag + _varint(len(inner)) + inner if known else b"")
+    return values
+
+
+def _string_lists(column: pa.ListArray) -> list[bytes]:
+    items = _items(column).tolist()
+    return [
+        Value(string_list_val=StringList(val=items[start:end])).SerializeToString() if known else b""
+        for start, end, known in _bounds(column)
+    ]
+
+
+def _items(column: pa.ListArray) -> np.ndarray:
+    return column.values.to_numpy(zero_copy_only=False)
+
+
+def _bounds(column: pa.ListArray) -> Sequence[tuple[int, int, bool]]:
+    offsets = column.offsets.to_numpy().tolist()
+    known = column.is_valid().to_numpy(zero_copy_only=False).tolist()
+    return list(zip(offsets, offsets[1:], known, strict=False))
+
+
+def _tag(field: str, wire_type: int) -> bytes:
+    return _varint(Value.DESCRIPTOR.fields_by_name[field].number << 3 | wire_type)
+
+
+@lru_cache(maxsize=65536)
+def _varint(number: int) -> bytes:
+    """Return a number as protobuf writes lengths, seven bits a byte, the lowest first."""
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    written.append(number)
+    return bytes(written)
