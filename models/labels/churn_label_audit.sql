@@ -1,4 +1,5 @@
 {{ config(materialized='view') }}
+{%- set string = churn_radar.type_string() -%}
 
 with
 
@@ -93,18 +94,18 @@ select
     status,
     case
         when status = 'not_eligible' and last_order_date is null
-            then 'no completed order before ' || cast(as_of_date as {{ churn_radar.type_string() }})
+            then 'no completed order before ' || cast(as_of_date as {{ string }})
         when status = 'not_eligible' and orders < {{ var('churn__min_orders') }}
             then
-                'completed orders before ' || cast(as_of_date as {{ churn_radar.type_string() }}) || ': ' || cast(orders as {{ churn_radar.type_string() }})
+                'completed orders before ' || cast(as_of_date as {{ string }}) || ': ' || cast(orders as {{ string }})
                 || ', fewer than {{ var("churn__min_orders") }}'
         when status = 'not_eligible'
-            then 'last order on ' || cast(last_order_date as {{ churn_radar.type_string() }}) || ', before ' || cast(activity_window_starts_on as {{ churn_radar.type_string() }})
+            then 'last order on ' || cast(last_order_date as {{ string }}) || ', before ' || cast(activity_window_starts_on as {{ string }})
         when status = 'censored'
-            then 'the window ends on ' || cast(window_ends_on as {{ churn_radar.type_string() }}) || ', after the data (' || cast(observed_until as {{ churn_radar.type_string() }}) || ')'
+            then 'the window ends on ' || cast(window_ends_on as {{ string }}) || ', after the data (' || cast(observed_until as {{ string }}) || ')'
         when status = 'churned'
-            then 'no completed order from ' || cast(as_of_date as {{ churn_radar.type_string() }}) || ' to before ' || cast(window_ends_on as {{ churn_radar.type_string() }})
-        else 'ordered again on ' || cast(next_order_date as {{ churn_radar.type_string() }})
+            then 'no completed order from ' || cast(as_of_date as {{ string }}) || ' to before ' || cast(window_ends_on as {{ string }})
+        else 'ordered again on ' || cast(next_order_date as {{ string }})
     end as reason,
     cast(orders as bigint) as orders,
     first_order_date,

@@ -1,5 +1,6 @@
 {%- set kept_for = var('churn__margin') ~ ' * ' ~ var('churn__value_days') ~ ' / ' ~ var('churn__horizon_days') -%}
 {%- set double = churn_radar.type_double() -%}
+{%- set spend = churn_radar.as_double('horizon_spend') -%}
 
 with
 
@@ -7,7 +8,7 @@ contacts as (
     select
         *,
         1 / propensity as weight,
-        {{ churn_radar.as_double("horizon_spend") }} * {{ kept_for }} - case when action = 'holdout' then 0 else coalesce(cost, 0) end as profit
+        {{ spend }} * {{ kept_for }} - case when action = 'holdout' then 0 else coalesce(cost, 0) end as profit
     from {{ ref('int_contact_outcomes') }}
     where is_active and churned is not null and propensity > 0 and propensity < 1
 ),
