@@ -102,7 +102,9 @@ select
         when status = 'not_eligible'
             then 'last order on ' || cast(last_order_date as {{ string }}) || ', before ' || cast(activity_window_starts_on as {{ string }})
         when status = 'censored'
-            then 'the window ends on ' || cast(window_ends_on as {{ string }}) || ', after the data (' || cast(observed_until as {{ string }}) || ')'
+            then
+                'the window ends on ' || cast(window_ends_on as {{ string }})
+                || ', after the data (' || cast(observed_until as {{ string }}) || ')'
         when status = 'churned'
             then 'no completed order from ' || cast(as_of_date as {{ string }}) || ' to before ' || cast(window_ends_on as {{ string }})
         else 'ordered again on ' || cast(next_order_date as {{ string }})
