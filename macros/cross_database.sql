@@ -44,6 +44,12 @@
 {%- endmacro %}
 
 
+{#- A value as text. -#}
+{% macro as_text(expression) -%}
+    cast({{ expression }} as {{ churn_radar.type_string() }})
+{%- endmacro %}
+
+
 {#- A raw column of type `found` as the contract's `data_type`. -#}
 {% macro read_as(expression, found, data_type) %}
     {{- return(adapter.dispatch('read_as', 'churn_radar')(expression, found, data_type)) -}}

@@ -26,7 +26,7 @@
     {%- set packed = [] %}
     {%- for value, name in fields.items() %}{% do packed.append(name ~ ' := ' ~ value) %}{% endfor %}
     {%- for name, value in columns.items() %}
-        [x.{{ fields[value] }} for x in list_sort(list(struct_pack({{ packed | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
+        [struct_extract(x, '{{ fields[value] }}') for x in list_sort(list(struct_pack({{ packed | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 

@@ -34,7 +34,9 @@ known_events as (
         events.category,
         events.amount,
         {{ churn_radar.microseconds('events.occurred_at') }} as microseconds,
-        {{ churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400e0 as days_ago
+        {{ churn_radar.as_double(
+            churn_radar.seconds_between('events.occurred_at', 'cast(snapshots.as_of_date as timestamp)')
+        ) }} / 86400 as days_ago
     from snapshots
     inner join {{ ref('int_customer_events') }} as events
         on
@@ -61,7 +63,9 @@ known_texts as (
         texts.subject,
         texts.rating,
         {{ churn_radar.microseconds('texts.written_at') }} as microseconds,
-        {{ churn_radar.seconds_between('texts.written_at', 'cast(snapshots.as_of_date as timestamp)') }} / 86400e0 as days_ago
+        {{ churn_radar.as_double(
+            churn_radar.seconds_between('texts.written_at', 'cast(snapshots.as_of_date as timestamp)')
+        ) }} / 86400 as days_ago
     from snapshots
     inner join {{ ref('int_texts') }} as texts
         on

@@ -42,7 +42,7 @@ order_events as (
 visits as (
     select
         customer_id,
-        'events:' || cast(activity_date as {{ churn_radar.type_string() }}) as event_id,
+        'events:' || {{ churn_radar.as_text('activity_date') }} as event_id,
         'visit' as event_type,
         last_event_at as occurred_at,
         last_event_at as known_at,
@@ -68,7 +68,7 @@ reviews as (
         greatest(reviewed_at, coalesce(loaded_at, reviewed_at)) as known_at,
         superseded_at,
         rating as amount,
-        cast(null as {{ churn_radar.type_string() }}) as category
+        {{ churn_radar.as_text('null') }} as category
     from {{ ref('stg_reviews') }}
 ),
 

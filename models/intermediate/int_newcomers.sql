@@ -1,5 +1,4 @@
 {%- set zero = churn_radar.zero_if_present('events') -%}
-{%- set string = churn_radar.type_string() -%}
 
 with
 
@@ -94,7 +93,7 @@ newcomers as (
         windows.label_window_ends_on,
         case when known_orders.orders = 0 then 'sign_up_only' else 'one_order' end as kind,
         case when known_orders.orders = 0 then starts.start_date else known_orders.first_order_date end as start_date,
-        {{ churn_radar.stable_hash("known_orders.customer_id || ' ' || cast(known_orders.as_of_date as " ~ string ~ ")") }} as position
+        {{ churn_radar.stable_hash("known_orders.customer_id || ' ' || " ~ churn_radar.as_text('known_orders.as_of_date')) }} as position
     from known_orders
     inner join windows on known_orders.as_of_date = windows.as_of_date
     left join starts on known_orders.customer_id = starts.customer_id

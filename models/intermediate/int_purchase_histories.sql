@@ -1,5 +1,3 @@
-{%- set string = churn_radar.type_string() -%}
-
 with
 
 daily_orders as (
@@ -63,7 +61,7 @@ active_customers as (
     select
         daily_orders.customer_id,
         dates.as_of_date,
-        {{ churn_radar.stable_hash("daily_orders.customer_id || ' ' || cast(dates.as_of_date as " ~ string ~ ")") }} as position
+        {{ churn_radar.stable_hash("daily_orders.customer_id || ' ' || " ~ churn_radar.as_text('dates.as_of_date')) }} as position
     from dates_to_build as dates
     inner join daily_orders
         on

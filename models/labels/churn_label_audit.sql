@@ -1,5 +1,4 @@
 {{ config(materialized='view') }}
-{%- set string = churn_radar.type_string() -%}
 
 with
 
@@ -94,20 +93,24 @@ select
     status,
     case
         when status = 'not_eligible' and last_order_date is null
-            then 'no completed order before ' || cast(as_of_date as {{ string }})
+            then 'no completed order before ' || {{ churn_radar.as_text('as_of_date') }}
         when status = 'not_eligible' and orders < {{ var('churn__min_orders') }}
             then
-                'completed orders before ' || cast(as_of_date as {{ string }}) || ': ' || cast(orders as {{ string }})
+                'completed orders before ' || {{ churn_radar.as_text('as_of_date') }} || ': ' || {{ churn_radar.as_text('orders') }}
                 || ', fewer than {{ var("churn__min_orders") }}'
         when status = 'not_eligible'
-            then 'last order on ' || cast(last_order_date as {{ string }}) || ', before ' || cast(activity_window_starts_on as {{ string }})
+            then
+                'last order on ' || {{ churn_radar.as_text('last_order_date') }}
+                || ', before ' || {{ churn_radar.as_text('activity_window_starts_on') }}
         when status = 'censored'
             then
-                'the window ends on ' || cast(window_ends_on as {{ string }})
-                || ', after the data (' || cast(observed_until as {{ string }}) || ')'
+                'the window ends on ' || {{ churn_radar.as_text('window_ends_on') }}
+                || ', after the data (' || {{ churn_radar.as_text('observed_until') }} || ')'
         when status = 'churned'
-            then 'no completed order from ' || cast(as_of_date as {{ string }}) || ' to before ' || cast(window_ends_on as {{ string }})
-        else 'ordered again on ' || cast(next_order_date as {{ string }})
+            then
+                'no completed order from ' || {{ churn_radar.as_text('as_of_date') }}
+                || ' to before ' || {{ churn_radar.as_text('window_ends_on') }}
+        else 'ordered again on ' || {{ churn_radar.as_text('next_order_date') }}
     end as reason,
     cast(orders as bigint) as orders,
     first_order_date,

@@ -88,12 +88,12 @@ customer_alerts as (
         'customer_risk' as kind,
         case when now.churn_probability >= {{ var('churn__band_critical') }} then 'critical' else 'high' end as severity,
         now.customer_id,
-        cast(null as {{ churn_radar.type_string() }}) as subject,
+        {{ churn_radar.as_text('null') }} as subject,
         before.churn_probability as previous_value,
         now.churn_probability as current_value,
         now.value_at_risk,
         'Risk rose from ' || {{ churn_radar.as_percent('before.churn_probability') }} || ' to '
-        || {{ churn_radar.as_percent('now.churn_probability') }} || ' since ' || cast(before.as_of_date as {{ churn_radar.type_string() }})
+        || {{ churn_radar.as_percent('now.churn_probability') }} || ' since ' || {{ churn_radar.as_text('before.as_of_date') }}
         || comparison.by_whom || '; ' || {{ churn_radar.as_decimal('now.value_at_risk') }} || ' at risk' as message,
         now.as_of_date as holds_from
     from last_said as now
@@ -170,15 +170,15 @@ segment_alerts as (
         compared_segments.as_of_date,
         'segment_risk' as kind,
         'high' as severity,
-        cast(null as {{ churn_radar.type_string() }}) as customer_id,
+        {{ churn_radar.as_text('null') }} as customer_id,
         compared_segments.segment as subject,
         compared_segments.previous_risk as previous_value,
         compared_segments.mean_risk as current_value,
         compared_segments.value_at_risk,
-        'Mean risk of ' || cast(compared_segments.customers as {{ churn_radar.type_string() }}) || ' customers rose from '
+        'Mean risk of ' || {{ churn_radar.as_text('compared_segments.customers') }} || ' customers rose from '
         || {{ churn_radar.as_percent('compared_segments.previous_risk') }} || ' to '
         || {{ churn_radar.as_percent('compared_segments.mean_risk') }} || ' since '
-        || cast(compared_segments.previous_date as {{ churn_radar.type_string() }}) || comparison.by_whom || '; '
+        || {{ churn_radar.as_text('compared_segments.previous_date') }} || comparison.by_whom || '; '
         || {{ churn_radar.as_decimal('compared_segments.value_at_risk') }} || ' at risk' as message,
         compared_segments.as_of_date as holds_from
     from compared_segments
@@ -194,8 +194,8 @@ score_drift_alerts as (
         now.as_of_date,
         'score_drift' as kind,
         'high' as severity,
-        cast(null as {{ churn_radar.type_string() }}) as customer_id,
-        cast(null as {{ churn_radar.type_string() }}) as subject,
+        {{ churn_radar.as_text('null') }} as customer_id,
+        {{ churn_radar.as_text('null') }} as subject,
         before.psi as previous_value,
         now.psi as current_value,
         cast(null as {{ double }}) as value_at_risk,
@@ -215,7 +215,7 @@ feature_drift_alerts as (
         now.as_of_date,
         'feature_drift' as kind,
         'high' as severity,
-        cast(null as {{ churn_radar.type_string() }}) as customer_id,
+        {{ churn_radar.as_text('null') }} as customer_id,
         now.feature as subject,
         before.psi as previous_value,
         now.psi as current_value,
@@ -240,12 +240,12 @@ stale_alerts as (
         as_of_date,
         'stale_scores' as kind,
         'critical' as severity,
-        cast(null as {{ churn_radar.type_string() }}) as customer_id,
-        cast(null as {{ churn_radar.type_string() }}) as subject,
+        {{ churn_radar.as_text('null') }} as customer_id,
+        {{ churn_radar.as_text('null') }} as subject,
         cast(null as {{ double }}) as previous_value,
         cast(null as {{ double }}) as current_value,
         cast(null as {{ double }}) as value_at_risk,
-        'The newest scores are of ' || cast(as_of_date as {{ churn_radar.type_string() }})
+        'The newest scores are of ' || {{ churn_radar.as_text('as_of_date') }}
         || ' and older than {{ var("churn__stale_days") }} days' as message,
         {{ churn_radar.add_days('as_of_date', var('churn__stale_days') + 1) }} as holds_from
     from newest
@@ -264,15 +264,15 @@ alerts as (
 )
 
 select
-    md5(kind || ':' || coalesce(customer_id, subject, '') || ':' || cast(as_of_date as {{ churn_radar.type_string() }})) as alert_id,
+    md5(kind || ':' || coalesce(customer_id, subject, '') || ':' || {{ churn_radar.as_text('as_of_date') }}) as alert_id,
     as_of_date,
-    cast(kind as {{ churn_radar.type_string() }}) as kind,
-    cast(severity as {{ churn_radar.type_string() }}) as severity,
+    {{ churn_radar.as_text('kind') }} as kind,
+    {{ churn_radar.as_text('severity') }} as severity,
     customer_id,
     subject,
     cast(previous_value as {{ double }}) as previous_value,
     cast(current_value as {{ double }}) as current_value,
     cast(value_at_risk as {{ double }}) as value_at_risk,
-    cast(message as {{ churn_radar.type_string() }}) as message,
+    {{ churn_radar.as_text('message') }} as message,
     cast(holds_from as date) as holds_from
 from alerts

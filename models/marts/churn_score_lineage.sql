@@ -12,9 +12,9 @@ select
     predictions.customer_id,
     cast(predictions.as_of_date as date) as as_of_date,
     predictions.model_version,
-    cast(versions.run_id as {{ churn_radar.type_string() }}) as run_id,
+    {{ churn_radar.as_text('versions.run_id') }} as run_id,
     predictions.features_hash,
-    cast(predictions.manifest_hash as {{ churn_radar.type_string() }}) as manifest_hash,
+    {{ churn_radar.as_text('predictions.manifest_hash') }} as manifest_hash,
     predictions.level_shift,
     cast(predictions.feature_snapshot_at as timestamp) as feature_snapshot_at,
     cast(predictions.scored_at as timestamp) as scored_at

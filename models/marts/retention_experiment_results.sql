@@ -1,6 +1,5 @@
 {%- set kept_for = var('churn__margin') ~ ' * ' ~ var('churn__value_days') ~ ' / ' ~ var('churn__horizon_days') -%}
 {%- set double = churn_radar.type_double() -%}
-{%- set spend = churn_radar.as_double('horizon_spend') -%}
 
 with
 
@@ -8,7 +7,8 @@ contacts as (
     select
         *,
         1 / propensity as weight,
-        {{ spend }} * {{ kept_for }} - case when action = 'holdout' then 0 else coalesce(cost, 0) end as profit
+        {{ churn_radar.as_double("horizon_spend") }} * {{ kept_for }}
+        - case when action = 'holdout' then 0 else coalesce(cost, 0) end as profit
     from {{ ref('int_contact_outcomes') }}
     where is_active and churned is not null and propensity > 0 and propensity < 1
 ),
@@ -132,9 +132,9 @@ compared as (
 )
 
 select
-    cast(action as {{ churn_radar.type_string() }}) as action,
-    cast(campaign_id as {{ churn_radar.type_string() }}) as campaign_id,
-    cast(segment as {{ churn_radar.type_string() }}) as segment,
+    {{ churn_radar.as_text('action') }} as action,
+    {{ churn_radar.as_text('campaign_id') }} as campaign_id,
+    {{ churn_radar.as_text('segment') }} as segment,
     cast(contacts as bigint) as contacts,
     cast(holdouts as bigint) as holdouts,
     cast(churn_rate_contacted as {{ double }}) as churn_rate_contacted,

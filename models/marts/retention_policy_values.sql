@@ -7,7 +7,7 @@ estimates as (
 )
 
 select
-    cast(policy as {{ churn_radar.type_string() }}) as policy,
+    {{ churn_radar.as_text('policy') }} as policy,
     cast(customers as bigint) as customers,
     cast(matches as bigint) as matches,
     cast(effective as {{ double }}) as effective,
