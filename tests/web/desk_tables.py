@@ -76,6 +76,7 @@ HISTORIES = """
     select
         customer_id,
         getvariable('as_of') as as_of_date,
+        0 as through,
         cast([0.6, 0.8] as float[]) as text_vectors,
         getvariable('as_of') as event_timestamp,
         to_json({
