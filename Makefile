@@ -66,7 +66,7 @@ bench: install ## Measure everything, which takes hours; speed is drawn in docs/
 
 bench-quick: install ## Measure speed on small data, in minutes; nothing is kept.
 	$(BIN)/python benchmarks/encoding.py --texts 1000 --runs 3 --forget
-	$(BIN)/python benchmarks/sql.py --customers 20000 --forget
+	$(BIN)/python benchmarks/sql.py --customers 20000 --runs 1 --forget
 	$(BIN)/python benchmarks/scoring.py --customers 1000 --runs 2 --forget
 	$(BIN)/python benchmarks/materialise.py --customers 300 --runs 1 --forget
 
