@@ -161,7 +161,7 @@ def new_name(table: str) -> str:
 
 
 def put_in_place(relation: str) -> None:
-    """Let the table of the new name take the place of a table or view, which a reader finds as it was or as it is."""
+    """Let the table of the new name take the place of a table or view; between two renames a reader finds neither."""
     spark = session()
     if spark.catalog.tableExists(relation):
         if spark.catalog.getTable(relation).tableType == "VIEW":

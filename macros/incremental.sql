@@ -91,7 +91,7 @@
 {% endmacro %}
 
 
-{#- Statement that takes all rows but those that a condition holds for from the table of this model. -#}
+{#- Statement that leaves in the table of this model only the rows that a condition holds for; it must not be null. -#}
 {% macro keep_rows(condition) %}
     {{ return(adapter.dispatch('keep_rows', 'churn_radar')(condition)) }}
 {% endmacro %}

@@ -1,11 +1,9 @@
 """The same shop in DuckDB and in PostgreSQL: the same features, labels and scores, the same answers of Feast."""
 
-import json
 import os
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,11 +21,13 @@ from warehouses import (
     WITHOUT_TESTS,
     DuckDBShop,
     accept_order,
-    alike,
+    check_accepted_and_erased,
+    check_feast,
+    check_files_of_features,
+    check_scores,
+    check_table,
     erase_customer,
     raw_tables,
-    rows_by_key,
-    unlike,
 )
 
 from inference import postgres
@@ -70,12 +70,17 @@ def server() -> Iterator[dict[str, str]]:
     made = [initdb, "-D", folder / "data", "-U", "churn", "--auth", "trust", "--no-sync", *sorting]
     subprocess.run(made, check=True, capture_output=True, **user)
     command = [Path(initdb).with_name("postgres"), "-D", folder / "data", "-p", port, "-h", "127.0.0.1", "-k", folder]
-    running = subprocess.Popen([*command, "-c", "fsync=off"], stderr=subprocess.DEVNULL, **user)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", int(port))) == 0:
-                break
+    log = folder / "log"
+    with log.open("w") as output:
+        running = subprocess.Popen([*command, "-c", "fsync=off"], stderr=output, **user)
+    ready = [Path(initdb).with_name("pg_isready"), "-h", "127.0.0.1", "-p", port, "-q"]
+    for _ in range(600):
+        if subprocess.run(ready, check=False).returncode == 0:
+            break
+        assert running.poll() is None, log.read_text()
         time.sleep(0.1)
+    else:
+        pytest.fail(f"PostgreSQL did not start within a minute: {log.read_text()}")
     yield {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "churn", "PGDATABASE": "postgres", "DBT_TARGET": "postgres"}
     running.terminate()
     running.wait()
@@ -115,39 +120,19 @@ def test_a_build_passes_every_test_of_the_project(shops):
 
 @pytest.mark.parametrize(("name", "key"), TABLES)
 def test_two_days_of_builds_make_the_same_table(shops, name, key):
-    ours, theirs = (rows_by_key(shop.table(name), key) for shop in shops[:2])
-    assert len(ours) > 0
-    assert list(ours) == list(theirs)
-    assert len(ours) == len(theirs)
-    assert {c: n for c in ours if (n := unlike(c, ours[c], theirs[c]))} == {}
+    check_table(shops[:2], name, key)
 
 
 def test_scores_are_the_same_and_published_as_parquet(shops):
-    ours, theirs = (rows_by_key(shop.table("churn_scores"), ["customer_id", "as_of_date"]) for shop in shops[:2])
-    assert len(ours) > 50
-    pd.testing.assert_frame_equal(ours, theirs, rtol=0, atol=1e-6, check_dtype=False)
-    published = [pd.read_parquet(shop.published) for shop in shops[:2]]
-    assert published[0].dtypes.to_dict() == published[1].dtypes.to_dict()
-    assert len(published[0]) == len(published[1]) == len(ours)
+    check_scores(shops[:2])
 
 
 def test_files_of_features_have_the_same_columns_and_types(shops):
-    ours, theirs = shops[:2]
-    files = sorted(file.name for file in (ours.home / "features").glob("*.parquet"))
-    assert files == sorted(file.name for file in (theirs.home / "features").glob("*.parquet"))
-    with duckdb.connect() as connection:
-        for file in files:
-            columns = [connection.read_parquet(str(s.home / "features" / file)) for s in (ours, theirs)]
-            assert columns[0].columns == columns[1].columns
-            assert columns[0].types == columns[1].types
+    check_files_of_features(shops[:2])
 
 
 def test_accepted_events_are_rows_and_erased_customers_none(shops):
-    for shop in shops[:2]:
-        staged = shop.table("stg_orders")
-        assert (staged.order_id == "new").sum() == 1
-        assert "c1" in set(staged.customer_id)
-        assert "c2" not in set(staged.customer_id)
+    check_accepted_and_erased(shops[:2])
 
 
 def test_nothing_is_left_between_builds(shops):
@@ -168,23 +153,5 @@ def test_a_value_that_cannot_be_read_is_named(shops, tmp_path):
 
 
 def test_feast_answers_alike_offline_and_online(shops):
-    asked = f"{DAYS[-1]}T00:00:00"
-    answers = []
-    for shop, settings in ((shops[0], {}), (shops[1], {"CHURN_ONLINE_SCHEMA": "churn_online"})):
-        shop = type(shop)(shop.home, settings={**shop.settings, **settings})
-        shop.run("feast", "-c", "feature_repo", "apply", "--skip-source-validation")
-        shop.run("feast", "-c", "feature_repo", "materialize", asked, asked)
-        done = subprocess.run(
-            [sys.executable, Path(__file__).with_name("ask_feast.py")],
-            env=shop.env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        answers.append(json.loads(done.stdout.splitlines()[-1]))
-    ours, theirs = answers
-    assert theirs.pop("stores") == ["postgres", "postgres"]
-    assert ours.pop("stores") == ["duckdb", "sqlite"]
-    assert len(ours["online"]) > 50
-    assert alike(ours, theirs)
+    served = replace(shops[1], settings={**shops[1].settings, "CHURN_ONLINE_SCHEMA": "churn_online"})
+    check_feast((shops[0], served), ["postgres", "postgres"])

@@ -20,7 +20,11 @@ from warehouses import (
     WITHOUT_TESTS,
     DuckDBShop,
     accept_order,
-    alike,
+    check_accepted_and_erased,
+    check_feast,
+    check_files_of_features,
+    check_scores,
+    check_table,
     erase_customer,
     raw_tables,
     rows_by_key,
@@ -113,11 +117,7 @@ def test_labels_and_features_pass_their_unit_tests(shops):
 
 @pytest.mark.parametrize(("name", "key"), [table for table in TABLES if table[0] not in BY_THE_BIT])
 def test_two_days_of_builds_make_the_same_table(shops, name, key):
-    ours, theirs = (rows_by_key(shop.table(name), key) for shop in shops[:2])
-    assert len(ours) > 0
-    assert list(ours) == list(theirs)
-    assert len(ours) == len(theirs)
-    assert {c: n for c in ours if (n := unlike(c, ours[c], theirs[c]))} == {}
+    check_table(shops[:2], name, key)
 
 
 def test_packed_features_hold_the_same_numbers(shops):
@@ -144,31 +144,15 @@ def test_what_is_not_tried_is_decided_alike(shops):
 
 
 def test_scores_are_the_same_and_published_as_parquet(shops):
-    ours, theirs = (rows_by_key(shop.table("churn_scores"), ["customer_id", "as_of_date"]) for shop in shops[:2])
-    assert len(ours) > 50
-    pd.testing.assert_frame_equal(ours, theirs, rtol=0, atol=1e-6, check_dtype=False)
-    published = [pd.read_parquet(shop.published) for shop in shops[:2]]
-    assert published[0].dtypes.to_dict() == published[1].dtypes.to_dict()
-    assert len(published[0]) == len(published[1]) == len(ours)
+    check_scores(shops[:2])
 
 
 def test_files_of_features_have_the_same_columns_and_types(shops):
-    ours, theirs = shops[:2]
-    files = sorted(file.name for file in (ours.home / "features").glob("*.parquet"))
-    assert files == sorted(file.name for file in (theirs.home / "features").glob("*.parquet"))
-    with duckdb.connect() as connection:
-        for file in files:
-            columns = [connection.read_parquet(str(s.home / "features" / file)) for s in (ours, theirs)]
-            assert columns[0].columns == columns[1].columns
-            assert columns[0].types == columns[1].types
+    check_files_of_features(shops[:2])
 
 
 def test_accepted_events_are_rows_and_erased_customers_none(shops):
-    for shop in shops[:2]:
-        staged = shop.table("stg_orders")
-        assert (staged.order_id == "new").sum() == 1
-        assert "c1" in set(staged.customer_id)
-        assert "c2" not in set(staged.customer_id)
+    check_accepted_and_erased(shops[:2])
 
 
 def test_nothing_is_left_between_builds(shops):
@@ -216,17 +200,4 @@ def test_spark_reads_texts_and_scores_for_duckdb_as_well(shops, settings, tmp_pa
 
 
 def test_feast_answers_alike_offline_and_online(shops):
-    asked = f"{DAYS[-1]}T00:00:00"
-    answers = []
-    for shop in shops[:2]:
-        shop.run("feast", "-c", "feature_repo", "apply", "--skip-source-validation")
-        shop.run("feast", "-c", "feature_repo", "materialize", asked, asked)
-        script = Path(__file__).with_name("ask_feast.py")
-        done = subprocess.run([sys.executable, script], env=shop.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        answers.append(json.loads(done.stdout.splitlines()[-1]))
-    ours, theirs = answers
-    assert theirs.pop("stores") == ["spark", "sqlite"]
-    assert ours.pop("stores") == ["duckdb", "sqlite"]
-    assert len(ours["online"]) > 50
-    assert alike(ours, theirs)
+    check_feast(shops[:2], ["spark", "sqlite"])

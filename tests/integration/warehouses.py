@@ -1,7 +1,9 @@
 """One shop in two warehouses: its raw tables, and how alike what they make of it is."""
 
 import json
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,3 +124,61 @@ def alike(a: object, b: object) -> bool:
 
 def rows_by_key(table: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     return table.sort_values(key, ignore_index=True).drop(columns=[c for c in OF_A_BUILD if c in table])
+
+
+def check_table(shops: Sequence[DuckDBShop], name: str, key: list[str]) -> None:
+    """Both shops have the same rows in a table."""
+    ours, theirs = (rows_by_key(shop.table(name), key) for shop in shops)
+    assert len(ours) > 0
+    assert list(ours) == list(theirs)
+    assert len(ours) == len(theirs)
+    assert {c: n for c in ours if (n := unlike(c, ours[c], theirs[c]))} == {}
+
+
+def check_scores(shops: Sequence[DuckDBShop]) -> None:
+    """Both shops have the same scores, in their warehouse and published."""
+    ours, theirs = (rows_by_key(shop.table("churn_scores"), ["customer_id", "as_of_date"]) for shop in shops)
+    assert len(ours) > 50
+    pd.testing.assert_frame_equal(ours, theirs, rtol=0, atol=1e-6, check_dtype=False)
+    published = [pd.read_parquet(shop.published) for shop in shops]
+    assert published[0].dtypes.to_dict() == published[1].dtypes.to_dict()
+    assert len(published[0]) == len(published[1]) == len(ours)
+
+
+def check_files_of_features(shops: Sequence[DuckDBShop]) -> None:
+    """Files of features have the same columns and types."""
+    ours, theirs = shops
+    files = sorted(file.name for file in (ours.home / "features").glob("*.parquet"))
+    assert files == sorted(file.name for file in (theirs.home / "features").glob("*.parquet"))
+    with duckdb.connect() as connection:
+        for file in files:
+            columns = [connection.read_parquet(str(shop.home / "features" / file)) for shop in shops]
+            assert columns[0].columns == columns[1].columns
+            assert columns[0].types == columns[1].types
+
+
+def check_accepted_and_erased(shops: Sequence[DuckDBShop]) -> None:
+    """The accepted order is a row; the customer who was erased has none, another has."""
+    for shop in shops:
+        staged = shop.table("stg_orders")
+        assert (staged.order_id == "new").sum() == 1
+        assert "c1" in set(staged.customer_id)
+        assert "c2" not in set(staged.customer_id)
+
+
+def check_feast(shops: Sequence[DuckDBShop], stores: list[str]) -> None:
+    """Feast answers alike offline and online; ``stores`` are the second shop's, offline and online."""
+    asked = f"{DAYS[-1]}T00:00:00"
+    answers = []
+    for shop in shops:
+        shop.run("feast", "-c", "feature_repo", "apply", "--skip-source-validation")
+        shop.run("feast", "-c", "feature_repo", "materialize", asked, asked)
+        script = Path(__file__).with_name("ask_feast.py")
+        done = subprocess.run([sys.executable, script], env=shop.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    ours, theirs = answers
+    assert ours.pop("stores") == ["duckdb", "sqlite"]
+    assert theirs.pop("stores") == stores
+    assert len(ours["online"]) > 50
+    assert alike(ours, theirs)

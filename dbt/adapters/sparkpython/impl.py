@@ -117,7 +117,7 @@ class SparkPythonAdapter(InProcessAdapter, SparkAdapter):
 
     @available
     def keep_rows(self, relation: Any, condition: str) -> None:
-        """Take all rows but those that a condition holds for from a table."""
+        """Leave in a table only the rows that a condition holds for."""
         spark.rewrite(str(relation), f"select * from {relation} where {condition}")
 
     @available
