@@ -9,6 +9,8 @@ import pytest
 from debian import debian_program
 from shop import Shop
 
+pytest.register_assert_rewrite("warehouses")
+
 
 @pytest.fixture
 def shop(tmp_path) -> Shop:
