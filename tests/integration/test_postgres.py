@@ -57,7 +57,9 @@ class PostgresShop(DuckDBShop):
 def server() -> Iterator[dict[str, str]]:
     """A server of Debian's package that sorts texts as English does; what connects to it, as environment variables."""
     programs = "usr/lib/postgresql/*/bin"
-    initdb = debian_program("initdb", "postgresql", programs)
+    initdb, postgres_program, pg_isready = (
+        debian_program(name, "postgresql", programs) for name in ("initdb", "postgres", "pg_isready")
+    )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -69,11 +71,11 @@ def server() -> Iterator[dict[str, str]]:
     sorting = ("--encoding", "UTF8", "--locale", "C", "--locale-provider", "icu", "--icu-locale", "en-US")
     made = [initdb, "-D", folder / "data", "-U", "churn", "--auth", "trust", "--no-sync", *sorting]
     subprocess.run(made, check=True, capture_output=True, **user)
-    command = [Path(initdb).with_name("postgres"), "-D", folder / "data", "-p", port, "-h", "127.0.0.1", "-k", folder]
+    command = [postgres_program, "-D", folder / "data", "-p", port, "-h", "127.0.0.1", "-k", folder]
     log = folder / "log"
     with log.open("w") as output:
         running = subprocess.Popen([*command, "-c", "fsync=off"], stderr=output, **user)
-    ready = [Path(initdb).with_name("pg_isready"), "-h", "127.0.0.1", "-p", port, "-q"]
+    ready = [pg_isready, "-h", "127.0.0.1", "-p", port, "-q"]
     for _ in range(600):
         if subprocess.run(ready, check=False).returncode == 0:
             break
