@@ -159,6 +159,10 @@ class Encoder:
         """Make a runtime of this model."""
         from inference import runtimes
 
+        if name.startswith("torch-unpadded"):
+            from inference.unpadded import UnpaddedVectors
+
+            return runtimes.TorchRuntime(UnpaddedVectors(self._model), name)
         if name.startswith("torch"):
             return runtimes.TorchRuntime(runtimes.SentenceVectors(self._model), name)
         calibration, file = [], None

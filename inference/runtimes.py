@@ -23,7 +23,14 @@ import torch
 from inference.errors import ChurnRadarError
 
 #: Runtimes by name; the first is what the others are measured against.
-RUNTIMES = ("torch-float32", "torch-bfloat16", "openvino-float32", "openvino-bfloat16", "openvino-int8")
+RUNTIMES = (
+    "torch-float32",
+    "torch-bfloat16",
+    "torch-unpadded-bfloat16",
+    "openvino-float32",
+    "openvino-bfloat16",
+    "openvino-int8",
+)
 
 #: Where less fidelity than this is asked for, 8-bit integers are tried as well; calibrating them takes ten seconds.
 FIDELITY_OF_INT8 = 0.998
@@ -80,7 +87,7 @@ class TorchRuntime:
     module : Module
         Its weights are left as they are; those of bfloat16 are cast as they are used.
     name : str
-        ``torch-float32`` or ``torch-bfloat16``.
+        One of ``RUNTIMES`` of torch.
     """
 
     def __init__(self, module: torch.nn.Module, name: str) -> None:
@@ -89,7 +96,7 @@ class TorchRuntime:
 
     def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
         """See ``Runtime``."""
-        reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self.name == "torch-bfloat16")
+        reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self.name.endswith("bfloat16"))
         with torch.inference_mode(), reduced:
             for rows, batch in batches:
                 tensors = {name: torch.from_numpy(values).to(self._device) for name, values in batch.items()}
@@ -215,7 +222,8 @@ def _eager_attention(module: torch.nn.Module) -> Iterator[None]:
 def available(device: str, fidelity: float) -> list[str]:
     """Names of the runtimes to try on a device, ``RUNTIMES[0]`` first."""
     if device == "cuda":
-        return ["torch-float32", *(["torch-bfloat16"] if torch.cuda.is_bf16_supported() else [])]
+        reduced = torch.cuda.is_bf16_supported() and fidelity < 1
+        return ["torch-float32", *(["torch-bfloat16", "torch-unpadded-bfloat16"] if reduced else [])]
     names = ["torch-float32"]
     if fidelity < 1 and find_spec("openvino") is not None:
         names += ["openvino-float32", "openvino-bfloat16"]
@@ -256,7 +264,7 @@ def choose(
         try:
             runtime = make(name)
             vectors, seconds = _timed(probe, runtime)
-        except Exception as error:  # OpenVINO does not know every operation of every architecture
+        except Exception as error:  # neither OpenVINO nor attention without padding knows every architecture
             print(f"encoder: {name} is left out ({str(error).strip().splitlines()[0][:200]})")
             continue
         norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(vectors, axis=1)
