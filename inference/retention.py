@@ -1,6 +1,8 @@
 """From scores and past contacts to decisions: what the dbt model ``retention_choices`` calls."""
 
 from dataclasses import fields
+from datetime import date
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -33,8 +35,9 @@ POLICY_COLUMNS = {
 }
 #: How well customers are ranked by what a contact changes.
 RANKINGS = {"qini": qini_coefficient, "auuc": auuc}
-#: What ``known_contacts`` answered last: one build asks twice.
+#: What ``known_contacts`` answered last: one build asks twice, at the same time.
 _last: tuple[tuple, tuple[Contacts, np.ndarray]] | None = None
+_asked = Lock()
 #: Share of the contacts, the newest, that policies are valued on.
 LATER_SHARE = 0.3
 
@@ -65,7 +68,8 @@ def decide(scores: pd.DataFrame, outcomes: pd.DataFrame, catalogue: pd.DataFrame
     current = registry.load(scores.model_version.iloc[0])
     scores = scores.sort_values("customer_id", ignore_index=True)
     features = feature_store.snapshot_features(scores[["customer_id", "as_of_date"]])
-    contacts, spend = known_contacts(current, outcomes, variables["bands"])
+    known = learned_from(outcomes, scores.as_of_date.iloc[0])
+    contacts, spend = known_contacts(current, known, variables["bands"])
     value = settings.value(spend)
     explorer = Explorer(catalogue.action.to_list())
     explorer.fit(_done(contacts), rewards(contacts, outcomes, value), contacts.segment, value)
@@ -79,14 +83,14 @@ def decide(scores: pd.DataFrame, outcomes: pd.DataFrame, catalogue: pd.DataFrame
 
 
 def value_policies(
-    model_version: str | None, outcomes: pd.DataFrame, catalogue: pd.DataFrame, variables: dict
+    newest: tuple[str, date] | None, outcomes: pd.DataFrame, catalogue: pd.DataFrame, variables: dict
 ) -> pd.DataFrame:
     """Estimate what policies would have earned on the newest contacts, by what was learned from those before.
 
     Parameters
     ----------
-    model_version : str or None
-        The champion's version; None where nobody was scored.
+    newest : tuple of str and date, or None
+        The champion's version and the newest as-of date; None where nobody was scored.
     outcomes, catalogue, variables
         As of ``decide``.
 
@@ -97,9 +101,11 @@ def value_policies(
         everybody, and ``none``; compared with ``none``. Empty where too little is known.
     """
     told, settings = [], DecisionSettings(**{f.name: variables[f.name] for f in fields(DecisionSettings)})
-    days = np.sort(pd.to_datetime(_known(outcomes).touched_at).dt.floor("D").to_numpy())
-    if model_version is not None and len(np.unique(days)) > 1:
-        contacts, spend = known_contacts(registry.load(model_version), outcomes, variables["bands"])
+    if newest is not None:
+        known = learned_from(outcomes, newest[1])
+        days = np.sort(pd.to_datetime(known.touched_at).dt.floor("D").to_numpy())
+    if newest is not None and len(np.unique(days)) > 1:
+        contacts, spend = known_contacts(registry.load(newest[0]), known, variables["bands"])
         # contacts of one day stay together
         is_later = contacts.day > days[int(len(days) * (1 - LATER_SHARE))]
         later, value = contacts.take(is_later), settings.value(spend)[is_later]
@@ -143,26 +149,40 @@ def rewards(contacts: Contacts, outcomes: pd.DataFrame, value: np.ndarray) -> np
     return value * (1 - contacts.churned) - np.where(contacts.action == HOLDOUT, 0.0, cost)
 
 
-def _known(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Contacts that effects can be learned from, the newest last; what was certain was no experiment."""
+def learned_from(outcomes: pd.DataFrame, as_of_date: date) -> pd.DataFrame:
+    """Contacts that effects are learned from, the newest last; what was certain was no experiment.
+
+    Their outcome was known on the Monday before: through a week nothing else is learned, so what was learned is kept
+    (``uplift.kept_trees``).
+
+    Parameters
+    ----------
+    outcomes : DataFrame
+        ``int_contact_outcomes``.
+    as_of_date : date
+        The newest.
+    """
+    monday = pd.Timestamp(as_of_date).to_period("W").start_time
     random = outcomes.propensity.between(0, 1, inclusive="neither")
-    known = outcomes[outcomes.is_active & outcomes.churned.notna() & random & outcomes.as_of_date.notna()]
-    return known.sort_values(["touched_at", "touch_id"])
+    known = outcomes.churned.notna() & (pd.to_datetime(outcomes.window_ends_on) <= monday)
+    return outcomes[outcomes.is_active & known & random & outcomes.as_of_date.notna()].sort_values(
+        ["touched_at", "touch_id"]
+    )
 
 
 def _done(contacts: Contacts) -> np.ndarray:
     return np.where(contacts.action == HOLDOUT, NONE, contacts.action)
 
 
-def known_contacts(current: RegisteredModel, outcomes: pd.DataFrame, bands: list[float]) -> tuple[Contacts, np.ndarray]:
-    """Pick the contacts that effects can be learned from, with what the champion says of their customers before.
+def known_contacts(current: RegisteredModel, known: pd.DataFrame, bands: list[float]) -> tuple[Contacts, np.ndarray]:
+    """Tell of contacts what effects are learned from, with what the champion says of their customers before.
 
     Parameters
     ----------
     current : RegisteredModel
         The champion.
-    outcomes : DataFrame
-        ``int_contact_outcomes``.
+    known : DataFrame
+        Rows of ``int_contact_outcomes``, as ``learned_from`` picks them.
     bands : list of float
         Lowest probability of the risk bands medium, high and critical.
 
@@ -174,11 +194,11 @@ def known_contacts(current: RegisteredModel, outcomes: pd.DataFrame, bands: list
         What each customer was expected to spend in the horizon, if they ordered.
     """
     global _last
-    known = _known(outcomes)
     key = str(home()), current.version, bands, hash_pandas_object(known, index=False).sum()
-    if _last is None or _last[0] != key:
-        _last = key, _appraised(current, known, bands)
-    return _last[1]
+    with _asked:
+        if _last is None or _last[0] != key:
+            _last = key, _appraised(current, known, bands)
+        return _last[1]
 
 
 def _appraised(current: RegisteredModel, known: pd.DataFrame, bands: list[float]) -> tuple[Contacts, np.ndarray]:

@@ -15,11 +15,13 @@ contacts carry:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import joblib
 import lightgbm
 import numpy as np
 import pandas as pd
 
 from inference.gains import paired_gain
+from inference.home import home
 
 #: Fewer contacts, or holdouts, with a known outcome than this measure nothing; and carry no model of features.
 LEAST_CONTACTS, LEAST_FOR_MODEL = 100, 2000
@@ -45,6 +47,8 @@ TREES = {
 }
 FORETELLING = TREES | {"objective": "binary", "num_leaves": 15, "learning_rate": 0.1, "boost_from_average": True}
 HOLDOUT = "holdout"
+#: Fits that are kept: those of a few weeks.
+KEPT_FITS = 50
 
 
 @dataclass(frozen=True)
@@ -210,16 +214,11 @@ class Response:
         importance = weight * dose**2
         X = contacts.X.to_numpy(float)
         settings = TREES | {"min_data_in_leaf": max(LEAST_IN_LEAF, len(X) // 50), "lambda_l2": len(X) / 100}
-        data = lightgbm.Dataset(
-            X, left / dose - base[0], weight=importance / importance.mean(), params=settings, free_raw_data=False
-        ).construct()
-        self.base_, self.boosters_, told = base[0], [], np.empty(len(X))
-        group = groups(contacts.customer)
-        for out in range(GROUPS):
-            booster = lightgbm.train(settings, data.subset(np.flatnonzero(group != out)), ROUNDS)
-            self.boosters_.append(booster)
-            told[group == out] = base[0] + booster.predict(X[group == out])
-        self.left_out_ = pd.Series(told, index=contacts.X.index)
+        trees, told = kept_trees(
+            settings, X, left / dose - base[0], groups(contacts.customer), importance / importance.mean()
+        )
+        self.base_, self.boosters_ = base[0], [lightgbm.Booster(model_str=text) for text in trees]
+        self.left_out_ = pd.Series(base[0] + told, index=contacts.X.index)
         return self
 
     def predict(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -302,13 +301,51 @@ def foretell(X: pd.DataFrame, churned: np.ndarray, customer: np.ndarray) -> np.n
     ndarray of shape (n_contacts,)
     """
     settings = FORETELLING | {"min_data_in_leaf": max(LEAST_IN_LEAF, len(X) // 500)}
-    data = lightgbm.Dataset(X.to_numpy(float), churned, params=settings, free_raw_data=False).construct()
-    group, told = groups(customer), np.empty(len(X))
-    for out in range(GROUPS):
-        booster = lightgbm.train(settings, data.subset(np.flatnonzero(group != out)), ROUNDS)
-        told[group == out] = booster.predict(X.to_numpy(float)[group == out])
+    _, told = kept_trees(settings, X.to_numpy(float), churned, groups(customer))
     # nobody is certain, and who is said to be would have no acceptance
     return np.clip(told, 0.01, 0.99)
+
+
+def left_out_trees(
+    settings: dict, X: np.ndarray, y: np.ndarray, group: np.ndarray, weight: np.ndarray | None = None
+) -> tuple[list[str], np.ndarray]:
+    """Boost trees of the rows of all groups but one, for each in turn.
+
+    Parameters
+    ----------
+    settings : dict
+        Of LightGBM.
+    X : ndarray of shape (n_rows, n_features)
+        Features.
+    y : ndarray of shape (n_rows,)
+        What is foretold.
+    group : ndarray of shape (n_rows,)
+        From 0 to ``GROUPS`` - 1.
+    weight : ndarray of shape (n_rows,), optional
+        Weights of the rows.
+
+    Returns
+    -------
+    list of str
+        Each group's model, which learned from the others, as LightGBM writes it.
+    ndarray of shape (n_rows,)
+        What is foretold of each row by the model that did not see it.
+    """
+    data = lightgbm.Dataset(X, y, weight=weight, params=settings, free_raw_data=False).construct()
+    trees, told = [], np.empty(len(X))
+    for out in range(GROUPS):
+        booster = lightgbm.train(settings, data.subset(np.flatnonzero(group != out)), ROUNDS)
+        trees.append(booster.model_to_string())
+        told[group == out] = booster.predict(X[group == out])
+    return trees, told
+
+
+def kept_trees(*arguments) -> tuple[list[str], np.ndarray]:
+    """Answer as ``left_out_trees`` does; what it answered to the very same rows is kept in ``CHURN_HOME/effects``."""
+    memory = joblib.Memory(home() / "effects", verbose=0)
+    known = memory.cache(left_out_trees)(*arguments)
+    memory.reduce_size(items_limit=KEPT_FITS)
+    return known
 
 
 def _centred(contacts: Contacts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,9 +2,9 @@ from inference.retention import value_policies
 
 
 def model(dbt, session):
-    versions = dbt.ref("int_newest_scores").aggregate("max(model_version)").fetchone()
+    newest = dbt.ref("int_newest_scores").aggregate("max(model_version), max(as_of_date)").fetchone()
     return value_policies(
-        versions[0],
+        None if newest[0] is None else newest,
         dbt.ref("int_contact_outcomes").df(),
         dbt.ref("retention_actions_catalogue").df(),
         dbt.config.get("settings"),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,6 +129,18 @@ def test_a_churn_probability_is_foretold_by_what_did_not_see_the_customer():
     assert abs(roc_auc_score(of_customer[customer], told) - 0.5) < 0.1
     told = foretell(X, (rng.random(2000) < expit(3 * X.useful)).astype(float), customer)
     assert roc_auc_score(X.useful > 0, told) > 0.95
+
+
+def test_what_was_learned_of_the_same_rows_is_not_learned_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("CHURN_HOME", str(tmp_path))
+    rng = np.random.default_rng(0)
+    X, churned = pd.DataFrame({"useful": rng.normal(size=500)}), (rng.random(500) < 0.4).astype(float)
+    customer = np.array([f"c{i}" for i in range(500)], dtype=object)
+    first = foretell(X, churned, customer)
+    monkeypatch.setattr(lightgbm, "train", None)  # not called again
+    np.testing.assert_array_equal(foretell(X, churned, customer), first)
+    with pytest.raises(TypeError):
+        foretell(X, 1 - churned, customer)
 
 
 def test_groups_keep_a_customer_together_whatever_the_order_of_rows():
