@@ -4,11 +4,14 @@ import hashlib
 import html
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
+from logging import ERROR, getLogger
 from pathlib import Path
 
 import numpy as np
 
+from inference import runtimes
 from inference.encoder_settings import (
     DEFAULT_ENCODER,
     EncoderSettings,
@@ -18,7 +21,9 @@ from inference.encoder_settings import (
     remembered,
 )
 from inference.errors import ChurnRadarError
+from inference.fast_tokenizer import FastTokenizer
 from inference.home import home
+from inference.runtimes import Batch
 
 #: Odd texts among those that the fidelity and the speed of a runtime are measured on.
 PROBES = (
@@ -68,18 +73,19 @@ class Encoder:
     def __init__(self, settings: EncoderSettings | None = None) -> None:
         self.settings = settings or EncoderSettings.from_environment()
         self.device = choose_device(self.settings.device)
-        self._model = _load(self.settings.name, self.device)
-        self.dimension = int(self._model.get_embedding_dimension())
         self.fidelity: float | None = None
-        self.runtime = "torch-float32"
         files = files_fingerprint(self.settings)
         known = remembered(files)
-        if self.transformer is not None:
-            self._runtime = self._choose(known.get("runtime", "auto"))
-            self.runtime = self._runtime.name
+        if known and self._read_kept(**known):
+            return
+        self.dimension = int(self._model.get_embedding_dimension())
+        self._runtime = None if self.transformer is None else self._choose(known.get("runtime", "auto"))
+        self.runtime = "torch-float32" if self._runtime is None else self._runtime.name
         self.revision = self._revision(self.runtime)
-        if files is not None and known != (now := {"runtime": self.runtime, "revision": self.revision}):
+        now = {"runtime": self.runtime, "revision": self.revision, "dimension": self.dimension}
+        if files is not None and known != now:
             remember(files, **now)
+        self._keep()
 
     @classmethod
     def shared(cls, settings: EncoderSettings | None = None) -> "Encoder":
@@ -124,26 +130,67 @@ class Encoder:
         return self._encode_different(different)[[position[text] for text in cleaned]]
 
     def _encode_different(self, texts: list[str]) -> np.ndarray:
-        if self.transformer is None:  # static embeddings and the like tokenise in their own way
+        if self._runtime is None:  # static embeddings and the like tokenise in their own way
             return self._model.encode(texts, show_progress_bar=False).astype(np.float32)
         return self._embed(self._runtime, texts)
 
     def _embed(self, runtime, texts: Sequence[str]) -> np.ndarray:
-        from inference.runtimes import embed_texts
+        return runtimes.embed_texts(
+            runtime, texts, self._tokenise, self._pad, self.dimension, self.settings.batch_tokens
+        )
 
-        return embed_texts(runtime, texts, self._tokenise, self._pad, self.dimension, self.settings.batch_tokens)
+    @cached_property
+    def _model(self):
+        """The model of sentence-transformers, loaded where a graph that was kept does not do."""
+        return _load(self.settings.name, self.device)
+
+    @cached_property
+    def _most_tokens(self) -> int:
+        return self._model.max_seq_length or 512
+
+    @cached_property
+    def _fast_tokenizer(self) -> FastTokenizer | None:
+        return FastTokenizer.of(self._model.tokenizer, self._most_tokens)
 
     def _tokenise(self, texts: list[str]) -> list[list[int]]:
-        limit = self._model.max_seq_length or 512
-        return self._model.tokenizer(texts, truncation=True, max_length=limit, verbose=False)["input_ids"]
+        if self._fast_tokenizer is not None:
+            return self._fast_tokenizer.tokenise(texts)
+        return self._model.tokenizer(texts, truncation=True, max_length=self._most_tokens, verbose=False)["input_ids"]
 
-    def _pad(self, ids: list[list[int]]) -> dict[str, np.ndarray]:
+    def _pad(self, ids: list[list[int]]) -> Batch:
+        if self._fast_tokenizer is not None:
+            return self._fast_tokenizer.pad(ids)
         return dict(self._model.tokenizer.pad({"input_ids": ids}, return_tensors="np"))
+
+    def _read_kept(self, runtime: str, revision: str, dimension: int) -> bool:
+        """Take the graph and the tokenizer that ``_keep`` wrote, if they are there: torch is not needed then."""
+        graph, tokenizer = _kept_files(revision)
+        if not (graph.exists() and tokenizer.exists()):
+            return False
+        from inference.openvino_runtime import OpenVINORuntime, read_graph
+
+        try:
+            self._runtime = OpenVINORuntime(read_graph(graph), runtime)
+        except RuntimeError:  # it was damaged
+            graph.unlink()
+            return False
+        self.runtime, self.revision, self.dimension = runtime, revision, dimension
+        self._fast_tokenizer = FastTokenizer.load(tokenizer)
+        return True
+
+    def _keep(self) -> None:
+        """Keep what OpenVINO reads texts by, so that the next process need not trace the model again."""
+        graph, tokenizer = _kept_files(self.revision)
+        if self.runtime.startswith("openvino") and self._fast_tokenizer is not None:
+            from inference.openvino_runtime import save_graph
+
+            with suppress(OSError):  # a process that may only read traces it again
+                if not graph.exists():
+                    save_graph(self._runtime.graph, graph)
+                self._fast_tokenizer.save(tokenizer)
 
     def _choose(self, before: str):
         """Return the runtime that these settings ask for, that was chosen before, or that proves best now."""
-        from inference import runtimes
-
         runtimes.check_name(self.settings.runtime)
         chosen = before if self.settings.runtime == "auto" else self.settings.runtime
         names = [chosen] if chosen != "auto" else runtimes.available(self.device, self.settings.fidelity)
@@ -157,26 +204,32 @@ class Encoder:
 
     def _make(self, name: str):
         """Make a runtime of this model."""
-        from inference import runtimes
-
         if name.startswith("torch-unpadded"):
+            from inference.torch_runtime import TorchRuntime
             from inference.unpadded import UnpaddedVectors
 
-            return runtimes.TorchRuntime(UnpaddedVectors(self._model), name)
+            return TorchRuntime(UnpaddedVectors(self._model), name)
+        from inference.torch_runtime import SentenceVectors, TorchRuntime
+
+        module = SentenceVectors(self._model)
         if name.startswith("torch"):
-            return runtimes.TorchRuntime(runtimes.SentenceVectors(self._model), name)
-        calibration, file = [], None
-        if name == "openvino-int8":
-            file = home() / "embeddings" / "openvino" / f"{self._revision(name)}.xml"
-            ids = self._tokenise(sample_texts(CALIBRATION_TEXTS, seed=0))
-            lengths = np.array([len(tokens) for tokens in ids])
-            calibration = [self._pad([ids[i] for i in batch]) for batch in runtimes.token_batches(lengths, 256)]
-        return runtimes.OpenVINORuntime(runtimes.SentenceVectors(self._model), name, calibration, file)
+            return TorchRuntime(module, name)
+        from inference import openvino_runtime
+
+        if name != "openvino-int8":
+            return openvino_runtime.OpenVINORuntime(openvino_runtime.traced(module), name)
+        graph, _ = _kept_files(self._revision(name))
+        if graph.exists():
+            return openvino_runtime.OpenVINORuntime(openvino_runtime.read_graph(graph), name)
+        ids = self._tokenise(sample_texts(CALIBRATION_TEXTS, seed=0))
+        lengths = np.array([len(tokens) for tokens in ids])
+        calibration = [self._pad([ids[i] for i in batch]) for batch in runtimes.token_batches(lengths, 256)]
+        quantised = openvino_runtime.quantised(module, calibration)
+        openvino_runtime.save_graph(quantised, graph)
+        return openvino_runtime.OpenVINORuntime(quantised, name)
 
     def _revision(self, runtime: str) -> str:
-        from inference.runtimes import recipe
-
-        return hashlib.sha256(f"{self._weights} {recipe(runtime)}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self._weights} {runtimes.recipe(runtime)}".encode()).hexdigest()[:16]
 
     @cached_property
     def _weights(self) -> str:
@@ -186,6 +239,12 @@ class Encoder:
             digest.update(name.encode())
             digest.update(tensor.detach().float().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+
+def _kept_files(revision: str) -> tuple[Path, Path]:
+    """Graph and tokenizer of a revision that OpenVINO reads."""
+    graph = home() / "embeddings" / "openvino" / f"{revision}.xml"
+    return graph, graph.with_suffix(".json")
 
 
 @lru_cache(maxsize=1)
@@ -221,6 +280,7 @@ def _load(name: str, device: str):
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    getLogger("sentence_transformers").setLevel(ERROR)  # tracing asks it for what it calls outdated
     path = Path(name).expanduser()
     if path.is_dir():
         return _load_from(str(path), device)

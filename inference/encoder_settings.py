@@ -72,14 +72,21 @@ class EncoderSettings:
 
 def choose_device(wanted: str) -> str:
     """Return ``cuda`` or ``cpu`` for ``auto``, ``cuda`` or ``cpu``."""
-    import torch
-
     if wanted not in ("auto", "cpu", "cuda"):
         raise ChurnRadarError(f"CHURN_DEVICE is {wanted}; expected auto, cpu or cuda")
-    available = torch.cuda.is_available()
+    available = wanted != "cpu" and _has_cuda()
     if wanted == "cuda" and not available:
         raise ChurnRadarError("CHURN_DEVICE is cuda, but there is no CUDA device; expected one, or auto or cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    return "cuda" if available else "cpu"
+
+
+def _has_cuda() -> bool:
+    # a build of torch for CPUs says so in its version; importing it takes a second
+    if version("torch").endswith("+cpu"):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def files_fingerprint(settings: EncoderSettings) -> str | None:
@@ -106,21 +113,22 @@ def files_fingerprint(settings: EncoderSettings) -> str | None:
     return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
 
 
-def remembered(files: str | None) -> dict[str, str]:
-    """What was found out about an encoder of this fingerprint: ``runtime`` and ``revision``; nothing where unknown."""
+def remembered(files: str | None) -> dict:
+    """What was found out about an encoder of this fingerprint, as ``remember`` keeps it; nothing where unknown."""
     try:
         known = json.loads(_file().read_text())
-        return {name: known[name] for name in ("runtime", "revision")} if known["files"] == files else {}
+        return {name: known[name] for name in ("runtime", "revision", "dimension")} if known["files"] == files else {}
     except (OSError, ValueError, KeyError):  # nothing was remembered, half of it, or by another version
         return {}
 
 
-def remember(files: str, runtime: str, revision: str) -> None:
+def remember(files: str, runtime: str, revision: str, dimension: int) -> None:
     """Keep what was found out about an encoder in ``CHURN_HOME``, whole or not at all."""
     with suppress(OSError):  # a process that may only read finds it out again
         _file().parent.mkdir(parents=True, exist_ok=True)
         partial = _file().with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps({"files": files, "runtime": runtime, "revision": revision}))
+        known = {"runtime": runtime, "revision": revision, "dimension": dimension}
+        partial.write_text(json.dumps({"files": files} | known))
         partial.replace(_file())
 
 

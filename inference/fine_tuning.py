@@ -13,7 +13,8 @@ from inference.checkpoints import Checkpoint, History, curves, learned_state
 from inference.classifier import ChurnTransformer, TextVectors
 from inference.errors import ChurnRadarError
 from inference.progress import track
-from inference.runtimes import Runtime, TorchRuntime, token_batches
+from inference.runtimes import Runtime, token_batches
+from inference.torch_runtime import TorchRuntime
 from inference.transformer_settings import TransformerSettings
 
 #: Looks at a later snapshot, two an epoch, without improvement after which training stops. Words take a

@@ -11,7 +11,6 @@ from typing import Protocol, Self
 import lightgbm
 import numpy as np
 import pandas as pd
-import skops.io
 from joblib import Parallel, cpu_count, delayed
 from scipy.special import expit
 from sklearn.impute import SimpleImputer
@@ -115,11 +114,15 @@ class LogisticMember:
 
     def save(self, folder: Path) -> None:
         """Write ``logistic.skops``."""
+        import skops.io  # looks at all of scikit-learn and torch, which takes two seconds
+
         skops.io.dump({"C": self.C, "pipeline": self.pipeline_, "centre": self.centre_}, folder / "logistic.skops")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``logistic.skops``; nothing in it is executed but what is named here."""
+        import skops.io
+
         state = skops.io.load(folder / "logistic.skops", trusted=TRUSTED)
         member = cls(state["C"])
         member.pipeline_, member.centre_ = state["pipeline"], state["centre"]

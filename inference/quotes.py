@@ -147,7 +147,7 @@ def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: list[Variant], 
     wanted = {hash_text(text): text for text in (*whole, *rest) if text}
     vectors, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
     said = dict(zip(vectors, model.words.transform(np.vstack(list(vectors.values())).astype(np.float64)), strict=True))
-    silent = float(model.words.model_.intercept_[0])
+    silent = model.words.intercept_
     before, after = (np.array([said[hash_text(text)] if text else silent for text in texts]) for texts in (whole, rest))
     days = np.expm1(asked.text_numbers[..., 0].astype(np.float64))
     weights = np.where((asked.texts >= 0) & (days <= WINDOW_DAYS), 0.5 ** (days / HALF_LIFE_DAYS), 0.0)

@@ -4,21 +4,13 @@ A runtime is made of a module ``forward(input_ids, attention_mask)`` that answer
 OpenVINO multiplies bfloat16 four to five times as fast as torch does float32, and 8-bit integers faster still.
 """
 
-import io
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
-from pathlib import Path
-from threading import Lock
-from types import ModuleType
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from inference.errors import ChurnRadarError
 
@@ -61,167 +53,11 @@ class Runtime(Protocol):
         """
 
 
-class SentenceVectors(torch.nn.Module):
-    """A sentence-transformers model as a module of tensors.
-
-    Parameters
-    ----------
-    model : SentenceTransformer
-        Its pooling and whatever follows it are part of the answer.
-    """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Return the vector of each text, shape (n_texts, dimension)."""
-        return self.model({"input_ids": input_ids, "attention_mask": attention_mask})["sentence_embedding"]
-
-
-class TorchRuntime:
-    """Torch on a CPU or a GPU.
-
-    Parameters
-    ----------
-    module : Module
-        Its weights are left as they are; those of bfloat16 are cast as they are used.
-    name : str
-        One of ``RUNTIMES`` of torch.
-    """
-
-    def __init__(self, module: torch.nn.Module, name: str) -> None:
-        self.name, self._module = name, module.eval()
-        self._device = next(module.parameters()).device
-
-    def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
-        """See ``Runtime``."""
-        reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self.name.endswith("bfloat16"))
-        with torch.inference_mode(), reduced:
-            for rows, batch in batches:
-                tensors = {name: torch.from_numpy(values).to(self._device) for name, values in batch.items()}
-                result[rows] = self._module(**tensors).float().cpu().numpy()
-
-
-class OpenVINORuntime:
-    """OpenVINO on a CPU: two batches at once, each on its own core.
-
-    Parameters
-    ----------
-    module : Module
-        Is traced, not changed.
-    name : str
-        ``openvino-float32``, ``openvino-bfloat16`` or ``openvino-int8``.
-    calibration : sequence of Batch, optional
-        Texts whose activations set the scales of 8-bit integers.
-    file : Path, optional
-        Where a graph of 8-bit integers is kept, or was: making one takes some ten seconds.
-    """
-
-    def __init__(
-        self, module: torch.nn.Module, name: str, calibration: Sequence[Batch] = (), file: Path | None = None
-    ) -> None:
-        openvino = _openvino()
-        self.name = name
-        core = openvino.Core()
-        if name == "openvino-int8":
-            graph = (
-                core.read_model(file) if file is not None and file.exists() else quantised(module, calibration, file)
-            )
-        else:
-            graph = traced(module)
-        precision = "f32" if name == "openvino-float32" else "bf16"
-        hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
-        self._compiled = core.compile_model(graph, "CPU", hints)
-        self._queue = openvino.AsyncInferQueue(self._compiled)
-        self._busy = Lock()
-
-    def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
-        """See ``Runtime``."""
-
-        def keep(request, rows: np.ndarray) -> None:
-            result[rows] = request.get_output_tensor(0).data
-
-        # the queue has one callback: of two threads each waits for the other's vectors to be kept
-        with self._busy:
-            self._queue.set_callback(keep)
-            try:
-                for rows, batch in batches:
-                    self._queue.start_async(dict(batch), rows)
-            finally:
-                self._queue.wait_all()
-
-
-def traced(module: torch.nn.Module):
-    """OpenVINO's graph of a module, for batches of any shape."""
-    openvino = _openvino()
-    tokens = torch.ones((2, 8), dtype=torch.long)
-    shape, whole = openvino.PartialShape([-1, -1]), openvino.Type.i64
-    # tracing tells of every shape that it takes to be fixed; the runtime has to prove its vectors in any case
-    with _eager_attention(module), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return openvino.convert_model(
-            module.eval(),
-            example_input={"input_ids": tokens, "attention_mask": tokens},
-            input=[("input_ids", shape, whole), ("attention_mask", shape, whole)],
-        )
-
-
-def quantised(module: torch.nn.Module, calibration: Sequence[Batch], file: Path | None = None):
-    """OpenVINO's graph of a module in 8-bit integers, by NNCF's calibration after training; kept in ``file``."""
-    import logging
-
-    openvino = _openvino()
-    import nncf
-
-    nncf.set_log_level(logging.ERROR)
-    data = nncf.Dataset(list(calibration), dict)
-    smoothing = nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING)
-    with redirect_stdout(io.StringIO()):  # its progress bars show in log files as well
-        graph = nncf.quantize(
-            traced(module),
-            data,
-            model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(calibration),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(smooth_quant_alphas=smoothing),
-        )
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(".partial.xml")
-        openvino.save_model(graph, beside, compress_to_fp16=False)
-        # the weights first: whoever finds the graph finds them
-        beside.with_suffix(".bin").replace(file.with_suffix(".bin"))
-        beside.replace(file)
-    return graph
-
-
-def _openvino() -> ModuleType:
-    """Import OpenVINO as if the library that tells its makers of every import and conversion were not installed."""
-    sys.modules["openvino_telemetry"] = None
-    import openvino
-
-    return openvino
-
-
-@contextmanager
-def _eager_attention(module: torch.nn.Module) -> Iterator[None]:
-    """Write attention out in plain operations, as tracing needs it, within a block."""
-    from transformers import PreTrainedModel
-
-    models = [part for part in module.modules() if isinstance(part, PreTrainedModel)]
-    usual = [model.config._attn_implementation for model in models]
-    for model in models:
-        model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        for model, name in zip(models, usual, strict=True):
-            model.set_attn_implementation(name)
-
-
 def available(device: str, fidelity: float) -> list[str]:
     """Names of the runtimes to try on a device, ``RUNTIMES[0]`` first."""
     if device == "cuda":
+        import torch
+
         reduced = torch.cuda.is_bf16_supported() and fidelity < 1
         return ["torch-float32", *(["torch-bfloat16", "torch-unpadded-bfloat16"] if reduced else [])]
     names = ["torch-float32"]

@@ -22,8 +22,10 @@ from inference.encoder_settings import EncoderSettings, choose_device, files_fin
 from inference.fine_tuning import encode_texts, fine_tune, predict
 from inference.members import TRUSTED, standardiser
 from inference.on_demand import EncoderOnDemand
-from inference.runtimes import OpenVINORuntime, Runtime, TorchRuntime
+from inference.openvino_runtime import OpenVINORuntime, traced
+from inference.runtimes import Runtime
 from inference.sequences import Sequences
+from inference.torch_runtime import TorchRuntime
 from inference.transformer_settings import TransformerSettings
 
 #: What the network reads, as its contributions are listed.
@@ -183,7 +185,8 @@ class TransformerMember:
         """What reads words by these weights."""
         if self._runtime is None:
             name, module = _runtime_name(), TextVectors(self.model_)
-            self._runtime = (OpenVINORuntime if name.startswith("openvino") else TorchRuntime)(module, name)
+            openvino = name.startswith("openvino")
+            self._runtime = OpenVINORuntime(traced(module), name) if openvino else TorchRuntime(module, name)
         return self._runtime
 
     def save(self, folder: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-import skops.io
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
@@ -61,7 +60,8 @@ class WordsModel:
             cv=GroupKFold(5),
             method="decision_function",
         )
-        self.model_ = model.fit(embeddings[wrote], y[wrote])
+        model.fit(embeddings[wrote], y[wrote])
+        self.coef_, self.intercept_ = model.coef_[0], float(model.intercept_[0])
         return result
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
@@ -69,20 +69,19 @@ class WordsModel:
         wrote = ~np.isnan(embeddings[:, 0])
         result = np.full(len(embeddings), np.nan)
         if wrote.any():
-            # as decision_function, whose checks take longer than the product
-            result[wrote] = embeddings[wrote] @ self.model_.coef_[0] + self.model_.intercept_[0]
+            result[wrote] = embeddings[wrote] @ self.coef_ + self.intercept_
         return result
 
     def save(self, folder: Path) -> None:
-        """Write ``words.skops``."""
-        skops.io.dump({"C": self.C, "model": self.model_}, folder / "words.skops")
+        """Write ``words.npz``."""
+        np.savez(folder / "words.npz", C=self.C, coef=self.coef_, intercept=self.intercept_)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``words.skops``."""
-        state = skops.io.load(folder / "words.skops", trusted=["numpy.dtype"])
-        words = cls(state["C"])
-        words.model_ = state["model"]
+        """Read ``words.npz``."""
+        with np.load(folder / "words.npz") as state:
+            words = cls(float(state["C"]))
+            words.coef_, words.intercept_ = state["coef"], float(state["intercept"])
         return words
 
 

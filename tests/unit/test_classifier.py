@@ -17,8 +17,9 @@ from inference.encoder import Encoder
 from inference.encoder_settings import EncoderSettings
 from inference.errors import ChurnRadarError
 from inference.fine_tuning import encode_texts
-from inference.runtimes import OpenVINORuntime, TorchRuntime
+from inference.openvino_runtime import OpenVINORuntime, traced
 from inference.sequences import CATEGORY_BUCKETS, EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
+from inference.torch_runtime import TorchRuntime
 from inference.transformer import PARTS, TransformerMember
 from inference.transformer_settings import TransformerSettings
 
@@ -693,7 +694,7 @@ class TestTokens:
             monkeypatch.setattr(fine_tuning, "BATCH_TOKENS", batch_tokens)
             np.testing.assert_allclose(encode_texts(runtime, tokens, numbers, width), alone, atol=1e-5)
         np.testing.assert_allclose(encode_texts(runtime, tokens, numbers[::-1], width)[::-1], alone, atol=1e-5)
-        fast = encode_texts(OpenVINORuntime(TextVectors(model), "openvino-bfloat16"), tokens, numbers, width)
+        fast = encode_texts(OpenVINORuntime(traced(TextVectors(model)), "openvino-bfloat16"), tokens, numbers, width)
         cosines = np.sum(fast * alone, axis=1) / np.linalg.norm(fast, axis=1) / np.linalg.norm(alone, axis=1)
         assert cosines.min() > 0.999
 

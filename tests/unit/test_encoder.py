@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -10,10 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference import runtimes
+from inference import openvino_runtime, runtimes
 from inference.encoder import MOST_CHARACTERS, PROBES, Encoder, clean_text
 from inference.encoder_settings import DEFAULT_ENCODER, EncoderSettings, choose_device
 from inference.errors import ChurnRadarError
+from inference.fast_tokenizer import FastTokenizer
+from inference.home import home
 from inference.runtimes import token_batches
 
 LATE = "The parcel came three weeks late and nobody answered."
@@ -144,7 +147,7 @@ class TestRuntimes:
         settings = EncoderSettings(device="cpu", runtime="openvino-int8", fidelity=0.99)
         first = Encoder(settings)
         assert likeness(first, encoder) > 0.99
-        monkeypatch.setattr(runtimes, "quantised", None)  # not called again: the graph was kept
+        monkeypatch.setattr(openvino_runtime, "quantised", None)  # not called again: the graph was kept
         again = Encoder(settings)
         assert again.revision == first.revision
         np.testing.assert_allclose(again.encode([LATE, LOVELY]), first.encode([LATE, LOVELY]), atol=1e-6)
@@ -168,6 +171,36 @@ class TestRuntimes:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
+
+    def test_what_was_kept_reads_texts_without_torch(self):
+        texts = [LATE, LOVELY, "ok", "late " * 200, "", "价格涨了，质量却变差了。"]
+        code = (
+            "import sys, json\n"
+            "from inference.encoder import Encoder\n"
+            "from inference.encoder_settings import EncoderSettings\n"
+            "encoder = Encoder(EncoderSettings(device='cpu', runtime='openvino-bfloat16'))\n"
+            "vectors = encoder.encode(json.loads(sys.argv[1]))\n"
+            "absent = not {'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)\n"
+            "print(json.dumps([absent, encoder.revision, encoder.dimension, vectors.tolist()]))"
+        )
+        told = []
+        for _ in range(2):
+            asked = [sys.executable, "-c", code, json.dumps(texts)]
+            told.append(json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout))
+        (_, *first, vectors), (absent_then, *again, vectors_then) = told
+        assert absent_then
+        assert first == again
+        np.testing.assert_allclose(vectors_then, vectors, atol=0.02)
+
+    def test_a_graph_that_was_damaged_is_made_again(self, encoder):
+        settings = EncoderSettings(device="cpu", runtime="openvino-float32")
+        first = Encoder(settings)
+        graph = home() / "embeddings" / "openvino" / f"{first.revision}.xml"
+        graph.write_text("<net>")
+        again = Encoder(settings)
+        assert again.revision == first.revision
+        assert likeness(again, encoder) > 0.999999
+        assert graph.stat().st_size > 1000
 
     def test_the_fastest_that_is_faithful_is_chosen_once_per_home(self, monkeypatch):
         chosen = Encoder(EncoderSettings(device="cpu"))
@@ -214,6 +247,27 @@ class TestRuntimes:
     def test_an_unknown_runtime_is_refused(self):
         with pytest.raises(ChurnRadarError, match="encoder runtime is tpu; expected auto or one of torch-float32"):
             Encoder(EncoderSettings(device="cpu", runtime="tpu"))
+
+
+class TestTokenising:
+    TEXTS = (*PROBES, "", "😀😀😀", "word " * 1000, "Ünïcödé straße", "[SEP] [CLS] [PAD]", "a\u0301")
+
+    def test_it_is_what_the_encoder_of_transformers_does(self, encoder):
+        plain = encoder._model.tokenizer
+        limit = encoder._model.max_seq_length
+        ids = FastTokenizer.of(plain, limit).tokenise(self.TEXTS)
+        assert ids == plain(list(self.TEXTS), truncation=True, max_length=limit)["input_ids"]
+
+    @pytest.mark.parametrize("side", ["right", "left"])
+    def test_batches_are_padded_alike(self, encoder, side, tmp_path, monkeypatch):
+        plain = encoder._model.tokenizer
+        monkeypatch.setattr(plain, "padding_side", side)
+        FastTokenizer.of(plain, 16).save(tmp_path / "tokenizer.json")
+        fast = FastTokenizer.load(tmp_path / "tokenizer.json")
+        ids = fast.tokenise(self.TEXTS)
+        expected = plain.pad({"input_ids": ids}, return_tensors="np")
+        for name, values in fast.pad(ids).items():
+            np.testing.assert_array_equal(values, expected[name])
 
 
 class TestLoading:

@@ -6,7 +6,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 
-from inference.runtimes import SentenceVectors
+from inference.torch_runtime import SentenceVectors
 from inference.unpadded import UnpaddedVectors
 
 #: Three texts of 2, 5 and 1 tokens; 1 is RoBERTa's padding, 0 that of the others.
