@@ -59,7 +59,7 @@ def available(device: str, fidelity: float) -> list[str]:
         import torch
 
         reduced = torch.cuda.is_bf16_supported() and fidelity < 1
-        return ["torch-float32", *(["torch-bfloat16", "torch-unpadded-bfloat16"] if reduced else [])]
+        return ["torch-float32", *(["torch-unpadded-bfloat16", "torch-bfloat16"] if reduced else [])]
     names = ["torch-float32"]
     if fidelity < 1 and find_spec("openvino") is not None:
         names += ["openvino-float32", "openvino-bfloat16"]
