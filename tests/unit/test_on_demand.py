@@ -105,9 +105,8 @@ def test_an_encoder_that_is_not_there_is_named(tmp_path):
 def test_an_encoder_that_is_not_what_was_remembered_reads_nothing_and_is_remembered(settings, loaded):
     (home() / "embeddings").mkdir(parents=True)
     note = home() / "embeddings" / "encoder.json"
-    note.write_text(
-        json.dumps({"files": files_fingerprint(settings), "runtime": "torch-float32", "revision": "another"})
-    )
+    known = {"runtime": "torch-float32", "revision": "another", "dimension": 24}
+    note.write_text(json.dumps({"files": files_fingerprint(settings)} | known))
     with pytest.raises(ChurnRadarError, match="but was another when its files were last read"):
         EncoderOnDemand(settings).encode(["late parcel"])
     assert EncoderOnDemand(settings).revision == Encoder(settings).revision
