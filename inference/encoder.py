@@ -22,7 +22,7 @@ from inference.encoder_settings import (
 )
 from inference.errors import ChurnRadarError
 from inference.fast_tokenizer import FastTokenizer
-from inference.home import home
+from inference.home import GRAPHS, home
 from inference.runtimes import Batch
 
 #: Odd texts among those that the fidelity and the speed of a runtime are measured on.
@@ -184,7 +184,7 @@ class Encoder:
         if self.runtime.startswith("openvino") and self._fast_tokenizer is not None:
             from inference.openvino_runtime import save_graph
 
-            with suppress(OSError):  # a process that may only read traces it again
+            with suppress(OSError, RuntimeError):  # a process that may only read traces it again
                 if not graph.exists():
                     save_graph(self._runtime.graph, graph)
                 self._fast_tokenizer.save(tokenizer)
@@ -243,7 +243,7 @@ class Encoder:
 
 def _kept_files(revision: str) -> tuple[Path, Path]:
     """Graph and tokenizer of a revision that OpenVINO reads."""
-    graph = home() / "embeddings" / "openvino" / f"{revision}.xml"
+    graph = home() / GRAPHS / f"{revision}.xml"
     return graph, graph.with_suffix(".json")
 
 

@@ -6,6 +6,7 @@ whole, what tells which texts and orders are theirs goes last, and the receipt i
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,7 +22,7 @@ import yaml
 
 from inference.contracts import warehouse
 from inference.errors import ChurnRadarError
-from inference.home import PROJECT_DIR, default_manifest_path, home, raw_dir
+from inference.home import EFFECTS, GRAPHS, PROJECT_DIR, default_manifest_path, home, raw_dir
 from inference.person import Relation, find_person, is_theirs, of_parquet, of_warehouse, remember
 from inference.progress import track
 from inference.salt import ERASED_CUSTOMERS, erased_customers, pseudonym, salt, salted_hash, set_salt
@@ -42,6 +43,8 @@ from inference.traces import Traces, kind_of
 
 #: What a killed build or erasure leaves beside a file.
 LEFTOVERS = ("*.partial", f"*{BESIDE}", f"*{BESIDE}.wal")
+#: The words that an encoder knows, and their numbers: of no customer, though an id may be among them.
+VOCABULARY = "tokenizer.json"
 LIST_SCHEMA = pa.schema([("customer_hash", pa.string()), ("erased_at", pa.timestamp("us"))])
 
 
@@ -137,6 +140,8 @@ def _scrub_files(connection: duckdb.DuckDBPyConnection, done: Erasure, traces: T
     """Take the person out of all files except the warehouse and the raw tables."""
     for file in [file for pattern in LEFTOVERS for folder in _folders() for file in folder.rglob(pattern)]:
         file.unlink(missing_ok=True)
+    for name in (EFFECTS, GRAPHS):  # nobody is named there, but numbers and words may look like an id
+        shutil.rmtree(home() / name, ignore_errors=True)
     done.add("redis", scrub_redis(traces.person))
     for file in track([file for file in _files() if file not in but and file != _warehouse_file()], "Erasing"):
         kind = kind_of(file)
@@ -344,9 +349,8 @@ def _folders() -> list[Path]:
 
 
 def _files() -> list[Path]:
-    return sorted(
-        file for folder in _folders() for file in folder.rglob("*") if file.is_file() and not file.is_symlink()
-    )
+    files = [file for folder in _folders() for file in folder.rglob("*") if file.name != VOCABULARY]
+    return sorted(file for file in files if file.is_file() and not file.is_symlink())
 
 
 def _name(file: Path) -> str:

@@ -5,6 +5,10 @@ from pathlib import Path
 
 PROJECT_DIR = Path(__file__).resolve().parents[1]
 
+#: Folders of the home whose files are made again where they are gone: what was learned from contacts, and what
+#: OpenVINO reads texts by.
+EFFECTS, GRAPHS = "effects", "embeddings/openvino"
+
 
 def home() -> Path:
     """Folder of all state: ``CHURN_HOME``, relative to the project, ``.churn`` by default."""

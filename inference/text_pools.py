@@ -9,6 +9,8 @@ from scipy.sparse import csr_matrix
 WINDOW_DAYS = 60
 #: A text weighs half of one that is this much newer.
 HALF_LIFE_DAYS = 15
+#: Means that are computed at once, in twice the precision that they are kept in.
+ROWS_AT_ONCE = 1024
 
 SCHEMA = pa.schema(
     [
@@ -87,6 +89,11 @@ def _weighted_means(known: pd.DataFrame, embedded: pd.DataFrame) -> np.ndarray:
     """Mean embedding of each row that has a text, by age."""
     number = pd.factorize(known.row, sort=True)[0]
     weights = 0.5 ** (known.age.to_numpy() / HALF_LIFE_DAYS)
-    matrix = np.vstack(embedded.embedding.to_list()).astype(np.float64)
-    sums = csr_matrix((weights, (number, known.text.to_numpy())), (number.max() + 1, len(embedded))) @ matrix
-    return (sums / np.bincount(number, weights)[:, None]).astype(np.float32)
+    read, text = np.unique(known.text.to_numpy(), return_inverse=True)
+    matrix = np.vstack(embedded.embedding.iloc[read].to_list()).astype(np.float64)
+    each, total = csr_matrix((weights, (number, text))), np.bincount(number, weights)[:, None]
+    result = np.empty((len(total), matrix.shape[1]), np.float32)
+    for start in range(0, len(result), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        result[rows] = each[rows] @ matrix / total[rows]
+    return result

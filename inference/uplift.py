@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from inference.gains import paired_gain
-from inference.home import home
+from inference.home import EFFECTS, home
 
 #: Fewer contacts, or holdouts, with a known outcome than this measure nothing; and carry no model of features.
 LEAST_CONTACTS, LEAST_FOR_MODEL = 100, 2000
@@ -342,7 +342,7 @@ def left_out_trees(
 
 def kept_trees(*arguments) -> tuple[list[str], np.ndarray]:
     """Answer as ``left_out_trees`` does; what it answered to the very same rows is kept in ``CHURN_HOME/effects``."""
-    memory = joblib.Memory(home() / "effects", verbose=0)
+    memory = joblib.Memory(home() / EFFECTS, verbose=0)
     known = memory.cache(left_out_trees)(*arguments)
     memory.reduce_size(items_limit=KEPT_FITS)
     return known

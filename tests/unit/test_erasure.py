@@ -18,6 +18,7 @@ from inference import erasure, scrubbing
 from inference.embeddings import cached_vectors, hash_text
 from inference.erasure import erase
 from inference.errors import ChurnRadarError
+from inference.home import EFFECTS, GRAPHS
 from inference.salt import pseudonym, salted_hash, set_salt
 from inference.sentences import sentences, without_sentence
 
@@ -289,7 +290,15 @@ def test_a_short_number_is_not_taken_for_a_quantity(shop):
         connection.execute("insert into churn_predictions values ('12', 12), ('312', 1), ('120', 1)")
         connection.execute("create table stock as select '12' as product_id, 12 as quantity, 'shelf 12' as place")
     (shop / "logs" / "dbt.log").write_text("12 rows in 0.12 s\nno such customer '12'\n")
+    vocabulary = shop / "mlflow" / "artifacts" / "model" / "tokenizer.json"
+    vocabulary.write_text('{"vocab": {"12": 2260}}')
+    for folder in (EFFECTS, GRAPHS):
+        (shop / folder).mkdir(parents=True)
+        (shop / folder / "learned.json").write_text('{"12": 0.5}')
     erase("12")
+    assert vocabulary.read_text() == '{"vocab": {"12": 2260}}'
+    assert not (shop / EFFECTS).exists()
+    assert not (shop / GRAPHS).exists()
     with duckdb.connect(shop / "churn_radar.duckdb") as connection:
         assert connection.sql("select customer_id from churn_predictions where length(customer_id) < 4").fetchall() == [
             ("312",),
