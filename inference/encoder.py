@@ -171,11 +171,11 @@ class Encoder:
 
         try:
             self._runtime = OpenVINORuntime(read_graph(graph), runtime)
-        except RuntimeError:  # it was damaged
+            self._fast_tokenizer = FastTokenizer.load(tokenizer)
+        except Exception:  # one was damaged, of which each library tells in its own way
             graph.unlink()
             return False
         self.runtime, self.revision, self.dimension = runtime, revision, dimension
-        self._fast_tokenizer = FastTokenizer.load(tokenizer)
         return True
 
     def _keep(self) -> None:

@@ -16,7 +16,7 @@ from inference.encoder import MOST_CHARACTERS, PROBES, Encoder, clean_text
 from inference.encoder_settings import DEFAULT_ENCODER, EncoderSettings, choose_device
 from inference.errors import ChurnRadarError
 from inference.fast_tokenizer import FastTokenizer
-from inference.home import home
+from inference.home import GRAPHS, home
 from inference.runtimes import token_batches
 
 LATE = "The parcel came three weeks late and nobody answered."
@@ -192,15 +192,16 @@ class TestRuntimes:
         assert first == again
         np.testing.assert_allclose(vectors_then, vectors, atol=0.02)
 
-    def test_a_graph_that_was_damaged_is_made_again(self, encoder):
+    @pytest.mark.parametrize("kind", ["xml", "json"])
+    def test_what_was_kept_and_damaged_is_made_again(self, encoder, kind):
         settings = EncoderSettings(device="cpu", runtime="openvino-float32")
         first = Encoder(settings)
-        graph = home() / "embeddings" / "openvino" / f"{first.revision}.xml"
-        graph.write_text("<net>")
+        kept = home() / GRAPHS / f"{first.revision}.{kind}"
+        kept.write_text("<net>")
         again = Encoder(settings)
         assert again.revision == first.revision
         assert likeness(again, encoder) > 0.999999
-        assert graph.stat().st_size > 1000
+        assert kept.stat().st_size > 1000
 
     def test_the_fastest_that_is_faithful_is_chosen_once_per_home(self, monkeypatch):
         chosen = Encoder(EncoderSettings(device="cpu"))
