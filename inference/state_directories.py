@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import importlib
 import os
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def prepare(home: Path) -> None:
         (home / name).mkdir(parents=True, exist_ok=True)
     salt(home)
     export(home / "events")
+    # scipy asks torch what its arrays are as soon as another thread begins to import it, and fails
+    importlib.import_module("torch")
     # a build loads millions of objects that stay: looking for cycles among them takes seconds, most at its end
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
