@@ -101,10 +101,9 @@ def value_policies(
         everybody, and ``none``; compared with ``none``. Empty where too little is known.
     """
     told, settings = [], DecisionSettings(**{f.name: variables[f.name] for f in fields(DecisionSettings)})
-    if newest is not None:
-        known = learned_from(outcomes, newest[1])
-        days = np.sort(pd.to_datetime(known.touched_at).dt.floor("D").to_numpy())
-    if newest is not None and len(np.unique(days)) > 1:
+    known = outcomes[:0] if newest is None else learned_from(outcomes, newest[1])
+    days = np.sort(pd.to_datetime(known.touched_at).dt.floor("D").to_numpy())
+    if len(np.unique(days)) > 1:
         contacts, spend = known_contacts(registry.load(newest[0]), known, variables["bands"])
         # contacts of one day stay together
         is_later = contacts.day > days[int(len(days) * (1 - LATER_SHARE))]

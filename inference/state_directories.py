@@ -21,6 +21,7 @@ def prepare(home: Path) -> None:
     """Create what is missing or new below the folder of all state.
 
     Its folders and its salt are made, and what the service accepted is written as Parquet, which staging reads.
+    Torch is imported, which has to be done before a build's threads begin.
 
     Parameters
     ----------
