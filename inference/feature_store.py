@@ -162,11 +162,12 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
             connection.register("asked", keyed[key])
             # the file is in the order of customers: bounds spare reading what lies outside
             bounds = [keyed.customer_id.min(), keyed.customer_id.max()]
-            found = connection.sql(
+            # a relation with parameters would hold its rows as Python's objects first
+            found = connection.execute(
                 f"select * exclude (event_timestamp) from '{file}' as features "
                 "semi join asked on features.customer_id = asked.customer_id "
                 "and features.as_of_date = asked.as_of_date where features.customer_id between ? and ?",
-                params=bounds,
+                bounds,
             )
             found = found.to_arrow_table().to_pandas()  # lists that are null become None, as Feast hands them on
         found["as_of_date"] = pd.to_datetime(found.as_of_date).astype("datetime64[us]")

@@ -1,4 +1,17 @@
-{#- Rows that share the values of all `columns` with another row. -#}
+{#-
+    Rows whose key is null or that of another row too. On a column it is the key; on a model its `columns` together are.
+    One test, so that a table is read once for what unique and not_null read it for twice and more.
+-#}
+{% test primary_key(model, columns=none, column_name=none) %}
+    {%- set key = columns or [column_name] %}
+    select {{ key | join(', ') }}
+    from {{ model }}
+    group by {{ key | join(', ') }}
+    having count(*) > 1 or {{ key | join(' is null or ') }} is null
+{% endtest %}
+
+
+{#- Rows that share the values of all `columns`, of which some may be null, with another row. -#}
 {% test unique_combination(model, columns) %}
     select {{ columns | join(', ') }}
     from {{ model }}

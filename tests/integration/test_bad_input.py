@@ -1,5 +1,7 @@
 """Bad input ends in one clear line and a non-zero exit, and earlier published scores stay as they were."""
 
+import json
+
 import pandas as pd
 import pytest
 from shop import Shop, orders, small_shop_orders
@@ -113,6 +115,17 @@ def test_rows_of_one_key_that_disagree_and_do_not_say_which_is_newer(shop):
         "Failure in test no_conflicting_rows_stg_orders_orders",
         "Got 1 result, configured to fail if != 0",
     )
+
+
+def test_a_key_that_is_null_or_repeated_is_found(shop):
+    rows = "(select * from (values ('a', 1), ('a', 1), ('a', 2), ('b', null), (null, 3)) as rows (name, number))"
+    found = {}
+    for columns in (["name", "number"], ["number"]):
+        inline = f'{{{{ churn_radar.test_primary_key("{rows}", {columns}) }}}}'
+        shown = shop.write(orders=GOOD).dbt("show", "--quiet", "--output", "json", "--inline", inline)
+        found[len(columns)] = [tuple(row.values()) for row in json.loads(shown.stdout)["show"]]
+    assert sorted(found[2], key=str) == [("a", 1), ("b", None), (None, 3)]
+    assert sorted(found[1], key=str) == [(1,), (None,)]
 
 
 def test_a_table_that_lost_rows_or_columns_since_the_last_build(shop):
