@@ -19,9 +19,7 @@ COLUMNS = {
 }
 
 
-def forecast_purchases(
-    histories: pd.DataFrame, horizon_days: int, snapshots: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def forecast_purchases(histories: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
     """Forecast the horizon of every customer of every snapshot.
 
     Parameters
@@ -30,8 +28,6 @@ def forecast_purchases(
         ``int_purchase_histories``: what was known of each customer's order days before each as-of date.
     horizon_days : int
         Days to forecast.
-    snapshots : DataFrame, optional
-        Only dates among its ``as_of_date`` are forecast; all where it is not given.
 
     Returns
     -------
@@ -40,11 +36,9 @@ def forecast_purchases(
         ``alive_logit`` and ``expected_orders`` (days with an order), and the parameters of the model that was fitted
         at the date, ``r`` and ``alpha`` (days) of order rates, ``a`` and ``b`` of leaving; all float64.
     """
-    dates = pd.to_datetime(histories.as_of_date)
-    wanted = histories if snapshots is None else histories[dates.isin(pd.to_datetime(snapshots.as_of_date))]
     forecasts = [
         _forecast_snapshot(snapshot, horizon_days)
-        for _, snapshot in track(list(wanted.groupby("as_of_date")), "Forecasting purchases")
+        for _, snapshot in track(list(histories.groupby("as_of_date")), "Forecasting purchases")
     ]
     empty = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})
     return pd.concat(forecasts, ignore_index=True) if forecasts else empty

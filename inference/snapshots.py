@@ -31,3 +31,9 @@ def snapshots_to_build(spine: pd.DataFrame, built: pd.DataFrame | None, lookback
     built = built.assign(as_of_date=pd.to_datetime(built.as_of_date))
     there = pd.MultiIndex.from_frame(spine[KEY]).isin(pd.MultiIndex.from_frame(built[KEY]))
     return spine[rebuilt | ~there]
+
+
+def of_dates(snapshots: pd.DataFrame) -> str:
+    """Condition in SQL that holds for rows of the dates of the snapshots, whoever's they are."""
+    dates = ", ".join(f"'{day:%Y-%m-%d}'" for day in snapshots.as_of_date.unique())
+    return f"as_of_date in ({dates or 'null'})"

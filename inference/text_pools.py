@@ -23,7 +23,24 @@ SCHEMA = pa.schema(
 )
 
 
-def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pd.DataFrame) -> pa.Table:
+def written_for(snapshots: pd.DataFrame) -> str:
+    """Condition in SQL on ``written_at`` that the texts hold which any of the snapshots may average.
+
+    Parameters
+    ----------
+    snapshots : DataFrame
+        ``as_of_date``.
+
+    Returns
+    -------
+    str
+    """
+    if snapshots.empty:
+        return "false"
+    return f"written_at >= timestamp '{pd.to_datetime(snapshots.as_of_date).min() - pd.Timedelta(days=WINDOW_DAYS)}'"
+
+
+def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pa.Table) -> pa.Table:
     """Average the embeddings of each customer's recent texts, as known at each snapshot.
 
     Parameters
@@ -33,7 +50,7 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pd.Data
     texts : DataFrame
         ``text_id``, ``customer_id``, ``written_at``, ``known_at`` and ``superseded_at``; a text counts from the
         first two on, until a correction of it arrives.
-    embeddings : DataFrame
+    embeddings : pyarrow.Table
         ``text_id``, ``embedding`` and ``encoder_revision``, of one encoder.
 
     Returns
@@ -41,8 +58,9 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pd.Data
     pyarrow.Table
         One row of ``SCHEMA`` per customer and snapshot; no embedding where there is no text.
     """
+    stored = embeddings.select(["text_id"]).to_pandas().assign(vector=np.arange(len(embeddings)))
     # in order of their keys: a sum must not change with texts that came later
-    embedded = texts.merge(embeddings[["text_id", "embedding", "encoder_revision"]], on="text_id")
+    embedded = texts.merge(stored, on="text_id")
     embedded = embedded.sort_values("text_id", ignore_index=True).assign(text=np.arange(len(embedded)))
     rows = snapshots[["customer_id", "as_of_date"]].assign(as_of_date=pd.to_datetime(snapshots.as_of_date))
     rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True).assign(row=np.arange(len(rows)))
@@ -51,7 +69,10 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pd.Data
     holds = (known.known_at < known.as_of_date) & ~(known.superseded_at < known.as_of_date)
     known = known.assign(age=age)[(age > 0) & (age <= WINDOW_DAYS) & holds]
     counts = np.bincount(known.row, minlength=len(rows))
-    vectors = _weighted_means(known, embedded) if len(known) else np.empty((0, 0), np.float32)
+    vectors, revision = np.empty((0, 0), np.float32), ""
+    if len(known):
+        vectors = _weighted_means(known, embedded.vector.to_numpy(), embeddings["embedding"])
+        revision = embeddings["encoder_revision"][0].as_py()
     ends = np.cumsum(np.where(counts > 0, vectors.shape[1], 0))
     return pa.Table.from_arrays(
         [
@@ -61,7 +82,7 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pd.Data
             pa.ListArray.from_arrays(
                 pa.array(np.append(0, ends), pa.int32()), pa.array(vectors.ravel()), mask=pa.array(counts == 0)
             ),
-            pa.array(np.where(counts > 0, embedded.encoder_revision.iloc[0] if len(known) else "", None), pa.string()),
+            pa.array(np.where(counts > 0, revision, None), pa.string()),
         ],
         schema=SCHEMA,
     )
@@ -85,12 +106,14 @@ def pooled_vector(vectors: np.ndarray, age_days: np.ndarray) -> np.ndarray:
     return (weights @ vectors.astype(np.float64) / weights.sum()).astype(np.float32)
 
 
-def _weighted_means(known: pd.DataFrame, embedded: pd.DataFrame) -> np.ndarray:
-    """Mean embedding of each row that has a text, by age."""
+def _weighted_means(known: pd.DataFrame, vector: np.ndarray, embeddings: pa.ChunkedArray) -> np.ndarray:
+    """Mean embedding of each row that has a text, by age; ``vector`` says where the embedding of each text is."""
     number = pd.factorize(known.row, sort=True)[0]
     weights = 0.5 ** (known.age.to_numpy() / HALF_LIFE_DAYS)
     read, text = np.unique(known.text.to_numpy(), return_inverse=True)
-    matrix = np.vstack(embedded.embedding.iloc[read].to_list()).astype(np.float64)
+    # chunk by chunk: one list of Arrow ends at two billion numbers
+    stored = np.concatenate([chunk.flatten().to_numpy() for chunk in embeddings.chunks]).reshape(len(embeddings), -1)
+    matrix = stored[vector[read]].astype(np.float64)
     each, total = csr_matrix((weights, (number, text))), np.bincount(number, weights)[:, None]
     result = np.empty((len(total), matrix.shape[1]), np.float32)
     for start in range(0, len(result), ROWS_AT_ONCE):

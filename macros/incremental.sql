@@ -70,7 +70,7 @@
 
 {#- Pre-hook: empty a table that is stale; of one that is not, forget the rows of the days that are rebuilt. -#}
 {% macro forget(day=none) %}
-    {% if not execute or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
+    {% if not execute or model.config.materialized == 'view' or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
     {% if churn_radar.is_stale() %}{{ return(churn_radar.keep_rows('false')) }}{% endif %}
     {% set since = churn_radar.rebuilt_from(day) if day else none %}
     {{ return(churn_radar.keep_rows(day ~ " < cast('" ~ since ~ "' as date)") if since else '') }}
@@ -84,9 +84,9 @@
 {% endmacro %}
 
 
-{#- Post-hook: note on the table what it was built with. -#}
+{#- Post-hook: note on the table what it was built with; a view holds nothing that could be stale. -#}
 {% macro remember() %}
-    {% if not execute %}{{ return('') }}{% endif %}
+    {% if not execute or model.config.materialized == 'view' %}{{ return('') }}{% endif %}
     {{ return("comment on table " ~ this ~ " is '" ~ churn_radar.built_with() ~ "'") }}
 {% endmacro %}
 

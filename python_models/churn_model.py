@@ -7,9 +7,8 @@ def model(dbt, session):
     # read through Feast, from the Parquet that these tables export
     for _ in (dbt.ref("model_features"), dbt.ref("sequence_features")):
         pass
-    labels, texts = dbt.ref("churn_labels").df(), dbt.ref("text_features").df()
-    revisions = texts.encoder_revision.dropna()
-    encoder = None if revisions.empty else revisions.iloc[0]
+    labels = dbt.ref("churn_labels").df()
+    encoder = dbt.ref("text_features").max("encoder_revision").fetchone()[0]
     # dbt finds the settings of a Python model by reading its text: each needs a call of its own
     return ensure_champion(
         labels,

@@ -1,12 +1,11 @@
 from inference.packing import pack_tables
-from inference.snapshots import snapshots_to_build
+from inference.snapshots import of_dates, snapshots_to_build
 
 
 def model(dbt, session):
     dbt.config(materialized="incremental", unique_key=["customer_id", "as_of_date"])
     built = session.sql(f"select customer_id, as_of_date from {dbt.this}").df() if dbt.is_incremental else None
     snapshots = snapshots_to_build(dbt.ref("int_customer_snapshots").df(), built, dbt.config.get("lookback_days"))
-    dates = ", ".join(f"'{day:%Y-%m-%d}'" for day in snapshots.as_of_date.unique()) or "null"
     tables = {
         "campaign_features": dbt.ref("campaign_features"),
         "customer_features": dbt.ref("customer_features"),
@@ -17,5 +16,5 @@ def model(dbt, session):
         "support_features": dbt.ref("support_features"),
         "text_features": dbt.ref("text_features"),
     }
-    tables = {name: table.filter(f"as_of_date in ({dates})").df() for name, table in tables.items()}
+    tables = {name: table.filter(of_dates(snapshots)).df() for name, table in tables.items()}
     return pack_tables(snapshots, tables)

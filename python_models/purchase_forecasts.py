@@ -1,9 +1,10 @@
 from inference.forecasts import forecast_purchases
-from inference.snapshots import snapshots_to_build
+from inference.snapshots import of_dates, snapshots_to_build
 
 
 def model(dbt, session):
     dbt.config(materialized="incremental", unique_key=["customer_id", "as_of_date"])
     built = session.sql(f"select customer_id, as_of_date from {dbt.this}").df() if dbt.is_incremental else None
     snapshots = snapshots_to_build(dbt.ref("int_customer_snapshots").df(), built, dbt.config.get("lookback_days"))
-    return forecast_purchases(dbt.ref("int_purchase_histories").df(), dbt.config.get("horizon_days"), snapshots)
+    histories = dbt.ref("int_purchase_histories").filter(of_dates(snapshots)).df()
+    return forecast_purchases(histories, dbt.config.get("horizon_days"))

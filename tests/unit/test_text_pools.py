@@ -1,7 +1,9 @@
+import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from inference.text_pools import SCHEMA, pool_texts
+from inference.text_pools import SCHEMA, pool_texts, written_for
 
 SNAPSHOTS = pd.DataFrame(
     {"customer_id": ["a", "b", "a"], "as_of_date": pd.to_datetime(["2024-03-01", "2024-03-01", "2024-04-15"])}
@@ -22,7 +24,8 @@ def pool(*texts: tuple[str, str, str, list[float]], superseded_at: str | None = 
         superseded_at=pd.to_datetime(superseded_at),
         encoder_revision="abc",
     )
-    return pool_texts(SNAPSHOTS, frame.drop(columns=["embedding", "encoder_revision"]), frame).to_pandas()
+    embeddings = pa.Table.from_pandas(frame[["text_id", "embedding", "encoder_revision"]])
+    return pool_texts(SNAPSHOTS, frame.drop(columns=["embedding", "encoder_revision"]), embeddings).to_pandas()
 
 
 def test_the_newer_text_weighs_more_by_half_lives_of_fifteen_days():
@@ -65,6 +68,12 @@ def test_without_a_text_there_is_no_embedding():
 
 
 def test_no_snapshot_no_row():
-    empty = pool_texts(SNAPSHOTS.head(0), TEXTS.head(0), TEXTS.head(0))
+    empty = pool_texts(SNAPSHOTS.head(0), TEXTS.head(0), pa.Table.from_pandas(TEXTS.head(0)))
     assert empty.num_rows == 0
     assert empty.schema == SCHEMA
+
+
+def test_only_texts_that_a_snapshot_may_average_are_read():
+    written = "(values (timestamp '2024-01-01'), (timestamp '2023-12-31 23:59:59')) as texts (written_at)"
+    assert duckdb.sql(f"select {written_for(SNAPSHOTS)} from {written}").fetchall() == [(True,), (False,)]
+    assert duckdb.sql(f"select {written_for(SNAPSHOTS.head(0))} from {written}").fetchall() == [(False,), (False,)]
