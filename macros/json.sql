@@ -70,10 +70,27 @@
 
 
 {#- A JSON object of lists, from a mapping of names to SQL expressions: the values of a group, in an order. -#}
-{% macro json_lists(expressions, order_by) -%}
+{% macro json_lists(expressions, order_by) %}
+    {{- return(adapter.dispatch('json_lists', 'churn_radar')(expressions, order_by)) -}}
+{% endmacro %}
+
+{% macro default__json_lists(expressions, order_by) -%}
     {%- set lists = {} -%}
     {%- for name, expression in expressions.items() -%}
         {%- do lists.update({name: churn_radar.list_of(expression, order_by)}) -%}
+    {%- endfor -%}
+    {{ churn_radar.json_of(lists) }}
+{%- endmacro %}
+
+{#- one list of rows, which DuckDB sorts once, where lists of each column would each be sorted -#}
+{% macro duckdb__json_lists(expressions, order_by) -%}
+    {%- set fields, lists = [], {} -%}
+    {%- for name, expression in expressions.items() -%}
+        {%- do fields.append(name ~ ' := ' ~ expression) -%}
+    {%- endfor -%}
+    {%- set rows = churn_radar.list_of('struct_pack(' ~ fields | join(', ') ~ ')', order_by) -%}
+    {%- for name in expressions -%}
+        {%- do lists.update({name: "[struct_extract(x, '" ~ name ~ "') for x in " ~ rows ~ ']'}) -%}
     {%- endfor -%}
     {{ churn_radar.json_of(lists) }}
 {%- endmacro %}
