@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import logging
-import os
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -17,13 +15,7 @@ import pandas as pd
 from inference.encoder_settings import EncoderSettings
 from inference.ensemble import REFERENCE_FILE, ChurnModel
 from inference.errors import ChurnRadarError
-from inference.home import home
-
-MODEL_NAME = "churn_radar"
-CHAMPION = "champion"
-
-#: Begins the registered model's tags that keep the decisions, numbered in order.
-DECISION_TAG = "decision."
+from inference.registered import CHAMPION, DECISION_TAG, MODEL_NAME, Contents, Version, client, contents, fetched
 
 #: Columns of the table churn_model, in order, and what they hold.
 VERSION_COLUMNS = {
@@ -65,23 +57,6 @@ class RegisteredModel:
     model: ChurnModel
 
 
-def client():
-    """Connect to MLflow: ``MLFLOW_TRACKING_URI``, or SQLite in the home folder."""
-    logging.getLogger("alembic").setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    import mlflow  # takes seconds to import
-
-    folder = home() / "mlflow"
-    folder.mkdir(parents=True, exist_ok=True)
-    uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
-    connection = mlflow.MlflowClient(uri)
-    if connection.get_experiment_by_name(MODEL_NAME) is None:
-        connection.create_experiment(MODEL_NAME, artifact_location=(folder / "artifacts").as_uri())
-    return connection
-
-
 def champion(as_of_date: date | None = None) -> RegisteredModel | None:
     """Return the champion, or None where no model was promoted.
 
@@ -97,9 +72,9 @@ def champion(as_of_date: date | None = None) -> RegisteredModel | None:
     DamagedModelError
         If its files are gone or damaged.
     """
-    connection = client()
-    version = _champion_version(connection, as_of_date)
-    return None if version is None else _load(connection, version, "champion")
+    found = contents()
+    version = _champion_version(found, as_of_date)
+    return None if version is None else _load(found.versions[version], "champion")
 
 
 def load(version: str) -> RegisteredModel:
@@ -110,12 +85,11 @@ def load(version: str) -> RegisteredModel:
     ChurnRadarError
         If there is no such version, or its files are gone or damaged.
     """
-    connection = client()
-    found = {str(v.version): v for v in _model_versions(connection)}
+    found = contents().versions
     if version not in found:
         known = ", ".join(found) or "none"
         raise ChurnRadarError(f"version {version} is not registered; expected one of the registered versions: {known}")
-    return _load(connection, found[version])
+    return _load(found[version])
 
 
 @dataclass(frozen=True)
@@ -140,18 +114,17 @@ def _read(files: _Files) -> ChurnModel:
     return ChurnModel.load(files.folder)
 
 
-def _load(connection, version, called: str = "version") -> RegisteredModel:
-    from mlflow.exceptions import MlflowException
-
+def _load(version: Version, called: str = "version") -> RegisteredModel:
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
         try:
-            path = Path(connection.download_artifacts(version.run_id, "model", folder))
+            path = fetched(version, folder)
             model = _read(_Files(path, _content(path), EncoderSettings.from_environment()))
-            return RegisteredModel(str(version.version), model)
-        except (ChurnRadarError, MlflowException, OSError) as error:
+            return RegisteredModel(version.version, model)
+        except (ChurnRadarError, OSError) as error:
             raise DamagedModelError(
                 f"{called} {version.version} in {version.source} cannot be read; expected the files as they were "
-                f"saved: restore them, or run churn-radar train ({str(error).removeprefix(f'{folder}/model: ')})"
+                f"saved: restore them, or run churn-radar train ({str(error).removeprefix(f'{path}: ')})"
             ) from None
 
 
@@ -217,26 +190,25 @@ def rollback(version: str | None = None, reason: str = "asked for") -> str:
     ChurnRadarError
         If there is no such version or no earlier champion, or its files are gone or damaged.
     """
-    connection = client()
-    current = _champion_version(connection)
-    made = [d["model_version"] for d in _decisions(connection) if d["decision"] != "kept_back"]
+    found = contents()
+    current = _champion_version(found)
+    made = [d["model_version"] for d in found.decisions if d["decision"] != "kept_back"]
     if version is None:
-        earlier = [v for v in made if current is not None and int(v) < int(current.version)]
+        earlier = [v for v in made if current is not None and int(v) < int(current)]
         if not earlier:
             raise ChurnRadarError("there is no earlier champion to return to; churn_model lists every version")
         version = max(earlier, key=int)
     load(version)
-    if current is not None and str(current.version) == version:
+    if current == version:
         raise ChurnRadarError(f"version {version} is the champion already; expected another one")
-    left = "none" if current is None else current.version
-    newest = date.fromisoformat(max(d["as_of_date"] for d in _decisions(connection)))
-    _decide(connection, version, "rolled_back", f"returned from version {left}: {reason}", newest)
+    newest = date.fromisoformat(max(d["as_of_date"] for d in found.decisions))
+    _decide(client(), version, "rolled_back", f"returned from version {current or 'none'}: {reason}", newest)
     return version
 
 
 def _decide(connection, version: str, decision: str, reason: str, as_of_date: date | None) -> None:
     """Keep a decision with the registered model; move the alias where nothing was decided for a later date."""
-    earlier = _decisions(connection)
+    earlier = contents().decisions
     record = {
         "model_version": version,
         "decided_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"),
@@ -250,37 +222,24 @@ def _decide(connection, version: str, decision: str, reason: str, as_of_date: da
         connection.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
 
 
-def _decisions(connection) -> list[dict]:
-    """Every decision in order: model_version, decided_at, as_of_date, decision and reason, as text."""
-    found = connection.search_registered_models(f"name = '{MODEL_NAME}'")
-    tags = sorted(found[0].tags.items()) if found else []
-    return [json.loads(value) for name, value in tags if name.startswith(DECISION_TAG)]
-
-
-def _model_versions(connection) -> list:
-    return list(connection.search_model_versions(f"name = '{MODEL_NAME}'", max_results=10_000))
-
-
 def versions() -> pd.DataFrame:
     """List every decision, oldest first, with the version that it is about: the columns of ``VERSION_COLUMNS``."""
-    connection = client()
-    current = _champion_version(connection)
-    registered = {str(version.version): version for version in _model_versions(connection)}
+    found = contents()
+    current = _champion_version(found)
     records = []
-    for decision in _decisions(connection):
-        version = registered.get(decision["model_version"])
+    for decision in found.decisions:
+        version = found.versions.get(decision["model_version"])
         if version is None:  # deleted from the registry
             continue
-        run = connection.get_run(version.run_id)
-        parameters, metrics = run.data.params, run.data.metrics
+        parameters, metrics = version.parameters, version.metrics
         level_error = float(parameters["level_error"]) if parameters["level_error"] != "None" else None
         records.append(
             {
                 **decision,
                 "decided_at": pd.Timestamp(decision["decided_at"]),
                 "as_of_date": pd.Timestamp(decision["as_of_date"]),
-                "is_champion": current is not None and version.version == current.version,
-                "trained_at": pd.Timestamp(version.creation_timestamp, unit="ms"),
+                "is_champion": version.version == current,
+                "trained_at": pd.Timestamp(version.trained_at, unit="ms"),
                 "horizon_days": int(parameters["horizon_days"]),
                 "members": parameters["members"],
                 "reads_words": parameters["reads_words"] == "True",
@@ -306,19 +265,15 @@ def versions() -> pd.DataFrame:
 
 def references(known: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """Read what drift is measured against of every version that has it and is not among the known ones."""
-    connection = client()
-    from mlflow.exceptions import MlflowException
-
-    for version in connection.search_model_versions(f"name = '{MODEL_NAME}'", max_results=10_000):
-        if str(version.version) in known:
+    for name, version in contents().versions.items():
+        if name in known:
             continue
         with tempfile.TemporaryDirectory() as folder:
             try:
-                path = connection.download_artifacts(version.run_id, f"model/{REFERENCE_FILE}", folder)
-                reference = pd.read_parquet(path)
-            except (MlflowException, OSError, ValueError):  # it has none, or it is gone or damaged
-                continue
-        yield str(version.version), reference
+                reference = pd.read_parquet(fetched(version, folder, REFERENCE_FILE))
+            except (OSError, ValueError):
+                continue  # it has none, or it is gone or damaged
+        yield name, reference
 
 
 def _gains(model: ChurnModel) -> dict[str, float]:
@@ -365,18 +320,12 @@ def _parameters(model: ChurnModel) -> dict:
     }
 
 
-def _champion_version(connection, as_of_date: date | None = None):
-    from mlflow.exceptions import MlflowException
-
-    made = [d for d in _decisions(connection) if d["decision"] != "kept_back"]
+def _champion_version(found: Contents, as_of_date: date | None = None) -> str | None:
+    made = [d for d in found.decisions if d["decision"] != "kept_back"]
     if as_of_date is not None and any(d["as_of_date"] > str(as_of_date) for d in made):
-        registered = {str(version.version): version for version in _model_versions(connection)}
         # the sort is stable: of the decisions for one date the last one holds
         for decision in sorted(made, key=lambda d: d["as_of_date"])[::-1]:
-            if decision["as_of_date"] <= str(as_of_date) and decision["model_version"] in registered:
-                return registered[decision["model_version"]]
+            if decision["as_of_date"] <= str(as_of_date) and decision["model_version"] in found.versions:
+                return decision["model_version"]
         return None
-    try:
-        return connection.get_model_version_by_alias(MODEL_NAME, CHAMPION)
-    except MlflowException:  # no such model, or no such alias
-        return None
+    return found.champion

@@ -1,15 +1,21 @@
+import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pandas as pd
 import pytest
 from builders import make_model, make_rows
 
-from inference import registry
+from inference import registered, registry
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
+from inference.home import home
 
 pytestmark = pytest.mark.usefixtures("model_registry")
 
@@ -210,3 +216,60 @@ def test_a_champion_of_then_that_was_deleted_gives_way_to_the_one_before(first: 
     registry.client().delete_model_version(registry.MODEL_NAME, "2")
     assert registry.champion(date(2024, 2, 15)).version == "1"
     assert registry.versions().model_version.tolist() == ["1", "3"]
+
+
+class TestWhatIsKeptOfTheRegistry:
+    @pytest.fixture(autouse=True)
+    def champion(self, first: ChurnModel, model_registry: Path) -> None:
+        registry.register(first, promote=True, reason="there was no champion")
+        assert registry.champion().version == "1"
+
+    @pytest.fixture
+    def mlflow_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def gone() -> None:
+            raise RuntimeError("MLflow was asked")
+
+        monkeypatch.setattr(registered, "client", gone)
+
+    def test_answers_without_mlflow(self, mlflow_gone: None) -> None:
+        assert registry.champion().version == "1"
+        assert registry.versions().reason.tolist() == ["there was no champion"]
+        assert registry.load("1").version == "1"
+
+    def test_is_read_again_when_another_process_changed_it(self) -> None:
+        alias = (registry.MODEL_NAME, registry.CHAMPION)
+        change = f"import mlflow; mlflow.MlflowClient('{database()}').delete_registered_model_alias{alias}"
+        subprocess.run([sys.executable, "-c", change], check=True, capture_output=True)
+        assert registry.champion() is None
+
+    @pytest.mark.parametrize("rest", ["", "{", "[]", "{}", "nothing"])
+    def test_is_read_again_when_it_is_damaged(self, churn_home: Path, rest: str) -> None:
+        kept = churn_home / "mlflow" / "contents.json"
+        if rest == "nothing":
+            kept.unlink()
+        else:
+            kept.write_text(rest)
+        assert registry.champion().version == "1"
+        assert json.loads(kept.read_text())["champion"] == "1"
+
+    def test_is_not_kept_of_a_registry_elsewhere(self, churn_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", database())
+        (churn_home / "mlflow" / "contents.json").unlink()
+        assert registry.champion().version == "1"
+        assert not (churn_home / "mlflow" / "contents.json").exists()
+
+    def test_files_of_an_artifact_store_elsewhere_are_fetched(self, tmp_path: Path) -> None:
+        (version,) = registered.contents().versions.values()
+        remote = replace(version, source=f"mlflow-artifacts:/{version.run_id}/model")
+        folder = registered.fetched(remote, str(tmp_path))
+        assert folder.is_relative_to(tmp_path)
+        ours, theirs = (
+            sorted(path.name for path in at.iterdir()) for at in (folder, Path(urlparse(version.source).path))
+        )
+        assert ours == theirs
+        with pytest.raises(OSError, match=r"nothing\.parquet"):
+            registered.fetched(remote, str(tmp_path), "nothing.parquet")
+
+
+def database() -> str:
+    return f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
