@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import importlib
 import os
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from inference.errors import ChurnRadarError
+from inference.late_torch import allow_late_torch
 from inference.salt import ERASED_CUSTOMERS, salt, set_salt
 from inference.serving.event_log import SCHEMAS, export
 
@@ -21,7 +21,7 @@ def prepare(home: Path) -> None:
     """Create what is missing or new below the folder of all state.
 
     Its folders and its salt are made, and what the service accepted is written as Parquet, which staging reads.
-    Torch is imported, which has to be done before a build's threads begin.
+    Torch may be imported by a build's threads from then on.
 
     Parameters
     ----------
@@ -32,8 +32,7 @@ def prepare(home: Path) -> None:
         (home / name).mkdir(parents=True, exist_ok=True)
     salt(home)
     export(home / "events")
-    # scipy asks torch what its arrays are as soon as another thread begins to import it, and fails
-    importlib.import_module("torch")
+    allow_late_torch()
     # a build loads millions of objects that stay: looking for cycles among them takes seconds, most at its end
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
