@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -31,7 +32,7 @@ class Version:
     trained_at : int
         Milliseconds since 1970, UTC.
     parameters, metrics : dict
-        What the run logged.
+        What the run logged; empty where it is gone.
     """
 
     version: str
@@ -81,9 +82,10 @@ def contents() -> Contents:
             pass  # none was kept, or not all of it is there
     found = _ask(client())
     if stamp is not None:  # of before it was asked: what changed meanwhile is asked for again
-        partial = file.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({"stamp": stamp, **asdict(found)}))
-        partial.replace(file)
+        with suppress(OSError):  # a folder that may only be read, or another thread was first
+            partial = file.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps({"stamp": stamp, **asdict(found)}))
+            partial.replace(file)
     return found
 
 
@@ -128,14 +130,18 @@ def _ask(connection) -> Contents:
     tags = sorted(found[0].tags.items()) if found else []
     versions = {}
     for version in connection.search_model_versions(named, max_results=10_000):
-        data = connection.get_run(version.run_id).data
+        try:
+            data = connection.get_run(version.run_id).data
+            parameters, metrics = dict(data.params), dict(data.metrics)
+        except MlflowException:  # deleted for good
+            parameters, metrics = {}, {}
         versions[str(version.version)] = Version(
             str(version.version),
             version.run_id,
             version.source,
             version.creation_timestamp,
-            dict(data.params),
-            dict(data.metrics),
+            parameters,
+            metrics,
         )
     try:
         champion = str(connection.get_model_version_by_alias(MODEL_NAME, CHAMPION).version)

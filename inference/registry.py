@@ -229,7 +229,7 @@ def versions() -> pd.DataFrame:
     records = []
     for decision in found.decisions:
         version = found.versions.get(decision["model_version"])
-        if version is None:  # deleted from the registry
+        if version is None or not version.parameters:  # deleted from the registry, or its run
             continue
         parameters, metrics = version.parameters, version.metrics
         level_error = float(parameters["level_error"]) if parameters["level_error"] != "None" else None

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -251,6 +252,21 @@ class TestWhatIsKeptOfTheRegistry:
             kept.write_text(rest)
         assert registry.champion().version == "1"
         assert json.loads(kept.read_text())["champion"] == "1"
+
+    def test_is_not_kept_where_nothing_can_be_written(self, churn_home: Path) -> None:
+        kept = churn_home / "mlflow" / "contents.json"
+        kept.unlink()
+        kept.mkdir()  # not even root can replace a folder by a file
+        assert registry.champion().version == "1"
+
+    def test_a_version_whose_run_is_gone_still_scores(self, first: ChurnModel, churn_home: Path) -> None:
+        registry.register(first, promote=False, reason="not better")
+        with sqlite3.connect(churn_home / "mlflow" / "mlflow.db") as connection:
+            gone = (registry.versions().run_id[0],)
+            for table in ("params", "metrics", "latest_metrics", "tags", "runs"):
+                connection.execute(f"delete from {table} where run_uuid = ?", gone)
+        assert registry.champion().version == "1"
+        assert registry.versions().model_version.tolist() == ["2"]
 
     def test_is_not_kept_of_a_registry_elsewhere(self, churn_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", database())
