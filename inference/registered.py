@@ -69,8 +69,14 @@ def client():
     return connection
 
 
-def contents() -> Contents:
-    """Read the registry, or what was kept of it where its database is in the home folder and did not change since."""
+def contents(keep: bool = True) -> Contents:
+    """Read the registry, or what was kept of it where its database is in the home folder and did not change since.
+
+    Parameters
+    ----------
+    keep : bool
+        Whether what has to be read is kept; who only looks, as the desk does, writes nothing.
+    """
     file, stamp = _folder() / "contents.json", _stamp()
     if stamp is not None:
         try:
@@ -81,7 +87,7 @@ def contents() -> Contents:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # none was kept, or not all of it is there
     found = _ask(client())
-    if stamp is not None:  # of before it was asked: what changed meanwhile is asked for again
+    if keep and stamp is not None:  # of before it was asked: what changed meanwhile is asked for again
         with suppress(OSError):  # a folder that may only be read, or another thread was first
             partial = file.with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps({"stamp": stamp, **asdict(found)}))

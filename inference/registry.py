@@ -85,7 +85,7 @@ def load(version: str) -> RegisteredModel:
     ChurnRadarError
         If there is no such version, or its files are gone or damaged.
     """
-    found = contents().versions
+    found = contents(keep=False).versions
     if version not in found:
         known = ", ".join(found) or "none"
         raise ChurnRadarError(f"version {version} is not registered; expected one of the registered versions: {known}")

@@ -253,6 +253,11 @@ class TestWhatIsKeptOfTheRegistry:
         assert registry.champion().version == "1"
         assert json.loads(kept.read_text())["champion"] == "1"
 
+    def test_is_not_kept_by_who_only_looks(self, churn_home: Path) -> None:
+        (churn_home / "mlflow" / "contents.json").unlink()
+        assert registry.load("1").version == "1"
+        assert not (churn_home / "mlflow" / "contents.json").exists()
+
     def test_is_not_kept_where_nothing_can_be_written(self, churn_home: Path) -> None:
         kept = churn_home / "mlflow" / "contents.json"
         kept.unlink()
