@@ -15,7 +15,7 @@ import pandas as pd
 from inference.encoder_settings import EncoderSettings
 from inference.ensemble import REFERENCE_FILE, ChurnModel
 from inference.errors import ChurnRadarError
-from inference.registered import CHAMPION, DECISION_TAG, MODEL_NAME, Contents, Version, client, contents, fetched
+from inference.registry_contents import CHAMPION, DECISION_TAG, MODEL_NAME, Contents, Version, client, contents, fetched
 
 #: Columns of the table churn_model, in order, and what they hold.
 VERSION_COLUMNS = {

@@ -3,9 +3,8 @@ import sys
 
 #: Computes in one thread while another imports torch, slowly: at its begin it waits for the other to have computed.
 TOGETHER = """
-import sys, threading, time
+import sys, threading
 import numpy as np
-from importlib.machinery import SourceFileLoader
 from scipy.special import logsumexp
 from inference.late_torch import allow_late_torch
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from builders import make_model, make_rows
 
-from inference import registered, registry
+from inference import registry, registry_contents
 from inference.ensemble import ChurnModel
 from inference.errors import ChurnRadarError
 from inference.home import home
@@ -230,7 +230,7 @@ class TestWhatIsKeptOfTheRegistry:
         def gone() -> None:
             raise RuntimeError("MLflow was asked")
 
-        monkeypatch.setattr(registered, "client", gone)
+        monkeypatch.setattr(registry_contents, "client", gone)
 
     def test_answers_without_mlflow(self, mlflow_gone: None) -> None:
         assert registry.champion().version == "1"
@@ -280,16 +280,16 @@ class TestWhatIsKeptOfTheRegistry:
         assert not (churn_home / "mlflow" / "contents.json").exists()
 
     def test_files_of_an_artifact_store_elsewhere_are_fetched(self, tmp_path: Path) -> None:
-        (version,) = registered.contents().versions.values()
+        (version,) = registry_contents.contents().versions.values()
         remote = replace(version, source=f"mlflow-artifacts:/{version.run_id}/model")
-        folder = registered.fetched(remote, str(tmp_path))
+        folder = registry_contents.fetched(remote, str(tmp_path))
         assert folder.is_relative_to(tmp_path)
         ours, theirs = (
             sorted(path.name for path in at.iterdir()) for at in (folder, Path(urlparse(version.source).path))
         )
         assert ours == theirs
         with pytest.raises(OSError, match=r"nothing\.parquet"):
-            registered.fetched(remote, str(tmp_path), "nothing.parquet")
+            registry_contents.fetched(remote, str(tmp_path), "nothing.parquet")
 
 
 def database() -> str:
