@@ -110,13 +110,13 @@ def _weighted_means(known: pd.DataFrame, vector: np.ndarray, embeddings: pa.Chun
     """Mean embedding of each row that has a text, by age; ``vector`` says where the embedding of each text is."""
     number = pd.factorize(known.row, sort=True)[0]
     weights = 0.5 ** (known.age.to_numpy() / HALF_LIFE_DAYS)
-    read, text = np.unique(known.text.to_numpy(), return_inverse=True)
+    each, total = csr_matrix((weights, (number, known.text))), np.bincount(number, weights)[:, None]
     # chunk by chunk: one list of Arrow ends at two billion numbers
     stored = np.concatenate([chunk.flatten().to_numpy() for chunk in embeddings.chunks]).reshape(len(embeddings), -1)
-    matrix = stored[vector[read]].astype(np.float64)
-    each, total = csr_matrix((weights, (number, text))), np.bincount(number, weights)[:, None]
-    result = np.empty((len(total), matrix.shape[1]), np.float32)
+    result = np.empty((len(total), stored.shape[1]), np.float32)
     for start in range(0, len(result), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        result[rows] = each[rows] @ matrix / total[rows]
+        read, text = np.unique(each[rows].indices, return_inverse=True)
+        block = csr_matrix((each[rows].data, text, each[rows].indptr), (len(total[rows]), len(read)))
+        result[rows] = block @ stored[vector[read]].astype(np.float64) / total[rows]
     return result

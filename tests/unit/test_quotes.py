@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inference.masking import PERSONAL_DATA, SUSPECT
 from inference.quotes import MOST_CHARACTERS, mask, quote_words, sentences
 from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
 
@@ -143,6 +144,14 @@ class TestMasking:
     @given(st.from_regex(r"[a-z]{1,8}[.+-]?[a-z]{1,5}@[a-z]{1,8}\.[a-z]{2,3}", fullmatch=True))
     def test_no_e_mail_address_survives(self, address):
         assert mask(f"write to {address} today") == "write to [e-mail] today"
+
+    @pytest.mark.parametrize(
+        "pattern", [pattern for pattern, _ in PERSONAL_DATA], ids=[mask for _, mask in PERSONAL_DATA]
+    )
+    @given(data=st.data())
+    def test_a_text_with_anything_to_mask_is_never_passed_over(self, pattern, data):
+        said = pattern.search(data.draw(st.from_regex(pattern))).group()
+        assert SUSPECT.search(said)
 
     @given(st.text(max_size=200))
     def test_what_is_masked_stays_as_it_is(self, said):
