@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from builders import FEATURES, make_rows
 from scipy.special import expit, logit
-from test_classifier import make_tiny_encoder
+from small_network import make_tiny_encoder
 
 from inference.baselines import BASELINES, Network, NumbersAsSentences, PurchaseForecast, Recency
 from inference.ensemble import feature_matrix

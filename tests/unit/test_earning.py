@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
-from test_classifier import FILLERS, make_tiny_encoder
+from small_network import FILLERS, make_tiny_encoder
 
 from inference.earning import (
     Material,

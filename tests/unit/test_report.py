@@ -9,7 +9,7 @@ import pytest
 from builders import make_rows, make_saying_model
 from scipy.special import logit
 from scipy.stats import beta
-from test_classifier import make_tiny_encoder
+from small_network import make_tiny_encoder
 
 from inference import feature_store
 from inference.baselines import BASELINES
