@@ -89,15 +89,14 @@ def one_pass(raw: Path) -> tuple[float, int]:
     return time.perf_counter() - started, rows
 
 
-def build(home: Path, threads: int) -> None:
+def build(home: Path) -> None:
     """Make everything in this process, and write down the seconds of filling in and of each model."""
     dbt_runner = dbtRunner(manifest=_invoke(dbtRunner(), "parse"))
-    run = ("run", "--threads", str(threads), "--exclude", *PYTHON_MODELS, "--select")
-    seconds = _models(_invoke(dbt_runner, *run, *UP_TO_SPINE))
+    seconds = _models(_invoke(dbt_runner, "run", "--select", *UP_TO_SPINE, "--exclude", *PYTHON_MODELS))
     started = time.perf_counter()
     fill(home)
     filling = time.perf_counter() - started
-    seconds |= _models(_invoke(dbt_runner, *run, *FEATURES))
+    seconds |= _models(_invoke(dbt_runner, "run", "--select", *FEATURES, "--exclude", *PYTHON_MODELS))
     (home / "seconds.json").write_text(json.dumps({"filling": filling, "models": seconds}))
 
 
@@ -112,7 +111,7 @@ def _models(result) -> dict[str, float]:
     return {node.node.name: node.execution_time for node in result}
 
 
-def measure(customers: int, raw: Path | None, runs: int, threads: int) -> dict:
+def measure(customers: int, raw: Path | None, runs: int) -> dict:
     """Build a shop of so many customers so often; medians, but of memory the most."""
     built = []
     with tempfile.TemporaryDirectory(prefix="churn-radar-sql-") as folder:
@@ -127,8 +126,7 @@ def measure(customers: int, raw: Path | None, runs: int, threads: int) -> dict:
             (home / "raw").symlink_to(raw.resolve())
             dbt.run("seed", env=dbt.environment(home), quiet=True)
             env = dbt.environment(home) | {"CHURN_MEMORY": "7GB"}
-            command = [sys.executable, __file__, "--build", home, "--threads", str(threads)]
-            measured = suite.measure(command, env, home / "benchmark.log")
+            measured = suite.measure([sys.executable, __file__, "--build", home], env, home / "benchmark.log")
             told = json.loads((home / "seconds.json").read_text())
             built.append({"seconds": measured.seconds - told["filling"], "peak_mb": measured.peak_mb} | told["models"])
             shutil.rmtree(home)
@@ -149,14 +147,13 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=1_000_000)
     parser.add_argument("--raw", type=Path, help="raw tables of so many customers that are there already")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1, help="models at once; each takes all cores by itself")
     parser.add_argument("--build", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build:
-        build(arguments.build, arguments.threads)
+        build(arguments.build)
         return
-    how = (arguments.runs, arguments.threads)
-    many, few = measure(arguments.customers, arguments.raw, *how), measure(arguments.customers // 10, None, *how)
+    many = measure(arguments.customers, arguments.raw, arguments.runs)
+    few = measure(arguments.customers // 10, None, arguments.runs)
     slowest = sorted(many["models"].items(), key=lambda model: -model[1])[:8]
     figures = [
         suite.Figure("all SQL", many["seconds"], many["pass"], "s", many["seconds"] / many["pass"], "at most 12"),
