@@ -116,7 +116,8 @@ def _weighted_means(known: pd.DataFrame, vector: np.ndarray, embeddings: pa.Chun
     result = np.empty((len(total), stored.shape[1]), np.float32)
     for start in range(0, len(result), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        read, text = np.unique(each[rows].indices, return_inverse=True)
-        block = csr_matrix((each[rows].data, text, each[rows].indptr), (len(total[rows]), len(read)))
-        result[rows] = block @ stored[vector[read]].astype(np.float64) / total[rows]
+        weighted = each[rows]
+        read, text = np.unique(weighted.indices, return_inverse=True)
+        weighted = csr_matrix((weighted.data, text, weighted.indptr), (weighted.shape[0], len(read)))
+        result[rows] = weighted @ stored[vector[read]].astype(np.float64) / total[rows]
     return result

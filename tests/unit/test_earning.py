@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
-from small_network import FILLERS, make_tiny_encoder
+from small_network import FILLERS, LONG, make_tiny_encoder
 
 from inference.earning import (
     Material,
@@ -28,19 +28,7 @@ from inference.transformer_settings import TransformerSettings
 
 HORIZON = 28
 
-SMALL = TransformerSettings(
-    width=16,
-    event_layers=1,
-    dropout=0.0,
-    token_dropout=0.0,
-    text_dropout=0.0,
-    learning_rate=1e-2,
-    encoder_learning_rate=3e-3,
-    batch_rows=64,
-    most_epochs=3,
-    top_layers=1,
-    checkpoint_seconds=1e9,
-)
+SMALL = replace(LONG, text_dropout=0.0, batch_rows=64, most_epochs=3)
 FROZEN = replace(SMALL, fine_tuning="frozen")
 
 
