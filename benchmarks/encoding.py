@@ -36,13 +36,13 @@ FIDELITIES = (0.9999, 0.995)
 TARGETS = {0.9999: "at least 4", 0.995: "at least 5.3"}
 
 
-def reviews(n_texts: int, seed: int = 0) -> tuple[list[str], np.ndarray]:
+def reviews(n_texts: int, seed: int = 0, mean_tokens: float = MEAN_TOKENS) -> tuple[list[str], np.ndarray]:
     """Make different texts of review length, and whether each complains."""
     chance, bank = np.random.default_rng(seed), LANGUAGES["en"]
     texts: dict[str, bool] = {}
     while len(texts) < n_texts:
         # a word is about 1.28 tokens
-        words = int(np.clip(chance.lognormal(np.log(MEAN_TOKENS) - SIGMA**2 / 2, SIGMA), 4, 240) / 1.28)
+        words = int(np.clip(chance.lognormal(np.log(mean_tokens) - SIGMA**2 / 2, SIGMA), 4, 240) / 1.28)
         complains, said = bool(chance.random() < 0.4), []
         while sum(len(sentence.split()) for sentence in said) < words:
             if complains:
@@ -61,19 +61,19 @@ def operations(lengths: np.ndarray, encoder: Encoder) -> float:
     return 2 * (layers * float(lengths.sum()) + attention)
 
 
-def peak(precision: str) -> float:
+def peak(precision: str, device: str) -> float:
     """Operations a second of a large matrix product, the best of 20."""
-    size = 2048
+    size = 2048 if device == "cpu" else 8192
     if precision == "int8":
         a, b = (torch.randint(-100, 100, (size, size), dtype=torch.int8) for _ in range(2))
 
         def multiply() -> torch.Tensor:
             return torch._int_mm(a, b)
     else:
-        a, b = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
+        a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
 
-        def multiply() -> torch.Tensor:
-            return a @ b
+        def multiply() -> float:
+            return (a @ b)[0, 0].item()  # waits for a GPU
 
     return max(2 * size**3 / timed(multiply)[0] for _ in range(20))
 
@@ -105,7 +105,7 @@ def timed(call: Callable) -> tuple[float, object]:
 
 def main() -> None:
     """Measure, print, keep."""
-    parser = suite.arguments_of(__doc__)
+    parser = suite.arguments_of(__doc__, device=True)
     parser.add_argument("--texts", type=int, default=5000)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--shop", type=Path, help="a built CHURN_HOME, to see how far what its champion says moves")
@@ -113,7 +113,8 @@ def main() -> None:
     texts, complains = reviews(arguments.texts)
     with tempfile.TemporaryDirectory(prefix="churn-radar-encoding-") as folder:
         os.environ["CHURN_HOME"] = folder
-        encoders = {fidelity: Encoder(EncoderSettings(device="cpu", fidelity=fidelity)) for fidelity in FIDELITIES}
+        os.environ["CHURN_DEVICE"] = arguments.device
+        encoders = {f: Encoder(EncoderSettings(device=arguments.device, fidelity=f)) for f in FIDELITIES}
         plain = encoders[FIDELITIES[0]]._model
         lengths = np.array([len(ids) for ids in encoders[FIDELITIES[0]]._tokenise(texts)])
         seconds, ratios = {name: [] for name in ("peer", *FIDELITIES)}, {name: [] for name in FIDELITIES}
@@ -146,7 +147,7 @@ def main() -> None:
             for told, figure in (("on average", moved.mean()), ("at most", moved.max())):
                 what = f"  a probability from words moves {told}"
                 figures.append(suite.Figure(what, float(figure), 0.0, "", float(figure), "at most 0.005"))
-            best = peak("int8" if "int8" in encoder.runtime else "bfloat16")
+            best = peak("int8" if "int8" in encoder.runtime else "bfloat16", arguments.device)
             done = operations(lengths, encoder) / middle[fidelity]
             figures.append(
                 suite.Figure("  share of the peak of matrix products", done / 1e9, best / 1e9, "Gop/s", done / best)
@@ -175,7 +176,8 @@ def main() -> None:
             suite.Figure("second encode, 1 % new, of the first", second, first, "s", second / first, "at most 0.03")
         )
         title = f"Encoding {n_texts:,} reviews of {lengths.mean():.0f} tokens on average"
-        suite.report("encoding", title, "SentenceTransformer.encode", figures, arguments.runs, arguments.forget)
+        peer = "SentenceTransformer.encode"
+        suite.report("encoding", title, peer, figures, arguments.runs, arguments.forget, arguments.device)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from inference.home import home
 from inference.members import BoostingMember, LogisticMember
 from inference.scoring import CUSTOMERS_AT_ONCE
 from inference.sequences import read_sequences
-from inference.transformer import TransformerMember
+from inference.transformer import TransformerMember, device
 
 SERVICES = (feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
 BATCH = 64
@@ -96,7 +96,7 @@ class Plain(torch.nn.Module):
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **rest: torch.Tensor) -> dict:
         """Read the texts of each customer, then answer."""
         mask = rest["text_mask"]
-        vectors = torch.zeros((*mask.shape, self.network.config.text_width))
+        vectors = torch.zeros((*mask.shape, self.network.config.text_width), device=mask.device)
         if mask.any():
             vectors[mask] = self.network.encode(input_ids=input_ids[mask], attention_mask=attention_mask[mask])
         return {"logits": self.network(text_vectors=vectors, **rest).logit}
@@ -145,7 +145,7 @@ def plain(model: ChurnModel, rows: pd.DataFrame) -> np.ndarray:
             return customer(i)
 
     settings = TrainingArguments(
-        output_dir=tempfile.gettempdir(), per_device_eval_batch_size=BATCH, report_to=[], use_cpu=True,
+        output_dir=tempfile.gettempdir(), per_device_eval_batch_size=BATCH, report_to=[], use_cpu=device() == "cpu",
         disable_tqdm=True, remove_unused_columns=False,
     )  # fmt: skip
     answer = Trainer(model=Plain(member), args=settings).predict(Customers()).predictions
@@ -179,7 +179,7 @@ def score_alone(folder: Path, rows: Path) -> None:
 
 def main() -> None:
     """Measure, print, keep."""
-    parser = suite.arguments_of(__doc__)
+    parser = suite.arguments_of(__doc__, device=True)
     parser.add_argument("--customers", type=int, default=4000, help="of the simulated shop; about a third are active")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--home", type=Path, help="keep the shop here, or take it from here")
@@ -189,6 +189,7 @@ def main() -> None:
         score_alone(*arguments.score)
         return
     with tempfile.TemporaryDirectory(prefix="churn-radar-scoring-") as folder:
+        os.environ["CHURN_DEVICE"] = arguments.device
         os.environ |= dbt.environment((arguments.home or Path(folder)).resolve())
         if not (home() / "churn_radar.duckdb").exists():
             build(arguments.customers)
@@ -238,7 +239,7 @@ def main() -> None:
             suite.Figure("  memory", many_mb, few_mb, "MB", many_mb / few_mb, "at most 1.2"),
         ]
     title = f"Scoring {n_rows:,} customers with transformer, trees and average"
-    suite.report("scoring", title, "plain way, or few", figures, arguments.runs, arguments.forget)
+    suite.report("scoring", title, "plain way, or few", figures, arguments.runs, arguments.forget, arguments.device)
 
 
 if __name__ == "__main__":

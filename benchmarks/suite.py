@@ -91,7 +91,14 @@ def measure(command: Sequence[str | Path], env: dict[str, str], log: Path) -> Me
 
 
 def report(
-    benchmark: str, title: str, peer: str, figures: Sequence[Figure], runs: int = 1, forget: bool = False
+    benchmark: str,
+    title: str,
+    peer: str,
+    figures: Sequence[Figure],
+    runs: int = 1,
+    forget: bool = False,
+    device: str = "cpu",
+    curve: bool = False,
 ) -> None:
     """Print a benchmark's figures and append them to ``benchmarks/results``.
 
@@ -109,8 +116,13 @@ def report(
         How many runs they are medians of.
     forget : bool
         Print only.
+    device : str
+        ``cpu`` or ``cuda``, whose results have a file of their own.
+    curve : bool
+        Draw the figures themselves, as they grow.
     """
-    table = Table(title=title, caption=f"medians of {runs} runs; {machine()}" if runs > 1 else f"one run; {machine()}")
+    on = machine(device)
+    table = Table(title=title, caption=f"medians of {runs} runs; {on}" if runs > 1 else f"one run; {on}")
     for heading, justify in (("", "left"), ("Churn Radar", "right"), (peer, "right"), ("ratio", "right")):
         table.add_column(heading, justify=justify)
     table.add_column("target")
@@ -127,28 +139,36 @@ def report(
         "runs": runs,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "machine": machine(),
+        "machine": on,
+        "curve": curve,
         "figures": [asdict(figure) for figure in figures],
     }
-    with (RESULTS / f"{benchmark}.jsonl").open("a") as output:
+    with (RESULTS / f"{benchmark}{'' if device == 'cpu' else f'_{device}'}.jsonl").open("a") as output:
         output.write(json.dumps(result) + "\n")
 
 
-def arguments_of(description: str) -> argparse.ArgumentParser:
-    """Begin the options of a benchmark."""
+def arguments_of(description: str, device: bool = False) -> argparse.ArgumentParser:
+    """Begin the options of a benchmark; one that can run on a GPU is told where."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forget", action="store_true", help="print the figures, but keep them nowhere")
+    if device:
+        parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     return parser
 
 
-def machine() -> str:
-    """Processor, cores, memory and system of this machine."""
+def machine(device: str = "cpu") -> str:
+    """Processor, cores, memory and system of this machine, and its GPU where that was measured."""
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
     )
     memory = psutil.virtual_memory().total / 2**30
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}"
+    told = f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}"
+    if device == "cuda":
+        import torch
+
+        told = f"{torch.cuda.get_device_name()}; {told}"
+    return told
 
 
 def draw(results: Sequence[dict]) -> str:
@@ -170,6 +190,13 @@ def draw(results: Sequence[dict]) -> str:
             for f in figures
         ]
         parts.append("\n".join(rows))
+        if result.get("curve"):
+            names = ", ".join(f'"{f.what}"' for f in figures)
+            parts.append(
+                f'```mermaid\nxychart-beta\n    title "{figures[0].unit}: Churn Radar (bars) and its peer (line)"\n'
+                f"    x-axis [{names}]\n    bar [{', '.join(f'{f.ours:.4g}' for f in figures)}]\n"
+                f"    line [{', '.join(f'{f.peer:.4g}' for f in figures)}]\n```"
+            )
         if told := [f for f in figures if f.reached is not None]:
             names = ", ".join(f'"{f.what.strip()}"' for f in told)
             # what surpasses its target far is cut, so that what does not reach it shows

@@ -13,8 +13,8 @@ from inference.runtimes import token_batches
 from inference.sequences import Sequences
 from inference.transformer_settings import TransformerSettings
 
-#: Most tokens of texts that the encoder reads at once in training, padding included.
-MOST_TOKENS = 1024
+#: Most tokens of texts that the encoder reads at once in training, by device, padding included.
+MOST_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def training_tensors(
     if not len(read):
         return to_tensors(model, examples, torch.zeros((1, model.config.text_width)))
     # texts of like lengths together: padding would cost more than the texts do
-    batches = list(token_batches(tokens.lengths[read], MOST_TOKENS))
+    batches = list(token_batches(tokens.lengths[read], MOST_TOKENS[model.device.type]))
     parts = []
     with reduced_precision(model.device):
         for batch in batches:

@@ -80,7 +80,7 @@ class Checkpoint:
             "model": learned_state(model),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
-            "chance": torch.get_rng_state(),
+            "chance": chance_state(),
             "history": history,
             "best": best,
         }
@@ -113,6 +113,18 @@ def checkpoints() -> Path:
 def forget_checkpoints() -> None:
     """Delete the checkpoints, once what was trained is registered."""
     shutil.rmtree(checkpoints(), ignore_errors=True)
+
+
+def chance_state() -> list[torch.Tensor]:
+    """State of the generators that dropout draws from: the processor's, and that of each GPU."""
+    return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+
+
+def restore_chance(state: list[torch.Tensor]) -> None:
+    """Set what ``chance_state`` answered; a GPU that was not there keeps its own."""
+    torch.set_rng_state(state[0])
+    for number, of_gpu in enumerate(state[1 : torch.cuda.device_count() + 1]):
+        torch.cuda.set_rng_state(of_gpu, number)
 
 
 def learned_state(model: ChurnTransformer) -> dict[str, torch.Tensor]:

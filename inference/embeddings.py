@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inference.encoder import Encoder, clean_text
+from inference.encoder_settings import EncoderSettings, choose_device
 from inference.engine import engine
 from inference.errors import ChurnRadarError
 from inference.home import home
 from inference.on_demand import EncoderOnDemand
 
-#: Texts that are encoded between two saves; a killed build loses at most these.
-TEXTS_PER_SAVE = 2048
+#: Texts that are encoded between two saves, some seconds of work; a killed build loses at most these.
+TEXTS_PER_SAVE = {"cpu": 2048, "cuda": 65_536}
 
 #: What customers praise or complain about; the seed aspect_descriptions describes each.
 ASPECTS = ("delivery", "quality", "price", "service", "returns")
@@ -85,10 +86,7 @@ def embed_new_texts(
     key = ["text_id", "text_hash", "encoder_revision", "aspects_revision"]
     known = set() if stored is None else set(stored[key].itertuples(index=False, name=None))
     new = texts[[row not in known for row in texts[key].itertuples(index=False, name=None)]]
-    wanted, at_once = (
-        dict(zip(new.text_hash, new.text, strict=True)),
-        getattr(encoder, "texts_per_save", TEXTS_PER_SAVE),
-    )
+    wanted, at_once = dict(zip(new.text_hash, new.text, strict=True)), getattr(encoder, "texts_per_save", None)
     vectors, encoded = cached_vectors(encoder.revision, wanted, encoder.encode, at_once)
     print(
         f"review_embeddings: encoded {encoded:,} texts, {len(new):,} of {len(texts):,} rows new; "
@@ -111,7 +109,7 @@ def cached_vectors(
     revision: str,
     wanted: dict[str, str],
     encode: Callable[[list[str]], np.ndarray],
-    texts_per_save: int = TEXTS_PER_SAVE,
+    texts_per_save: int | None = None,
 ) -> tuple[dict[str, np.ndarray], int]:
     """Vectors of texts, from the folder of what reads them or read now and saved there.
 
@@ -123,8 +121,8 @@ def cached_vectors(
         Texts by their hash.
     encode : callable
         Reads a list of texts into an array of shape (n_texts, dimension).
-    texts_per_save : int
-        Texts that are read between two saves.
+    texts_per_save : int, optional
+        Texts that are read between two saves; ``TEXTS_PER_SAVE`` of the device where not given.
 
     Returns
     -------
@@ -138,8 +136,9 @@ def cached_vectors(
     folder = _folder(revision)
     vectors = _read_parts(folder, list(wanted))
     missing = [text_hash for text_hash in wanted if text_hash not in vectors]
-    for start in range(0, len(missing), texts_per_save):
-        part = missing[start : start + texts_per_save]
+    at_once = texts_per_save or TEXTS_PER_SAVE[choose_device(EncoderSettings.from_environment().device)]
+    for start in range(0, len(missing), at_once):
+        part = missing[start : start + at_once]
         embedded = encode([wanted[text_hash] for text_hash in part])
         _save_part(folder, part, embedded)
         vectors.update(zip(part, embedded, strict=True))

@@ -135,9 +135,7 @@ class Encoder:
         return self._embed(self._runtime, texts)
 
     def _embed(self, runtime, texts: Sequence[str]) -> np.ndarray:
-        return runtimes.embed_texts(
-            runtime, texts, self._tokenise, self._pad, self.dimension, self.settings.batch_tokens
-        )
+        return runtimes.embed_texts(runtime, texts, self._tokenise, self._pad, self.dimension)
 
     @cached_property
     def _model(self):
@@ -208,7 +206,7 @@ class Encoder:
             from inference.torch_runtime import TorchRuntime
             from inference.unpadded import UnpaddedVectors
 
-            return TorchRuntime(UnpaddedVectors(self._model), name)
+            return TorchRuntime(UnpaddedVectors(self.transformer, *list(self._model)[1:]), name)
         from inference.torch_runtime import SentenceVectors, TorchRuntime
 
         module = SentenceVectors(self._model)
@@ -255,8 +253,9 @@ def _shared(settings: EncoderSettings) -> Encoder:
 def clean_text(text: str) -> str:
     """Take mark-up and control characters out of a text, fold white space, cut what no encoder reads."""
     text = html.unescape(re.sub(r"</?[A-Za-z!][^<>]{0,200}>", " ", text[: 2 * MOST_CHARACTERS]))
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return re.sub(r"\s+", " ", printable).strip()[:MOST_CHARACTERS]
+    if not text.isprintable():  # a space is the only white space that is
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())[:MOST_CHARACTERS]
 
 
 def sample_texts(n_texts: int, seed: int) -> list[str]:

@@ -39,8 +39,6 @@ class EncoderSettings:
         One of ``runtimes.RUNTIMES``, or ``auto``: the fastest that is faithful enough.
     fidelity : float
         Least mean cosine to the embeddings of float32, 0 to 1; at 1 nothing but float32 is.
-    batch_tokens : int
-        Most tokens per batch, padding included; memory grows with it.
 
     Raises
     ------
@@ -52,7 +50,6 @@ class EncoderSettings:
     device: str = "auto"
     runtime: str = "auto"
     fidelity: float = LEAST_FIDELITY
-    batch_tokens: int = 2048
 
     def __post_init__(self) -> None:
         if not 0 <= self.fidelity <= 1:

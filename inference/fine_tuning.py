@@ -9,7 +9,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from inference.batches import Examples, Tokens, batches_of_step, to_tensors, training_tensors
 from inference.calibration import level_shift
-from inference.checkpoints import Checkpoint, History, curves, learned_state
+from inference.checkpoints import Checkpoint, History, curves, learned_state, restore_chance
 from inference.classifier import ChurnTransformer, TextVectors
 from inference.errors import ChurnRadarError
 from inference.progress import track
@@ -20,9 +20,6 @@ from inference.transformer_settings import TransformerSettings
 #: Looks at a later snapshot, two an epoch, without improvement after which training stops. Words take a
 #: while to be heard: on the simulated shop nothing improved for the first three looks, then much.
 PATIENCE = 4
-
-#: Most tokens of a batch of texts that is read, padding included.
-BATCH_TOKENS = 2048
 
 
 def fine_tune(
@@ -84,7 +81,7 @@ def fine_tune(
             model.load_state_dict(state["model"], strict=False)
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
-            torch.set_rng_state(state["chance"])
+            restore_chance(state["chance"])
             history, best = state["history"], state["best"]
         first = state["step"] if state else 0
         started, recent = time.monotonic() - history.seconds, []
@@ -178,7 +175,7 @@ def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: i
     ndarray of shape (n_texts, width), float32
     """
     result = np.zeros((len(numbers), width), dtype=np.float32)
-    batches = list(token_batches(tokens.lengths[numbers], BATCH_TOKENS)) if len(numbers) else []
+    batches = list(token_batches(tokens.lengths[numbers], runtime.batch_tokens)) if len(numbers) else []
     padded = (
         (batch, {name: values.numpy() for name, values in tokens.batch(numbers[batch]).items()})
         for batch in track(batches, f"Reading {len(numbers):,} texts")

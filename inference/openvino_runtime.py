@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.runtimes import SMOOTHING, Batch
+from inference.runtimes import BATCH_TOKENS, SMOOTHING, Batch
 
 if TYPE_CHECKING:  # importing torch takes a second, which a graph that was kept does without
     import torch
@@ -32,7 +32,7 @@ class OpenVINORuntime:
 
     def __init__(self, graph, name: str) -> None:
         openvino = _openvino()
-        self.name, self.graph = name, graph
+        self.name, self.graph, self.batch_tokens = name, graph, BATCH_TOKENS["cpu"]
         precision = "f32" if name == "openvino-float32" else "bf16"
         hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
         self._compiled = openvino.Core().compile_model(graph, "CPU", hints)

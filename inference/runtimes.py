@@ -27,6 +27,10 @@ RUNTIMES = (
 #: Where less fidelity than this is asked for, 8-bit integers are tried as well; calibrating them takes ten seconds.
 FIDELITY_OF_INT8 = 0.998
 
+#: Most tokens of a batch by device, padding included; a single text may be longer. Memory grows with it: a core's
+#: caches hold the first, a GPU's processors are all busy with the second.
+BATCH_TOKENS = {"cpu": 2048, "cuda": 65_536}
+
 #: Texts that are tokenised while those before them are read.
 TEXTS_AT_ONCE = 1024
 
@@ -45,6 +49,7 @@ class Runtime(Protocol):
     """Reads batches of tokens."""
 
     name: str
+    batch_tokens: int
 
     def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
         """Write the vectors of batches into their rows of an array of shape (n_texts, dimension), float32.
@@ -125,9 +130,8 @@ def embed_texts(
     tokenise: Callable[[list[str]], list[list[int]]],
     pad: Callable[[list[list[int]]], Batch],
     dimension: int,
-    batch_tokens: int,
 ) -> np.ndarray:
-    """Embed texts in batches of like token counts, the next ones tokenised meanwhile.
+    """Embed texts in batches of like token counts, the next ones tokenised and padded meanwhile.
 
     Parameters
     ----------
@@ -139,28 +143,30 @@ def embed_texts(
         Token ids of texts; a batch of token ids.
     dimension : int
         Length of a vector.
-    batch_tokens : int
-        Most tokens per batch, padding included.
 
     Returns
     -------
     ndarray of shape (n_texts, dimension), float32
     """
     result = np.empty((len(texts), dimension), dtype=np.float32)
+    if not texts:
+        return result
     # by characters first, which is nearly the order by tokens: parts pad little, and the longest come first
     order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
     parts = [order[start : start + TEXTS_AT_ONCE] for start in range(0, len(order), TEXTS_AT_ONCE)]
 
+    def prepare(part: list[int]) -> list[tuple[np.ndarray, Batch]]:
+        ids = tokenise([texts[i] for i in part])
+        batches = token_batches(np.array([len(tokens) for tokens in ids]), runtime.batch_tokens)
+        return [(np.array(part)[batch], pad([ids[i] for i in batch])) for batch in batches]
+
     def batches() -> Iterator[tuple[np.ndarray, Batch]]:
         with ThreadPoolExecutor(1) as beside:
-            ahead = beside.submit(tokenise, [texts[i] for i in parts[0]]) if parts else None
-            for number, part in enumerate(parts):
-                ids = ahead.result()
-                if number + 1 < len(parts):
-                    ahead = beside.submit(tokenise, [texts[i] for i in parts[number + 1]])
-                lengths = np.array([len(tokens) for tokens in ids])
-                for batch in token_batches(lengths, batch_tokens):
-                    yield np.array(part)[batch], pad([ids[i] for i in batch])
+            ahead = beside.submit(prepare, parts[0])
+            for following in [*parts[1:], None]:
+                ready = ahead.result()
+                ahead = beside.submit(prepare, following) if following else None
+                yield from ready
 
     runtime.embed(batches(), result)
     return result

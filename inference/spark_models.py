@@ -114,7 +114,7 @@ class SparkEncoder:
         self._spark = spark.session(tables=False)
         self._partitions = self._spark.sparkContext.defaultParallelism
         #: Texts that are encoded between two saves.
-        self.texts_per_save = TEXTS_PER_SAVE * self._partitions
+        self.texts_per_save = TEXTS_PER_SAVE["cpu"] * self._partitions
 
     @property
     def revision(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from inference.runtimes import Batch
+from inference.runtimes import BATCH_TOKENS, Batch
 
 
 class SentenceVectors(torch.nn.Module):
@@ -40,11 +40,30 @@ class TorchRuntime:
     def __init__(self, module: torch.nn.Module, name: str) -> None:
         self.name, self._module = name, module.eval()
         self._device = next(module.parameters()).device
+        self.batch_tokens = BATCH_TOKENS[self._device.type]
 
     def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
-        """See ``Runtime``."""
+        """See ``Runtime``; on a GPU the next batch is under way when the vectors of one are taken."""
         reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self.name.endswith("bfloat16"))
+        on_gpu, before = self._device.type == "cuda", None
         with torch.inference_mode(), reduced:
             for rows, batch in batches:
-                tensors = {name: torch.from_numpy(values).to(self._device) for name, values in batch.items()}
-                result[rows] = self._module(**tensors).float().cpu().numpy()
+                tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
+                if on_gpu:  # memory that is locked is copied while the GPU computes
+                    tensors = {n: t.pin_memory().to(self._device, non_blocking=True) for n, t in tensors.items()}
+                vectors = self._module(**tensors).float().to("cpu", non_blocking=on_gpu)
+                there = torch.cuda.Event() if on_gpu else None
+                if there is not None:
+                    there.record()
+                if before is not None:
+                    _take(result, *before)
+                before = rows, vectors, there
+            if before is not None:
+                _take(result, *before)
+
+
+def _take(result: np.ndarray, rows: np.ndarray, vectors: torch.Tensor, there: torch.cuda.Event | None) -> None:
+    """Write the vectors of a batch into their rows, once they are there."""
+    if there is not None:
+        there.synchronize()
+    result[rows] = vectors.numpy()

@@ -27,6 +27,7 @@ from inference.runtimes import Runtime
 from inference.sequences import Sequences
 from inference.torch_runtime import TorchRuntime
 from inference.transformer_settings import TransformerSettings
+from inference.unpadded import UnpaddedVectors
 
 #: What the network reads, as its contributions are listed.
 PARTS = ("transformer_words", "transformer_events", "transformer_numbers")
@@ -185,8 +186,13 @@ class TransformerMember:
         """What reads words by these weights."""
         if self._runtime is None:
             name, module = _runtime_name(), TextVectors(self.model_)
-            openvino = name.startswith("openvino")
-            self._runtime = OpenVINORuntime(traced(module), name) if openvino else TorchRuntime(module, name)
+            if name.startswith("openvino"):
+                self._runtime = OpenVINORuntime(traced(module), name)
+            elif name.startswith("torch-unpadded"):
+                module = UnpaddedVectors(self.model_.encoder, self.model_.pooling)
+                self._runtime = TorchRuntime(module, name)
+            else:
+                self._runtime = TorchRuntime(module, name)
         return self._runtime
 
     def save(self, folder: Path) -> None:

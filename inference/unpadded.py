@@ -16,19 +16,20 @@ ATTENTION = "churn_radar_unpadded"
 
 
 class UnpaddedVectors(torch.nn.Module):
-    """A sentence-transformers model as a module of padded tensors, which it takes the padding out of.
+    """A transformer and what follows it as a module of padded tensors, which it takes the padding out of.
 
     Parameters
     ----------
-    model : SentenceTransformer
-        Its first part is a transformer that passes keyword arguments on to its attention. Other runtimes may share it:
-        attention without ends of texts is torch's usual one.
+    transformer : PreTrainedModel
+        Passes keyword arguments on to its attention. Other runtimes may share it: attention without ends of texts is
+        torch's usual one.
+    *after : Module
+        Make a text's vector of those of its tokens, as modules of sentence-transformers do; the first is a pooling.
     """
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, transformer: torch.nn.Module, *after: torch.nn.Module) -> None:
         super().__init__()
-        self.model = model
-        transformer = model[0].auto_model
+        self.transformer, self.after = transformer, torch.nn.ModuleList(after)
         transformer.set_attn_implementation(ATTENTION)
         # RoBERTa and its kin count positions from the one after that of padding
         before = getattr(getattr(transformer, "embeddings", None), "padding_idx", None)
@@ -45,7 +46,7 @@ class UnpaddedVectors(torch.nn.Module):
         kept = attention_mask.bool()
         positions = attention_mask.cumsum(dim=1) - 1
         ends = functional.pad(attention_mask.sum(dim=1).cumsum(dim=0), (1, 0)).to(torch.int32)
-        tokens = self.model[0].auto_model(
+        tokens = self.transformer(
             input_ids=input_ids[kept].unsqueeze(0),
             position_ids=positions[kept].unsqueeze(0) + self._first_position,
             ends=ends,
@@ -54,7 +55,7 @@ class UnpaddedVectors(torch.nn.Module):
         padded = tokens.new_zeros((*input_ids.shape, tokens.shape[-1]))
         padded[kept] = tokens[0]
         features = {"token_embeddings": padded, "attention_mask": attention_mask}
-        for part in list(self.model)[1:]:
+        for part in self.after:
             features = part(features)
         return features["sentence_embedding"]
 

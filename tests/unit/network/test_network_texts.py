@@ -1,3 +1,4 @@
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 from small_network import MODES, SMALL, fit, make_sequences
 
-from inference import fine_tuning, transformer
+from inference import transformer
 from inference.batches import Tokens
 from inference.classifier import TextVectors
 from inference.encoder import Encoder
@@ -49,7 +50,7 @@ class TestTokens:
         assert kept.float().mean() < 5
 
     @pytest.mark.parametrize("name", ["bert", "distilbert"])
-    def test_neither_batch_nor_runtime_changes_a_vector_much(self, few, trained, distilbert, name, monkeypatch):
+    def test_neither_batch_nor_runtime_changes_a_vector_much(self, few, trained, distilbert, name):
         model = trained("full").model_
         if name == "distilbert":
             model = fit(few, replace(SMALL, fine_tuning="full"), distilbert).model_
@@ -60,12 +61,27 @@ class TestTokens:
         runtime = TorchRuntime(TextVectors(model), "torch-float32")
         alone = np.vstack([encode_texts(runtime, tokens, numbers[i : i + 1], width) for i in numbers])
         for batch_tokens in (1, 100, 10_000):
-            monkeypatch.setattr(fine_tuning, "BATCH_TOKENS", batch_tokens)
+            runtime.batch_tokens = batch_tokens
             np.testing.assert_allclose(encode_texts(runtime, tokens, numbers, width), alone, atol=1e-5)
         np.testing.assert_allclose(encode_texts(runtime, tokens, numbers[::-1], width)[::-1], alone, atol=1e-5)
         fast = encode_texts(OpenVINORuntime(traced(TextVectors(model)), "openvino-bfloat16"), tokens, numbers, width)
-        cosines = np.sum(fast * alone, axis=1) / np.linalg.norm(fast, axis=1) / np.linalg.norm(alone, axis=1)
-        assert cosines.min() > 0.999
+        assert cosines(fast, alone).min() > 0.999
+
+    @pytest.mark.parametrize("runtime", ["torch-bfloat16", "torch-unpadded-bfloat16", "openvino-bfloat16"])
+    def test_it_reads_as_the_encoder_of_its_home_proved_to(self, few, trained, runtime, monkeypatch):
+        member = copy(trained("full"))
+        exact = member.text_vectors(few.sequences, keep=False)
+        monkeypatch.setattr(transformer, "_runtime_name", lambda: runtime)
+        member._runtime = None
+        read = member.text_vectors(few.sequences, keep=False)
+        assert member.runtime.name == runtime
+        there = np.any(exact != 0, axis=1)
+        assert there.sum() > 10
+        assert cosines(read[there], exact[there]).min() > 0.999
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sum(a * b, axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
 class TestVectors:
