@@ -37,8 +37,11 @@ PROBES = (
     "5/5",
 )
 
-#: Texts by which the scales of 8-bit integers are set, and texts of like length that runtimes are measured on.
-CALIBRATION_TEXTS, PROBE_TEXTS = 300, 56
+#: Texts by which the scales of 8-bit integers are set.
+CALIBRATION_TEXTS = 300
+
+#: Texts of like length that runtimes are measured on, by device: a GPU is not busy with few.
+PROBE_TEXTS = {"cpu": 56, "cuda": 2000}
 
 #: Characters beyond these are cut before tokenising: no encoder here reads more.
 MOST_CHARACTERS = 20_000
@@ -194,7 +197,7 @@ class Encoder:
         names = [chosen] if chosen != "auto" else runtimes.available(self.device, self.settings.fidelity)
         if len(names) == 1:
             return self._make(names[0])
-        probes = [*PROBES, *sample_texts(PROBE_TEXTS, seed=1)]
+        probes = [*PROBES, *sample_texts(PROBE_TEXTS[self.device], seed=1)]
         best, self.fidelity = runtimes.choose(
             names, self._make, lambda runtime: self._embed(runtime, probes), self.settings.fidelity
         )

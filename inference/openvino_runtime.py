@@ -32,7 +32,8 @@ class OpenVINORuntime:
 
     def __init__(self, graph, name: str) -> None:
         openvino = _openvino()
-        self.name, self.graph, self.batch_tokens = name, graph, BATCH_TOKENS["cpu"]
+        self.name, self.graph, self.device = name, graph, "cpu"
+        self.batch_tokens = BATCH_TOKENS[self.device]
         precision = "f32" if name == "openvino-float32" else "bf16"
         hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
         self._compiled = openvino.Core().compile_model(graph, "CPU", hints)

@@ -39,18 +39,18 @@ class TorchRuntime:
 
     def __init__(self, module: torch.nn.Module, name: str) -> None:
         self.name, self._module = name, module.eval()
-        self._device = next(module.parameters()).device
-        self.batch_tokens = BATCH_TOKENS[self._device.type]
+        self.device = next(module.parameters()).device.type
+        self.batch_tokens = BATCH_TOKENS[self.device]
 
     def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
         """See ``Runtime``; on a GPU the next batch is under way when the vectors of one are taken."""
-        reduced = torch.autocast(self._device.type, torch.bfloat16, enabled=self.name.endswith("bfloat16"))
-        on_gpu, before = self._device.type == "cuda", None
+        reduced = torch.autocast(self.device, torch.bfloat16, enabled=self.name.endswith("bfloat16"))
+        on_gpu, before = self.device == "cuda", None
         with torch.inference_mode(), reduced:
             for rows, batch in batches:
                 tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
                 if on_gpu:  # memory that is locked is copied while the GPU computes
-                    tensors = {n: t.pin_memory().to(self._device, non_blocking=True) for n, t in tensors.items()}
+                    tensors = {n: t.pin_memory().to(self.device, non_blocking=True) for n, t in tensors.items()}
                 vectors = self._module(**tensors).float().to("cpu", non_blocking=on_gpu)
                 there = torch.cuda.Event() if on_gpu else None
                 if there is not None:

@@ -103,7 +103,7 @@ def test_new_aspect_descriptions_score_again_without_encoding_again(tiny, encode
 
 
 def test_a_killed_build_continues_where_it_stopped(tiny, encoded, monkeypatch):
-    monkeypatch.setitem(embeddings.TEXTS_PER_SAVE, "cpu", 2)
+    monkeypatch.setattr(embeddings, "TEXTS_PER_SAVE", dict.fromkeys(embeddings.TEXTS_PER_SAVE, 2))
     texts = make_texts("late", "parcel", "lovely", "broken", "fits")
     save, saves = embeddings._save_part, []
 

@@ -53,7 +53,9 @@ def batch(padding: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_a_text_gets_the_vector_that_padding_would_give_it(make, pooling):
     torch.manual_seed(0)
-    model = SentenceTransformer(modules=[OnlyTransformer(make()), Pooling(32, pooling), Normalize()]).eval()
+    model = SentenceTransformer(
+        device="cpu", modules=[OnlyTransformer(make()), Pooling(32, pooling), Normalize()]
+    ).eval()
     ids, mask = batch(model[0].auto_model.config.pad_token_id)
     with torch.inference_mode():
         padded = SentenceVectors(model)(ids, mask)
@@ -68,7 +70,7 @@ def test_a_text_gets_the_vector_that_padding_would_give_it(make, pooling):
 
 def test_texts_may_be_padded_on_the_left():
     torch.manual_seed(0)
-    model = SentenceTransformer(modules=[OnlyTransformer(bert()), Pooling(32, "mean")]).eval()
+    model = SentenceTransformer(device="cpu", modules=[OnlyTransformer(bert()), Pooling(32, "mean")]).eval()
     with torch.inference_mode():
         unpadded = UnpaddedVectors(model[0].auto_model, *list(model)[1:])
         torch.testing.assert_close(unpadded(*batch(0, left=True)), unpadded(*batch(0)), atol=1e-5, rtol=0)
