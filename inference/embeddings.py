@@ -21,6 +21,9 @@ from inference.on_demand import EncoderOnDemand
 #: Texts that are encoded between two saves, some seconds of work; a killed build loses at most these.
 TEXTS_PER_SAVE = {"cpu": 2048, "cuda": 65_536}
 
+#: Saved parts that are read without asking first which of them hold what is wanted.
+FEW_PARTS = 8
+
 #: What customers praise or complain about; the seed aspect_descriptions describes each.
 ASPECTS = ("delivery", "quality", "price", "service", "returns")
 
@@ -254,15 +257,23 @@ def _folder(revision: str) -> Path:
 
 def _read_parts(folder: Path, wanted: list[str] | None, most: int | None = None) -> dict[str, np.ndarray]:
     """Read the saved vectors of these hashes, or of any where none are given."""
-    if wanted == [] or not any(folder.glob("*.parquet")):
+    files = [str(file) for file in folder.glob("*.parquet")]
+    if wanted == [] or not files:
         return {}
+    of_these = "" if wanted is None else "semi join wanted using (text_hash)"
     with duckdb.connect() as connection:
         if wanted is not None:
             connection.register("wanted", pd.DataFrame({"text_hash": wanted}))
-        parts = connection.sql(
-            f"select any_value(embedding) as embedding, text_hash from '{folder}/*.parquet' "
-            f"{'semi join wanted using (text_hash)' if wanted is not None else ''} group by text_hash "
-            f"{f'limit {most}' if most else ''}"
+        if wanted is not None and len(files) > FEW_PARTS:
+            # vectors are read of the parts alone that hold any: keys are a fiftieth of them
+            holding = f"select distinct filename from read_parquet($files, filename = true) {of_these}"
+            files = [file for (file,) in connection.execute(holding, {"files": files}).fetchall()]
+            if not files:
+                return {}
+        parts = connection.execute(
+            f"select any_value(embedding) as embedding, text_hash from read_parquet($files) {of_these} "
+            f"group by text_hash {f'limit {most}' if most else ''}",
+            {"files": files},
         ).to_arrow_table()
     if parts.num_rows == 0:
         return {}
