@@ -13,7 +13,7 @@ import resource
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,6 +122,8 @@ def report(
         Draw the figures themselves, as they grow.
     """
     on = machine(device)
+    if device != "cpu":  # targets are those of a processor against a processor
+        figures = [replace(figure, target="") for figure in figures]
     table = Table(title=title, caption=f"medians of {runs} runs; {on}" if runs > 1 else f"one run; {on}")
     for heading, justify in (("", "left"), ("Churn Radar", "right"), (peer, "right"), ("ratio", "right")):
         table.add_column(heading, justify=justify)

@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from inference.classifier import ChurnTransformer
-from inference.runtimes import token_batches
+from inference.fast_tokenizer import padded
+from inference.runtimes import Batch, token_batches
 from inference.sequences import Sequences
 from inference.transformer_settings import TransformerSettings
 
@@ -85,8 +86,8 @@ class Tokens:
         used = np.cumsum(np.where(texts >= 0, self.lengths[texts], 0), axis=1)
         return np.where(used <= self.settings.tokens_per_customer, texts, -1)
 
-    def batch(self, numbers: np.ndarray, chance: np.random.Generator | None = None) -> dict[str, torch.Tensor]:
-        """Pad texts into tensors; with a source of chance, leave some tokens out."""
+    def batch(self, numbers: np.ndarray, chance: np.random.Generator | None = None) -> Batch:
+        """Pad texts; with a source of chance, leave some tokens out."""
         ids = [self.ids[i] for i in numbers]
         if chance is not None and self.settings.token_dropout:
             # the first and last token frame the text
@@ -96,7 +97,7 @@ class Tokens:
                 [token for j, token in enumerate(t) if k[j] or j in (0, end)]
                 for t, k, end in zip(ids, keep, last, strict=True)
             ]
-        return dict(self.tokenizer.pad({"input_ids": ids}, return_tensors="pt"))
+        return padded(ids, self.tokenizer.pad_token_id, self.tokenizer.padding_side)
 
 
 def batches_of_step(step: int, examples: Examples, settings: TransformerSettings) -> Iterator[np.ndarray]:
@@ -139,8 +140,8 @@ def training_tensors(
     parts = []
     with reduced_precision(model.device):
         for batch in batches:
-            padded = tokens.batch(read[batch], chance)
-            parts.append(model.encode(**{k: v.to(model.device) for k, v in padded.items()}).float())
+            inputs = {k: torch.from_numpy(v) for k, v in tokens.batch(read[batch], chance).items()}
+            parts.append(model.encode(**{k: v.to(model.device) for k, v in inputs.items()}).float())
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
     return to_tensors(model, examples, torch.cat(parts)[order])
 

@@ -21,7 +21,7 @@ from inference.encoder_settings import (
     remembered,
 )
 from inference.errors import ChurnRadarError
-from inference.fast_tokenizer import FastTokenizer
+from inference.fast_tokenizer import FastTokenizer, padded
 from inference.home import GRAPHS, home
 from inference.runtimes import Batch
 
@@ -161,7 +161,7 @@ class Encoder:
     def _pad(self, ids: list[list[int]]) -> Batch:
         if self._fast_tokenizer is not None:
             return self._fast_tokenizer.pad(ids)
-        return dict(self._model.tokenizer.pad({"input_ids": ids}, return_tensors="np"))
+        return padded(ids, self._model.tokenizer.pad_token_id, self._model.tokenizer.padding_side)
 
     def _read_kept(self, runtime: str, revision: str, dimension: int) -> bool:
         """Take the graph and the tokenizer that ``_keep`` wrote, if they are there: torch is not needed then."""

@@ -60,11 +60,28 @@ class FastTokenizer:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def pad(self, ids: Sequence[Sequence[int]]) -> Batch:
-        """Token ids of the texts of a batch, as long as the longest, and which of them are no padding."""
-        longest = max(len(tokens) for tokens in ids)
-        padded = np.full((len(ids), longest), self._padding["pad_id"], dtype=np.int64)
-        mask = np.zeros_like(padded)
-        for row, tokens in enumerate(ids):
-            place = slice(longest - len(tokens), None) if self._padding["direction"] == "left" else slice(len(tokens))
-            padded[row, place], mask[row, place] = tokens, 1
-        return {"input_ids": padded, "attention_mask": mask}
+        """Pad the texts of a batch; see ``padded``."""
+        return padded(ids, self._padding["pad_id"], self._padding["direction"])
+
+
+def padded(ids: Sequence[Sequence[int]], pad_id: int, side: str) -> Batch:
+    """Token ids of the texts of a batch, as long as the longest, and which of them are no padding.
+
+    What ``pad`` of a tokenizer of transformers answers, which takes longer than a GPU needs to read the batch.
+
+    Parameters
+    ----------
+    ids : sequence of sequence of int
+        Token ids of each text.
+    pad_id : int
+        The token that fills.
+    side : str
+        ``left`` or ``right``: where it does.
+    """
+    longest = max(len(tokens) for tokens in ids)
+    filled = np.full((len(ids), longest), pad_id, dtype=np.int64)
+    mask = np.zeros_like(filled)
+    for row, tokens in enumerate(ids):
+        place = slice(longest - len(tokens), None) if side == "left" else slice(len(tokens))
+        filled[row, place], mask[row, place] = tokens, 1
+    return {"input_ids": filled, "attention_mask": mask}

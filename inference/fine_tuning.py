@@ -176,10 +176,7 @@ def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: i
     """
     result = np.zeros((len(numbers), width), dtype=np.float32)
     batches = list(token_batches(tokens.lengths[numbers], runtime.batch_tokens)) if len(numbers) else []
-    padded = (
-        (batch, {name: values.numpy() for name, values in tokens.batch(numbers[batch]).items()})
-        for batch in track(batches, f"Reading {len(numbers):,} texts")
-    )
+    padded = ((batch, tokens.batch(numbers[batch])) for batch in track(batches, f"Reading {len(numbers):,} texts"))
     runtime.embed(padded, result)
     return result
 

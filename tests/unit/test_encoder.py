@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference import openvino_runtime, runtimes
+from inference import encoder_settings, openvino_runtime, runtimes
 from inference.encoder import MOST_CHARACTERS, PROBES, Encoder, clean_text
 from inference.encoder_settings import DEFAULT_ENCODER, EncoderSettings, choose_device
 from inference.errors import ChurnRadarError
@@ -306,6 +306,16 @@ class TestDevice:
     def test_an_unknown_device_is_refused(self):
         with pytest.raises(ChurnRadarError, match="CHURN_DEVICE is tpu; expected auto, cpu or cuda"):
             choose_device("tpu")
+
+    def test_attention_of_cudnn_is_left_out_where_there_is_cuda(self, monkeypatch):
+        was = torch.backends.cuda.cudnn_sdp_enabled()
+        monkeypatch.setattr(encoder_settings, "_has_cuda", lambda: True)
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        try:
+            assert choose_device("auto") == "cuda"
+            assert not torch.backends.cuda.cudnn_sdp_enabled()
+        finally:
+            torch.backends.cuda.enable_cudnn_sdp(was)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
