@@ -51,7 +51,7 @@ class TorchRuntime:
                 tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
                 if on_gpu:  # memory that is locked is copied while the GPU computes
                     tensors = {n: t.pin_memory().to(self.device, non_blocking=True) for n, t in tensors.items()}
-                vectors = self._module(**tensors).float().to("cpu", non_blocking=on_gpu)
+                vectors = self._read(tensors).float().to("cpu", non_blocking=on_gpu)
                 there = torch.cuda.Event() if on_gpu else None
                 if there is not None:
                     there.record()
@@ -60,6 +60,16 @@ class TorchRuntime:
                 before = rows, vectors, there
             if before is not None:
                 _take(result, *before)
+
+    def _read(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Vectors of a batch; of its halves one after the other where a small GPU cannot hold a large encoder's."""
+        try:
+            return self._module(**tensors)
+        except torch.OutOfMemoryError:
+            if len(tensors["input_ids"]) == 1:
+                raise
+        halves = zip(*(tensor.tensor_split(2) for tensor in tensors.values()), strict=True)
+        return torch.cat([self._read(dict(zip(tensors, half, strict=True))) for half in halves])
 
 
 def _take(result: np.ndarray, rows: np.ndarray, vectors: torch.Tensor, there: torch.cuda.Event | None) -> None:
