@@ -2,7 +2,7 @@
 
     python benchmarks/suite.py
 
-draws ``docs/benchmarks.md`` from the newest figures of each benchmark in ``benchmarks/results``.
+draws ``docs/benchmarks.md`` from the newest figures of each benchmark on each machine in ``benchmarks/results``.
 """
 
 import argparse
@@ -178,8 +178,9 @@ def draw(results: Sequence[dict]) -> str:
     """Make the page of all benchmarks, a table and a chart of targets each."""
     parts = [
         "# Benchmarks",
-        "Made by `python benchmarks/suite.py` from the newest line of each file in `benchmarks/results`; each line was "
-        "appended by the benchmark of that name (`make bench`). Both sides of a ratio were measured in the same run on "
+        "Made by `python benchmarks/suite.py` from the newest line of each machine in each file of "
+        "`benchmarks/results`; each line was appended by the benchmark of that name (`make bench`, or with "
+        "`--device cuda`). Both sides of a ratio were measured in the same run on "
         "the same data; machines are shared, so ratios say more than seconds.",
     ]
     for result in results:
@@ -212,8 +213,9 @@ def draw(results: Sequence[dict]) -> str:
 
 
 def newest() -> list[dict]:
-    """Return the newest result of each benchmark, by name."""
-    return [json.loads(file.read_text().splitlines()[-1]) for file in sorted(RESULTS.glob("*.jsonl"))]
+    """Return the newest result of each benchmark on each machine, by name of the benchmark."""
+    told = [json.loads(line) for file in sorted(RESULTS.glob("*.jsonl")) for line in file.read_text().splitlines()]
+    return list({(result["benchmark"], result["machine"]): result for result in told}.values())
 
 
 def _commit() -> str:

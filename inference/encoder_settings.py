@@ -82,7 +82,7 @@ def choose_device(wanted: str) -> str:
 def _without_cudnn_attention() -> None:
     """Leave attention to PyTorch's own kernels: cuDNN's are planned anew for every shape, and no two batches have one.
 
-    On an H100 fine-tuning took 14 times as long by cuDNN, and reading padded texts of new lengths five times.
+    On an H200 fine-tuning took 14 times as long by cuDNN, and reading padded texts of new lengths over four times.
     """
     import torch
 
