@@ -80,7 +80,7 @@ class Checkpoint:
             "model": learned_state(model),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
-            "chance": chance_state(),
+            "generators": chance_state(),
             "history": history,
             "best": best,
         }
@@ -95,7 +95,7 @@ class Checkpoint:
         try:
             with torch.serialization.safe_globals([History]):
                 state = torch.load(self.path, weights_only=True)
-            if not {"step", "model", "optimizer", "schedule", "chance", "history", "best"} <= state.keys():
+            if not {"step", "model", "optimizer", "schedule", "generators", "history", "best"} <= state.keys():
                 raise ValueError("incomplete")
         except Exception as error:  # a broken file may raise anything
             reason = str(error).strip().splitlines()[0][:80] if str(error).strip() else type(error).__name__

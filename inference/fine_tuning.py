@@ -81,7 +81,7 @@ def fine_tune(
             model.load_state_dict(state["model"], strict=False)
             optimizer.load_state_dict(state["optimizer"])
             schedule.load_state_dict(state["schedule"])
-            restore_chance(state["chance"])
+            restore_chance(state["generators"])
             history, best = state["history"], state["best"]
         first = state["step"] if state else 0
         started, recent = time.monotonic() - history.seconds, []
