@@ -65,9 +65,9 @@ bench: install ## Measure everything, which takes hours; speed is drawn in docs/
 	$(BIN)/python benchmarks/suite.py
 
 bench-quick: install ## Measure speed on small data, in minutes; nothing is kept.
-	$(BIN)/python benchmarks/encoding.py --texts 500 --runs 3 --forget
+	$(BIN)/python benchmarks/encoding.py --texts 400 --runs 1 --forget
 	$(BIN)/python benchmarks/sql.py --customers 10000 --runs 1 --forget
-	$(BIN)/python benchmarks/scoring.py --customers 700 --runs 2 --forget
+	$(BIN)/python benchmarks/scoring.py --customers 700 --runs 1 --forget
 	$(BIN)/python benchmarks/materialise.py --customers 200 --runs 1 --forget
 
 lint: install ## Check Python and SQL.
