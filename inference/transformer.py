@@ -185,13 +185,12 @@ class TransformerMember:
     def runtime(self) -> Runtime:
         """What reads words by these weights."""
         if self._runtime is None:
-            name, module = _runtime_name(), TextVectors(self.model_)
+            name, network = _runtime_name(), self.model_
             if name.startswith("openvino"):
-                self._runtime = OpenVINORuntime(traced(module), name)
-            elif name.startswith("torch-unpadded"):
-                module = UnpaddedVectors(self.model_.encoder, self.model_.pooling)
-                self._runtime = TorchRuntime(module, name)
+                self._runtime = OpenVINORuntime(traced(TextVectors(network)), name)
             else:
+                unpadded = name.startswith("torch-unpadded")
+                module = UnpaddedVectors(network.encoder, network.pooling) if unpadded else TextVectors(network)
                 self._runtime = TorchRuntime(module, name)
         return self._runtime
 

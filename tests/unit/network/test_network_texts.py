@@ -68,7 +68,7 @@ class TestTokens:
         assert cosines(fast, alone).min() > 0.999
 
     @pytest.mark.parametrize("runtime", ["torch-bfloat16", "torch-unpadded-bfloat16", "openvino-bfloat16"])
-    def test_it_reads_as_the_encoder_of_its_home_proved_to(self, few, trained, runtime, monkeypatch):
+    def test_it_reads_as_the_encoder_of_its_home_proved_to(self, few, trained, runtime, monkeypatch, tmp_path):
         member = copy(trained("full"))
         exact = member.text_vectors(few.sequences, keep=False)
         monkeypatch.setattr(transformer, "_runtime_name", lambda: runtime)
@@ -78,6 +78,9 @@ class TestTokens:
         there = np.any(exact != 0, axis=1)
         assert there.sum() > 10
         assert cosines(read[there], exact[there]).min() > 0.999
+        member.save(tmp_path)  # with whatever attention it read by
+        loaded = TransformerMember.load(tmp_path)
+        np.testing.assert_array_equal(loaded.text_vectors(few.sequences, keep=False), read)
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
