@@ -53,10 +53,10 @@ import pandas as pd
 import suite
 from sklearn.metrics import roc_auc_score
 
-from inference import dbt
-from inference.backtest import spend_in_horizon, truncate_raw
-from inference.evaluation import auroc_interval
+from inference.evaluation.metrics import auroc_interval
 from inference.home import PROJECT_DIR
+from inference.reporting.backtest import spend_in_horizon, truncate_raw
+from inference.warehouse import dbt
 
 PACKAGE = "churnkit[ml]==1.3.4a5"
 AS_OF, HORIZON_DAYS = date(2017, 12, 1), 30

@@ -17,8 +17,9 @@ from pathlib import Path
 import duckdb
 import suite
 
-from inference import dbt, simulation
-from inference.backtest import truncate_raw
+from inference import simulation
+from inference.reporting.backtest import truncate_raw
+from inference.warehouse import dbt
 
 
 def build(home: Path, day: str, *arguments: str) -> float:

@@ -25,11 +25,14 @@ import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from inference import dbt, feature_store, registry
-from inference.embeddings import cached_vectors, hash_text
-from inference.encoder import Encoder
-from inference.encoder_settings import EncoderSettings
+from inference.feature_store import client as feature_store
+from inference.registry import registry
 from inference.simulation.words import ASPECTS, LANGUAGES, complaint, neutral, praise
+from inference.text.cleaning import hash_text
+from inference.text.encoder.encoder import Encoder
+from inference.text.encoder.settings import EncoderSettings
+from inference.text.encoder.vector_cache import cached_vectors
+from inference.warehouse import dbt
 
 MEAN_TOKENS, SIGMA = 43, 0.6
 FIDELITIES = (0.9999, 0.995)

@@ -22,18 +22,21 @@ import pandas as pd
 import torch
 from rich.table import Table
 
-from inference import dbt, feature_store, simulation, terminal
-from inference.batches import Tokens
-from inference.champion import training_rows
-from inference.checkpoints import History, forget_checkpoints
-from inference.earning import cross_fitted_logit
-from inference.encoder import Encoder
-from inference.ensemble import feature_matrix
-from inference.members import BoostingMember, LogisticMember
-from inference.sequences import read_sequences
-from inference.training import LABEL_COLUMNS
-from inference.transformer import TransformerMember, device
-from inference.transformer_settings import TransformerSettings
+from inference import simulation
+from inference.feature_store import client as feature_store
+from inference.model.churn_model import feature_matrix
+from inference.model.members import BoostingMember, LogisticMember
+from inference.model.sequences import read_sequences
+from inference.model.transformer.batches import Tokens
+from inference.model.transformer.checkpoints import History, forget_checkpoints
+from inference.model.transformer.member import TransformerMember, device
+from inference.model.transformer.settings import TransformerSettings
+from inference.reporting import tables as terminal
+from inference.text.encoder.encoder import Encoder
+from inference.training.champion import training_rows
+from inference.training.train import LABEL_COLUMNS
+from inference.training.transformer_selection import cross_fitted_logit
+from inference.warehouse import dbt
 
 #: A simulated shop with just over 10,000 labelled rows of customers who wrote.
 SHOP = simulation.SimulationSettings(customers=2500, days=540, seed=1)

@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from inference import dbt, terminal
-from inference.champion import training_rows
-from inference.ensemble import feature_matrix
-from inference.evaluation import auroc_interval
-from inference.report import champion_labels
-from inference.training import LABEL_COLUMNS, TrainingSettings, choose_members, rolling_validation
-from inference.words import embedding_matrix, enough_words
+from inference.evaluation.metrics import auroc_interval
+from inference.model.churn_model import feature_matrix
+from inference.model.words import embedding_matrix, enough_words
+from inference.reporting import tables as terminal
+from inference.reporting.report import champion_labels
+from inference.training.champion import training_rows
+from inference.training.settings import TrainingSettings
+from inference.training.train import LABEL_COLUMNS, choose_members
+from inference.training.validation import rolling_validation
+from inference.warehouse import dbt
 
 
 def main() -> None:

@@ -23,16 +23,15 @@ from rich.table import Table
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from inference import dbt, feature_store, simulation, terminal
-from inference.calibration import anchored_shift, level_history, level_shift
-from inference.ensemble import feature_matrix
-from inference.training import (
-    LABEL_COLUMNS,
-    TrainingSettings,
-    choose_level,
-    choose_members,
-    rolling_validation,
-)
+from inference import simulation
+from inference.feature_store import client as feature_store
+from inference.model.churn_model import feature_matrix
+from inference.model.level import anchored_shift, level_history, level_shift
+from inference.reporting import tables as terminal
+from inference.training.settings import TrainingSettings
+from inference.training.train import LABEL_COLUMNS, choose_level, choose_members
+from inference.training.validation import rolling_validation
+from inference.warehouse import dbt
 
 
 def build_shop(home: Path, settings: simulation.SimulationSettings | None) -> pd.DataFrame:

@@ -29,9 +29,10 @@ import duckdb
 import suite
 from serving import BIN, free_port, listening
 
-from inference import dbt, simulation
-from inference.backtest import truncate_raw
+from inference import simulation
 from inference.home import PROJECT_DIR, home
+from inference.reporting.backtest import truncate_raw
+from inference.warehouse import dbt
 
 #: Files that Feast brings online, and whose rows they hold.
 FILES = {
@@ -90,7 +91,7 @@ def rows_of(client, moment: datetime, views: list) -> list[tuple[bytes, dict]]:
     """Read what Redis holds of each row of a day: its key, and its fields with their values."""
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from inference.redis_store import _fields
+    from inference.feature_store.redis_store import _fields
 
     stamp = Timestamp(seconds=int(moment.timestamp())).SerializeToString()
 
@@ -121,7 +122,7 @@ def load(folder: Path, days: list[str], times: int, runs: int) -> None:
     from feast.infra.online_stores.redis import RedisOnlineStoreConfig
     from redis import Redis
 
-    from inference.feature_store import open_store
+    from inference.feature_store.client import open_store
 
     address, port = os.environ["CHURN_REDIS"], int(os.environ["CHURN_REDIS"].split(":")[1])
     clients = {number: Redis(port=port, db=number) for number in (OURS, BARE, FEASTS)}

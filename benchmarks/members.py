@@ -18,14 +18,17 @@ import pandas as pd
 from rich.table import Table
 from scipy.special import expit
 
-from inference import dbt, terminal
-from inference.backtest import truncate_raw
-from inference.champion import training_rows
-from inference.evaluation import auroc_interval, expected_calibration_error
-from inference.gains import losses_at_true_level, paired_gain
-from inference.members import MEMBERS
-from inference.report import champion_labels
-from inference.training import TrainingSettings, train
+from inference.evaluation.metrics import auroc_interval, expected_calibration_error
+from inference.evaluation.paired_gain import paired_gain
+from inference.model.members import MEMBERS
+from inference.reporting import tables as terminal
+from inference.reporting.backtest import truncate_raw
+from inference.reporting.report import champion_labels
+from inference.training.champion import training_rows
+from inference.training.settings import TrainingSettings
+from inference.training.train import train
+from inference.training.validation import losses_at_true_level
+from inference.warehouse import dbt
 
 
 def labels_at(as_of_date: date, home: Path) -> pd.DataFrame:

@@ -21,10 +21,11 @@ import pandas as pd
 import pyarrow as pa
 from rich.table import Table
 
-from inference import simulation, terminal
-from inference.encoder import Encoder
-from inference.product_signals import SIGNALS, SOLD_WITHIN_DAYS, Names, Signals, read_history
-from inference.recommendations import LEARN_DAYS, MOST, blocks, next_bought, ranked, recommend
+from inference import simulation
+from inference.recommendations.recommend import LEARN_DAYS, MOST, blocks, next_bought, ranked, recommend
+from inference.recommendations.signals import SIGNALS, SOLD_WITHIN_DAYS, Names, Signals, read_history
+from inference.reporting import tables as terminal
+from inference.text.encoder.encoder import Encoder
 
 #: Customers without an order for so many days are at rest.
 AT_REST_DAYS = 21

@@ -23,8 +23,9 @@ import requests
 from rich.table import Table
 from serving import free_port, listening, percentiles, timed, wait_until_ready
 
-from inference import dbt, terminal
 from inference.home import PROJECT_DIR
+from inference.reporting import tables as terminal
+from inference.warehouse import dbt
 
 BIN = Path(sys.executable).parent
 BUILD = ("build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
@@ -75,7 +76,7 @@ class Client:
 
 def feast_write(customers: list[str]) -> callable:
     """Return a call that writes the score of one customer by Feast's SDK."""
-    from inference.feature_store import SCORES_VIEW, open_store
+    from inference.feature_store.client import SCORES_VIEW, open_store
 
     store, chance = open_store(), random.Random(0)
     moment = pd.Timestamp.now(tz="UTC") + pd.Timedelta(days=365)

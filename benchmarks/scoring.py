@@ -28,14 +28,17 @@ import suite
 import torch
 from scipy.special import expit
 
-from inference import dbt, feature_store, registry, simulation
-from inference.encoder import Encoder
-from inference.ensemble import ChurnModel
+from inference import simulation
+from inference.feature_store import client as feature_store
 from inference.home import home
-from inference.members import BoostingMember, LogisticMember
-from inference.scoring import CUSTOMERS_AT_ONCE
-from inference.sequences import read_sequences
-from inference.transformer import TransformerMember, device
+from inference.model.churn_model import ChurnModel
+from inference.model.members import BoostingMember, LogisticMember
+from inference.model.sequences import read_sequences
+from inference.model.transformer.member import TransformerMember, device
+from inference.registry import registry
+from inference.scoring.batch import CUSTOMERS_AT_ONCE
+from inference.text.encoder.encoder import Encoder
+from inference.warehouse import dbt
 
 SERVICES = (feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
 BATCH = 64

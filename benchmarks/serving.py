@@ -29,11 +29,12 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from inference import dbt, terminal
-from inference.contracts import model_columns
+from inference.feature_store.contracts import model_columns
+from inference.features.packing import pack
 from inference.home import PROJECT_DIR, default_manifest_path
-from inference.packing import pack
+from inference.reporting import tables as terminal
 from inference.serving.keys import new_key
+from inference.warehouse import dbt
 
 BIN = Path(sys.executable).parent
 AS_OF = "2026-11-01T00:00:00"
@@ -156,7 +157,7 @@ def lookups(service_name: str, field: tuple[str, str], port: int, n_customers: i
     from feast.protos.feast.types.Value_pb2 import Value
     from redis import Redis
 
-    from inference.feature_store import open_store
+    from inference.feature_store.client import open_store
 
     store, client = open_store(), Redis(port=port)
     service = store.get_feature_service(service_name)

@@ -15,8 +15,8 @@ import tempfile
 import suite
 from encoding import MEAN_TOKENS, reviews, timed
 
-from inference.encoder import Encoder
-from inference.encoder_settings import EncoderSettings
+from inference.text.encoder.encoder import Encoder
+from inference.text.encoder.settings import EncoderSettings
 
 #: Different texts that are made; more of them are these with a number behind.
 MADE = 4000

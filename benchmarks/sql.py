@@ -25,8 +25,9 @@ import duckdb
 import suite
 from dbt.cli.main import dbtRunner
 
-from inference import dbt, simulation
-from inference.embeddings import ASPECTS
+from inference import simulation
+from inference.text.aspects import ASPECTS
+from inference.warehouse import dbt
 
 #: What a pass adds up of each file; order items have no customer.
 SUMMED = {

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import suite
 
-from inference import dbt, simulation
+from inference import simulation
+from inference.warehouse import dbt
 
 TIMES = 10
 #: Python models by stage; all other models are SQL.

@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 from rich.table import Table
 
-from inference import terminal
 from inference.home import PROJECT_DIR
+from inference.reporting import tables as terminal
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = PROJECT_DIR / "docs" / "benchmarks.md"

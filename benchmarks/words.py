@@ -22,10 +22,12 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from inference import dbt, simulation, terminal
+from inference import simulation
 from inference.home import PROJECT_DIR
+from inference.reporting import tables as terminal
 from inference.simulation.words import ENGLISH
-from inference.text_pools import WINDOW_DAYS
+from inference.text.pooling import WINDOW_DAYS
+from inference.warehouse import dbt
 
 #: The shops, and what is told of them.
 SHOPS = {"own": "its texts", "none": "without texts", "shuffled": "texts shuffled between customers"}

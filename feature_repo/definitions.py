@@ -16,8 +16,8 @@ from manifest import (
     read_feature_tables,
 )
 
-from inference.contracts import model_columns, packed_names, warehouse
-from inference.feature_store import DEFINITIONS_TAG, MODEL_SERVICE, MODEL_VIEW, definitions_fingerprint
+from inference.feature_store.client import DEFINITIONS_TAG, MODEL_SERVICE, MODEL_VIEW, definitions_fingerprint
+from inference.feature_store.contracts import model_columns, packed_names, warehouse
 from inference.home import default_manifest_path, home, postgres_schema
 
 customer = Entity(
@@ -97,7 +97,7 @@ if MODEL_VIEW in views:
     )
     def churn_features(inputs: dict) -> dict:
         """Count to each row's event timestamp, which Feast hands over offline, or to now."""
-        from inference.time_features import count_time
+        from inference.features.time_features import count_time
 
         return {"features": count_time(inputs["packed"], inputs.get("event_timestamp"))}
 

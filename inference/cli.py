@@ -78,7 +78,9 @@ def train(
     variables: Vars = "{}",
 ) -> None:
     """Train a challenger; it becomes champion only if it is better on the same later rows."""
-    from inference import dbt, registry, terminal
+    from inference.registry import registry
+    from inference.reporting import tables as terminal
+    from inference.warehouse import dbt
 
     dbt.run("build", variables={**_parse_vars(variables), "churn__train": "always", "churn__trials": trials})
     versions = registry.versions()
@@ -94,7 +96,8 @@ def rollback(
     variables: Vars = "{}",
 ) -> None:
     """Make an earlier version the champion again, and score by it."""
-    from inference import dbt, registry
+    from inference.registry import registry
+    from inference.warehouse import dbt
 
     version = registry.rollback(to, reason)
     typer.echo(f"Version {version} is champion again; scoring by it")
@@ -104,7 +107,7 @@ def rollback(
 @app.command(epilog="Example: churn-radar embed --engine spark")
 def embed(variables: Vars = "{}", engine: Engine = "") -> None:
     """Read the texts that the encoder has not read yet, and nothing else; killed, it goes on where it stopped."""
-    from inference import dbt
+    from inference.warehouse import dbt
 
     env = _engine(engine)
     dbt.run("build", "--select", "+review_embeddings", variables=_parse_vars(variables), env=env)
@@ -113,7 +116,7 @@ def embed(variables: Vars = "{}", engine: Engine = "") -> None:
 @app.command(epilog="Example: churn-radar score --top 10 --engine spark")
 def score(top: Top = 20, variables: Vars = "{}", engine: Engine = "") -> None:
     """Build features and score every customer by the champion, without training."""
-    from inference import dbt
+    from inference.warehouse import dbt
 
     env = _engine(engine)
     dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"}, env=env)
@@ -128,7 +131,8 @@ def report(
     ] = True,
 ) -> None:
     """Show the champion and the customers at highest risk; write how good it is, and why, as HTML and JSON."""
-    from inference import registry, terminal
+    from inference.registry import registry
+    from inference.reporting import tables as terminal
 
     versions = registry.versions()
     if not versions.is_champion.any():
@@ -139,8 +143,8 @@ def report(
     if current.model.validation is None:
         typer.echo("Too few later snapshots to report on: scores only.")
     else:
-        from inference.report import champion_labels, make_report, write_report
-        from inference.report_page import render
+        from inference.reporting.page import render
+        from inference.reporting.report import champion_labels, make_report, write_report
 
         made = make_report(current, champion_labels(), compare)
         written = write_report(made, render(made))
@@ -160,17 +164,17 @@ def explain(
     ] = None,
 ) -> None:
     """Look one customer's score and reasons up online, as an application does; or compute a past score again."""
-    from inference import terminal
+    from inference.reporting import tables as terminal
 
     console = terminal.console()
     if as_of is not None:
-        from inference.explain import explain as explain_score
+        from inference.scoring.explain import explain as explain_score
 
         for table in terminal.explanation_tables(explain_score(customer, as_of.date())):
             console.print(table)
         return
-    from inference.feature_store import online_scores
-    from inference.salt import pseudonym
+    from inference.feature_store.client import online_scores
+    from inference.pseudonyms import pseudonym
 
     found = online_scores([customer, pseudonym(customer)])
     if found.empty:
@@ -222,10 +226,10 @@ def notify(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
 ) -> None:
     """Send each channel what it has not been sent of churn_alerts: Slack, e-mail, webhooks and the rest of Apprise."""
-    from inference.alerts import customer_ids, read_alerts
-    from inference.notify import compose, deliver, open_channels, plan
+    from inference.notifications.alerts import customer_ids, read_alerts
+    from inference.notifications.deliver import compose, deliver, open_channels, plan
+    from inference.notifications.sent_log import SentLog
     from inference.progress import track
-    from inference.sent_log import SentLog
 
     channels, alerts = open_channels(url), read_alerts(datetime.now(UTC).date())
     refused = []
@@ -286,8 +290,8 @@ def similar(
     top: Annotated[int, typer.Option(min=1, help="How many texts to list.")] = 5,
 ) -> None:
     """Find the reviews and tickets nearest in meaning, by Feast's vector search; personal data is masked."""
-    from inference import terminal
-    from inference.similar import find_similar
+    from inference.feature_store.text_search import find_similar
+    from inference.reporting import tables as terminal
 
     terminal.console().print(terminal.similar_table(find_similar(text, top), f"Nearest to “{text[:60]}”"))
 
@@ -298,7 +302,7 @@ def erase(
     variables: Vars = "{}",
 ) -> None:
     """Remove a person from all that is kept, verify it by searching every file, and write a receipt."""
-    from inference.erasure import erase as erase_customer
+    from inference.erasure.erase import erase as erase_customer
 
     done = erase_customer(customer, _parse_vars(variables))
     for place, count in done.removed.items():
@@ -317,10 +321,10 @@ def backtest(
     variables: Vars = "{}",
 ) -> None:
     """Cut the raw data off at a date, build and score from that, and compare with what happened after."""
-    from inference import terminal
-    from inference.backtest import backtest as run_backtest
-    from inference.backtest import rolling_dates
     from inference.progress import track
+    from inference.reporting import tables as terminal
+    from inference.reporting.backtest import backtest as run_backtest
+    from inference.reporting.backtest import rolling_dates
 
     dates = rolling_dates(as_of.date(), rolling)
     results = [run_backtest(d, _parse_vars(variables)) for d in track(dates, "Backtesting")]
@@ -349,7 +353,7 @@ def _print_written(counts: dict[str, int]) -> None:
 def _print_top(top: int) -> None:
     import duckdb
 
-    from inference import terminal
+    from inference.reporting import tables as terminal
 
     file = published("churn_scores")
     if not file.exists():
@@ -381,7 +385,7 @@ def _example(name: str) -> ModuleType:
 
 def _engine(name: str) -> dict[str, str]:
     """Return the variable that tells dbt's process of an engine, where one is named and can be used."""
-    from inference.engine import ENGINES
+    from inference.warehouse.engine import ENGINES
 
     if name and name not in ENGINES:
         raise ChurnRadarError(f"--engine is {name}; expected {' or '.join(ENGINES)}")

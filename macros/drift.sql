@@ -2,7 +2,7 @@
 
 {#-
     The index of one group: a row per bin with the share of customers `now` and `then`. A share below 0.0001 counts
-    as 0.0001, so that an empty bin has a logarithm; inference/drift.py does the same.
+    as 0.0001, so that an empty bin has a logarithm; inference/training/drift_reference.py does the same.
 -#}
 {% macro psi(now, then) -%}
     sum((greatest({{ now }}, 0.0001) - greatest({{ then }}, 0.0001)) * ln(greatest({{ now }}, 0.0001) / greatest({{ then }}, 0.0001)))

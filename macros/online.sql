@@ -20,7 +20,7 @@
 {% endmacro %}
 
 
-{#- The accepted events of a raw table, which inference.state_directories writes before a build. -#}
+{#- The accepted events of a raw table, which inference.warehouse.plugin writes before a build. -#}
 {% macro logged_events(table) %}
     {{- return(churn_radar.home_relation('events/' ~ table)) -}}
 {% endmacro %}

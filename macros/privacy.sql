@@ -65,7 +65,7 @@
 {%- endmacro %}
 
 
-{#- inference/salt.py makes the same ones. -#}
+{#- inference/pseudonyms.py makes the same ones. -#}
 {% macro pseudonym(expression) -%}
     'p_' || substr({{ churn_radar.salted_hash('pseudonym', expression) }}, 1, 32)
 {%- endmacro %}
@@ -80,7 +80,7 @@
     sha256(
         case
             when getvariable('churn_salt') is null
-                then error('this session has no salt: name the plugin inference.state_directories in profiles.yml')
+                then error('this session has no salt: name the plugin inference.warehouse.plugin in profiles.yml')
             else cast(getvariable('churn_salt') as varchar)
         end || '{{ purpose }}:' || {{ expression }}
     )

@@ -1,4 +1,4 @@
-from inference.drift import new_references
+from inference.training.drift_reference import new_references
 
 
 def model(dbt, session):

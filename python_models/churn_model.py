@@ -1,5 +1,5 @@
-from inference.champion import Retraining, ensure_champion
-from inference.monitoring import last_monitoring
+from inference.training.champion import Retraining, ensure_champion
+from inference.training.monitoring import last_monitoring
 
 
 def model(dbt, session):

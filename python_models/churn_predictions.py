@@ -1,4 +1,4 @@
-from inference.scoring import score_newest_snapshot
+from inference.scoring.batch import score_newest_snapshot
 
 
 def model(dbt, session):

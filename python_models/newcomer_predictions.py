@@ -1,4 +1,4 @@
-from inference.newcomers import score_newcomers
+from inference.scoring.newcomers import score_newcomers
 
 
 def model(dbt, session):

@@ -1,5 +1,5 @@
-from inference.packing import pack_tables
-from inference.snapshots import of_dates, snapshots_to_build
+from inference.features.packing import pack_tables
+from inference.features.snapshots import of_dates, snapshots_to_build
 
 
 def model(dbt, session):

@@ -1,5 +1,5 @@
-from inference.forecasts import forecast_purchases
-from inference.snapshots import of_dates, snapshots_to_build
+from inference.features.purchase_forecasts import forecast_purchases
+from inference.features.snapshots import of_dates, snapshots_to_build
 
 
 def model(dbt, session):

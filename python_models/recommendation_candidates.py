@@ -1,4 +1,4 @@
-from inference.recommendations import recommend
+from inference.recommendations.recommend import recommend
 
 
 def model(dbt, session):

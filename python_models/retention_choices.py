@@ -1,4 +1,4 @@
-from inference.retention import decide
+from inference.decisions.decide import decide
 
 
 def model(dbt, session):

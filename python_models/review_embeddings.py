@@ -1,4 +1,4 @@
-from inference.embeddings import embed_new_texts
+from inference.text.embeddings import embed_new_texts
 
 
 def model(dbt, session):

@@ -1,5 +1,5 @@
-from inference.snapshots import snapshots_to_build
-from inference.text_pools import pool_texts, written_for
+from inference.features.snapshots import snapshots_to_build
+from inference.text.pooling import pool_texts, written_for
 
 
 def model(dbt, session):

@@ -1,4 +1,4 @@
-from inference.masking import masked_quotes
+from inference.text.masking import masked_quotes
 
 
 def model(dbt, session):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from inference.desk import customer, customers, experiment, model, parts, today
+from inference.desk import components as parts
+from inference.desk.pages import customer, customers, experiment, model, today
 
 FOLDER = Path(__file__).parent
 PAGES = {"Today": today, "Customers": customers, "Customer": customer, "Model": model, "Experiment": experiment}

@@ -5,7 +5,7 @@ import pandas as pd
 
 from inference.desk.scores import BANDS
 from inference.desk.timeline import KINDS
-from inference.report_page import OURS, THEIRS
+from inference.reporting.page import OURS, THEIRS
 
 #: From dark red to blue, darker where riskier; the badges of desk.css are the same.
 BAND_COLOURS = ("#8c2d19", "#c4561f", "#e9b44c", "#3f7f9c")

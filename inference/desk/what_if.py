@@ -5,13 +5,13 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-from inference import registry
 from inference.desk.data import exported, query
 from inference.desk.timeline import history
 from inference.errors import ChurnRadarError
-from inference.registry import RegisteredModel
-from inference.serving.histories import CustomerRows
-from inference.serving.rescoring import OnlineShop, features_at, rescore
+from inference.realtime.history import CustomerRows
+from inference.realtime.score import OnlineShop, features_at, rescore
+from inference.registry import registry
+from inference.registry.registry import RegisteredModel
 
 #: Changes are of the evening before the midnight of the score: the newest that it can know of.
 EVENING = timedelta(hours=6)

@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
+from inference.realtime.online_store import StoreDownError
 from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health, Problem
-from inference.serving.event_log import EventConflictError
 from inference.serving.events import EventBatch, EventReceipt, time_problem, to_log
 from inference.serving.intake import Intake, leave_out_of_gc
 from inference.serving.keys import find_key
@@ -21,7 +21,7 @@ from inference.serving.limits import BodyLimit, RateLimit
 from inference.serving.lookup import ScoreLookup, to_answer
 from inference.serving.metrics import Measured, Metrics
 from inference.serving.settings import ServeSettings
-from inference.serving.store import StoreDownError
+from inference.warehouse.event_log import EventConflictError
 
 #: What each status is called, and the statuses that are documented.
 TITLES = {

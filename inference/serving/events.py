@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from inference.serving.answers import Churn, CustomerId
-from inference.serving.event_log import Event
+from inference.warehouse.event_log import Event
 
 #: Most events of one request, and most products of one order.
 MOST_EVENTS, MOST_ITEMS = 1000, 200

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from inference.errors import ChurnRadarError
 from inference.home import home
-from inference.salt import ERASED_CUSTOMERS, erased_customers, salted_hash
-from inference.serving.event_log import Event, EventLog
-from inference.serving.store import OnlineStore, StoreDownError
-from inference.serving.updates import Rescorer
+from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, salted_hash
+from inference.realtime.online_store import OnlineStore, StoreDownError
+from inference.realtime.rescorer import Rescorer
+from inference.warehouse.event_log import Event, EventLog
 
 T = TypeVar("T")
 log = logging.getLogger("churn_radar")

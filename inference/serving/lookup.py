@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from inference import feature_store
-from inference.salt import pseudonym
+from inference.feature_store import client as feature_store
+from inference.pseudonyms import pseudonym
+from inference.realtime.online_store import REDIS_TIMEOUT, StoreDownError
 from inference.serving.answers import MOST_CUSTOMERS, Churn
-from inference.serving.store import REDIS_TIMEOUT, StoreDownError
 
 #: What of a score is told as it is.
 TOLD = {

@@ -169,7 +169,7 @@ areas as (
     from placed
 ),
 
--- DeLong's variance, as in inference/evaluation.py
+-- DeLong's variance, as in inference/evaluation/metrics.py
 intervals as (
     select
         as_of_date,

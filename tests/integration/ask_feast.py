@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from inference import feature_store
+from inference.feature_store import client as feature_store
 from inference.home import published
 
 scores = pd.read_parquet(published("churn_scores"))

@@ -9,8 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 
-from inference import time_features
-from inference.feature_store import (
+from inference.feature_store.client import (
     MODEL_SERVICE,
     SEQUENCES_SERVICE,
     historical_features,
@@ -18,6 +17,7 @@ from inference.feature_store import (
     open_store,
     snapshot_features,
 )
+from inference.features import time_features
 from inference.home import published
 
 SERVICES = ("churn_model_v1", "churn_scores_v1")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from inference.serving.event_log import Event
+from inference.warehouse.event_log import Event
 
 #: Raw tables that events tell of, and when their rows happened.
 HAPPENED = {

@@ -1,4 +1,4 @@
-"""The rows of one customer after the other, from a warehouse, as inference/serving/behaviour.py takes them."""
+"""The rows of one customer after the other, from a warehouse, as inference/realtime/features.py takes them."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from inference.serving.behaviour import (
+from inference.realtime.features import (
     Features,
     History,
     SequenceShape,

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from inference import spark
+from inference.warehouse import spark
 
 folder, names = Path(sys.argv[1]), sys.argv[2:]
 folder.mkdir(exist_ok=True)

@@ -16,8 +16,8 @@ from one_customer import differences as one_by_one
 from shop import Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
 
-from inference.salt import set_salt
-from inference.serving.behaviour import SequenceShape
+from inference.pseudonyms import set_salt
+from inference.realtime.features import SequenceShape
 
 DAYS = ("2023-09-04", "2023-09-05", "2023-09-06")
 #: churn__keep_snapshots_days

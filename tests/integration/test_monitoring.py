@@ -14,9 +14,10 @@ from receivers import web_server
 from shop import PROJECT, Shop, small_shop_orders
 from test_notifications import SCHEMA
 
-from inference.drift import SCORE, population_stability
-from inference.evaluation import evaluate
-from inference.packing import TABLES
+from inference.evaluation.drift import population_stability
+from inference.evaluation.metrics import evaluate
+from inference.features.packing import TABLES
+from inference.training.drift_reference import SCORE
 
 MONITORING = ("churn_feature_drift", "churn_score_drift", "churn_model_performance")
 BUILT = (*MONITORING, "churn_alerts")

@@ -17,7 +17,7 @@ from receivers import TOKEN, Receiver, mail_server, web_server
 from shop import BIN, PROJECT, Shop
 
 from inference.cli import main
-from inference.salt import pseudonym
+from inference.pseudonyms import pseudonym
 
 AS_OF = date(2024, 3, 1)
 CUSTOMERS = ("customer-000017", "customer-000018", "customer-000019")

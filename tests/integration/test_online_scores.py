@@ -18,12 +18,12 @@ from shop import Shop
 from inference.desk import data, timeline
 from inference.desk.scores import Filters, open_scores
 from inference.desk.what_if import WhatIf
-from inference.embeddings import keep_at_hand
-from inference.packing import unpack
-from inference.serving.event_log import Event, EventLog
-from inference.serving.store import OnlineStore
-from inference.serving.updates import Rescorer
-from inference.time_features import TIME_FEATURES, count_time
+from inference.features.packing import unpack
+from inference.features.time_features import TIME_FEATURES, count_time
+from inference.realtime.online_store import OnlineStore
+from inference.realtime.rescorer import Rescorer
+from inference.text.encoder.vector_cache import keep_at_hand
+from inference.warehouse.event_log import Event, EventLog
 
 N_CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "300"))
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
@@ -66,7 +66,7 @@ def materialize(shop: Shop, *options: str) -> None:
 def silent_days(shop: Shop, customer_id: str) -> float:
     """Days since the last order, as the model's service has them now."""
     code = (
-        "from inference.feature_store import MODEL_SERVICE, online_features\n"
+        "from inference.feature_store.client import MODEL_SERVICE, online_features\n"
         f"print(online_features([{customer_id!r}], MODEL_SERVICE).days_since_last_order[0])"
     )
     return float(shop.run("python", "-c", code).stdout.split()[-1])

@@ -30,8 +30,8 @@ from warehouses import (
     raw_tables,
 )
 
-from inference import postgres
-from inference.salt import ERASED_CUSTOMERS, set_postgres_salt
+from inference.pseudonyms import ERASED_CUSTOMERS, set_postgres_salt
+from inference.warehouse import postgres
 
 
 @dataclass

@@ -209,7 +209,8 @@ def test_nothing_is_found_of_who_was_erased(built):
 
 
 def test_the_champion_still_loads_and_the_online_store_still_answers(built, monkeypatch):
-    from inference import feature_store, registry
+    from inference.feature_store import client as feature_store
+    from inference.registry import registry
 
     shop, leaver = built
     for name, value in shop.env.items():

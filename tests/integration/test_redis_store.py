@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from inference import redis_store
-from inference.redis_store import OneKeyRedisOnlineStore
+from inference.feature_store import redis_store
+from inference.feature_store.redis_store import OneKeyRedisOnlineStore
 
 AS_OF = datetime(2024, 1, 1, 5, tzinfo=UTC)
 YAML = """
@@ -30,7 +30,7 @@ project: tiny
 provider: local
 registry: registry.db
 offline_store: {{type: duckdb}}
-online_store: {{type: inference.feast_stores.HomeOnlineStore, redis: "{redis}", path: online.db}}
+online_store: {{type: inference.feature_store.stores.HomeOnlineStore, redis: "{redis}", path: online.db}}
 entity_key_serialization_version: 3
 """
 KNOWN = {
@@ -119,8 +119,8 @@ materialization: {{pull_latest_features: true, online_write_batch_size: 2048}}
 #: Churn Radar's engine and store, and Feast's own, each with a database of the same Redis.
 SIDES = {
     "ours": (
-        "inference.materialisation.StreamingComputeEngine",
-        '{{type: inference.feast_stores.HomeOnlineStore, redis: "{redis},db=1", path: online.db}}',
+        "inference.feature_store.compute_engine.StreamingComputeEngine",
+        '{{type: inference.feature_store.stores.HomeOnlineStore, redis: "{redis},db=1", path: online.db}}',
     ),
     "feast": ("local", '{{type: redis, connection_string: "{redis},db=2"}}'),
 }

@@ -18,7 +18,7 @@ import trustme
 from service import BOTH, KEYS, READER, WRITER, Service, serving
 from shop import BIN, PROJECT, Shop
 
-from inference.serving.event_log import EventLog
+from inference.warehouse.event_log import EventLog
 
 AS_OF = pd.Timestamp("2026-11-01")
 N_CUSTOMERS = 1200
@@ -114,7 +114,7 @@ def test_who_computes_scores_elsewhere_pushes_them_through_feast(service, scored
     push = f"""
 import json, pandas as pd
 from feast.data_source import PushMode
-from inference.feature_store import open_store, online_scores
+from inference.feature_store.client import open_store, online_scores
 score = online_scores(["c1100"]).iloc[0].drop("customer_id").to_dict() | {{"reason_1": "pushed"}}
 row = {{"customer_id": "c1100", "score": json.dumps(score)}}
 times = dict.fromkeys(["feature_snapshot_at", "scored_at"], pd.Timestamp("{AS_OF}") + pd.Timedelta(hours=5))

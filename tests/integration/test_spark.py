@@ -31,7 +31,7 @@ from warehouses import (
     unlike,
 )
 
-from inference.salt import ERASED_CUSTOMERS
+from inference.pseudonyms import ERASED_CUSTOMERS
 
 #: A small shop spends its time on planning queries, compiling them and waiting for disks.
 SMALL = (

@@ -16,9 +16,9 @@ from shop import Shop
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
-from inference import similar
-from inference.encoder import Encoder
 from inference.errors import ChurnRadarError
+from inference.feature_store import text_search as similar
+from inference.text.encoder.encoder import Encoder
 
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
 

@@ -15,8 +15,8 @@ import pytest
 from shop import Shop
 from test_incremental import shop_with_corrections
 
-from inference.salt import ERASED_CUSTOMERS, set_salt
-from inference.serving.event_log import Event, EventLog
+from inference.pseudonyms import ERASED_CUSTOMERS, set_salt
+from inference.warehouse.event_log import Event, EventLog
 
 DAYS = ("2023-09-04", "2023-09-05")
 WITHOUT_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")

@@ -16,10 +16,10 @@ from service import serving
 from shop import Shop
 from test_online_scores import materialize
 
-from inference.serving.event_log import EventLog
-from inference.serving.rescoring import features_at
-from inference.serving.store import OnlineStore
-from inference.serving.updates import Rescorer
+from inference.realtime.online_store import OnlineStore
+from inference.realtime.rescorer import Rescorer
+from inference.realtime.score import features_at
+from inference.warehouse.event_log import EventLog
 
 N_EVENTS = int(os.environ.get("CHURN_EVENTS", "10000"))
 N_WRITERS, N_KILLS = 8, 5

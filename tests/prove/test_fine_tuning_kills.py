@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from inference.encoder import Encoder
-from inference.transformer_settings import TransformerSettings
-from inference.sequences import read_sequences
+from inference.text.encoder.encoder import Encoder
+from inference.model.transformer.settings import TransformerSettings
+from inference.model.sequences import read_sequences
 from inference.simulation.words import ENGLISH, complaint, praise
-from inference.transformer import TransformerMember
+from inference.model.transformer.member import TransformerMember
 
 N, LATER = 240, 48
 rng = np.random.default_rng(0)

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from shop import Shop
 
-from inference import feature_store, registry
-from inference.allocation import allocate
-from inference.decisions import costs, eligible
+from inference.decisions.allocation import allocate
+from inference.decisions.choose import costs, eligible
+from inference.feature_store import client as feature_store
+from inference.registry import registry
 
 CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "25000"))
 #: A day of a campaign of the simulated shop, far enough before its end that the truth of those days is whole.

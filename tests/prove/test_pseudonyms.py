@@ -5,7 +5,7 @@ import pandas as pd
 import test_privacy
 from test_privacy import build, holding
 
-from inference.salt import pseudonym
+from inference.pseudonyms import pseudonym
 
 built = test_privacy.built
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 from shop import Shop, orders
 
-from inference.champion import compare
-from inference.registry import RegisteredModel
-from inference.training import TrainingSettings, train
+from inference.registry.registry import RegisteredModel
+from inference.training.champion import compare
+from inference.training.settings import TrainingSettings
+from inference.training.train import train
 
 TRIES = 20
 START, TURN, END = pd.Timestamp("2023-01-02"), 260, 460

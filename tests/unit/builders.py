@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from inference.ensemble import ChurnModel, feature_matrix
-from inference.members import LogisticMember
-from inference.spend import SpendModel
+from inference.model.churn_model import ChurnModel, feature_matrix
+from inference.model.members import LogisticMember
+from inference.model.spend import SpendModel
 
 #: Features of ``make_rows`` that a customer may have.
 FEATURES = [

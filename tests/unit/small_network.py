@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from scipy.special import expit
 
-from inference.encoder import Encoder
-from inference.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
-from inference.transformer import TransformerMember
-from inference.transformer_settings import TransformerSettings
+from inference.model.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
+from inference.model.transformer.member import TransformerMember
+from inference.model.transformer.settings import TransformerSettings
+from inference.text.encoder.encoder import Encoder
 
 WORDS = ["the", "a", "parcel", "late", "fits", "never", "again", "broken", "lovely", "perfectly"]
 FILLERS = ["the", "a", "parcel", "late", "fits", "never", "again", "perfectly"]

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from inference import cli, dbt
+from inference import cli
 from inference.home import raw_dir
+from inference.warehouse import dbt
 
 
 def refused(monkeypatch, capsys, *arguments: str) -> str:

@@ -20,7 +20,7 @@ from desk_tables import (
 )
 from shop import PROJECT
 
-from inference.registry import VERSION_COLUMNS
+from inference.registry.registry import VERSION_COLUMNS
 
 AS_OF = date(2024, 3, 4)
 #: Weeks that were scored.

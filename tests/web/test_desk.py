@@ -17,10 +17,11 @@ from browser import OVERFLOWING, Visitor, browsing, desk
 from builders import make_model, make_rows
 from test_report import LABELS, make_champion, make_shop
 
-from inference import feature_store, registry
 from inference.desk.timeline import KINDS
-from inference.report import make_report, write_report
-from inference.report_page import render
+from inference.feature_store import client as feature_store
+from inference.registry import registry
+from inference.reporting.page import render
+from inference.reporting.report import make_report, write_report
 
 N_CUSTOMERS = 100_000
 SECONDS = 3.0

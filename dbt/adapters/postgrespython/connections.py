@@ -10,9 +10,9 @@ from typing import ClassVar
 from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
 
-from inference import postgres
-from inference.salt import salt, set_postgres_salt
-from inference.state_directories import HOME_TABLES, prepare
+from inference.pseudonyms import salt, set_postgres_salt
+from inference.warehouse import postgres
+from inference.warehouse.plugin import HOME_TABLES, prepare
 
 
 @dataclass

@@ -10,8 +10,8 @@ from dbt.adapters.postgrespython.column import PostgresPythonColumn
 from dbt.adapters.postgrespython.connections import PostgresPythonConnectionManager, home_table
 from dbt.adapters.postgrespython.python_models import run
 
-from inference import postgres
-from inference.state_directories import HOME_TABLES
+from inference.warehouse import postgres
+from inference.warehouse.plugin import HOME_TABLES
 
 
 class PostgresPythonAdapter(InProcessAdapter, PostgresAdapter):

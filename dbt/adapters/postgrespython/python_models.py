@@ -7,7 +7,7 @@ import duckdb
 import pyarrow as pa
 from dbt.adapters import inprocess
 
-from inference import postgres
+from inference.warehouse import postgres
 
 
 class Session:

@@ -14,8 +14,8 @@ from dbt.adapters.spark.session import Connection as SessionHandle
 from dbt.adapters.spark.session import SessionConnectionWrapper
 from dbt_common.exceptions import DbtRuntimeError
 
-from inference import spark
-from inference.state_directories import prepare
+from inference.warehouse import spark
+from inference.warehouse.plugin import prepare
 
 #: Where Spark begins to tell the plan of a query that failed.
 PLAN = re.compile(r";\n'|\n\nJVM stacktrace:|\n\tat ")

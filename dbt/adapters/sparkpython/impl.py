@@ -12,7 +12,7 @@ from dbt.adapters.spark.impl import SparkAdapter
 from dbt.adapters.sparkpython.column import SparkPythonColumn
 from dbt.adapters.sparkpython.connections import SparkPythonConnectionManager
 
-from inference import spark
+from inference.warehouse import spark
 
 
 class SparkPythonAdapter(InProcessAdapter, SparkAdapter):

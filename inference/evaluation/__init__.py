@@ -1,0 +1,1 @@
+"""Metrics. Imports nothing else of the project."""

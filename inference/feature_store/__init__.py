@@ -1,0 +1,1 @@
+"""Feast: its client, contracts, stores and compute engine."""

@@ -1,0 +1,101 @@
+"""Feast's local engine, for views whose rows go to the online store as they are in the table.
+
+Feast reads all rows of a view into memory, turns them into pandas and back for each step of a plan, and of what it has
+then writes the first chunk of Arrow alone where it is told no batch size. A view here has no step: its rows are read
+and written batch by batch.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+from feast import FeatureView
+from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
+from feast.infra.compute_engines.backends.pandas_backend import PandasBackend
+from feast.infra.compute_engines.local.compute import LocalComputeEngine, LocalComputeEngineConfig
+from feast.infra.compute_engines.local.feature_builder import LocalFeatureBuilder
+from feast.infra.compute_engines.local.job import LocalMaterializationJob
+from feast.infra.compute_engines.utils import create_offline_store_retrieval_job
+from feast.infra.offline_stores.ibis import IbisRetrievalJob
+from feast.infra.offline_stores.offline_store import RetrievalJob
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.utils import _convert_arrow_to_proto, _validate_vector_field_lengths
+from feast.value_type import ValueType
+
+from inference.feature_store.redis_store import OneKeyRedisOnlineStore
+
+#: Batches that are written to Redis at once: one is prepared while another is stored.
+WRITERS = 2
+
+
+class StreamingComputeEngineConfig(LocalComputeEngineConfig):
+    """Configuration of the engine below; Feast finds an engine by the name of its configuration."""
+
+
+class StreamingComputeEngine(LocalComputeEngine):
+    """Feast's local engine; a view without steps is written while it is read."""
+
+    def _materialize_one(
+        self, registry: BaseRegistry, task: MaterializationTask, **kwargs: object
+    ) -> LocalMaterializationJob:
+        settings = self.repo_config.materialization_config
+        if not (_is_plain(task) and settings.pull_latest_features and settings.online_write_batch_size):
+            return super()._materialize_one(registry, task, **kwargs)
+        job_id = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
+        try:
+            self._write_all(task.feature_view, self._batches(registry, task, settings.online_write_batch_size))
+        except Exception as error:  # Feast raises it again when it has told its registry
+            return LocalMaterializationJob(job_id, MaterializationJobStatus.ERROR, error)
+        return LocalMaterializationJob(job_id, MaterializationJobStatus.SUCCEEDED)
+
+    def _batches(self, registry: BaseRegistry, task: MaterializationTask, rows: int) -> Iterator[pa.RecordBatch]:
+        """Read each entity's newest row."""
+        builder = LocalFeatureBuilder(registry, task, PandasBackend())
+        job = create_offline_store_retrieval_job(
+            data_source=task.feature_view.batch_source,
+            column_info=builder.get_column_info(task.feature_view),
+            context=self.get_execution_context(registry, task),
+            start_time=task.start_time,
+            end_time=task.end_time,
+        )
+        return _stream(job, rows)
+
+    def _write_all(self, view: FeatureView, batches: Iterator[pa.RecordBatch]) -> None:
+        keys = {entity.name: entity.dtype.to_value_type() for entity in view.entity_columns}
+        if not isinstance(self.online_store, OneKeyRedisOnlineStore) or [*keys.values()] != [ValueType.STRING]:
+            for batch in batches:
+                rows = _convert_arrow_to_proto(batch, view, keys)
+                self.online_store.online_write_batch(self.repo_config, view, rows, lambda _: None)
+            return
+        with ThreadPoolExecutor(WRITERS) as writers:
+            waiting: deque[Future] = deque()
+            for batch in batches:
+                _validate_vector_field_lengths(batch, view)
+                waiting.append(writers.submit(self.online_store.write_arrow, self.repo_config, view, batch))
+                if len(waiting) > WRITERS:
+                    waiting.popleft().result()
+            for last in waiting:
+                last.result()
+
+
+def _is_plain(task: MaterializationTask) -> bool:
+    view = task.feature_view
+    return (
+        type(view) is FeatureView
+        and view.online
+        and not view.offline
+        and task.only_latest
+        and not view.batch_source.field_mapping
+        and not any(
+            getattr(view, step, None) for step in ("source_views", "feature_transformation", "enable_validation")
+        )
+    )
+
+
+def _stream(job: RetrievalJob, rows: int) -> Iterator[pa.RecordBatch]:
+    if isinstance(job, IbisRetrievalJob):
+        batches = job.table.to_pyarrow_batches(chunk_size=rows)
+    else:
+        batches = job.to_arrow().to_batches(max_chunksize=rows)
+    return (batch for batch in batches if batch.num_rows)

@@ -1,0 +1,1 @@
+"""Features that SQL cannot compute."""

@@ -1,0 +1,1 @@
+"""The churn model: its members, their average and its level."""

@@ -1,0 +1,228 @@
+"""The churn model: an average of members in log-odds, a spend model, and how to set the level."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from inference.errors import ChurnRadarError
+from inference.features.attributes import PACKED, PREFIX, attribute_matrix
+from inference.model.members import MEMBERS, Member
+from inference.model.sequences import Columns, Sequences, read_sequences
+from inference.model.spend import SpendModel
+from inference.model.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
+
+if TYPE_CHECKING:  # its libraries take seconds to import, and not every model has one
+    from inference.model.transformer.member import TransformerMember
+
+VALIDATION_FILE = "validation.parquet"
+REFERENCE_FILE = "drift_reference.parquet"
+
+
+@dataclass
+class ChurnModel:
+    """A trained model; it holds no data and knows no files but its own.
+
+    Parameters
+    ----------
+    features : list of str
+        Columns that it reads, in order.
+    members : list of Member
+        Classifiers on the features; the transformer adds to the mean of their log-odds.
+    spend : SpendModel
+        Expected spend of a customer who orders.
+    anchor : str
+        How the level is set; see ``inference.model.level``.
+    threshold : float
+        Probability from which on a customer is called a churner, for F1 and recall.
+    horizon_days : int
+        Length of the label window.
+    words : WordsModel, optional
+        Reads the pooled embedding, where words earned their place.
+    transformer : TransformerMember, optional
+        Reads events and words, where it earned its place.
+    averaged : list of str, optional
+        Names of the members whose log-odds are averaged; all where not given.
+    encoder_revision : str, optional
+        The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from.
+    details : dict
+        What is known about its training and validation; JSON.
+    validation : DataFrame, optional
+        What was said of later snapshots, row by row: outcome, log-odds of every member and variant, and the
+        probability that would have been given.
+    reference : DataFrame, optional
+        What drift is measured against; see ``inference.training.drift_reference``.
+    """
+
+    features: list[str]
+    members: list[Member]
+    spend: SpendModel
+    anchor: str
+    threshold: float
+    horizon_days: int
+    words: WordsModel | None = None
+    transformer: "TransformerMember | None" = None
+    averaged: list[str] | None = None
+    encoder_revision: str | None = None
+    details: dict = field(default_factory=dict)
+    validation: pd.DataFrame | None = None
+    reference: pd.DataFrame | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the members whose log-odds are averaged."""
+        return self.averaged or [member.name for member in self.members]
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether any part of it reads what customers wrote."""
+        return self.words is not None or (self.transformer is not None and self.transformer.reads_words)
+
+    @property
+    def reads(self) -> list[str]:
+        """Columns of the feature tables that it reads."""
+        packed = {WORDS_LOGIT: EMBEDDING} | {name: PACKED for name in self.features if name.startswith(PREFIX)}
+        return list(dict.fromkeys(packed.get(name, name) for name in self.features))
+
+    def matrix(self, features: Columns) -> pd.DataFrame:
+        """Pick the model's columns as float64, the log-odds of the words among them where it reads words.
+
+        Parameters
+        ----------
+        features : DataFrame or mapping
+            Columns of the feature tables.
+
+        Raises
+        ------
+        ChurnRadarError
+            If a column is missing.
+        """
+        missing = [name for name in self.reads if name not in features]
+        if missing:
+            raise ChurnRadarError(
+                f"features {', '.join(missing[:5])} are missing; the model was trained with them: retrain it"
+            )
+        X = feature_matrix(features, [name for name in self.features if name != WORDS_LOGIT])
+        if self.words is None:
+            return X
+        embeddings = embedding_matrix(features)
+        logit = np.nan if embeddings is None else self.words.transform(embeddings)
+        values = np.insert(X.to_numpy(), self.features.index(WORDS_LOGIT), logit, axis=1)
+        return pd.DataFrame(values, columns=self.features, index=X.index)
+
+    def inputs(self, rows: Columns) -> tuple[pd.DataFrame, Sequences | None]:
+        """Features and, where the transformer reads them, sequences of rows of the feature tables."""
+        return self.matrix(rows), None if self.transformer is None else read_sequences(rows)
+
+    def member_logits(self, X: pd.DataFrame, sequences: Sequences | None = None) -> dict[str, np.ndarray]:
+        """Log-odds of every member that is averaged, each of shape (n_rows,)."""
+        logits = {member.name: member.logit(X) for member in self.members}
+        if self.transformer is not None:
+            tabular = np.mean(list(logits.values()), axis=0)
+            logits[self.transformer.name] = self.transformer.logit(X, sequences, tabular)
+        return {name: logits[name] for name in self.names}
+
+    def logit(self, X: pd.DataFrame, sequences: Sequences | None = None) -> np.ndarray:
+        """Mean log-odds of the members, before the level is set, shape (n_rows,)."""
+        return np.mean(list(self.member_logits(X, sequences).values()), axis=0)
+
+    def predict_proba(self, X: pd.DataFrame, sequences: Sequences | None = None) -> np.ndarray:
+        """Probabilities of staying and of churn at the model's own level, shape (n_rows, 2)."""
+        churn = expit(self.logit(X, sequences))
+        return np.column_stack([1 - churn, churn])
+
+    def contributions(self, X: pd.DataFrame, sequences: Sequences | None = None) -> pd.DataFrame:
+        """What moved the average away from its base value, in log-odds: one column per feature.
+
+        SHAP values of the members on features; for the transformer its ``parts`` besides. The rows' sum
+        is their log-odds less the base value.
+        """
+        of_members = {member.name: member.contributions(X)[:, :-1] for member in self.members}
+        tabular = np.mean(list(of_members.values()), axis=0)
+        if self.transformer is None:
+            return pd.DataFrame(tabular, columns=list(X.columns), index=X.index)
+        logits = np.mean([member.logit(X) for member in self.members], axis=0)
+        parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
+        averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)
+        return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *self.transformer.parts], index=X.index)
+
+    def save(self, folder: Path) -> None:
+        """Write the model's files into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for member in self.members:
+            member.save(folder)
+        self.spend.save(folder)
+        if self.words is not None:
+            self.words.save(folder)
+        if self.transformer is not None:
+            self.transformer.save(folder)
+        config = {
+            "features": self.features,
+            "members": [member.name for member in self.members],
+            "spend_mean": self.spend.mean_,
+            "spend_scale": self.spend.scale_,
+            "anchor": self.anchor,
+            "threshold": self.threshold,
+            "horizon_days": self.horizon_days,
+            "has_words": self.words is not None,
+            "has_transformer": self.transformer is not None,
+            "averaged": self.averaged,
+            "encoder_revision": self.encoder_revision,
+            "details": self.details,
+        }
+        if self.validation is not None:
+            self.validation.to_parquet(folder / VALIDATION_FILE, index=False)
+        if self.reference is not None:
+            self.reference.to_parquet(folder / REFERENCE_FILE, index=False)
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        ChurnRadarError
+            If the folder holds no complete model.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            transformer = None
+            if config["has_transformer"]:
+                from inference.model.transformer.member import TransformerMember
+
+                transformer = TransformerMember.load(folder)
+            return cls(
+                features=config["features"],
+                members=[MEMBERS[name].load(folder) for name in config["members"]],
+                spend=SpendModel.load(folder, config["spend_mean"], config["spend_scale"]),
+                anchor=config["anchor"],
+                threshold=config["threshold"],
+                horizon_days=config["horizon_days"],
+                words=WordsModel.load(folder) if config["has_words"] else None,
+                transformer=transformer,
+                averaged=config["averaged"],
+                encoder_revision=config["encoder_revision"],
+                details=config["details"],
+                validation=pd.read_parquet(file) if (file := folder / VALIDATION_FILE).exists() else None,
+                reference=pd.read_parquet(file) if (file := folder / REFERENCE_FILE).exists() else None,
+            )
+        except Exception as error:  # every format that a part is saved in has errors of its own
+            raise ChurnRadarError(f"{folder}: no complete churn model there ({error})") from None
+
+
+def feature_matrix(features: Columns, names: list[str]) -> pd.DataFrame:
+    """Columns as float64, null where unknown; attributes of customers are unpacked."""
+    packed = [name for name in names if name.startswith(PREFIX)]
+    plain = [name for name in names if name not in packed]
+    if not isinstance(features, pd.DataFrame):
+        X = pd.DataFrame(np.array([features[name] for name in plain], dtype=np.float64).T, columns=plain)
+        return X.join(attribute_matrix(pd.Series(features[PACKED]), packed))[names] if packed else X
+    X = features[plain]
+    if not all(dtype == np.float64 for dtype in X.dtypes):
+        X = X.apply(pd.to_numeric).astype(np.float64)
+    return X.join(attribute_matrix(features[PACKED], packed))[names] if packed else X

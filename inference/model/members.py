@@ -1,0 +1,217 @@
+"""The members of the average: classifiers with one interface.
+
+Every member has ``fit(X, y)``, ``predict_proba(X)``, ``logit(X)``, ``contributions(X)``, ``save(path)`` and
+``load(path)``, where ``X`` is a DataFrame of float64 features, null where unknown.
+"""
+
+import json
+from pathlib import Path
+from typing import Protocol, Self
+
+import lightgbm
+import numpy as np
+import pandas as pd
+from joblib import Parallel, cpu_count, delayed
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+
+from inference.model.preprocessing import standardiser
+
+
+class Member(Protocol):
+    """A classifier that can explain and save itself."""
+
+    name: str
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
+        """Learn from features of shape (n_rows, n_features) and labels 0 or 1 of shape (n_rows,)."""
+
+    def logit(self, X: pd.DataFrame) -> np.ndarray:
+        """Log-odds of churn, shape (n_rows,)."""
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities of staying and of churn, shape (n_rows, 2)."""
+
+    def contributions(self, X: pd.DataFrame) -> np.ndarray:
+        """SHAP values in log-odds, shape (n_rows, n_features + 1); the last column is the base value."""
+
+    def save(self, folder: Path) -> None:
+        """Write the member's files into a folder."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote."""
+
+
+#: Functions of the standardiser, which skops may load.
+TRUSTED = ["inference.model.preprocessing.clip_outliers", "inference.model.preprocessing.signed_log", "numpy.dtype"]
+
+
+class LogisticMember:
+    """Strongly regularised logistic regression on standardised signed logarithms.
+
+    Unknown values stand at the mean and get an indicator.
+    """
+
+    name = "logistic"
+
+    def __init__(self, C: float = 0.01) -> None:
+        self.C = C
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
+        """Learn from features and labels 0 or 1."""
+        pipeline = Pipeline([*standardiser(), ("regress", LogisticRegression(C=self.C, max_iter=2000))])
+        with np.errstate(invalid="ignore"):  # the mean of a column that is never known
+            self.pipeline_ = pipeline.fit(X.to_numpy(), y)
+        self.centre_ = self._transform(X).mean(axis=0)
+        return self
+
+    def logit(self, X: pd.DataFrame) -> np.ndarray:
+        """Log-odds of churn."""
+        return self.pipeline_.decision_function(X.to_numpy())
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities of staying and of churn."""
+        return _probabilities(self.logit(X))
+
+    def contributions(self, X: pd.DataFrame) -> np.ndarray:
+        """Coefficient times distance from the training mean: the SHAP values of a linear model.
+
+        A missing indicator counts towards its feature (Lundberg and Lee 2017, section 4.2).
+        """
+        regress = self.pipeline_["regress"]
+        parts = (self._transform(X) - self.centre_) * regress.coef_[0]
+        indicated = self.pipeline_["impute"].indicator_.features_
+        result = np.zeros((len(X), X.shape[1] + 1))
+        result[:, :-1] = parts[:, : X.shape[1]]
+        result[:, indicated] += parts[:, X.shape[1] :]
+        result[:, -1] = regress.intercept_[0] + self.centre_ @ regress.coef_[0]
+        return result
+
+    def save(self, folder: Path) -> None:
+        """Write ``logistic.skops``."""
+        import skops.io  # looks at all of scikit-learn and torch, which takes two seconds
+
+        skops.io.dump({"C": self.C, "pipeline": self.pipeline_, "centre": self.centre_}, folder / "logistic.skops")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``logistic.skops``; nothing in it is executed but what is named here."""
+        import skops.io
+
+        state = skops.io.load(folder / "logistic.skops", trusted=TRUSTED)
+        member = cls(state["C"])
+        member.pipeline_, member.centre_ = state["pipeline"], state["centre"]
+        return member
+
+    def _transform(self, X: pd.DataFrame) -> np.ndarray:
+        return self.pipeline_[:-1].transform(X.to_numpy())
+
+
+class BoostingMember:
+    """Shallow LightGBM trees, the mean of a few seeds."""
+
+    name = "boosting"
+    parameters: dict = {  # noqa: RUF012
+        "objective": "binary",
+        "num_leaves": 7,
+        "learning_rate": 0.04,
+        "feature_fraction": 0.4,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "min_data_in_leaf": 75,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
+    n_trees = 160
+
+    def __init__(self, n_seeds: int = 4) -> None:
+        self.n_seeds = n_seeds
+
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
+        """Learn from features and labels 0 or 1."""
+        self.boosters_ = fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, y)
+        return self
+
+    def logit(self, X: pd.DataFrame) -> np.ndarray:
+        """Log-odds of churn."""
+        return mean_prediction(self.boosters_, X, raw_score=True)
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Probabilities of staying and of churn."""
+        return _probabilities(self.logit(X))
+
+    def contributions(self, X: pd.DataFrame) -> np.ndarray:
+        """Exact SHAP values of the trees (Lundberg, Erion and Lee 2018), as LightGBM computes them."""
+        return mean_prediction(self.boosters_, X, pred_contrib=True)
+
+    def save(self, folder: Path) -> None:
+        """Write ``boosting.json``: the trees in LightGBM's own text format."""
+        save_boosters(self.boosters_, folder / "boosting.json")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read ``boosting.json``."""
+        member = cls()
+        member.boosters_ = load_boosters(folder / "boosting.json")
+        member.n_seeds = len(member.boosters_)
+        return member
+
+
+#: Members by name, in the order in which they are listed everywhere.
+MEMBERS: dict[str, type[Member]] = {cls.name: cls for cls in (LogisticMember, BoostingMember)}
+
+
+#: Fewer rows than this are not worth a second thread.
+LEAST_ROWS_FOR_THREADS = 64
+
+
+def fit_boosters(
+    parameters: dict, n_trees: int, n_seeds: int, X: pd.DataFrame, y: np.ndarray
+) -> list[lightgbm.Booster]:
+    """Train one booster per seed on the same data, side by side."""
+    values, names = X.to_numpy(), list(X.columns)
+
+    def fit(seed: int) -> lightgbm.Booster:
+        # a booster binds its data set, so each seed needs its own; a thread each, as threads that share one
+        # booster wait by spinning, which gains little and stalls whatever else runs on the machine
+        data = lightgbm.Dataset(values, y, feature_name=names, free_raw_data=True)
+        return lightgbm.train({**parameters, "seed": seed, "num_threads": 1}, data, n_trees)
+
+    return Parallel(n_jobs=min(n_seeds, cpu_count()), backend="threading")(
+        delayed(fit)(seed) for seed in range(n_seeds)
+    )
+
+
+def mean_prediction(boosters: list[lightgbm.Booster], X: pd.DataFrame, **kind: bool) -> np.ndarray:
+    """Return what boosters say on average.
+
+    Parameters
+    ----------
+    boosters : list of Booster
+        Of one kind.
+    X : DataFrame of shape (n_rows, n_features)
+        Features.
+    **kind : bool
+        ``raw_score`` or ``pred_contrib`` of LightGBM's ``predict``.
+    """
+    # threads that wait for a row or two by spinning stall whatever else runs
+    threads = {"num_threads": 1} if len(X) < LEAST_ROWS_FOR_THREADS else {}
+    return np.mean([booster.predict(X.to_numpy(), **kind, **threads) for booster in boosters], axis=0)
+
+
+def save_boosters(boosters: list[lightgbm.Booster], path: Path) -> None:
+    """Write boosters as a JSON list of LightGBM model texts."""
+    path.write_text(json.dumps([booster.model_to_string() for booster in boosters]))
+
+
+def load_boosters(path: Path) -> list[lightgbm.Booster]:
+    """Read what ``save_boosters`` wrote."""
+    return [lightgbm.Booster(model_str=text) for text in json.loads(path.read_text())]
+
+
+def _probabilities(logit: np.ndarray) -> np.ndarray:
+    churn = expit(logit)
+    return np.column_stack([1 - churn, churn])

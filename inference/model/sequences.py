@@ -1,0 +1,167 @@
+"""What the transformer reads of a customer: the newest events and texts, as arrays.
+
+The table ``sequence_features`` holds them newest first, offline and online alike, and this module is the only
+one that turns its rows into numbers.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from inference.text.cleaning import clean_text
+
+#: Columns by name, one element per customer each; of one customer a mapping is made in no time, a table is not.
+Columns = pd.DataFrame | Mapping[str, Sequence]
+
+#: Columns of ``sequence_features``.
+EVENT_COLUMNS = ("event_types", "event_categories", "event_days_ago", "event_amounts")
+TEXT_COLUMNS = ("text_ids", "texts", "text_subjects", "text_days_ago", "text_ratings")
+
+#: Kinds of events by number; 0 is padding, an unknown kind counts as the last.
+EVENT_TYPES = ("order", "cancelled", "returned", "visit", "review", "ticket", "contact", "redemption", "other")
+#: Categories are hashed into so many buckets; 0 is none.
+CATEGORY_BUCKETS = 64
+#: Bounds per customer, those of the table (``macros/sequences.sql``).
+MOST_EVENTS, MOST_TEXTS = 32, 4
+#: Numbers of an event: log days ago, log days since the event before it, signed log of the amount.
+EVENT_NUMBERS = 3
+#: Numbers of a text: log days ago, stars from -1 to 1, whether there were stars, whether it is a ticket.
+TEXT_NUMBERS = 4
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Events and texts of customers, one row each, newest first and padded at the end.
+
+    Parameters
+    ----------
+    event_types, event_categories : ndarray of shape (n_customers, MOST_EVENTS), uint8
+        Numbers of kinds and buckets of categories; kind 0 is padding.
+    event_numbers : ndarray of shape (n_customers, MOST_EVENTS, EVENT_NUMBERS), float32
+        Ages and gaps in logs of days, amounts in signed logs.
+    texts : ndarray of shape (n_customers, MOST_TEXTS), int64
+        Positions in ``words``; -1 is padding.
+    text_subjects : ndarray of shape (n_customers, MOST_TEXTS), uint8
+        Buckets of what each text is about: a product, a topic.
+    text_numbers : ndarray of shape (n_customers, MOST_TEXTS, TEXT_NUMBERS), float32
+        Age and rating of each text, and where it comes from.
+    words : list of str
+        Every different text, cleaned.
+    """
+
+    event_types: np.ndarray
+    event_categories: np.ndarray
+    event_numbers: np.ndarray
+    texts: np.ndarray
+    text_subjects: np.ndarray
+    text_numbers: np.ndarray
+    words: list[str]
+
+    def __len__(self) -> int:
+        return len(self.event_types)
+
+    @property
+    def wrote(self) -> np.ndarray:
+        """Whether each customer has a text, shape (n_customers,)."""
+        return self.texts[:, 0] >= 0
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Keep some rows, by mask or positions."""
+        names = ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
+    def with_texts(self, texts: np.ndarray) -> Self:
+        """Replace which texts each customer has, shape (n_customers, MOST_TEXTS); those left out become padding."""
+        return replace(self, texts=texts)
+
+    def without_texts(self) -> Self:
+        """Return the same customers as if nobody had written."""
+        return replace(self, texts=np.full_like(self.texts, -1))
+
+    def without_events(self) -> Self:
+        """Return the same customers as if nothing had happened with them."""
+        return replace(self, event_types=np.zeros_like(self.event_types))
+
+    def with_shuffled_words(self, seed: int = 0) -> Self:
+        """Keep who wrote when and with what rating, but give every text another's words: what words must beat."""
+        texts, written = self.texts.copy(), self.texts >= 0
+        texts[written] = np.random.default_rng(seed).permutation(texts[written])
+        return self.with_texts(texts)
+
+
+def has_sequences(rows: Columns) -> bool:
+    """Whether rows carry the columns of ``sequence_features``."""
+    return all(column in rows for column in (*EVENT_COLUMNS, *TEXT_COLUMNS))
+
+
+def read_sequences(rows: Columns) -> Sequences:
+    """Turn rows of ``sequence_features`` into arrays.
+
+    Parameters
+    ----------
+    rows : DataFrame or mapping
+        With ``EVENT_COLUMNS`` and ``TEXT_COLUMNS``: lists, or null where there is nothing.
+
+    Returns
+    -------
+    Sequences
+        One row per row, in order.
+    """
+    row, slot, (types, categories, days_ago, amounts) = _flatten(rows, EVENT_COLUMNS, MOST_EVENTS)
+    n_rows = len(rows[EVENT_COLUMNS[0]])
+    shape = (n_rows, MOST_EVENTS)
+    event_types, event_categories = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    event_numbers = np.zeros((*shape, EVENT_NUMBERS), np.float32)
+    numbers = {name: i + 1 for i, name in enumerate(EVENT_TYPES)}
+    buckets = {category: _bucket(category) for category in set(categories)}
+    event_types[row, slot] = [numbers.get(kind, len(EVENT_TYPES)) for kind in types]
+    event_categories[row, slot] = [buckets[category] for category in categories]
+    days, money = np.asarray(days_ago, dtype=np.float64), np.asarray(amounts, dtype=np.float64)
+    before = np.append(days[1:], 0.0)
+    last = np.append(row[1:] != row[:-1], True) if len(row) else np.zeros(0, bool)
+    gap = np.where(last, 0.0, before - days)
+    event_numbers[row, slot, 0] = np.log1p(days)
+    event_numbers[row, slot, 1] = np.log1p(np.maximum(gap, 0))
+    event_numbers[row, slot, 2] = np.sign(money) * np.log1p(np.abs(money))
+
+    row, slot, (ids, texts, subjects, days_ago, ratings) = _flatten(rows, TEXT_COLUMNS, MOST_TEXTS)
+    positions, words = _different(texts)
+    text_index = np.full((n_rows, MOST_TEXTS), -1, np.int64)
+    text_subjects = np.zeros((n_rows, MOST_TEXTS), np.uint8)
+    text_subjects[row, slot] = [_bucket(subject) for subject in subjects]
+    text_numbers = np.zeros((n_rows, MOST_TEXTS, TEXT_NUMBERS), np.float32)
+    text_index[row, slot] = positions
+    stars = np.asarray(ratings, dtype=np.float64)
+    text_numbers[row, slot, 0] = np.log1p(np.asarray(days_ago, dtype=np.float64))
+    text_numbers[row, slot, 1] = np.where(stars > 0, (stars - 3) / 2, 0)
+    text_numbers[row, slot, 2] = stars > 0
+    text_numbers[row, slot, 3] = [str(i).startswith("support_tickets:") for i in ids]
+    return Sequences(event_types, event_categories, event_numbers, text_index, text_subjects, text_numbers, words)
+
+
+def _flatten(rows: Columns, columns: tuple[str, ...], most: int) -> tuple[np.ndarray, np.ndarray, list[list]]:
+    """Row and place in it of every list element, and the elements of each column."""
+    lengths = np.array([0 if _is_null(v) else min(len(v), most) for v in rows[columns[0]]], dtype=np.int64)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    slot = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    elements = [[e for v, n in zip(rows[column], lengths, strict=True) if n for e in list(v)[:n]] for column in columns]
+    return row, slot, elements
+
+
+def _is_null(value: object) -> bool:
+    return value is None or np.ndim(value) == 0
+
+
+def _different(texts: list[str]) -> tuple[np.ndarray, list[str]]:
+    cleaned = {text: clean_text(text) for text in set(texts)}
+    numbers: dict[str, int] = {}
+    positions = [numbers.setdefault(cleaned[text], len(numbers)) for text in texts]
+    return np.array(positions, dtype=np.int64), list(numbers)
+
+
+def _bucket(category: str) -> int:
+    return 1 + zlib.crc32(category.encode()) % (CATEGORY_BUCKETS - 1) if category else 0

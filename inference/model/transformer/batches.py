@@ -1,0 +1,184 @@
+"""Rows and texts as the network reads them: tokens, batches, tensors."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from inference.model.sequences import Sequences
+from inference.model.transformer.network import ChurnTransformer
+from inference.model.transformer.settings import TransformerSettings
+from inference.text.encoder.runtimes import Batch, token_batches
+from inference.text.encoder.tokenizer import padded
+
+#: Most tokens of texts that the encoder reads at once in training, by device, padding included.
+MOST_TOKENS = {"cpu": 1024, "cuda": 16_384}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows as the network reads them.
+
+    Parameters
+    ----------
+    tabular_logit : ndarray of shape (n_rows,), float32
+        Log-odds of the tabular members; of training rows, as predicted from other customers.
+    numbers : ndarray of shape (n_rows, n_numbers), float32
+        Standardised features and missing indicators.
+    sequences : Sequences
+        Events and texts.
+    churned : ndarray of shape (n_rows,), float32, optional
+        1 or 0.
+    spend : ndarray of shape (n_rows,), float32, optional
+        Spend in the horizon over its mean in training.
+    """
+
+    tabular_logit: np.ndarray
+    numbers: np.ndarray
+    sequences: Sequences
+    churned: np.ndarray | None = None
+    spend: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.tabular_logit)
+
+    def take(self, rows: np.ndarray) -> "Examples":
+        """Keep some rows, by mask or positions."""
+        labels = {name: None if (v := getattr(self, name)) is None else v[rows] for name in ("churned", "spend")}
+        return Examples(self.tabular_logit[rows], self.numbers[rows], self.sequences.take(rows), **labels)
+
+
+class Tokens:
+    """Every different text of some sequences, tokenised once.
+
+    Parameters
+    ----------
+    words : list of str
+        Texts.
+    tokenizer : PreTrainedTokenizerBase
+        The encoder's.
+    settings : TransformerSettings
+        Token budgets.
+    """
+
+    def __init__(self, words: list[str], tokenizer: PreTrainedTokenizerBase, settings: TransformerSettings) -> None:
+        self.tokenizer, self.settings = tokenizer, settings
+        self.ids: list[list[int]] = []
+        if words:
+            self.ids = tokenizer(words, truncation=True, max_length=settings.tokens_per_text, verbose=False)[
+                "input_ids"
+            ]
+        self.lengths = np.array([len(ids) for ids in self.ids], dtype=np.int64)
+
+    def within_budget(self, texts: np.ndarray) -> np.ndarray:
+        """Texts of each customer that fit the budget, newest first, the others as padding.
+
+        Parameters
+        ----------
+        texts : ndarray of shape (n_customers, MOST_TEXTS), int64
+            Positions of texts, -1 for none.
+        """
+        if not len(self.lengths):
+            return texts
+        used = np.cumsum(np.where(texts >= 0, self.lengths[texts], 0), axis=1)
+        return np.where(used <= self.settings.tokens_per_customer, texts, -1)
+
+    def batch(self, numbers: np.ndarray, chance: np.random.Generator | None = None) -> Batch:
+        """Pad texts; with a source of chance, leave some tokens out."""
+        ids = [self.ids[i] for i in numbers]
+        if chance is not None and self.settings.token_dropout:
+            # the first and last token frame the text
+            keep = [chance.random(len(t)) >= self.settings.token_dropout for t in ids]
+            last = [len(t) - 1 for t in ids]
+            ids = [
+                [token for j, token in enumerate(t) if k[j] or j in (0, end)]
+                for t, k, end in zip(ids, keep, last, strict=True)
+            ]
+        return padded(ids, self.tokenizer.pad_token_id, self.tokenizer.padding_side)
+
+
+def batches_of_step(step: int, examples: Examples, settings: TransformerSettings) -> Iterator[np.ndarray]:
+    """Rows of each batch of a step: passes over all rows, each in an order of its own."""
+    per_step = settings.batch_rows * settings.accumulation
+    wanted = np.arange(step * per_step, (step + 1) * per_step)
+    order = {
+        epoch: np.random.default_rng([settings.seed, epoch, 1]).permutation(len(examples))
+        for epoch in np.unique(wanted // len(examples))
+    }
+    rows = np.array([order[i // len(examples)][i % len(examples)] for i in wanted])
+    yield from np.split(rows, settings.accumulation)
+
+
+def training_tensors(
+    model: ChurnTransformer,
+    examples: Examples,
+    tokens: Tokens,
+    chance: np.random.Generator,
+    vectors: np.ndarray | None,
+) -> dict[str, torch.Tensor]:
+    """Tensors of a training batch, its texts read by the encoder as it stands."""
+    if not model.config.text_width:
+        return to_tensors(model, examples, None)
+    texts = examples.sequences.texts
+    texts = np.where(chance.random(texts.shape) < tokens.settings.text_dropout, -1, texts)
+    if vectors is not None:
+        examples = replace(examples, sequences=examples.sequences.with_texts(texts))
+        return to_tensors(model, examples, torch.from_numpy(vectors))
+    read, positions = np.unique(texts, return_inverse=True)
+    examples = replace(examples, sequences=replace(examples.sequences, texts=positions.reshape(texts.shape)))
+    # position 0 is padding wherever a text is missing; a row of zeros stands for it
+    missing = int((read == -1).any())
+    examples.sequences.texts[...] -= missing
+    read = read[missing:]
+    if not len(read):
+        return to_tensors(model, examples, torch.zeros((1, model.config.text_width)))
+    # texts of like lengths together: padding would cost more than the texts do
+    batches = list(token_batches(tokens.lengths[read], MOST_TOKENS[model.device.type]))
+    parts = []
+    with reduced_precision(model.device):
+        for batch in batches:
+            inputs = {k: torch.from_numpy(v) for k, v in tokens.batch(read[batch], chance).items()}
+            parts.append(model.encode(**{k: v.to(model.device) for k, v in inputs.items()}).float())
+    order = torch.from_numpy(np.argsort(np.concatenate(batches)))
+    return to_tensors(model, examples, torch.cat(parts)[order])
+
+
+def to_tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Tensors of a batch; ``vectors`` of its texts have shape (n_texts, text_width), None where no words are read."""
+    sequences = examples.sequences
+    tensors = {"tabular_logit": examples.tabular_logit, "numbers": examples.numbers}
+    if model.config.event_layers:
+        longest = max(1, int((sequences.event_types > 0).sum(axis=1).max(initial=1)))
+        tensors |= {
+            "event_types": sequences.event_types[:, :longest].astype(np.int64),
+            "event_categories": sequences.event_categories[:, :longest].astype(np.int64),
+            "event_numbers": sequences.event_numbers[:, :longest],
+        }
+    if examples.churned is not None:
+        tensors |= {"churned": examples.churned, "spend": examples.spend}
+    result = {name: torch.from_numpy(array).to(model.device) for name, array in tensors.items()}
+    if model.config.text_width:
+        texts = torch.from_numpy(sequences.texts).to(vectors.device)
+        mask = (texts >= 0).to(model.device)
+        if not len(vectors):
+            vectors = torch.zeros((1, model.config.text_width), device=vectors.device)
+        gathered = vectors[texts.clamp(min=0)].to(model.device)
+        result |= {
+            "text_vectors": gathered * mask.unsqueeze(-1),
+            "text_subjects": torch.from_numpy(sequences.text_subjects.astype(np.int64)).to(model.device),
+            "text_numbers": torch.from_numpy(sequences.text_numbers).to(model.device),
+            "text_mask": mask,
+        }
+    return result
+
+
+def reduced_precision(device: torch.device):
+    """Bfloat16 autocast where the device multiplies in it, else nothing."""
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        able = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return torch.autocast(device.type, torch.bfloat16) if able else nullcontext()

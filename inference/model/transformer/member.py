@@ -1,0 +1,313 @@
+"""The transformer as a member of the average: it adds to what the tabular members say."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import skops.io
+import torch
+from sklearn.pipeline import Pipeline
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from inference.model.members import TRUSTED
+from inference.model.preprocessing import standardiser
+from inference.model.sequences import Sequences
+from inference.model.transformer.batches import Examples, Tokens
+from inference.model.transformer.network import ChurnTransformer, ChurnTransformerConfig, TextVectors
+from inference.model.transformer.settings import TransformerSettings
+from inference.model.transformer.training_loop import encode_texts, fine_tune, predict
+from inference.text.cleaning import hash_text
+from inference.text.encoder.encoder import Encoder
+from inference.text.encoder.on_demand import EncoderOnDemand
+from inference.text.encoder.openvino_runtime import OpenVINORuntime, traced
+from inference.text.encoder.runtimes import Runtime
+from inference.text.encoder.settings import EncoderSettings, choose_device, files_fingerprint, remembered
+from inference.text.encoder.torch_runtime import TorchRuntime
+from inference.text.encoder.unpadded import UnpaddedVectors
+from inference.text.encoder.vector_cache import cached_vectors
+
+#: What the network reads, as its contributions are listed.
+PARTS = ("transformer_words", "transformer_events", "transformer_numbers")
+#: How the names of the heads' weights end.
+HEADS = ("_head.weight", "_head.bias")
+
+
+class TransformerMember:
+    """Fine-tuned transformer over words, events and numbers, as a residual on the tabular log-odds.
+
+    Parameters
+    ----------
+    settings : TransformerSettings, optional
+        Defaults where not given.
+    """
+
+    name, parts = "transformer", PARTS
+
+    def __init__(self, settings: TransformerSettings | None = None) -> None:
+        self.settings = settings or TransformerSettings()
+        self._tokenised: tuple[list, Tokens] | None = None
+        self._revision: str | None = None
+        self._runtime: Runtime | None = None
+
+    def fit(
+        self,
+        X: pd.DataFrame,
+        sequences: Sequences,
+        tabular_logit: np.ndarray,
+        y: np.ndarray,
+        spend: np.ndarray,
+        n_epochs: float | None = None,
+        later: tuple[pd.DataFrame, Sequences, np.ndarray, np.ndarray] | None = None,
+        encoder: Encoder | None = None,
+        fine_tuned: bool = False,
+        start: Self | None = None,
+        title: str = "Training the transformer",
+    ) -> Self:
+        """Learn what words, order and timing add.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_rows, n_features)
+            Features, float64, null where unknown.
+        sequences : Sequences
+            Events and texts of the same rows.
+        tabular_logit : ndarray of shape (n_rows,)
+            Log-odds of the tabular members as learned from other customers.
+        y : ndarray of shape (n_rows,)
+            1 for churned, else 0.
+        spend : ndarray of shape (n_rows,)
+            Spend in the horizon, in the shop's currency.
+        n_epochs : float, optional
+            Passes over the rows; the settings' most where not given.
+        later : tuple, optional
+            X, sequences, log-odds and y of a later snapshot, on which to stop early.
+        encoder : Encoder, optional
+            Reads words; without it they are left out.
+        fine_tuned : bool
+            Whether the encoder learns as well, in the settings' mode, or its vectors are read as they are.
+        start : TransformerMember, optional
+            A trained member whose towers to start from.
+        title : str
+            What the progress bar says.
+        """
+        settings, self._revision, self._runtime = self.settings, None, None
+        fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
+        rows = self._sample(len(y), settings.most_rows_with_words if fine_tuned else settings.most_rows)
+        if start is None:
+            with np.errstate(invalid="ignore"):
+                self.standardiser_ = Pipeline(standardiser()).fit(X.to_numpy())
+        else:
+            self.standardiser_ = start.standardiser_
+        stayed = y == 0
+        self.spend_mean_ = max(float(spend[stayed].mean()), 1e-9) if stayed.any() else 1.0
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            self.model_ = self._build(X, encoder, fine_tuned)
+        self.tokenizer_ = None if encoder is None else encoder.tokenizer
+        self.encoder_ = encoder
+        if fine_tuned:
+            self.model_.encoder.load_state_dict(encoder.transformer.state_dict())
+        if start is not None:
+            learned = start.model_.state_dict()
+            if self.reads_words and not start.reads_words:
+                # its towers, not its heads: what begins to read words begins at the tabular answer
+                learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
+            self.model_.load_state_dict(learned, strict=False)
+        self.model_.to(device())
+        tokens = self._tokens(sequences)
+        examples = self._examples(X.iloc[rows], sequences.take(rows), tabular_logit[rows], tokens, y[rows], spend[rows])
+        stop = None
+        if later is not None:
+            X_later, sequences_later, logit_later, y_later = later
+            tokens_later = self._tokens(sequences_later)
+            if sequences_later.words is not sequences.words:
+                raise ValueError("later rows must share their texts with the training rows")
+            stop = self._examples(X_later, sequences_later, logit_later, tokens_later, y_later, np.zeros(len(y_later)))
+        most_epochs = settings.most_epochs
+        if fine_tuned and start is not None and start.reads_words:
+            most_epochs = settings.most_epochs_fine_tuning
+            settings = replace(settings, learning_rate=settings.learning_rate_fine_tuning)
+        epochs = most_epochs if n_epochs is None else n_epochs
+        vectors = None if fine_tuned else self.text_vectors(sequences)
+        if vectors is not None and later is not None:
+            # each reads its own texts; a text of both has the same vector twice
+            theirs = self.text_vectors(later[1])
+            vectors = np.where(np.any(theirs != 0, axis=1, keepdims=True), theirs, vectors)
+        self.history_ = fine_tune(self.model_, examples, tokens, settings, epochs, title, stop, vectors)
+        return self
+
+    def logit(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray, keep: bool = True) -> np.ndarray:
+        """Log-odds of churn, shape (n_rows,); what is read of texts is kept on disk unless told otherwise."""
+        return self._answer(X, sequences, tabular_logit, keep)[0]
+
+    def expected_spend(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> np.ndarray:
+        """Spend in the horizon if the customer orders, in the shop's currency, shape (n_rows,)."""
+        return self.spend_mean_ * np.exp(self._answer(X, sequences, tabular_logit)[1])
+
+    def contributions(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> np.ndarray:
+        """What each of ``PARTS`` adds to the tabular log-odds, shape (n_rows, 3).
+
+        Words and events are each what the answer loses without them; numbers are the rest of the residual.
+        """
+        logit = self.logit(X, sequences, tabular_logit)
+        words, events = np.zeros(len(X)), np.zeros(len(X))
+        if self.reads_words:
+            words = logit - self.logit(X, sequences.without_texts(), tabular_logit)
+        if self.model_.config.event_layers:
+            events = logit - self.logit(X, sequences.without_events(), tabular_logit)
+        return np.column_stack([words, events, logit - tabular_logit - words - events])
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether the network reads words."""
+        return bool(self.model_.config.text_width)
+
+    @property
+    def fine_tuned(self) -> bool:
+        """Whether the network has an encoder of its own."""
+        return self.model_.config.encoder is not None
+
+    @property
+    def revision(self) -> str:
+        """Hash of what reads words: text vectors of two revisions are never mixed."""
+        if self._revision is None:
+            digest = hashlib.sha256(f"{self.settings.tokens_per_text} {_runtime_name()}".encode())
+            for name, weights in sorted(self.model_.encoder.state_dict().items()):
+                digest.update(name.encode())
+                digest.update(weights.detach().float().cpu().numpy().tobytes())
+            self._revision = f"transformer-{digest.hexdigest()[:16]}"
+        return self._revision
+
+    @property
+    def runtime(self) -> Runtime:
+        """What reads words by these weights."""
+        if self._runtime is None:
+            name, network = _runtime_name(), self.model_
+            if name.startswith("openvino"):
+                self._runtime = OpenVINORuntime(traced(TextVectors(network)), name)
+            else:
+                unpadded = name.startswith("torch-unpadded")
+                module = UnpaddedVectors(network.encoder, network.pooling) if unpadded else TextVectors(network)
+                self._runtime = TorchRuntime(module, name)
+        return self._runtime
+
+    def save(self, folder: Path) -> None:
+        """Write ``transformer/``: the network as ``save_pretrained`` does, its tokenizer and its scales."""
+        target = folder / self.name
+        self.model_.save_pretrained(target)
+        if self.fine_tuned:
+            self.tokenizer_.save_pretrained(target)
+        skops.io.dump(self.standardiser_, target / "standardiser.skops")
+        settings = {name: getattr(self.settings, name) for name in self.settings.__dataclass_fields__}
+        (target / "member.json").write_text(json.dumps({"spend_mean": self.spend_mean_, "settings": settings}))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote."""
+        source = folder / cls.name
+        state = json.loads((source / "member.json").read_text())
+        member = cls(TransformerSettings(**state["settings"]))
+        member.spend_mean_ = state["spend_mean"]
+        logging.disable_progress_bar()  # its own, which shows in log files as well
+        member.model_ = ChurnTransformer.from_pretrained(source).eval().to(device())
+        member.standardiser_ = skops.io.load(source / "standardiser.skops", trusted=TRUSTED)
+        member.tokenizer_ = AutoTokenizer.from_pretrained(source) if member.fine_tuned else None
+        member.encoder_ = None
+        return member
+
+    def text_vectors(self, sequences: Sequences, keep: bool = True) -> np.ndarray | None:
+        """Vectors of the texts that these customers wrote; kept on disk, each text is read once.
+
+        Returns
+        -------
+        ndarray of shape (n_texts, text_width), float32, or None
+            One per text of ``sequences.words``, zero for those that no customer here wrote; None where the
+            network reads no words.
+        """
+        if not self.reads_words:
+            return None
+        vectors = np.zeros((len(sequences.words), self.model_.config.text_width), np.float32)
+        read = np.unique(sequences.texts[sequences.texts >= 0])
+        if len(read):
+            hashes = [hash_text(sequences.words[i]) for i in read]
+            if not self.fine_tuned:
+                encoder = self.encoder_ = self.encoder_ or EncoderOnDemand.shared()
+                wanted = {text_hash: sequences.words[i] for text_hash, i in zip(hashes, read, strict=True)}
+                kept, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
+            elif keep:
+                tokens, wanted = self._tokens(sequences), dict(zip(hashes, read.tolist(), strict=True))
+                kept, _ = cached_vectors(
+                    self.revision,
+                    wanted,
+                    lambda numbers: encode_texts(self.runtime, tokens, np.array(numbers), vectors.shape[1]),
+                )
+            else:
+                embedded = encode_texts(self.runtime, self._tokens(sequences), read, vectors.shape[1])
+                kept = dict(zip(hashes, embedded, strict=True))
+            vectors[read] = [kept[text_hash] for text_hash in hashes]
+        return vectors
+
+    def _answer(
+        self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray, keep: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        examples = self._examples(X, sequences, tabular_logit, self._tokens(sequences))
+        return predict(self.model_, examples, self.text_vectors(examples.sequences, keep))
+
+    def _build(self, X: pd.DataFrame, encoder: Encoder | None, fine_tuned: bool) -> ChurnTransformer:
+        settings = self.settings
+        return ChurnTransformer(
+            ChurnTransformerConfig(
+                n_numbers=self.standardiser_.transform(X.iloc[:1].to_numpy()).shape[1],
+                width=settings.width,
+                event_layers=settings.event_layers,
+                dropout=settings.dropout,
+                text_width=0 if encoder is None else encoder.dimension,
+                encoder=json.loads(encoder.transformer.config.to_json_string(use_diff=False)) if fine_tuned else None,
+                pooling=encoder.pooling if fine_tuned else "mean",
+                loss=settings.loss,
+                positive_weight=settings.positive_weight,
+            )
+        )
+
+    def _tokens(self, sequences: Sequences) -> Tokens:
+        words = sequences.words if self.fine_tuned else []
+        if self._tokenised is None or self._tokenised[0] is not words:
+            self._tokenised = (words, Tokens(words, self.tokenizer_, self.settings))
+        return self._tokenised[1]
+
+    def _examples(
+        self,
+        X: pd.DataFrame,
+        sequences: Sequences,
+        tabular_logit: np.ndarray,
+        tokens: Tokens,
+        y: np.ndarray | None = None,
+        spend: np.ndarray | None = None,
+    ) -> Examples:
+        return Examples(
+            tabular_logit.astype(np.float32),
+            self.standardiser_.transform(X.to_numpy()).astype(np.float32),
+            sequences.with_texts(tokens.within_budget(sequences.texts)) if self.fine_tuned else sequences,
+            None if y is None else y.astype(np.float32),
+            None if spend is None else (spend / self.spend_mean_).astype(np.float32),
+        )
+
+    def _sample(self, n_rows: int, most: int) -> np.ndarray:
+        chance = np.random.default_rng(self.settings.seed)
+        return np.sort(chance.permutation(n_rows)[:most])
+
+
+def device() -> str:
+    """Where networks run: ``CHURN_DEVICE``, CUDA where there is one by default."""
+    return choose_device(EncoderSettings.from_environment().device)
+
+
+def _runtime_name() -> str:
+    """What the encoder of this ``CHURN_HOME`` proved to run best by: its fine-tuned copies have the same operations."""
+    name = remembered(files_fingerprint(EncoderSettings.from_environment())).get("runtime", "torch-float32")
+    return "openvino-bfloat16" if name == "openvino-int8" else name  # whose scales are those of other weights

@@ -1,0 +1,279 @@
+"""The fused transformer: words, events and numbers, as a residual on the tabular members' answer.
+
+Words go through a sentence encoder, events through a small transformer, numbers through a tower; what they
+add to the tabular log-odds starts at exactly zero, so the network begins at the tabular answer and can only
+learn what words, order and timing add to it.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from sentence_transformers.sentence_transformer.modules import Pooling
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import ModelOutput
+
+from inference.model.sequences import CATEGORY_BUCKETS, EVENT_NUMBERS, EVENT_TYPES, MOST_EVENTS, TEXT_NUMBERS
+
+FINE_TUNING = ("frozen", "top", "lora", "full")
+
+
+class ChurnTransformerConfig(PreTrainedConfig):
+    """Shape of a ``ChurnTransformer``.
+
+    Parameters
+    ----------
+    n_numbers : int
+        Columns of the numbers tower.
+    width : int
+        Width of the event tower and of what each tower hands on.
+    event_layers, event_heads : int
+        Size of the event tower; 0 layers leave events out.
+    dropout : float
+        Dropout in every tower and the head.
+    text_width : int
+        Length of the vector of a text; 0 leaves words out.
+    encoder : dict, optional
+        Configuration of a fine-tuned encoder of words, as transformers writes it; None where words come as
+        vectors of the frozen one.
+    pooling : str
+        How the encoder's token vectors become one, by the name that sentence-transformers gives it.
+    loss : str
+        ``cross_entropy`` or ``focal``.
+    positive_weight : float
+        Weight of a customer who churned in the loss.
+    spend_weight : float
+        Weight of the spend head in the joint loss.
+    """
+
+    model_type = "churn_transformer"
+
+    def __init__(
+        self,
+        n_numbers: int = 1,
+        width: int = 48,
+        event_layers: int = 2,
+        event_heads: int = 4,
+        dropout: float = 0.2,
+        text_width: int = 0,
+        encoder: dict | None = None,
+        pooling: str = "mean",
+        loss: str = "cross_entropy",
+        positive_weight: float = 1.0,
+        spend_weight: float = 0.1,
+        **kwargs: object,
+    ) -> None:
+        self.n_numbers = n_numbers
+        self.width = width
+        self.event_layers = event_layers
+        self.event_heads = event_heads
+        self.dropout = dropout
+        self.text_width = text_width
+        self.encoder = encoder
+        self.pooling = pooling
+        self.loss = loss
+        self.positive_weight = positive_weight
+        self.spend_weight = spend_weight
+        super().__init__(**kwargs)
+
+
+@dataclass
+class ChurnOutput(ModelOutput):
+    """What a ``ChurnTransformer`` answers.
+
+    Parameters
+    ----------
+    loss : Tensor, optional
+        Joint loss, where labels were given.
+    logit : Tensor of shape (n_customers,)
+        Log-odds of churn.
+    log_spend : Tensor of shape (n_customers,)
+        Log of the spend expected of a customer who orders, over its mean in training.
+    """
+
+    loss: torch.Tensor | None = None
+    logit: torch.Tensor | None = None
+    log_spend: torch.Tensor | None = None
+
+
+class ChurnTransformer(PreTrainedModel):
+    """Residual network over words, events and numbers with a churn head and a spend head.
+
+    Parameters
+    ----------
+    config : ChurnTransformerConfig
+        Its shape.
+    """
+
+    config_class = ChurnTransformerConfig
+    base_model_prefix = "churn"
+
+    def __init__(self, config: ChurnTransformerConfig) -> None:
+        super().__init__(config)
+        width, dropout = config.width, nn.Dropout(config.dropout)
+        self.numbers = nn.Sequential(
+            nn.Linear(config.n_numbers, width), nn.GELU(), dropout, nn.Linear(width, width), nn.GELU()
+        )
+        if config.event_layers:
+            self.events = EventTower(config)
+        if config.encoder is not None:
+            self.encoder = AutoModel.from_config(_encoder_config(config.encoder))
+            self.pooling = Pooling(self.encoder.config.hidden_size, config.pooling)
+        if config.text_width:
+            self.texts = TextTower(config)
+        self.body = nn.Sequential(nn.LayerNorm(width), dropout, nn.Linear(width, width), nn.GELU(), dropout)
+        self.churn_head = nn.Linear(width, 1)
+        self.spend_head = nn.Linear(width, 1)
+        self.post_init()
+        for head in (self.churn_head, self.spend_head):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Keep PyTorch's own initialisation; the heads start at zero."""
+
+    def encode(self, **tokens: torch.Tensor) -> torch.Tensor:
+        """Vector of each text, shape (n_texts, hidden_size); depends on nothing but the text."""
+        states = self.encoder(**tokens)[0]
+        features = {"token_embeddings": states, "attention_mask": tokens["attention_mask"]}
+        return self.pooling(features)["sentence_embedding"]
+
+    def forward(
+        self,
+        tabular_logit: torch.Tensor,
+        numbers: torch.Tensor,
+        event_types: torch.Tensor | None = None,
+        event_categories: torch.Tensor | None = None,
+        event_numbers: torch.Tensor | None = None,
+        text_vectors: torch.Tensor | None = None,
+        text_subjects: torch.Tensor | None = None,
+        text_numbers: torch.Tensor | None = None,
+        text_mask: torch.Tensor | None = None,
+        churned: torch.Tensor | None = None,
+        spend: torch.Tensor | None = None,
+    ) -> ChurnOutput:
+        """Answer for a batch of customers.
+
+        Parameters
+        ----------
+        tabular_logit : Tensor of shape (n,)
+            Log-odds of the tabular members, which the network adds to.
+        numbers : Tensor of shape (n, n_numbers)
+            Standardised features with their missing indicators.
+        event_types, event_categories : Tensor of shape (n, n_events), int64
+            Kinds and buckets; kind 0 is padding.
+        event_numbers : Tensor of shape (n, n_events, EVENT_NUMBERS)
+            Age, gap, amount.
+        text_vectors : Tensor of shape (n, n_texts, text_width)
+            What the encoder says of each text.
+        text_subjects : Tensor of shape (n, n_texts), int64
+            Buckets of products and topics.
+        text_numbers : Tensor of shape (n, n_texts, TEXT_NUMBERS)
+            Age, rating, source.
+        text_mask : Tensor of shape (n, n_texts), bool
+            Where there is a text.
+        churned : Tensor of shape (n,), optional
+            1 or 0; with it the loss is computed.
+        spend : Tensor of shape (n,), optional
+            Spend in the horizon over its mean in training.
+
+        Returns
+        -------
+        ChurnOutput
+        """
+        read = self.numbers(numbers)
+        if self.config.event_layers:
+            read = read + self.events(event_types, event_categories, event_numbers)
+        if self.config.text_width:
+            read = read + self.texts(text_vectors, text_subjects, text_numbers, text_mask)
+        body = self.body(read)
+        logit = tabular_logit + self.churn_head(body)[:, 0].float()
+        log_spend = self.spend_head(body)[:, 0].float().clamp(-6, 6)
+        loss = None if churned is None else self._loss(logit, log_spend, churned, spend)
+        return ChurnOutput(loss=loss, logit=logit, log_spend=log_spend)
+
+    def _loss(
+        self, logit: torch.Tensor, log_spend: torch.Tensor, churned: torch.Tensor, spend: torch.Tensor
+    ) -> torch.Tensor:
+        entropy = nn.functional.binary_cross_entropy_with_logits(logit, churned, reduction="none")
+        if self.config.loss == "focal":
+            # Lin et al. 2017, equation 4, with gamma 2
+            entropy = entropy * (1 - torch.exp(-entropy)) ** 2
+        weight = 1 + (self.config.positive_weight - 1) * churned
+        # quasi-Poisson deviance of those who ordered: unbiased for the mean whatever the distribution of spend
+        deviance = (1 - churned) * (torch.exp(log_spend) - spend * log_spend)
+        return (weight * entropy).sum() / weight.sum() + self.config.spend_weight * deviance.mean()
+
+
+class TextVectors(nn.Module):
+    """How a network reads texts, as a module of its own.
+
+    Parameters
+    ----------
+    network : ChurnTransformer
+        Has a fine-tuned encoder.
+    """
+
+    def __init__(self, network: ChurnTransformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return the vector of each text, shape (n_texts, hidden_size)."""
+        return self.network.encode(input_ids=input_ids, attention_mask=attention_mask)
+
+
+class EventTower(nn.Module):
+    """A small transformer over a customer's newest events."""
+
+    def __init__(self, config: ChurnTransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.kind = nn.Embedding(len(EVENT_TYPES) + 1, width, padding_idx=0)
+        self.category = nn.Embedding(CATEGORY_BUCKETS, width)
+        self.place = nn.Embedding(MOST_EVENTS, width)
+        self.measures = nn.Linear(EVENT_NUMBERS, width)
+        self.summary = nn.Parameter(torch.randn(width) / width**0.5)
+        layer = nn.TransformerEncoderLayer(
+            width, config.event_heads, 2 * width, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, config.event_layers, enable_nested_tensor=False)
+
+    def forward(self, kinds: torch.Tensor, categories: torch.Tensor, measures: torch.Tensor) -> torch.Tensor:
+        """Sum a customer's events up in a vector, shape (n_customers, width)."""
+        places = torch.arange(kinds.shape[1], device=kinds.device)
+        events = self.kind(kinds) + self.category(categories) + self.place(places) + self.measures(measures)
+        events = torch.cat([self.summary.expand(len(kinds), 1, -1).to(events.dtype), events], dim=1)
+        padding = nn.functional.pad(kinds == 0, (1, 0), value=False)
+        return self.layers(events, src_key_padding_mask=padding)[:, 0]
+
+
+class TextTower(nn.Module):
+    """A customer's texts, weighed against each other by what they say, their age and rating."""
+
+    def __init__(self, config: ChurnTransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.words = nn.Linear(config.text_width, width)
+        self.subject = nn.Embedding(CATEGORY_BUCKETS, width)
+        self.circumstances = nn.Linear(TEXT_NUMBERS, width)
+        self.mix = nn.Sequential(nn.LayerNorm(width), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(width, width))
+        self.weigh = nn.Linear(width, 1)
+        self.nothing = nn.Parameter(torch.zeros(width))
+
+    def forward(
+        self, vectors: torch.Tensor, subjects: torch.Tensor, numbers: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Sum a customer's texts up in a vector, shape (n_customers, width); one of its own where there are none."""
+        # unit length, as sentence-transformers compares them
+        vectors = nn.functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
+        texts = self.mix(self.words(vectors) + self.subject(subjects) + self.circumstances(numbers))
+        # the empty text takes part, so that old or idle texts can be passed over
+        texts = torch.cat([self.nothing.expand(len(texts), 1, -1).to(texts.dtype), texts], dim=1)
+        weights = self.weigh(texts)[..., 0].masked_fill(~nn.functional.pad(mask, (1, 0), value=True), -1e4)
+        return (torch.softmax(weights, dim=1).unsqueeze(-1) * texts).sum(dim=1)
+
+
+def _encoder_config(saved: dict) -> PreTrainedConfig:
+    return AutoConfig.for_model(**saved)

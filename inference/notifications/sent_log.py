@@ -1,0 +1,168 @@
+"""The log of what was sent: a digest is on disk, with its key, before it leaves, and told apart once it was taken.
+
+Killed in between, another run sends the same digest with the same key, by which a receiver may know it again. The log
+holds hashes of channels and alerts; what a digest says stays until it was taken, customers by their pseudonyms, in a
+column by which ``churn-radar erase`` finds them.
+"""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from inference.errors import ChurnRadarError
+from inference.home import home
+from inference.notifications.alerts import Alert
+
+#: Seconds to wait for another process that holds the log.
+PATIENCE = 2
+_SCHEMA = """
+create table if not exists digests (
+    sequence integer primary key,
+    idempotency_key text not null unique,
+    channel text not null,
+    made_at text not null,
+    sent_at text
+);
+create table if not exists alerts (
+    channel text not null,
+    alert_id text not null,
+    idempotency_key text not null references digests (idempotency_key),
+    customer_id text,
+    content text,
+    primary key (channel, alert_id)
+);
+"""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What one channel is told at once.
+
+    Parameters
+    ----------
+    channel : str
+        Fingerprint of the channel.
+    alerts : tuple of Alert
+        At least one.
+    idempotency_key : str
+        Depends on the channel and the ids of the alerts alone when a digest is made, and is kept with it.
+    """
+
+    channel: str
+    alerts: tuple[Alert, ...]
+    idempotency_key: str
+
+    @classmethod
+    def of(cls, channel: str, alerts: Sequence[Alert]) -> "Digest":
+        """Make a digest and its key."""
+        said = "\n".join([channel, *sorted(alert.alert_id for alert in alerts)])
+        return cls(channel, tuple(alerts), hashlib.sha256(said.encode()).hexdigest()[:32])
+
+
+class SentLog:
+    """A SQLite file in write-ahead mode, flushed at each commit; one process at a time holds it.
+
+    Parameters
+    ----------
+    file : Path, optional
+        ``notify/sent.db`` in the home folder by default.
+
+    Raises
+    ------
+    ChurnRadarError
+        If another process holds it.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        file = file or log_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(file, isolation_level=None, timeout=PATIENCE)
+        try:
+            # held until it is closed or the process ends: two runs at once would send everything twice
+            self._connection.execute("pragma locking_mode = exclusive")
+            self._connection.execute("pragma journal_mode = wal")
+            self._connection.execute("pragma synchronous = full")
+            self._connection.execute("pragma secure_delete = on")
+            self._connection.executescript(f"begin immediate; {_SCHEMA} commit;")
+        except sqlite3.OperationalError as error:
+            self._connection.close()
+            raise ChurnRadarError(f"{file}: {error}; expected one churn-radar notify at a time") from None
+
+    def __enter__(self) -> "SentLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def unknown(self, channel: str, alerts: Sequence[Alert]) -> list[Alert]:
+        """Return the alerts that are in no digest of a channel, sent or not."""
+        found = self._connection.execute("select alert_id from alerts where channel = ?", [channel])
+        known = {alert_id for (alert_id,) in found}
+        return [alert for alert in alerts if alert.alert_id not in known]
+
+    def add(self, digest: Digest) -> None:
+        """Log a digest that is going to be sent."""
+        key = digest.idempotency_key
+        self._connection.execute("begin immediate")
+        self._connection.execute(
+            "insert into digests (idempotency_key, channel, made_at) values (?, ?, ?)", [key, digest.channel, _now()]
+        )
+        self._connection.executemany(
+            "insert into alerts (channel, alert_id, idempotency_key, customer_id, content) values (?, ?, ?, ?, ?)",
+            [(digest.channel, a.alert_id, key, a.customer, _content(a)) for a in digest.alerts],
+        )
+        self._connection.execute("commit")
+
+    def unsent(self, channel: str) -> list[Digest]:
+        """Return the digests of a channel that nobody took yet, the oldest first.
+
+        A digest of which everybody was erased is none.
+        """
+        found = self._connection.execute(
+            "select idempotency_key, alert_id, customer_id, content from digests "
+            "inner join alerts using (channel, idempotency_key) "
+            "where channel = ? and sent_at is null order by sequence, alerts.rowid",
+            [channel],
+        )
+        digests: dict[str, list[Alert]] = {}
+        for key, *columns in found:
+            digests.setdefault(key, []).append(_alert(*columns))
+        return [Digest(channel, tuple(alerts), key) for key, alerts in digests.items()]
+
+    def took(self, digest: Digest) -> None:
+        """Note that the channel took a digest, and forget what it said."""
+        key = [digest.idempotency_key]
+        self._connection.execute("begin immediate")
+        self._connection.execute("update digests set sent_at = ? where idempotency_key = ?", [_now(), *key])
+        self._connection.execute("update alerts set customer_id = null, content = null where idempotency_key = ?", key)
+        self._connection.execute("commit")
+
+
+def log_file() -> Path:
+    """Return where the log lies."""
+    return home() / "notify" / "sent.db"
+
+
+def settle() -> None:
+    """Put what a killed run left in the write-ahead file in its place, so that the log is one file."""
+    if log_file().exists():
+        with SentLog():
+            pass
+
+
+def _content(alert: Alert) -> str:
+    said = {name: value for name, value in asdict(alert).items() if name not in ("alert_id", "customer")}
+    return json.dumps(said | {"as_of_date": alert.as_of_date.isoformat()})
+
+
+def _alert(alert_id: str, customer: str | None, content: str) -> Alert:
+    said = json.loads(content)
+    return Alert(alert_id=alert_id, customer=customer, **said | {"as_of_date": date.fromisoformat(said["as_of_date"])})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""One customer's features and score, now."""

@@ -1,0 +1,1 @@
+"""The report, backtests and printed tables."""

@@ -1,0 +1,1 @@
+"""Scores, reasons and explanations."""

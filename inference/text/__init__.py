@@ -1,0 +1,1 @@
+"""Texts: cleaning, masking, embeddings, pooling."""

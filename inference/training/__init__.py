@@ -1,0 +1,1 @@
+"""Training, validation, selection and promotion of models."""

@@ -1,0 +1,177 @@
+"""Rolling validation: each later snapshot is predicted from those whose label windows had closed before it."""
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.metrics import log_loss
+
+from inference.errors import ChurnRadarError
+from inference.evaluation.paired_gain import paired_gain
+from inference.model.level import ANCHORS, anchored_level, level_history, level_shift
+from inference.model.members import MEMBERS, BoostingMember, LogisticMember, Member
+from inference.model.words import WORDS_LOGIT, WordsModel, enough_words
+from inference.progress import track
+from inference.training.settings import TrainingSettings
+
+
+def gain_of_words(without: pd.DataFrame, with_words: pd.DataFrame) -> dict[str, float] | None:
+    """Measure how much words lower the log-loss of later snapshots, with a 95 % interval of the paired difference.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``mean``, ``low`` and ``high``, in nats per customer at the true level; None with fewer than two
+        later snapshots, on which nothing can be earned.
+    """
+    if without.empty or without.as_of_date.nunique() < 2:
+        return None
+    names = [name for name in MEMBERS if name in without]
+    losses = [losses_at_true_level(table, names) for table in (without, with_words)]
+    return paired_gain(losses[0] - losses[1], without.customer_id.to_numpy())
+
+
+def losses_at_true_level(validation: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """Log-loss of an average for each row, at the true level of its snapshot, shape (n_rows,)."""
+    probabilities = np.empty(len(validation))
+    for rows in validation.groupby("as_of_date").indices.values():
+        logit = validation.iloc[rows][names].mean(axis=1).to_numpy()
+        rate = validation.churned.iloc[rows].mean()
+        probabilities[rows] = expit(logit + level_shift(logit, rate))
+    return -np.log(np.where(validation.churned == 1, probabilities, 1 - probabilities))
+
+
+def check_trainable(rows: pd.DataFrame, settings: TrainingSettings) -> None:
+    """Refuse rows that carry no model, in one line that says what is missing."""
+    customers = rows.customer_id.nunique()
+    if customers < settings.least_customers:
+        raise ChurnRadarError(
+            f"churn_labels: {customers} customers with a known outcome; expected at least "
+            f"{settings.least_customers}. Too little history to train: wait for more label windows to close, or "
+            "lower churn__horizon_days or churn__activity_days"
+        )
+    if rows.churned.nunique() < 2:
+        outcome = "churned" if rows.churned.iloc[0] == 1 else "ordered again"
+        raise ChurnRadarError(
+            f"churn_labels.churned: all {len(rows)} labelled rows {outcome}; expected some of both. "
+            "Change churn__horizon_days"
+        )
+
+
+def eligible_members(rows: pd.DataFrame, settings: TrainingSettings) -> list[Member]:
+    """Untrained members that this many customers can carry."""
+    if rows.customer_id.nunique() < settings.least_customers_for_boosting:
+        return [LogisticMember()]
+    return [LogisticMember(), BoostingMember()]
+
+
+def rolling_folds(
+    rows: pd.DataFrame, y: np.ndarray, horizon_days: int, settings: TrainingSettings
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Masks of the rows whose label windows had closed before each later snapshot, and of the snapshot's own."""
+    horizon = pd.Timedelta(days=horizon_days)
+    folds = []
+    for as_of_date in sorted(rows.as_of_date.unique()):
+        earlier = (rows.as_of_date + horizon <= as_of_date).to_numpy()
+        now = (rows.as_of_date == as_of_date).to_numpy()
+        enough = rows.customer_id[earlier].nunique() >= settings.least_customers
+        if enough and len(set(y[earlier])) == 2 and len(set(y[now])) == 2:
+            folds.append((earlier, now))
+    return folds[-settings.validation_snapshots :]
+
+
+def rolling_validation(
+    rows: pd.DataFrame,
+    X: pd.DataFrame,
+    y: np.ndarray,
+    horizon_days: int,
+    settings: TrainingSettings,
+    embeddings: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Predict each later snapshot from those whose label windows had closed before it.
+
+    With ``embeddings``, a words model is learned anew from the earlier snapshots of each fold that have
+    enough words, and its log-odds are one more feature.
+
+    Returns
+    -------
+    DataFrame
+        ``customer_id``, ``as_of_date``, ``churned``, ``no_order_probability`` and a column of log-odds per
+        member; empty where no snapshot has enough before it.
+    """
+    predictions = []
+    folds = rolling_folds(rows, y, horizon_days, settings)
+    for earlier, now in track(folds, "Validating on later snapshots"):
+        fold = rows.loc[now, ["customer_id", "as_of_date", "churned", "no_order_probability"]].copy()
+        X_earlier, X_now = fold_features(X, y, rows.customer_id.to_numpy(), embeddings, earlier, now)
+        for member in eligible_members(rows[earlier], settings):
+            fold[member.name] = member.fit(X_earlier, y[earlier]).logit(X_now)
+        predictions.append(fold)
+    return pd.concat(predictions, ignore_index=True) if predictions else pd.DataFrame()
+
+
+def with_mean(validation: pd.DataFrame, name: str, of: pd.DataFrame) -> pd.DataFrame:
+    """Add the mean log-odds of another validation of the same rows as a column."""
+    if of.empty:
+        return validation
+    return validation.assign(**{name: of[[m for m in MEMBERS if m in of]].mean(axis=1).to_numpy()})
+
+
+def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
+    """What each anchor would have expected of each validation snapshot.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by as-of date: ``churn_rate`` and a column per anchor.
+    """
+    if validation.empty:
+        return pd.DataFrame()
+    history = level_history(rows, horizon_days)
+    records = {}
+    for as_of_date, snapshot in validation.groupby("as_of_date"):
+        model_level = float(expit(snapshot[names].mean(axis=1)).mean())
+        forecast_level = float(snapshot.no_order_probability.mean())
+        records[as_of_date] = {"churn_rate": float(snapshot.churned.mean())} | {
+            anchor: anchored_level(anchor, as_of_date, history, model_level, forecast_level) for anchor in ANCHORS
+        }
+    return pd.DataFrame.from_dict(records, orient="index", dtype=float).rename_axis("as_of_date")
+
+
+def anchored_validation(
+    validation: pd.DataFrame, names: list[str], backtest: pd.DataFrame, anchor: str
+) -> pd.DataFrame:
+    """Validation rows with the probability that would have been given: ``probability`` is added."""
+    parts = []
+    for as_of_date, snapshot in validation.groupby("as_of_date"):
+        logit = snapshot[names].mean(axis=1).to_numpy()
+        level = backtest.loc[as_of_date, anchor]
+        shift = 0.0 if np.isnan(level) else level_shift(logit, level)
+        parts.append(snapshot.assign(churned=snapshot.churned.astype(int), probability=expit(logit + shift)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def snapshot_log_losses(predictions: pd.DataFrame) -> dict[str, float]:
+    """Log-loss of each snapshot, by date."""
+    return {
+        str(as_of_date.date()): float(log_loss(snapshot.churned, snapshot.probability, labels=[0, 1]))
+        for as_of_date, snapshot in predictions.groupby("as_of_date")
+    }
+
+
+def fold_features(
+    X: pd.DataFrame,
+    y: np.ndarray,
+    customers: np.ndarray,
+    embeddings: np.ndarray | None,
+    earlier: np.ndarray,
+    now: np.ndarray,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features of the earlier and the later rows, with the words' log-odds learned from the earlier ones."""
+    X = X.drop(columns=WORDS_LOGIT, errors="ignore")
+    X_earlier, X_now = X[earlier], X[now]
+    if embeddings is not None and enough_words(embeddings[earlier], y[earlier]):
+        words = WordsModel()
+        learned = words.fit_transform(embeddings[earlier], y[earlier], customers[earlier])
+        X_earlier = X_earlier.assign(**{WORDS_LOGIT: learned})
+        X_now = X_now.assign(**{WORDS_LOGIT: words.transform(embeddings[now])})
+    return X_earlier, X_now

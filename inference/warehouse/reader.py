@@ -1,0 +1,40 @@
+"""Reads the warehouse outside of a build."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+from inference.errors import ChurnRadarError
+from inference.feature_store.contracts import warehouse
+from inference.home import default_manifest_path, home, postgres_schema, postgres_settings
+from inference.pseudonyms import pseudonym
+
+
+@contextmanager
+def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the warehouse; of PostgreSQL and Spark, a copy of what it says of the customer."""
+    file = home() / "churn_radar.duckdb"
+    ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
+    if warehouse(default_manifest_path()) == "spark":
+        from inference.warehouse import spark  # of an extra
+
+        with duckdb.connect() as memory:
+            for table in ("churn_predictions", "order_features"):
+                query = f"select * from {spark.schema()}.{table} where customer_id in ({ids})"
+                memory.register(table, spark.session().sql(query).toArrow())
+            yield memory
+    elif warehouse(default_manifest_path()) == "postgres":
+        from inference.warehouse import postgres  # of an extra
+
+        with postgres.connect(postgres.session_dsn(**postgres_settings())) as connection, duckdb.connect() as memory:
+            for table in ("churn_predictions", "order_features"):
+                query = f'select * from "{postgres_schema()}"."{table}" where customer_id in ({ids})'
+                with postgres.read(connection, query) as rows:
+                    memory.register(table, rows.read_all())
+            yield memory
+    elif file.exists():
+        with duckdb.connect(file, read_only=True) as connection:
+            yield connection
+    else:
+        raise ChurnRadarError(f"{file}: no such file; run dbt build first")

@@ -1,0 +1,131 @@
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from feast.repo_config import RegistryConfig
+
+from inference import home
+from inference.feature_store import stores as feast_stores
+from inference.feature_store.stores import (
+    HomeOnlineStoreConfig,
+    HomeRegistryStore,
+    WarehouseOfflineStoreConfig,
+    refuse_open_server,
+)
+
+#: As they stand in feature_store.yaml; Feast leaves a variable that is not set as it is.
+REDIS = "${CHURN_REDIS}"
+POSTGRES = "${CHURN_ONLINE_SCHEMA}"
+PATH = "${CHURN_HOME}/feast/online.db"
+
+
+def online_store() -> object:
+    """Configure the online store as Feast does, which expands environment variables first."""
+    return HomeOnlineStoreConfig(
+        type="inference.feature_store.stores.HomeOnlineStore",
+        redis=os.path.expandvars(REDIS),
+        postgres=os.path.expandvars(POSTGRES),
+        path=os.path.expandvars(PATH),
+    )
+
+
+def test_sqlite_in_the_home_folder_is_the_default(churn_home: Path) -> None:
+    config = online_store()
+    assert config.type == "sqlite"
+    assert config.path == str(churn_home / "feast" / "online.db")
+
+
+def test_the_folder_of_the_database_is_made(churn_home: Path) -> None:
+    online_store()
+    assert (churn_home / "feast").is_dir()
+
+
+def test_an_empty_churn_redis_means_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_REDIS", "")
+    assert online_store().type == "sqlite"
+
+
+def test_redis_where_churn_redis_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_REDIS", "127.0.0.1:6379")
+    config = online_store()
+    assert config.type == "redis"
+    assert config.connection_string == "127.0.0.1:6379"
+
+
+def test_postgres_where_a_schema_is_named_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_ONLINE_SCHEMA", "feast")
+    monkeypatch.setenv("PGHOST", "db.shop.example")
+    monkeypatch.setenv("PGDATABASE", "shop")
+    config = online_store()
+    assert (config.type, config.host, config.database, config.db_schema) == (
+        "postgres",
+        "db.shop.example",
+        "shop",
+        "feast",
+    )
+
+
+@pytest.mark.parametrize(
+    ("adapter", "store"),
+    [("duckdb", "duckdb"), ("postgrespython", "postgres"), ("sparkpython", "spark"), (None, "duckdb")],
+)
+def test_features_are_read_where_dbt_builds_them(
+    adapter: str | None, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path))
+    if adapter:
+        (tmp_path / "manifest.json").write_text(json.dumps({"metadata": {"adapter_type": adapter}}))
+    assert WarehouseOfflineStoreConfig(type="inference.feature_store.stores.WarehouseOfflineStore").type == store
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder to which relative folders belong."""
+    monkeypatch.setattr(home, "PROJECT_DIR", tmp_path)
+    monkeypatch.setattr(feast_stores, "PROJECT_DIR", tmp_path, raising=False)
+    return tmp_path
+
+
+def test_without_churn_home_the_default_is_filled_in(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CHURN_HOME")
+    assert online_store().path == str(project / ".churn" / "feast" / "online.db")
+
+
+@pytest.mark.parametrize("folder", ["state", "var/state"])
+def test_a_relative_churn_home_counts_from_the_project(
+    project: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv("CHURN_HOME", folder)
+    assert online_store().path == str(project / folder / "feast" / "online.db")
+
+
+def test_the_registry_lies_beside_it(churn_home: Path) -> None:
+    path = os.path.expandvars("${CHURN_HOME}/feast/registry.db")
+    store = HomeRegistryStore(RegistryConfig(path=path), Path("feature_repo"))
+    assert store._filepath == churn_home / "feast" / "registry.db"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "auth", "refused"),
+    [
+        (["serve"], None, False),
+        (["-c", "feature_repo", "serve", "-h", "0.0.0.0"], None, True),
+        (["serve", "--host=192.168.1.7"], "no_auth", True),
+        (["serve", "--host", "localhost"], None, False),
+        (["serve", "--host", "0.0.0.0"], "oidc", False),
+        (["ui"], None, True),
+        (["ui", "--host", "127.0.0.1"], None, False),
+        (["serve_registry", "--host", "127.0.0.1"], None, True),
+        (["apply"], None, False),
+    ],
+)
+def test_a_server_that_asks_nobody_for_a_key_stays_on_loopback(arguments, auth, refused):
+    with pytest.raises(SystemExit) if refused else nullcontext() as error:
+        refuse_open_server(["/usr/bin/feast", *arguments], auth)
+    assert not refused or "would listen on" in str(error.value)
+
+
+def test_another_program_may_have_such_arguments():
+    refuse_open_server(["churn-radar", "serve", "--host", "0.0.0.0"], None)

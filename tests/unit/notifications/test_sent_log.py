@@ -1,0 +1,138 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.errors import ChurnRadarError
+from inference.notifications.alerts import Alert
+from inference.notifications.sent_log import Digest, SentLog, log_file, settle
+
+CHANNELS = ("slack", "mail")
+
+
+def alert(name: str, customer: str | None = "p_1") -> Alert:
+    return Alert(name, date(2024, 3, 1), "customer_risk", customer, None, 10.5, "Risk rose")
+
+
+def rows(query: str) -> list[tuple]:
+    with closing(sqlite3.connect(log_file())) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_a_key_depends_on_channel_and_alerts_alone():
+    first = Digest.of("slack", [alert("a"), alert("b")])
+    assert len(first.idempotency_key) == 32
+    told_otherwise = Digest.of("slack", [alert("b"), replace(alert("a"), message="Other words", customer=None)])
+    assert told_otherwise.idempotency_key == first.idempotency_key
+    assert Digest.of("mail", first.alerts).idempotency_key != first.idempotency_key
+    assert Digest.of("slack", first.alerts[:1]).idempotency_key != first.idempotency_key
+
+
+def test_a_digest_waits_until_it_was_taken_and_is_then_forgotten_but_for_its_alerts():
+    digest = Digest.of("slack", [alert("a"), alert("b", None)])
+    with SentLog() as log:
+        log.add(digest)
+    with SentLog() as log:
+        assert log.unsent("slack") == [digest]
+        assert log.unsent("mail") == []
+        assert log.unknown("slack", [alert("a"), alert("c")]) == [alert("c")]
+        assert log.unknown("mail", [alert("a")]) == [alert("a")]
+        log.took(digest)
+        assert log.unsent("slack") == []
+        assert log.unknown("slack", [alert("a"), alert("c")]) == [alert("c")]
+    assert rows("select customer_id, content from alerts") == [(None, None)] * 2
+    assert b"p_1" not in log_file().read_bytes()
+
+
+def test_a_digest_of_whom_nobody_is_left_is_not_sent():
+    with SentLog() as log:
+        log.add(Digest.of("slack", [alert("a", "p_1")]))
+        log.add(Digest.of("slack", [alert("b", "p_1"), alert("c", "p_2")]))
+    with closing(sqlite3.connect(log_file())) as connection:
+        connection.execute("delete from alerts where customer_id = 'p_1'")
+        connection.commit()
+    with SentLog() as log:
+        assert [digest.alerts for digest in log.unsent("slack")] == [(alert("c", "p_2"),)]
+
+
+def test_an_alert_is_in_one_digest_of_a_channel():
+    with SentLog() as log:
+        log.add(Digest.of("slack", [alert("a")]))
+        with pytest.raises(sqlite3.IntegrityError):
+            log.add(Digest.of("slack", [alert("b"), alert("a")]))
+    assert rows("select alert_id from alerts") == [("a",)], "all of a digest or nothing"
+    assert rows("select count(*) from digests") == [(1,)]
+
+
+def test_one_process_at_a_time_and_what_a_killed_one_wrote_is_there():
+    script = (
+        "from datetime import date; from inference.notifications.alerts import Alert; "
+        "from inference.notifications.sent_log import *;"
+        "alert = Alert('a', date(2024, 3, 1), 'customer_risk', 'p_1', None, 10.5, 'Risk rose');"
+        "log = SentLog(); log.add(Digest.of('slack', [alert]));"
+        "print('ready', flush=True); input()"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        with pytest.raises(ChurnRadarError, match=r"sent\.db: database is locked; expected one churn-radar notify"):
+            SentLog()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert log_file().with_name("sent.db-wal").stat().st_size > 0
+    settle()
+    assert [file.name for file in log_file().parent.iterdir()] == ["sent.db"]
+    with SentLog() as log:
+        assert log.unsent("slack")[0].alerts == (alert("a"),)
+
+
+def test_where_nothing_was_sent_there_is_no_log_to_settle(churn_home):
+    settle()
+    assert not churn_home.exists()
+
+
+steps = st.lists(
+    st.tuples(st.sets(st.sampled_from("abcdef")), st.sampled_from(CHANNELS), st.booleans(), st.booleans()), max_size=25
+)
+
+
+@given(steps=steps)
+def test_whatever_fails_each_channel_takes_each_alert_once_and_repeats_itself_after_a_crash_alone(
+    steps, tmp_path_factory
+):
+    file = tmp_path_factory.mktemp("log") / "sent.db"
+    published, taken = {name: set() for name in CHANNELS}, {name: [] for name in CHANNELS}
+    crashes = 0
+
+    def run(names: set[str], channel: str, refuses: bool, crashes_after: bool) -> None:
+        with SentLog(file) as log:
+            if new := log.unknown(channel, [alert(name) for name in sorted(names)]):
+                log.add(Digest.of(channel, new))
+            for digest in log.unsent(channel):
+                if refuses:
+                    return
+                taken[channel].append((digest.idempotency_key, {alert.alert_id for alert in digest.alerts}))
+                if crashes_after:
+                    return
+                log.took(digest)
+
+    for names, channel, refuses, crashes_after in steps:
+        published[channel] |= names
+        before = len(taken[channel])
+        run(names, channel, refuses, crashes_after)
+        crashes += crashes_after and len(taken[channel]) > before
+    for channel in CHANNELS:
+        run(set(), channel, False, False)
+        by_key = dict(taken[channel])
+        assert all(by_key[key] == names for key, names in taken[channel]), "the same key, the same alerts"
+        told = [name for names in by_key.values() for name in names]
+        assert sorted(told) == sorted(published[channel])
+    assert sum(len(found) - len(dict(found)) for found in taken.values()) <= crashes

@@ -1,0 +1,324 @@
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_encoder import LATE, LATE_TOO, LOVELY, make_tiny_encoder
+
+from inference.errors import ChurnRadarError
+from inference.home import GRAPHS, home
+from inference.text.cleaning import MOST_CHARACTERS, clean_text
+from inference.text.encoder import openvino_runtime, runtimes
+from inference.text.encoder import settings as encoder_settings
+from inference.text.encoder.encoder import PROBES, Encoder
+from inference.text.encoder.runtimes import token_batches
+from inference.text.encoder.settings import DEFAULT_ENCODER, EncoderSettings, choose_device
+from inference.text.encoder.tokenizer import FastTokenizer
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(EncoderSettings(device="cpu", runtime="torch-float32"))
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+class TestEncoding:
+    def test_what_means_the_same_lies_close(self, encoder):
+        late, late_too, lovely = encoder.encode([LATE, LATE_TOO, LOVELY])
+        assert cosine(late, late_too) > cosine(late, lovely) + 0.2
+
+    def test_it_agrees_with_sentence_transformers_own_encode(self, encoder):
+        texts = [LATE, LOVELY, "ok", LATE * 20]
+        np.testing.assert_allclose(encoder.encode(texts), encoder._model.encode(texts), atol=1e-5)
+
+    def test_an_embedding_does_not_depend_on_its_batch(self, encoder):
+        texts = [LATE, LOVELY, "ok", "late " * 200, "", "broken " * 30]
+        alone = np.vstack([encoder.encode([text]) for text in texts])
+        np.testing.assert_allclose(encoder.encode(texts), alone, atol=1e-5)
+        np.testing.assert_allclose(encoder.encode(texts[::-1])[::-1], alone, atol=1e-5)
+
+    def test_a_text_that_comes_twice_is_encoded_once(self, encoder, monkeypatch):
+        seen = []
+        encode = Encoder._encode_different
+
+        def spy(self, texts):
+            seen.extend(texts)
+            return encode(self, texts)
+
+        monkeypatch.setattr(Encoder, "_encode_different", spy)
+        first, other, again = encoder.encode([LATE, LOVELY, f"  {LATE}\n"])
+        assert seen == [LATE, LOVELY]
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "ok",
+            "😀😀😀",
+            "<p>Hello <b>world</b></p>",
+            "\x00\x01\xff\ufffd",
+            "late 很晚 tarde 遅い",
+            "word " * 20_000,
+        ],
+        ids=["empty", "one word", "emoji", "HTML", "binary", "mixed languages", "100,000 characters"],
+    )
+    def test_odd_texts_have_finite_embeddings(self, encoder, text):
+        embedding = encoder.encode([text])
+        assert embedding.shape == (1, 384)
+        assert embedding.dtype == np.float32
+        assert np.isfinite(embedding).all()
+
+    def test_no_text_no_embedding(self, encoder):
+        assert encoder.encode([]).shape == (0, 384)
+
+
+def likeness(encoder: Encoder, exact: Encoder) -> float:
+    texts = [*PROBES, LATE, LOVELY, LATE * 20]
+    return float(np.mean([cosine(a, b) for a, b in zip(encoder.encode(texts), exact.encode(texts), strict=True)]))
+
+
+class TestRuntimes:
+    @pytest.mark.parametrize(
+        ("name", "least"),
+        [
+            ("torch-bfloat16", 0.999),
+            ("torch-unpadded-bfloat16", 0.999),
+            ("openvino-float32", 0.999999),
+            ("openvino-bfloat16", 0.9999),
+        ],
+    )
+    def test_each_says_the_same_and_has_a_revision_of_its_own(self, encoder, name, least):
+        other = Encoder(EncoderSettings(device="cpu", runtime=name))
+        assert other.runtime == name
+        assert other.revision != encoder.revision
+        assert likeness(other, encoder) > least
+        texts = [LATE, LOVELY, "ok", "late " * 200, ""]
+        alone = np.vstack([other.encode([text]) for text in texts])
+        np.testing.assert_allclose(other.encode(texts), alone, atol=1e-5 if "float32" in name else 0.02)
+
+    def test_integers_are_calibrated_once_and_are_what_they_promise(self, encoder, monkeypatch):
+        settings = EncoderSettings(device="cpu", runtime="openvino-int8", fidelity=0.99)
+        first = Encoder(settings)
+        assert likeness(first, encoder) > 0.99
+        monkeypatch.setattr(openvino_runtime, "quantised", None)  # not called again: the graph was kept
+        again = Encoder(settings)
+        assert again.revision == first.revision
+        np.testing.assert_allclose(again.encode([LATE, LOVELY]), first.encode([LATE, LOVELY]), atol=1e-6)
+
+    def test_threads_that_read_at_once_get_their_own_vectors(self):
+        shared = Encoder(EncoderSettings(device="cpu", runtime="openvino-bfloat16"))
+        lists = [[f"{text} {number}" for text in (LATE, LOVELY, "ok") * 5] for number in range(8)]
+        expected = [shared.encode(texts) for texts in lists]
+        with ThreadPoolExecutor(4) as threads:
+            for _ in range(3):
+                for found, known in zip(threads.map(shared.encode, lists), expected, strict=True):
+                    np.testing.assert_allclose(found, known, atol=0.02)
+
+    def test_openvino_tells_nobody_of_its_use(self):
+        code = (
+            "import sys\n"
+            "from inference.text.encoder.encoder import Encoder\n"
+            "from inference.text.encoder.settings import EncoderSettings\n"
+            "Encoder(EncoderSettings(device='cpu', runtime='openvino-int8'))\n"
+            "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"
+
+    def test_what_was_kept_reads_texts_without_torch(self):
+        texts = [LATE, LOVELY, "ok", "late " * 200, "", "价格涨了，质量却变差了。"]
+        code = (
+            "import sys, json\n"
+            "from inference.text.encoder.encoder import Encoder\n"
+            "from inference.text.encoder.settings import EncoderSettings\n"
+            "encoder = Encoder(EncoderSettings(device='cpu', runtime='openvino-bfloat16'))\n"
+            "vectors = encoder.encode(json.loads(sys.argv[1]))\n"
+            "absent = not {'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)\n"
+            "print(json.dumps([absent, encoder.revision, encoder.dimension, vectors.tolist()]))"
+        )
+        told = []
+        for _ in range(2):
+            asked = [sys.executable, "-c", code, json.dumps(texts)]
+            told.append(json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout))
+        (_, *first, vectors), (absent_then, *again, vectors_then) = told
+        assert absent_then
+        assert first == again
+        np.testing.assert_allclose(vectors_then, vectors, atol=0.02)
+
+    @pytest.mark.parametrize("kind", ["xml", "json"])
+    def test_what_was_kept_and_damaged_is_made_again(self, encoder, kind):
+        settings = EncoderSettings(device="cpu", runtime="openvino-float32")
+        first = Encoder(settings)
+        kept = home() / GRAPHS / f"{first.revision}.{kind}"
+        kept.write_text("<net>")
+        again = Encoder(settings)
+        assert again.revision == first.revision
+        assert likeness(again, encoder) > 0.999999
+        assert kept.stat().st_size > 1000
+
+    def test_the_fastest_that_is_faithful_is_chosen_once_per_home(self, monkeypatch):
+        chosen = Encoder(EncoderSettings(device="cpu"))
+        assert chosen.fidelity >= 0.9999
+        monkeypatch.setattr(runtimes, "choose", None)  # not called again
+        assert Encoder(EncoderSettings(device="cpu")).runtime == chosen.runtime
+
+    def test_what_is_fast_but_not_faithful_is_not_chosen(self):
+        seconds = {"exact": 0.03, "wrong": 0.0, "fast": 0.01, "slow": 0.05}
+        angle = {"exact": 0.0, "wrong": 0.5, "fast": 0.001, "slow": 0.0}
+
+        def probe(runtime):
+            time.sleep(seconds[runtime])
+            return np.array([[np.cos(angle[runtime]), np.sin(angle[runtime])]])
+
+        def make(name):
+            if name == "impossible":
+                raise RuntimeError("no such operation")
+            return name
+
+        best, fidelity = runtimes.choose(["exact", "impossible", "wrong", "fast", "slow"], make, probe, 0.9999)
+        assert best == "fast"
+        assert fidelity == pytest.approx(np.cos(0.001))
+
+    def test_nothing_but_float32_where_all_fidelity_is_asked_for(self, monkeypatch):
+        monkeypatch.setenv("CHURN_ENCODER_FIDELITY", "1")
+        monkeypatch.setenv("CHURN_DEVICE", "cpu")
+        assert Encoder().runtime == "torch-float32"
+
+    def test_torch_is_what_is_left_without_openvino(self, monkeypatch):
+        monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+        assert runtimes.available("cpu", 0.9999) == ["torch-float32", "torch-bfloat16"]
+
+    def test_integers_are_tried_where_they_can_be_faithful_enough(self):
+        assert "openvino-int8" not in runtimes.available("cpu", 0.9999)
+        assert "openvino-int8" in runtimes.available("cpu", 0.995)
+
+    @pytest.mark.parametrize("said", ["1.5", "high"])
+    def test_an_impossible_fidelity_is_refused(self, monkeypatch, said):
+        monkeypatch.setenv("CHURN_ENCODER_FIDELITY", said)
+        with pytest.raises(ChurnRadarError, match=f"CHURN_ENCODER_FIDELITY is {said}; expected a cosine from 0 to 1"):
+            EncoderSettings.from_environment()
+
+    def test_an_unknown_runtime_is_refused(self):
+        with pytest.raises(ChurnRadarError, match="encoder runtime is tpu; expected auto or one of torch-float32"):
+            Encoder(EncoderSettings(device="cpu", runtime="tpu"))
+
+
+class TestTokenising:
+    TEXTS = (*PROBES, "", "😀😀😀", "word " * 1000, "Ünïcödé straße", "[SEP] [CLS] [PAD]", "a\u0301")
+
+    def test_it_is_what_the_encoder_of_transformers_does(self, encoder):
+        plain = encoder._model.tokenizer
+        limit = encoder._model.max_seq_length
+        ids = FastTokenizer.of(plain, limit).tokenise(self.TEXTS)
+        assert ids == plain(list(self.TEXTS), truncation=True, max_length=limit)["input_ids"]
+
+    @pytest.mark.parametrize("side", ["right", "left"])
+    def test_batches_are_padded_alike(self, encoder, side, tmp_path, monkeypatch):
+        plain = encoder._model.tokenizer
+        monkeypatch.setattr(plain, "padding_side", side)
+        FastTokenizer.of(plain, 16).save(tmp_path / "tokenizer.json")
+        fast = FastTokenizer.load(tmp_path / "tokenizer.json")
+        ids = fast.tokenise(self.TEXTS)
+        expected = plain.pad({"input_ids": ids}, return_tensors="np")
+        for name, values in fast.pad(ids).items():
+            np.testing.assert_array_equal(values, expected[name])
+
+
+class TestLoading:
+    def test_another_architecture_and_dimension_works_by_its_path_alone(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("CHURN_ENCODER", make_tiny_encoder(tmp_path))
+        tiny = Encoder()
+        assert tiny.dimension == 24
+        assert tiny.encode(["late parcel", "lovely"]).shape == (2, 24)
+
+    def test_the_revision_follows_the_weights_not_the_path(self, tmp_path):
+        folders = (make_tiny_encoder(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+        one, same, other = (Encoder(EncoderSettings(folder, "cpu", "torch-float32")) for folder in folders)
+        assert one.revision == same.revision
+        assert one.revision != other.revision
+
+    def test_a_folder_that_does_not_exist_is_named(self, tmp_path):
+        with pytest.raises(ChurnRadarError, match=r"CHURN_ENCODER is .*nowhere, but there is no such folder"):
+            Encoder(EncoderSettings(str(tmp_path / "nowhere")))
+
+    def test_a_folder_without_a_model_is_named(self, tmp_path):
+        with pytest.raises(ChurnRadarError, match="no sentence-transformers model could be loaded"):
+            Encoder(EncoderSettings(str(tmp_path)))
+
+    def test_the_default_comes_with_the_package(self, monkeypatch):
+        monkeypatch.delenv("CHURN_ENCODER", raising=False)
+        assert EncoderSettings.from_environment().name == DEFAULT_ENCODER
+
+
+class TestDevice:
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_cuda_that_is_absent_is_refused(self):
+        with pytest.raises(ChurnRadarError, match="CHURN_DEVICE is cuda, but there is no CUDA device"):
+            choose_device("cuda")
+
+    def test_an_unknown_device_is_refused(self):
+        with pytest.raises(ChurnRadarError, match="CHURN_DEVICE is tpu; expected auto, cpu or cuda"):
+            choose_device("tpu")
+
+    def test_attention_of_cudnn_is_left_out_where_there_is_cuda(self, monkeypatch):
+        was = torch.backends.cuda.cudnn_sdp_enabled()
+        monkeypatch.setattr(encoder_settings, "_has_cuda", lambda: True)
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        try:
+            assert choose_device("auto") == "cuda"
+            assert not torch.backends.cuda.cudnn_sdp_enabled()
+        finally:
+            torch.backends.cuda.enable_cudnn_sdp(was)
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_cuda_gives_the_embeddings_of_the_cpu(self, encoder):
+        on_gpu = Encoder(EncoderSettings(device="cuda", runtime="torch-float32"))
+        np.testing.assert_allclose(on_gpu.encode([LATE, LOVELY]), encoder.encode([LATE, LOVELY]), atol=1e-4)
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_cuda_reads_in_bfloat16_where_that_is_faithful(self, encoder):
+        on_gpu = Encoder(EncoderSettings(device="cuda", fidelity=0.999))
+        assert on_gpu.runtime in ("torch-float32", "torch-bfloat16", "torch-unpadded-bfloat16")
+        assert likeness(on_gpu, encoder) > 0.999
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+    def test_cuda_reads_texts_without_padding(self, encoder):
+        on_gpu = Encoder(EncoderSettings(device="cuda", runtime="torch-unpadded-bfloat16"))
+        assert likeness(on_gpu, encoder) > 0.999
+        texts = [LATE, LOVELY, "ok", "late " * 200, ""]
+        alone = np.vstack([on_gpu.encode([text]) for text in texts])
+        np.testing.assert_allclose(on_gpu.encode(texts), alone, atol=0.02)
+
+
+class TestCleaning:
+    def test_markup_control_characters_and_white_space_go(self):
+        assert clean_text("<p>Late &amp; broken</p>\x00\n\n  twice") == "Late & broken twice"
+
+    def test_a_sign_is_no_tag(self):
+        assert clean_text("size < 40 and > 30") == "size < 40 and > 30"
+
+    def test_endless_texts_are_cut(self):
+        assert len(clean_text("ab " * 100_000)) <= MOST_CHARACTERS
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 2000))
+def test_batches_hold_every_text_once_within_the_budget(lengths, budget):
+    lengths = np.array(lengths)
+    batches = list(token_batches(lengths, budget))
+    assert sorted(np.concatenate(batches)) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget
