@@ -73,6 +73,7 @@ bench-quick: install ## Measure speed on small data, in minutes; nothing is kept
 lint: install ## Check Python and SQL.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/sqlfluff lint --disable-progress-bar models
 
 format: install ## Rewrite Python and SQL in the project's style.

@@ -14,6 +14,7 @@ import yaml
 
 from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home, published, raw_dir
+from inference.progress import show_log
 
 app = typer.Typer(
     help="Which customers are about to leave, why, and what they are worth. Commands that build do so where dbt's "
@@ -37,6 +38,7 @@ Engine = Annotated[
 
 def main() -> None:
     """Run the command line; what users can mend ends in one line and exit status 1."""
+    show_log()
     try:
         app()
     except ChurnRadarError as error:

@@ -1,7 +1,10 @@
 """Where things lie: the project, its state, the raw tables."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 PROJECT_DIR = Path(__file__).resolve().parents[1]
 
@@ -44,3 +47,18 @@ def published(table: str) -> Path:
 def default_manifest_path() -> Path:
     """Return dbt's manifest in ``DBT_TARGET_PATH``, ``target`` in the project by default."""
     return PROJECT_DIR / os.environ.get("DBT_TARGET_PATH", "target") / "manifest.json"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside a file to write to, which takes the file's place when the block ends without an error.
+
+    A reader sees the old file or the new one, never a part. What a killed process leaves ends in ``.partial``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,5 +1,7 @@
-"""Progress bars on long work: on a terminal's error stream, silent elsewhere."""
+"""Progress bars on long work, on a terminal's error stream and silent elsewhere; the package's log."""
 
+import logging
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -21,3 +23,18 @@ def track(items: Sequence[Item], description: str, completed: int = 0) -> Iterab
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+class _StdoutHandler(logging.Handler):
+    """Writes each message as a line of the standard output that is in place at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stdout.write(self.format(record) + "\n")
+
+
+def show_log() -> None:
+    """Print what this package logs from level INFO on; dbt and the command line call it, a library does not."""
+    logger = logging.getLogger("inference")
+    if not logger.handlers:
+        logger.addHandler(_StdoutHandler())
+        logger.setLevel(logging.INFO)

@@ -9,6 +9,7 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 from inference.errors import ChurnRadarError
+from inference.progress import show_log
 from inference.pseudonyms import ERASED_CUSTOMERS, salt, set_salt
 from inference.warehouse.event_log import SCHEMAS, export
 from inference.warehouse.late_torch import allow_late_torch
@@ -30,6 +31,7 @@ def prepare(home: Path) -> None:
     """
     for name in ("features", "published"):
         (home / name).mkdir(parents=True, exist_ok=True)
+    show_log()
     salt(home)
     export(home / "events")
     allow_late_torch()
