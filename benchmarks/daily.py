@@ -17,8 +17,8 @@ from pathlib import Path
 import duckdb
 import suite
 
-from inference import simulation
 from inference.reporting.backtest import truncate_raw
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.warehouse import dbt
 
 
@@ -44,11 +44,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="churn-radar-daily-") as folder:
         home = (arguments.home or Path(folder)).resolve()
-        settings = simulation.SimulationSettings(
-            arguments.customers, arguments.days + arguments.new_days, arguments.seed
-        )
+        settings = SimulationSettings(arguments.customers, arguments.days + arguments.new_days, arguments.seed)
         everything = home / "everything"
-        simulation.simulate(settings, everything, home / "truth")
+        simulate(settings, everything, home / "truth")
         (last,) = duckdb.sql(f"select max(ordered_at)::date from '{everything}/orders.parquet'").fetchone()
         days = [last + timedelta(days=1 - n) for n in range(arguments.new_days, -1, -1)]
 

@@ -22,7 +22,6 @@ import pandas as pd
 import torch
 from rich.table import Table
 
-from inference import simulation
 from inference.feature_store import client as feature_store
 from inference.model.churn_model import feature_matrix
 from inference.model.members import BoostingMember, LogisticMember
@@ -32,6 +31,7 @@ from inference.model.transformer.checkpoints import History, forget_checkpoints
 from inference.model.transformer.member import TransformerMember, device
 from inference.model.transformer.settings import TransformerSettings
 from inference.reporting import tables as terminal
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 from inference.training.champion import training_rows
 from inference.training.train import LABEL_COLUMNS
@@ -39,7 +39,7 @@ from inference.training.transformer_selection import cross_fitted_logit
 from inference.warehouse import dbt
 
 #: A simulated shop with just over 10,000 labelled rows of customers who wrote.
-SHOP = simulation.SimulationSettings(customers=2500, days=540, seed=1)
+SHOP = SimulationSettings(customers=2500, days=540, seed=1)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def rows_with_words(home: Path, n_rows: int) -> pd.DataFrame:
     """Simulate where there is no shop yet, build it, and draw labelled rows of customers who wrote."""
     os.environ |= dbt.environment(home)
     if not (home / "raw" / "orders.parquet").exists():
-        simulation.simulate(SHOP, home / "raw", home / "truth")
+        simulate(SHOP, home / "raw", home / "truth")
     dbt.run("seed", quiet=True)
     dbt.run("run", "--exclude", "churn_model+", quiet=True)
     feature_store.apply()

@@ -23,18 +23,18 @@ from rich.table import Table
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from inference import simulation
 from inference.feature_store import client as feature_store
 from inference.model.churn_model import feature_matrix
 from inference.model.level import anchored_shift, level_history, level_shift
 from inference.reporting import tables as terminal
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.training.settings import TrainingSettings
 from inference.training.train import LABEL_COLUMNS, choose_level, choose_members
 from inference.training.validation import rolling_validation
 from inference.warehouse import dbt
 
 
-def build_shop(home: Path, settings: simulation.SimulationSettings | None) -> pd.DataFrame:
+def build_shop(home: Path, settings: SimulationSettings | None) -> pd.DataFrame:
     """Simulate where there is no shop yet, build features and labels, read them as training does.
 
     Returns
@@ -44,7 +44,7 @@ def build_shop(home: Path, settings: simulation.SimulationSettings | None) -> pd
     """
     os.environ |= dbt.environment(home)
     if not (home / "raw" / "orders.parquet").exists():
-        simulation.simulate(settings, home / "raw", home / "truth")
+        simulate(settings, home / "raw", home / "truth")
         for name in ("reviews", "support_tickets"):
             (home / "raw" / f"{name}.parquet").unlink()
     dbt.run("seed", quiet=True)
@@ -140,9 +140,7 @@ def main() -> None:
     parser.add_argument("--cut-offs", type=int, default=12)
     parser.add_argument("--home", type=Path, help="folder of the shop, kept; raw tables that are there are used")
     arguments = parser.parse_args()
-    settings = simulation.SimulationSettings(
-        arguments.customers, arguments.days, arguments.seed, "en", arguments.season
-    )
+    settings = SimulationSettings(arguments.customers, arguments.days, arguments.seed, "en", arguments.season)
     with tempfile.TemporaryDirectory(prefix="churn-radar-level-") as folder:
         rows = build_shop((arguments.home or Path(folder)).resolve(), settings)
     results = roll(rows, int(rows.horizon_days.iloc[0]), arguments.cut_offs)

@@ -29,9 +29,9 @@ import duckdb
 import suite
 from serving import BIN, free_port, listening
 
-from inference import simulation
 from inference.home import PROJECT_DIR, home
 from inference.reporting.backtest import truncate_raw
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.warehouse import dbt
 
 #: Files that Feast brings online, and whose rows they hold.
@@ -55,7 +55,7 @@ OURS, BARE, FEASTS = range(3)
 def build(folder: Path, customers: int) -> list[str]:
     """Build a shop as of a day and the next, keep the files of both, and return the days."""
     everything = folder / "everything"
-    simulation.simulate(simulation.SimulationSettings(customers, 540), everything, folder / "simulated")
+    simulate(SimulationSettings(customers, 540), everything, folder / "simulated")
     (last,) = duckdb.sql(f"select max(ordered_at)::date from '{everything}/orders.parquet'").fetchone()
     days = [last, last + timedelta(days=1)]
     for number, day in enumerate(days):

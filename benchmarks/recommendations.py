@@ -21,10 +21,10 @@ import pandas as pd
 import pyarrow as pa
 from rich.table import Table
 
-from inference import simulation
 from inference.recommendations.recommend import LEARN_DAYS, MOST, blocks, next_bought, ranked, recommend
 from inference.recommendations.signals import SIGNALS, SOLD_WITHIN_DAYS, Names, Signals, read_history
 from inference.reporting import tables as terminal
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 
 #: Customers without an order for so many days are at rest.
@@ -150,8 +150,8 @@ def main() -> None:
 
             complete_journey.write(real)
         if not (simulated / "orders.parquet").exists():
-            settings = simulation.SimulationSettings(arguments.customers, 365, arguments.seed)
-            simulation.simulate(settings, simulated, home / "truth")
+            settings = SimulationSettings(arguments.customers, 365, arguments.seed)
+            simulate(settings, simulated, home / "truth")
         found = {}
         for name, raw in (("Complete Journey", real), ("simulated shop", simulated)):
             purchases, products = read_shop(raw)

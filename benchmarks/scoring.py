@@ -28,7 +28,6 @@ import suite
 import torch
 from scipy.special import expit
 
-from inference import simulation
 from inference.feature_store import client as feature_store
 from inference.home import home
 from inference.model.churn_model import ChurnModel
@@ -37,6 +36,7 @@ from inference.model.sequences import read_sequences
 from inference.model.transformer.member import TransformerMember, device
 from inference.registry import registry
 from inference.scoring.batch import CUSTOMERS_AT_ONCE
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 from inference.warehouse import dbt
 
@@ -50,8 +50,8 @@ FEW, MANY, AT_ONCE = 4, 40, 1000
 
 def build(customers: int) -> None:
     """Simulate a shop in ``CHURN_HOME`` and build it."""
-    settings = simulation.SimulationSettings(customers, 540)
-    simulation.simulate(settings, home() / "raw", home() / "truth")
+    settings = SimulationSettings(customers, 540)
+    simulate(settings, home() / "raw", home() / "truth")
     env = dbt.environment(home())
     dbt.run(
         "build", "--exclude-resource-type", "unit_test", variables={"churn__transformer": False}, env=env, quiet=True

@@ -25,7 +25,7 @@ import duckdb
 import suite
 from dbt.cli.main import dbtRunner
 
-from inference import simulation
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.aspects import ASPECTS
 from inference.warehouse import dbt
 
@@ -118,8 +118,8 @@ def measure(customers: int, raw: Path | None, runs: int) -> dict:
     with tempfile.TemporaryDirectory(prefix="churn-radar-sql-") as folder:
         if raw is None:
             raw = Path(folder) / "raw"
-            settings = simulation.SimulationSettings(customers, 365, visit_every_days=60)
-            simulation.simulate(settings, raw, Path(folder) / "truth")
+            settings = SimulationSettings(customers, 365, visit_every_days=60)
+            simulate(settings, raw, Path(folder) / "truth")
         passes = [one_pass(raw) for _ in range(PASSES)]
         for run in range(runs):
             home = Path(folder) / str(run)

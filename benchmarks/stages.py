@@ -16,7 +16,7 @@ from pathlib import Path
 
 import suite
 
-from inference import simulation
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.warehouse import dbt
 
 TIMES = 10
@@ -40,8 +40,8 @@ def build(customers: int) -> dict[str, float]:
     """Seconds of each stage of a shop's first build, and of all of it; the most memory that it took, in MB."""
     with tempfile.TemporaryDirectory(prefix="churn-radar-stages-") as folder:
         home = Path(folder)
-        settings = simulation.SimulationSettings(customers, 365, visit_every_days=60)
-        simulation.simulate(settings, home / "raw", home / "truth")
+        settings = SimulationSettings(customers, 365, visit_every_days=60)
+        simulate(settings, home / "raw", home / "truth")
         command = [
             *(Path(sys.executable).with_name("dbt"), "build", "--threads", "1"),
             *("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"),

@@ -22,9 +22,9 @@ from pathlib import Path
 import pandas as pd
 from rich.table import Table
 
-from inference import simulation
 from inference.home import PROJECT_DIR
 from inference.reporting import tables as terminal
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.simulation.words import ENGLISH
 from inference.text.pooling import WINDOW_DAYS
 from inference.warehouse import dbt
@@ -37,7 +37,7 @@ TEXTS = {"reviews": "review_text", "support_tickets": "ticket_text"}
 LEAST_CHARACTERS = 12
 
 
-def make_shop(home: Path, kind: str, settings: simulation.SimulationSettings) -> dict:
+def make_shop(home: Path, kind: str, settings: SimulationSettings) -> dict:
     """Simulate, change the texts, build and report.
 
     Returns
@@ -48,7 +48,7 @@ def make_shop(home: Path, kind: str, settings: simulation.SimulationSettings) ->
     raw = home / "raw"
     if not (home / "published" / "report.json").exists():
         if not (raw / "orders.parquet").exists():
-            simulation.simulate(settings, raw, home / "truth")
+            simulate(settings, raw, home / "truth")
             for table, column in TEXTS.items():
                 change_texts(raw / f"{table}.parquet", column, kind)
         run(home, "dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="keep the shops here; what is there is not built again")
     arguments = parser.parse_args()
     folder = arguments.home or Path(tempfile.mkdtemp(prefix="churn-radar-words-"))
-    settings = simulation.SimulationSettings(arguments.customers, arguments.days, arguments.seed)
+    settings = SimulationSettings(arguments.customers, arguments.days, arguments.seed)
     reports = {}
     for kind in SHOPS:
         home = folder / kind

@@ -68,10 +68,11 @@ def simulate(
     force: Annotated[bool, typer.Option(help="Overwrite raw tables that are there already.")] = False,
 ) -> None:
     """Write the raw tables of a simulated shop to CHURN_RAW_DIR, and its hidden truth to CHURN_HOME/truth."""
-    from inference import simulation
+    from inference.simulation.shop import SimulationSettings
+    from inference.simulation.shop import simulate as write_shop
 
-    settings = simulation.SimulationSettings(customers, days, seed, language, season, campaigns, visit_every_days)
-    _print_written(simulation.simulate(settings, _empty_raw_dir(force), home() / "truth"))
+    settings = SimulationSettings(customers, days, seed, language, season, campaigns, visit_every_days)
+    _print_written(write_shop(settings, _empty_raw_dir(force), home() / "truth"))
 
 
 @app.command(epilog="Example: churn-radar train --trials 10")

@@ -5,7 +5,8 @@ import yaml
 
 from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR
-from inference.simulation import SimulationSettings, lives, shop, simulate
+from inference.simulation import lives, shop
+from inference.simulation.shop import SimulationSettings, simulate
 from inference.simulation.words import ASPECTS, LANGUAGES, SEVERITIES, complaint
 
 CONTRACT = {
