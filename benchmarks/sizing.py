@@ -57,7 +57,7 @@ def main() -> None:
             figures.append(compare(f"{tokens} tokens each", texts_of(arguments.at_length, tokens)))
         if arguments.device == "cuda":
             texts = texts_of(max(arguments.texts))
-            for runtime in ("torch-float32", "torch-bfloat16", "torch-unpadded-bfloat16"):
+            for runtime in ("torch-float32", "torch-bfloat16"):
                 of_this = Encoder(EncoderSettings(device="cuda", runtime=runtime))
                 of_this.encode(texts)
                 rate = len(texts) / statistics.median(

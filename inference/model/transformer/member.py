@@ -28,7 +28,6 @@ from inference.text.encoder.openvino_runtime import OpenVINORuntime, traced
 from inference.text.encoder.runtimes import Runtime
 from inference.text.encoder.settings import EncoderSettings, choose_device, files_fingerprint, remembered
 from inference.text.encoder.torch_runtime import TorchRuntime
-from inference.text.encoder.unpadded import UnpaddedVectors
 from inference.text.encoder.vector_cache import cached_vectors
 
 #: What the network reads, as its contributions are listed.
@@ -191,9 +190,7 @@ class TransformerMember:
             if name.startswith("openvino"):
                 self._runtime = OpenVINORuntime(traced(TextVectors(network)), name)
             else:
-                unpadded = name.startswith("torch-unpadded")
-                module = UnpaddedVectors(network.encoder, network.pooling) if unpadded else TextVectors(network)
-                self._runtime = TorchRuntime(module, name)
+                self._runtime = TorchRuntime(TextVectors(network), name)
         return self._runtime
 
     def save(self, folder: Path) -> None:

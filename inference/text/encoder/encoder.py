@@ -201,11 +201,6 @@ class Encoder:
 
     def _make(self, name: str):
         """Make a runtime of this model."""
-        if name.startswith("torch-unpadded"):
-            from inference.text.encoder.torch_runtime import TorchRuntime
-            from inference.text.encoder.unpadded import UnpaddedVectors
-
-            return TorchRuntime(UnpaddedVectors(self.transformer, *list(self._model)[1:]), name)
         from inference.text.encoder.torch_runtime import SentenceVectors, TorchRuntime
 
         module = SentenceVectors(self._model)

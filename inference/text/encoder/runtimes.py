@@ -18,7 +18,6 @@ from inference.errors import ChurnRadarError
 RUNTIMES = (
     "torch-float32",
     "torch-bfloat16",
-    "torch-unpadded-bfloat16",
     "openvino-float32",
     "openvino-bfloat16",
     "openvino-int8",
@@ -65,7 +64,7 @@ def available(device: str, fidelity: float) -> list[str]:
         import torch
 
         reduced = torch.cuda.is_bf16_supported() and fidelity < 1
-        return ["torch-float32", *(["torch-unpadded-bfloat16", "torch-bfloat16"] if reduced else [])]
+        return ["torch-float32", *(["torch-bfloat16"] if reduced else [])]
     names = ["torch-float32"]
     if fidelity < 1 and find_spec("openvino") is not None:
         names += ["openvino-float32", "openvino-bfloat16"]
@@ -106,7 +105,7 @@ def choose(
         try:
             runtime = make(name)
             vectors, seconds = _timed(probe, runtime)
-        except Exception as error:  # neither OpenVINO nor attention without padding knows every architecture
+        except Exception as error:  # OpenVINO does not know every architecture
             print(f"encoder: {name} is left out ({str(error).strip().splitlines()[0][:200]})")
             continue
         norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(vectors, axis=1)

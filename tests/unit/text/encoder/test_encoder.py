@@ -93,7 +93,6 @@ class TestRuntimes:
         ("name", "least"),
         [
             ("torch-bfloat16", 0.999),
-            ("torch-unpadded-bfloat16", 0.999),
             ("openvino-float32", 0.999999),
             ("openvino-bfloat16", 0.9999),
         ],
@@ -291,17 +290,8 @@ class TestDevice:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
     def test_cuda_reads_in_bfloat16_where_that_is_faithful(self, encoder):
         on_gpu = Encoder(EncoderSettings(device="cuda", fidelity=0.999))
-        assert on_gpu.runtime in ("torch-float32", "torch-bfloat16", "torch-unpadded-bfloat16")
+        assert on_gpu.runtime in ("torch-float32", "torch-bfloat16")
         assert likeness(on_gpu, encoder) > 0.999
-
-    @pytest.mark.gpu
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    def test_cuda_reads_texts_without_padding(self, encoder):
-        on_gpu = Encoder(EncoderSettings(device="cuda", runtime="torch-unpadded-bfloat16"))
-        assert likeness(on_gpu, encoder) > 0.999
-        texts = [LATE, LOVELY, "ok", "late " * 200, ""]
-        alone = np.vstack([on_gpu.encode([text]) for text in texts])
-        np.testing.assert_allclose(on_gpu.encode(texts), alone, atol=0.02)
 
 
 class TestCleaning:

@@ -12,7 +12,7 @@ from inference.home import home
 from inference.text.encoder import settings as encoder_settings
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.on_demand import EncoderOnDemand
-from inference.text.encoder.settings import DEFAULT_ENCODER, EncoderSettings, files_fingerprint
+from inference.text.encoder.settings import DEFAULT_ENCODER, EncoderSettings, files_fingerprint, remember
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +117,9 @@ def test_a_home_that_may_only_be_read_costs_a_load(settings, loaded):
     (home() / "embeddings").write_text("no folder")
     assert EncoderOnDemand(settings).revision == EncoderOnDemand(settings).revision
     assert len(loaded) == 2
+
+
+def test_a_runtime_of_an_earlier_version_is_chosen_anew(settings):
+    remember(files_fingerprint(settings), "torch-unpadded-bfloat16", "0123456789abcdef", 384)
+    assert EncoderOnDemand(settings).revision == Encoder(settings).revision != "0123456789abcdef"
+    assert Encoder(settings).runtime == "torch-float32"
