@@ -1,4 +1,4 @@
-{#- What customers praise or complain about; the seed aspect_descriptions describes each, and review_embeddings scores it. -#}
+{#- Topics of praise and complaint; the seed aspect_descriptions describes them and review_embeddings scores them. -#}
 {% macro aspects() %}
     {{ return(['delivery', 'quality', 'price', 'service', 'returns']) }}
 {% endmacro %}

@@ -1,6 +1,6 @@
-{#- Vars that are not numbers with a range; every raw table has churn__<table>_source and _columns besides. -#}
-{% macro known_vars() %}
-    {% set known = churn_radar.whole_numbers().keys() | list + [
+{#- Names of all vars of this project, including churn__<table>_source and churn__<table>_columns of each raw table. -#}
+{% macro allowed_vars() %}
+    {% set known = churn_radar.integer_vars().keys() | list + [
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
         'churn__retrain_drift_share', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
         'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
@@ -14,8 +14,8 @@
 {% endmacro %}
 
 
-{#- Vars that are whole numbers, with the lowest and the highest. -#}
-{% macro whole_numbers() %}
+{#- Integer vars with their minimum and maximum. -#}
+{% macro integer_vars() %}
     {{ return({
         'churn__horizon_days': [1, 365],
         'churn__activity_days': [1, 1825],
@@ -38,18 +38,18 @@
 {% endmacro %}
 
 
-{#- A line for each var of a user that Churn Radar does not know, with the nearest name that it knows. -#}
+{#- One error line per user var that does not exist, suggesting the allowed var with the most similar name. -#}
 {% macro unknown_vars() %}
     {% set problems = [] %}
-    {% set known = churn_radar.known_vars() %}
-    {% for name in churn_radar.given_vars() if name.startswith('churn__') and name not in known %}
+    {% set known = churn_radar.allowed_vars() %}
+    {% for name in churn_radar.user_vars() if name.startswith('churn__') and name not in known %}
         {% do problems.append(name ~ ': no such var; did you mean ' ~ churn_radar.nearest_name(name, known) ~ '?') %}
     {% endfor %}
     {{ return(problems) }}
 {% endmacro %}
 
 
-{#- The one of `known` that is most like a name. -#}
+{#- The name in `known` with the smallest edit distance to `name`. -#}
 {% macro nearest_name(name, known) %}
     {{ return(adapter.dispatch('nearest_name', 'churn_radar')(name, known)) }}
 {% endmacro %}
@@ -66,43 +66,43 @@
 {% macro spark__nearest_name(name, known) %}{{ return(adapter.nearest_name(name, known)) }}{% endmacro %}
 
 
-{#- Names of the vars that the command line and the project give, as far as the warehouse lets them be read. -#}
-{% macro given_vars() %}
-    {{ return(adapter.dispatch('given_vars', 'churn_radar')()) }}
+{#- Names of the vars set on the command line and in dbt_project.yml; the file is read through the warehouse, as Jinja cannot read files. -#}
+{% macro user_vars() %}
+    {{ return(adapter.dispatch('user_vars', 'churn_radar')()) }}
 {% endmacro %}
 
-{% macro default__given_vars() %}
+{% macro default__user_vars() %}
     {% set vars = invocation_args_dict.get('vars') or {} %}
     {{ return((fromyaml(vars) if vars is string else vars).keys() | list) }}
 {% endmacro %}
 
-{% macro duckdb__given_vars() %}
+{% macro duckdb__user_vars() %}
     {% set file = (invocation_args_dict.get('project_dir') or '.') ~ '/dbt_project.yml' %}
     {% set text = run_query("select content from read_text('" ~ file | replace("'", "''") ~ "')").rows %}
     {{ return(churn_radar.with_project_vars(fromyaml(text[0][0]).get('vars') or {} if text else {})) }}
 {% endmacro %}
 
-{% macro postgres__given_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
+{% macro postgres__user_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
 
-{% macro spark__given_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
+{% macro spark__user_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
 
 
-{#- Names of the vars that the command line gives, and a project. -#}
+{#- Names of the command-line vars and of `vars`, the project's mapping. -#}
 {% macro with_project_vars(vars) %}
-    {% set names = churn_radar.default__given_vars() %}
+    {% set names = churn_radar.default__user_vars() %}
     {% for name, value in vars.items() %}
-        {#- a package's own vars are nested under its name -#}
+        {#- vars of a package may be nested under its name -#}
         {% do names.extend(value.keys() | list if value is mapping and name == 'churn_radar' else [name]) %}
     {% endfor %}
     {{ return(names | unique | list) }}
 {% endmacro %}
 
 
-{#- Refuse vars that do not exist or lie outside their range, all in one message, before anything is built. -#}
+{#- Stop the run before any model is built if a var does not exist or is out of range; one message lists every problem. -#}
 {% macro check_configuration() %}
     {% if not execute %}{{ return('') }}{% endif %}
     {% set problems = churn_radar.unknown_vars() %}
-    {% for name, limits in churn_radar.whole_numbers().items() %}
+    {% for name, limits in churn_radar.integer_vars().items() %}
         {% set value = var(name) %}
         {% if value is not integer or value is boolean or value < limits[0] or value > limits[1] %}
             {% do problems.append(name ~ ' is ' ~ value ~ '; expected a whole number from ' ~ limits[0] ~ ' to ' ~ limits[1]) %}
@@ -124,12 +124,12 @@
     {% endfor %}
     {% set bands = [var('churn__band_medium'), var('churn__band_high'), var('churn__band_critical')] %}
     {% if bands | reject('number') | list or not 0 < bands[0] < bands[1] < bands[2] < 1 %}
-        {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected rising numbers between 0 and 1') %}
+        {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected increasing numbers between 0 and 1') %}
     {% endif %}
-    {% for name, highest in {'churn__drift_limit': 20, 'churn__auroc_drop_limit': 1}.items() %}
+    {% for name, maximum in {'churn__drift_limit': 20, 'churn__auroc_drop_limit': 1}.items() %}
         {% set value = var(name) %}
-        {% if value is not number or value is boolean or not 0 < value <= highest %}
-            {% do problems.append(name ~ ' is ' ~ value ~ '; expected a number above 0, at most ' ~ highest) %}
+        {% if value is not number or value is boolean or not 0 < value <= maximum %}
+            {% do problems.append(name ~ ' is ' ~ value ~ '; expected a number above 0 and at most ' ~ maximum) %}
         {% endif %}
     {% endfor %}
     {% do problems.extend(churn_radar.decision_problems()) %}
@@ -145,7 +145,7 @@
 {% endmacro %}
 
 
-{#- What is wrong with the vars of decisions. -#}
+{#- Error lines for the vars of retention decisions. -#}
 {% macro decision_problems() %}
     {% set problems = [] %}
     {% for name in ['churn__margin', 'churn__holdout_share', 'churn__explore_share'] %}
@@ -165,7 +165,7 @@
 {% endmacro %}
 
 
-{#- What is wrong with churn__<table>_columns as such. -#}
+{#- Error lines for churn__<table>_columns that need no look at the table. -#}
 {% macro mapping_problems(contract) %}
     {% set problems = [] %}
     {% set name = 'churn__' ~ contract.name ~ '_columns' %}
@@ -181,7 +181,7 @@
 {% endmacro %}
 
 
-{#- Stop the run with one line per problem. -#}
+{#- Raise a compiler error with one line per problem. -#}
 {% macro raise_problems(problems) %}
     {% if problems %}
         {% do exceptions.raise_compiler_error('Churn Radar cannot start:\n  ' ~ problems | join('\n  ')) %}

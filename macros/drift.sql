@@ -1,8 +1,8 @@
-{#- How far a distribution moved: the population stability index over bins, with what is usual for its size. -#}
+{#- Drift by the population stability index (PSI) over bins, with its critical value for the sample sizes. -#}
 
 {#-
-    The index of one group: a row per bin with the share of customers `now` and `then`. A share below 0.0001 counts
-    as 0.0001, so that an empty bin has a logarithm; inference/training/drift_reference.py does the same.
+    PSI of one group with a row per bin and the shares of customers `now` and `then`. Shares are at least 0.0001, so
+    that an empty bin has a logarithm; inference/training/drift_reference.py does the same.
 -#}
 {% macro psi(now, then) -%}
     sum((greatest({{ now }}, 0.0001) - greatest({{ then }}, 0.0001)) * ln(greatest({{ now }}, 0.0001) / greatest({{ then }}, 0.0001)))
@@ -10,11 +10,10 @@
 
 
 {#-
-    The index that two samples of one distribution exceed once in a thousand times: (1 / n + 1 / m) times chi-squared
-    with as many degrees of freedom as there are bins in use less one (Yurdakul and Naranjo 2020), by the
-    approximation of Wilson and Hilferty.
+    99.9th percentile of the PSI of two samples of the same distribution: (1 / n + 1 / m) times the chi-squared
+    quantile with bins - 1 degrees of freedom (Yurdakul and Naranjo 2020), by the Wilson-Hilferty approximation.
 -#}
-{% macro psi_by_chance(bins, customers, reference_customers) -%}
+{% macro psi_critical_value(bins, customers, reference_customers) -%}
     case
         when {{ bins }} < 2 then 0
         else
@@ -24,7 +23,7 @@
 {%- endmacro %}
 
 
-{#- The customary bands of the index: stable below 0.1, shifted below 0.25, else drifted. -#}
+{#- The usual PSI bands: stable below 0.1, shifted below 0.25, drifted otherwise. -#}
 {% macro psi_band(psi) -%}
     case
         when {{ psi }} < 0.1 then 'stable'
@@ -35,15 +34,15 @@
 
 
 {#-
-    Whether an index tells of something that the model has not seen: it is at least churn__drift_limit, more than chance
-    gives, and a quarter above the largest of the earlier snapshots that the model learned from.
+    Whether a PSI exceeds what the model has seen: at least churn__drift_limit, above the critical value, and more than
+    25 % above the largest PSI among the training snapshots.
 -#}
-{% macro is_unusual(psi, by_chance, usual) -%}
-    coalesce({{ psi }} >= {{ var('churn__drift_limit') }} and {{ psi }} > {{ by_chance }} and {{ psi }} > 1.25 * {{ usual }}, false)
+{% macro is_unusual(psi, critical_value, usual) -%}
+    coalesce({{ psi }} >= {{ var('churn__drift_limit') }} and {{ psi }} > {{ critical_value }} and {{ psi }} > 1.25 * {{ usual }}, false)
 {%- endmacro %}
 
 
-{#- Whether a value lies in a bin of churn_drift_reference; its ends are open where they are null. -#}
+{#- Whether a value lies in a bin of churn_drift_reference; a null bound is open. -#}
 {% macro is_in_bin(value, bins) -%}
     {{ bins }}.is_missing = ({{ value }} is null)
     and ({{ bins }}.above is null or {{ value }} > {{ bins }}.above)
@@ -51,7 +50,7 @@
 {%- endmacro %}
 
 
-{#- The numeric features that a Feast service serves, {table: [columns that its contract calls numbers]}. -#}
+{#- Numeric features of a Feast feature service, as {table: [columns]}, by the data types in the contracts. -#}
 {% macro numeric_features(service) %}
     {% set features = {} %}
     {% if execute %}
@@ -64,7 +63,7 @@
 {% endmacro %}
 
 
-{#- The rows of `relation` with a row per column: `feature` names it, `value` is null where it is. -#}
+{#- Unpivot `columns` of `relation` to one row per column, named in `feature`; nulls are kept. -#}
 {% macro unpivot(relation, keys, columns) %}
     {{- return(adapter.dispatch('unpivot', 'churn_radar')(relation, keys, columns)) -}}
 {% endmacro %}
@@ -80,7 +79,7 @@
     {%- endfor %}
 {% endmacro %}
 
-{#- A line per column made texts of views too long for a metastore in Derby, which is where a local session has its own. -#}
+{#- stack, because a select per column makes view definitions too long for the Derby metastore of local sessions. -#}
 {% macro spark__unpivot(relation, keys, columns) %}
     {%- set values = [] %}
     {%- for column in columns %}{% do values.append("'" ~ column ~ "', cast(" ~ column ~ " as double)") %}{% endfor %}

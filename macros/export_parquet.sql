@@ -1,6 +1,6 @@
 {#-
-    Write the model that was just built to $CHURN_HOME/<folder>/<model>.parquet. The file is written beside
-    and renamed into place, so a reader finds the old rows or the new ones, never half of them.
+    Post-hook: export the model to $CHURN_HOME/<folder>/<model>.parquet. The file is written under a temporary name and
+    renamed, so that readers never see an incomplete file.
 -#}
 {% macro export_parquet(folder, order_by='customer_id, as_of_date') %}
     {{- return(adapter.dispatch('export_parquet', 'churn_radar')(folder, order_by)) -}}
@@ -19,7 +19,7 @@
     (format parquet, compression zstd, use_tmp_file true)
 {% endmacro %}
 
-{#- The adapter writes the file once the hook's transaction is committed. -#}
+{#- The adapter writes the file after the hook's transaction is committed. -#}
 {% macro postgres__export_parquet(folder, order_by) %}
     {%- if execute -%}
         {%- set moment = ', cast(as_of_date as timestamp) as event_timestamp' if folder == 'features' else '' -%}

@@ -1,6 +1,6 @@
 {#-
-    Rows whose key is null or that of another row too. On a column it is the key; on a model its `columns` together are.
-    One test, so that a table is read once for what unique and not_null read it for twice and more.
+    Rows with a null or duplicate key, which is the tested column or the given `columns` together. A single test, so
+    that a table is scanned once instead of once each for unique and not_null.
 -#}
 {% test primary_key(model, columns=none, column_name=none) %}
     {%- set key = columns or [column_name] %}
@@ -11,7 +11,7 @@
 {% endtest %}
 
 
-{#- Rows that share the values of all `columns`, of which some may be null, with another row. -#}
+{#- Combinations of `columns`, nulls allowed, that occur more than once. -#}
 {% test unique_combination(model, columns) %}
     select {{ columns | join(', ') }}
     from {{ model }}
@@ -20,7 +20,7 @@
 {% endtest %}
 
 
-{#- Values below `minimum` or above `maximum`; null passes. -#}
+{#- Values outside [minimum, maximum]; nulls pass. -#}
 {% test in_range(model, column_name, minimum=none, maximum=none) %}
     select {{ column_name }}
     from {{ model }}
@@ -35,7 +35,7 @@
 {% endtest %}
 
 
-{#- More than one different value in `column`. -#}
+{#- Fails if `column` has more than one distinct value. -#}
 {% test one_value(model, column) %}
     select count(distinct {{ column }}) as different_values
     from {{ model }}
@@ -44,8 +44,8 @@
 
 
 {#-
-    Keys of a raw table whose rows disagree and do not say which came later: rows that are alike are one row, rows of
-    different loaded_at are versions of one.
+    Keys of a raw table with conflicting rows. Identical rows count once, and rows that differ in loaded_at are versions
+    of one row; other rows of the same key conflict.
 -#}
 {% test no_conflicting_rows(model, table) %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
@@ -65,10 +65,10 @@
 
 
 {#-
-    Whether a boolean column is true in more than the share `at_most` of the champion's newest rows that `among` holds
-    for: what an earlier version did, or this one at earlier dates, is over.
+    Fails if a boolean column is true in more than the share `maximum` of the champion's newest rows that satisfy the
+    condition `among`. Rows of other versions and earlier dates are not tested.
 -#}
-{% test seldom_of_champion(model, column_name, at_most=0, among='true') %}
+{% test champion_share_at_most(model, column_name, maximum=0, among='true') %}
     with
 
     rows_of_champion as (
@@ -80,10 +80,10 @@
     select
         as_of_date,
         model_version,
-        count(*) as judged_rows,
-        count(case when {{ column_name }} then 1 end) as found
+        count(*) as tested_rows,
+        count(case when {{ column_name }} then 1 end) as true_rows
     from rows_of_champion
     where as_of_date = (select max(as_of_date) from rows_of_champion) and {{ among }}
     group by as_of_date, model_version
-    having count(case when {{ column_name }} then 1 end) > {{ at_most }} * count(*)
+    having count(case when {{ column_name }} then 1 end) > {{ maximum }} * count(*)
 {% endtest %}

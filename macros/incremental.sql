@@ -1,7 +1,7 @@
-{#- Building only what is new: which rows a table keeps, which are built anew, and what they were built with. -#}
+{#- Incremental models: which rows are kept, which are rebuilt, and the fingerprint of code and settings they were built with. -#}
 
-{#- Vars that change rows which were built before; they and the SQL itself are what a table was built with. -#}
-{% macro vars_of_features() %}
+{#- Vars that change rows which are already built; they are part of the build fingerprint. -#}
+{% macro feature_vars() %}
     {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes', 'churn__pseudonymise'] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do names.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
@@ -10,10 +10,10 @@
 {% endmacro %}
 
 
-{#- A fingerprint of what a model is built with: those vars, its own code and all that it reads, and the encoder of texts. -#}
-{% macro built_with() %}
+{#- Fingerprint of what determines a model's rows: the vars above, the code of the model and everything upstream, and the text encoder. -#}
+{% macro build_fingerprint() %}
     {% set parts = [] %}
-    {% for name in churn_radar.vars_of_features() %}
+    {% for name in churn_radar.feature_vars() %}
         {% do parts.append(name ~ '=' ~ var(name, none)) %}
     {% endfor %}
     {% set upstream = churn_radar.upstream_of(model.unique_id, []) %}
@@ -30,34 +30,34 @@
     {{ return(local_md5(parts | join(';'))) }}
 {% endmacro %}
 
-{% macro upstream_of(id, found) %}
-    {% if id in graph.nodes and id not in found %}
-        {% do found.append(id) %}
+{% macro upstream_of(id, visited) %}
+    {% if id in graph.nodes and id not in visited %}
+        {% do visited.append(id) %}
         {% for parent in graph.nodes[id].depends_on.nodes or [] %}
-            {% do churn_radar.upstream_of(parent, found) %}
+            {% do churn_radar.upstream_of(parent, visited) %}
         {% endfor %}
     {% endif %}
-    {{ return(found) }}
+    {{ return(visited) }}
 {% endmacro %}
 
 
-{#- Whether the table of a model holds rows that other settings, other code or another encoder built. -#}
+{#- Whether the model's table was built with other settings, other code or another encoder. -#}
 {% macro is_stale() %}
-    {{ return(churn_radar.table_comment(this) != churn_radar.built_with()) }}
+    {{ return(churn_radar.table_comment(this) != churn_radar.build_fingerprint()) }}
 {% endmacro %}
 
 
-{#- The comment on a table; it goes with the table, so it tells what this very table was built with. -#}
+{#- The comment on a table, which holds the build fingerprint: it is dropped and renamed together with the table. -#}
 {% macro table_comment(relation) %}
     {{ return(adapter.dispatch('table_comment', 'churn_radar')(relation)) }}
 {% endmacro %}
 
 {% macro duckdb__table_comment(relation) %}
-    {% set found = run_query(
+    {% set comments = run_query(
         "select comment from duckdb_tables() where database_name = '" ~ relation.database
         ~ "' and schema_name = '" ~ relation.schema ~ "' and table_name = '" ~ relation.identifier ~ "'"
     ).rows %}
-    {{ return(found[0][0] if found else none) }}
+    {{ return(comments[0][0] if comments else none) }}
 {% endmacro %}
 
 {% macro postgres__table_comment(relation) %}
@@ -68,30 +68,30 @@
 {% macro spark__table_comment(relation) %}{{ return(adapter.table_comment(relation)) }}{% endmacro %}
 
 
-{#- Pre-hook: empty a table that is stale; of one that is not, forget the rows of the days that are rebuilt. -#}
-{% macro forget(day=none) %}
-    {% if not execute or model.config.materialized == 'view' or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
+{#- Pre-hook: delete all rows of a stale table, else the rows of the days that will be rebuilt. -#}
+{% macro delete_outdated_rows(day=none) %}
+    {% if not execute or model.config.materialized == 'view' or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
     {% if churn_radar.is_stale() %}{{ return(churn_radar.keep_rows('false')) }}{% endif %}
     {% set since = churn_radar.rebuilt_from(day) if day else none %}
     {{ return(churn_radar.keep_rows(day ~ " < cast('" ~ since ~ "' as date)") if since else '') }}
 {% endmacro %}
 
 
-{#- Whether the table of this model was there before and is not made anew. -#}
-{% macro is_kept() %}
-    {% set built = load_relation(this) %}
-    {{ return(built is not none and built.type == 'table' and not should_full_refresh()) }}
+{#- Whether this model's table exists and is not replaced by --full-refresh. -#}
+{% macro has_reusable_table() %}
+    {% set table = load_relation(this) %}
+    {{ return(table is not none and table.type == 'table' and not should_full_refresh()) }}
 {% endmacro %}
 
 
-{#- Post-hook: note on the table what it was built with; a view holds nothing that could be stale. -#}
-{% macro remember() %}
+{#- Post-hook: store the build fingerprint as the table's comment. Views need none. -#}
+{% macro record_fingerprint() %}
     {% if not execute or model.config.materialized == 'view' %}{{ return('') }}{% endif %}
-    {{ return("comment on table " ~ this ~ " is '" ~ churn_radar.built_with() ~ "'") }}
+    {{ return("comment on table " ~ this ~ " is '" ~ churn_radar.build_fingerprint() ~ "'") }}
 {% endmacro %}
 
 
-{#- Statement that leaves in the table of this model only the rows that a condition holds for; it must not be null. -#}
+{#- Statement that deletes all rows of this model's table except those that satisfy `condition`, which must not be null. -#}
 {% macro keep_rows(condition) %}
     {{ return(adapter.dispatch('keep_rows', 'churn_radar')(condition)) }}
 {% endmacro %}
@@ -100,14 +100,14 @@
     {{ return('delete from ' ~ this ~ ('' if condition == 'false' else ' where not (' ~ condition ~ ')')) }}
 {% endmacro %}
 
-{#- Files of Parquet cannot be changed: the table is written anew without those rows, and takes the other's place. -#}
+{#- Parquet files are immutable, so the adapter rewrites the table without those rows. -#}
 {% macro spark__keep_rows(condition) %}
     {% if execute %}{% do adapter.keep_rows(this, condition) %}{% endif %}
     {{ return('') }}
 {% endmacro %}
 
 
-{#- Statement that gives a column of the table of this model another value in the rows that a condition holds for. -#}
+{#- Statement that sets a column of this model's table to `value` in the rows that satisfy `condition`. -#}
 {% macro change_rows(column, value, condition) %}
     {{ return(adapter.dispatch('change_rows', 'churn_radar')(column, value, condition)) }}
 {% endmacro %}
@@ -122,8 +122,8 @@
 {% endmacro %}
 
 
-{#- Post-hook: rows of snapshots that the spine does not hold any more leave. -#}
-{% macro keep_snapshots(spine) %}
+{#- Post-hook: delete snapshots that are no longer in the spine. -#}
+{% macro delete_dropped_snapshots(spine) %}
     {% if not is_incremental() %}{{ return('') }}{% endif %}
     {{ return(churn_radar.keep_rows(
         'exists (select 1 from ' ~ spine ~ ' as spine where spine.customer_id = ' ~ this ~ '.customer_id'
@@ -132,9 +132,9 @@
 {% endmacro %}
 
 
-{#- Pre-hook: rows of snapshots that the spine holds because of a contact only leave; they were sampled before. -#}
-{% macro keep_sampled(spine) %}
-    {% if not execute or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
+{#- Pre-hook: delete snapshots that the sample no longer contains and that are in the spine only because of a contact. -#}
+{% macro delete_unsampled_snapshots(spine) %}
+    {% if not execute or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
     {{ return(churn_radar.keep_rows(
         'not exists (select 1 from ' ~ spine ~ ' as spine where spine.customer_id = ' ~ this ~ '.customer_id'
         ~ ' and spine.as_of_date = ' ~ this ~ '.as_of_date and not spine.is_sampled)'
@@ -142,14 +142,14 @@
 {% endmacro %}
 
 
-{#- Post-hook: customers of whom the shop has no row any more leave, however long ago their rows were built. -#}
-{% macro keep_customers(relations) %}
+{#- Post-hook: delete customers who are no longer in `relations`, so that customers deleted by the shop disappear here as well. -#}
+{% macro delete_removed_customers(relations) %}
     {% if not is_incremental() %}{{ return('') }}{% endif %}
     {{ return(churn_radar.keep_rows('customer_id in (select customer_id from ' ~ relations | join(' union select customer_id from ') ~ ')')) }}
 {% endmacro %}
 
 
-{#- The day from which on a table of days is rebuilt, churn__lookback_days before the newest that it has; none for all. -#}
+{#- First day to rebuild in a table of days: churn__lookback_days before its newest day; none to rebuild all. -#}
 {% macro rebuilt_from(day) %}
     {% if not execute or not is_incremental() or churn_radar.is_stale() %}{{ return(none) }}{% endif %}
     {% set newest = run_query('select max(' ~ day ~ ') from ' ~ this).rows[0][0] %}
@@ -158,8 +158,8 @@
 
 
 {#-
-    CTEs that leave of dated `rows` only those of the customers' days to rebuild: those that arrived from `since` on,
-    and older ones that a correction ended since then. Rows that were corrected on the day they arrived count never.
+    CTEs that restrict dated `rows` to the customers' days to rebuild: rows that arrived or were superseded at or after
+    `since`. Rows superseded on the day they arrived are left out, as no snapshot ever sees them.
 -#}
 {% macro changed_days(rows, since) %}
     {%- if since %}
@@ -193,41 +193,41 @@
 {% endmacro %}
 
 
-{#- Snapshots that a feature table lacks, and those that rows without an arrival time may have changed. -#}
+{#- Snapshots that are missing in this feature table, and those in the lookback window, whose rows may have changed. -#}
 {% macro snapshots_to_build() %}
     select spine.*
     from {{ ref('int_customer_snapshots') }} as spine
     {%- if is_incremental() %}
     left join {{ this }} as built on spine.customer_id = built.customer_id and spine.as_of_date = built.as_of_date
-    where built.customer_id is null or {{ churn_radar.is_rebuilt('spine.as_of_date', ref('int_customer_snapshots')) }}
+    where built.customer_id is null or {{ churn_radar.is_in_lookback_window('spine.as_of_date', ref('int_customer_snapshots')) }}
     {%- endif %}
 {% endmacro %}
 
 
-{#- The last date of the snapshot grid at or before a day. 1970-01-05 is a Monday: the grid is fixed to the calendar. -#}
+{#- Last date of the snapshot grid at or before a day. The grid is fixed to the calendar and starts on Monday 1970-01-05. -#}
 {% macro grid_day(day) -%}
     {{ churn_radar.add_days(day, 'cast(-(' ~ churn_radar.days_between("cast('1970-01-05' as date)", day) ~ ' % ' ~ var('churn__snapshot_every_days') ~ ') as integer)') }}
 {%- endmacro %}
 
 
-{#- Whether an as-of date lies in the lookback window that ends with the newest of `dates`. -#}
-{% macro is_rebuilt(as_of_date, dates) -%}
+{#- Whether an as-of date lies in the lookback window, which ends at the newest date of `dates`. -#}
+{% macro is_in_lookback_window(as_of_date, dates) -%}
     {{ as_of_date }} between
     (select {{ churn_radar.add_days('max(as_of_date)', -var('churn__lookback_days')) }} from {{ dates }} where is_newest)
     and (select max(as_of_date) from {{ dates }} where is_newest)
 {%- endmacro %}
 
 
-{#- A power of two that is at least `ratio`, and at least 1. -#}
+{#- The smallest power of two that is at least `ratio` and at least 1. -#}
 {% macro power_of_two(ratio) -%}
     cast(power(2, ceil({{ churn_radar.log2('greatest(' ~ ratio ~ ', 1)') }})) as bigint)
 {%- endmacro %}
 
 
 {#-
-    One active customer in how many a snapshot of `dates` holds: all, or as few as keep all training dates together
-    within churn__training_rows; 0 for none. A power of two, so that a growing shop changes it rarely and the samples
-    are nested.
+    Sampling divisor n of an as-of date: one in n active customers is kept. 1 keeps all, 0 none. For training dates it
+    is the smallest power of two that keeps all dates together within churn__training_rows: powers of two make samples
+    nested, and the divisor rarely changes as the shop grows.
 -#}
 {% macro one_in(dates, rows) -%}
     case
@@ -238,15 +238,15 @@
 {%- endmacro %}
 
 
-{#- On-run-end: dbt-duckdb leaves what incremental Python models write in between as a table of each run; they go. -#}
-{% macro drop_leftovers() %}
+{#- On-run-end: drop the temporary tables that dbt-duckdb leaves behind for incremental Python models. -#}
+{% macro drop_temporary_tables() %}
     {% if not execute %}{{ return('') }}{% endif %}
-    {{ return(adapter.dispatch('drop_leftovers', 'churn_radar')()) }}
+    {{ return(adapter.dispatch('drop_temporary_tables', 'churn_radar')()) }}
 {% endmacro %}
 
-{% macro default__drop_leftovers() %}{{ return('') }}{% endmacro %}
+{% macro default__drop_temporary_tables() %}{{ return('') }}{% endmacro %}
 
-{% macro duckdb__drop_leftovers() %}
+{% macro duckdb__drop_temporary_tables() %}
     {% set drops = [] %}
     {% for row in run_query(
         "select schema_name, table_name from duckdb_tables() where database_name = current_database() and not temporary"

@@ -1,12 +1,12 @@
-{#- JSON, which warehouses make by functions of their own. -#}
+{#- JSON functions, which differ between warehouses. -#}
 
-{#- A JSON object as text, from a mapping of names to SQL expressions; numbers keep all their digits. -#}
+{#- A JSON object as text, from a mapping of names to SQL expressions; numbers keep full precision. -#}
 {% macro json_object(expressions) -%}
     {{ churn_radar.json_as_text(churn_radar.json_of(expressions)) }}
 {%- endmacro %}
 
 
-{#- JSON as text; Spark has no type of JSON: there it is a structure until this is asked for. -#}
+{#- JSON as text. Spark has no JSON type: a struct stands in for it until this cast. -#}
 {% macro json_as_text(json) %}
     {{- return(adapter.dispatch('json_as_text', 'churn_radar')(json)) -}}
 {% endmacro %}
@@ -26,7 +26,7 @@
 {% macro spark__as_json(expression) %}{{ expression }}{% endmacro %}
 
 
-{#- The row that a relation's alias stands for as text of a JSON object. -#}
+{#- A whole row, by the alias of its relation, as the text of a JSON object. -#}
 {% macro row_as_json(alias) %}
     {{- return(adapter.dispatch('row_as_json', 'churn_radar')(alias)) -}}
 {% endmacro %}
@@ -49,7 +49,7 @@
     )
 {%- endmacro %}
 
-{#- put together as text: PostgreSQL's own functions put blanks in between and take no more than fifty names -#}
+{#- concatenated, as PostgreSQL's json_build_object adds blanks and takes at most fifty names -#}
 {% macro postgres__json_of(expressions) -%}
     cast(
         '{'
@@ -69,7 +69,7 @@
 {%- endmacro %}
 
 
-{#- A JSON object of lists, from a mapping of names to SQL expressions: the values of a group, in an order. -#}
+{#- A JSON object with one array per name: the group's values of each SQL expression, ordered by `order_by`. -#}
 {% macro json_lists(expressions, order_by) %}
     {{- return(adapter.dispatch('json_lists', 'churn_radar')(expressions, order_by)) -}}
 {% endmacro %}
@@ -77,18 +77,18 @@
 {% macro default__json_lists(expressions, order_by) -%}
     {%- set lists = {} -%}
     {%- for name, expression in expressions.items() -%}
-        {%- do lists.update({name: churn_radar.list_of(expression, order_by)}) -%}
+        {%- do lists.update({name: churn_radar.ordered_array(expression, order_by)}) -%}
     {%- endfor -%}
     {{ churn_radar.json_of(lists) }}
 {%- endmacro %}
 
-{#- one list of rows, which DuckDB sorts once, where lists of each column would each be sorted -#}
+{#- one list of structs, so that DuckDB sorts once instead of once per column -#}
 {% macro duckdb__json_lists(expressions, order_by) -%}
     {%- set fields, lists = [], {} -%}
     {%- for name, expression in expressions.items() -%}
         {%- do fields.append(name ~ ' := ' ~ expression) -%}
     {%- endfor -%}
-    {%- set rows = churn_radar.list_of('struct_pack(' ~ fields | join(', ') ~ ')', order_by) -%}
+    {%- set rows = churn_radar.ordered_array('struct_pack(' ~ fields | join(', ') ~ ')', order_by) -%}
     {%- for name in expressions -%}
         {%- do lists.update({name: "[struct_extract(x, '" ~ name ~ "') for x in " ~ rows ~ ']'}) -%}
     {%- endfor -%}
@@ -96,19 +96,19 @@
 {%- endmacro %}
 
 
-{#- A JSON list of SQL expressions. -#}
+{#- A JSON array of SQL expressions. -#}
 {% macro json_array(expressions) -%}
     {{ churn_radar.as_json(churn_radar.array_of(expressions)) }}
 {%- endmacro %}
 
 
-{#- A JSON list of texts. -#}
+{#- A JSON array of string literals. -#}
 {% macro json_texts(texts) -%}
     {{ churn_radar.as_json(churn_radar.array_of(["'" ~ texts | join("', '") ~ "'"])) }}
 {%- endmacro %}
 
 
-{#- The rows of a group as a JSON list of objects of these columns. -#}
+{#- The rows of a group as a JSON array of objects with these columns. -#}
 {% macro json_rows(columns) %}
     {{- return(adapter.dispatch('json_rows', 'churn_radar')(columns)) -}}
 {% endmacro %}

@@ -1,6 +1,6 @@
-{#- What is known when: rows count from their arrival until a later version of them arrives. -#}
+{#- Point-in-time conditions: a row version is valid from its arrival until a later version arrives. -#}
 
-{#- Whether a row of daily activity, by its alias, is known at a snapshot's as-of date; it happened before it, too. -#}
+{#- Whether a row of a daily table happened and arrived before an as-of date and is not superseded by then. -#}
 {% macro known_at(rows, as_of_date) -%}
     {{ as_of_date }} > {{ rows }}.activity_date
     and {{ as_of_date }} > {{ rows }}.arrived_date
@@ -8,7 +8,7 @@
 {%- endmacro %}
 
 
-{#- The same for rows with moments instead of days; `happened_at` is the name of their own moment. -#}
+{#- The same for rows with timestamps; `happened_at` names the column with the event time. -#}
 {% macro known_at_midnight(rows, happened_at, as_of_date) -%}
     cast({{ as_of_date }} as timestamp) > {{ rows }}.{{ happened_at }}
     and cast({{ as_of_date }} as timestamp) > {{ rows }}.known_at
@@ -17,8 +17,8 @@
 
 
 {#-
-    Whether a row of daily activity is known now. Outcomes may be learned from all that has arrived, however late; a
-    build for a past churn__as_of_date must not know what arrived after it.
+    Whether a row of a daily table is the current version. Labels use every row that has arrived by now, however late;
+    a build for a past churn__as_of_date uses only rows that had arrived by that date.
 -#}
 {% macro known_now(rows) %}
     {%- set as_of_date = var('churn__as_of_date') -%}
@@ -31,7 +31,7 @@
 {% endmacro %}
 
 
-{#- Key of a review's text; a correction that arrived later is a text of its own. -#}
+{#- text_id of a review; each later version of a review has an id of its own. -#}
 {% macro review_text_id(reviews) -%}
     'reviews:' || {{ reviews }}.review_id || case when {{ reviews }}.version > 1 then '#' || cast({{ reviews }}.version as {{ churn_radar.type_string() }}) else '' end
 {%- endmacro %}

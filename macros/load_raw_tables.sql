@@ -1,5 +1,5 @@
 {#-
-    Load the Parquet files of $CHURN_RAW_DIR to where a warehouse that reads no files expects the raw tables:
+    Load the Parquet files of $CHURN_RAW_DIR into the raw tables of a warehouse that cannot read files:
     dbt run-operation load_raw_tables --target postgres
 -#}
 {% macro load_raw_tables() %}

@@ -1,6 +1,6 @@
-{#- What the service reads of the last build, and what the build reads of the service. -#}
+{#- Exchange of data between builds and the HTTP service. -#}
 
-{#- Pairs of a name and a column of that name, for a mapping: each of `names` with a suffix. -#}
+{#- Pairs (name + suffix, column of that name), from which dict() makes a mapping. -#}
 {% macro same_names(names, suffix, relation=none) %}
     {% set pairs = [] %}
     {% for name in names %}
@@ -10,8 +10,8 @@
 {% endmacro %}
 
 
-{#- Position in the log of the newest event that this build has read; 0 where no event was ever accepted. -#}
-{% macro events_through() %}
+{#- Position in the event log of the newest event that this build has read; 0 if there is none. -#}
+{% macro last_event_position() %}
     {%- set file = churn_radar.logged_events('through') -%}
     {%- if execute and churn_radar.column_types(file) is not none -%}
         (select max(through) from {{ file }})
@@ -20,13 +20,13 @@
 {% endmacro %}
 
 
-{#- The accepted events of a raw table, which inference.warehouse.plugin writes before a build. -#}
+{#- Events of a raw table accepted by the service; inference.warehouse.plugin writes them before a build. -#}
 {% macro logged_events(table) %}
     {{- return(churn_radar.home_relation('events/' ~ table)) -}}
 {% endmacro %}
 
 
-{#- A Parquet file of $CHURN_HOME, by its path without the ending, as a relation. -#}
+{#- A Parquet file in $CHURN_HOME as a relation; `path` has no extension. -#}
 {% macro home_relation(path) %}
     {{- return(adapter.dispatch('home_relation', 'churn_radar')(path)) -}}
 {% endmacro %}
@@ -35,7 +35,7 @@
     {{- return("'" ~ env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ ".parquet'") -}}
 {% endmacro %}
 
-{#- The adapter loads them before a build. -#}
+{#- The adapter loads the files before a build. -#}
 {% macro postgres__home_relation(path) %}{{ return(adapter.home_relation(path)) }}{% endmacro %}
 
 {% macro spark__home_relation(path) %}{{ return(adapter.file_relation(env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ '.parquet')) }}{% endmacro %}

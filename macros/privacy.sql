@@ -1,8 +1,8 @@
-{#- Personal data: which columns are never read, who was erased, and pseudonyms of customers. -#}
+{#- Personal data: columns that are never read, erased customers, and pseudonyms. -#}
 
 {#-
-    Columns of a raw table that are tagged `meta: {pii: true}`, by the contract or by the source that the var names. What
-    the contract requires is read whatever the source says: ids become pseudonyms, words are treated as words.
+    Columns of a raw table tagged `meta: {pii: true}` in the contract or in the source named by churn__<table>_source.
+    Columns that the contract requires are excluded: they are read even if the shop's source tags them.
 -#}
 {% macro personal_columns(table) %}
     {% set names = [] %}
@@ -20,7 +20,7 @@
 {% endmacro %}
 
 
-{#- The columns that staging has of a raw table: the contract's, but those that it tags as personal. -#}
+{#- Columns of a raw table's staging model: those of the contract that it does not tag as pii. -#}
 {% macro staged_columns(table) %}
     {% set columns = [] %}
     {% for column in churn_radar.raw_contract(table).columns.values() if column.meta.get('pii') is not true %}
@@ -30,13 +30,13 @@
 {% endmacro %}
 
 
-{#- Those of them that are read; what the shop's own source tags as personal is null. -#}
+{#- Staging columns that are read; those that the shop's own source tags as pii are null. -#}
 {% macro read_columns(table) %}
     {{ return(churn_radar.staged_columns(table) | rejectattr('name', 'in', churn_radar.personal_columns(table)) | list) }}
 {% endmacro %}
 
 
-{#- What vars ask for that would let a personal column in. -#}
+{#- Error lines for vars that would read a column tagged pii. -#}
 {% macro personal_problems() %}
     {% set problems = [] %}
     {% if var('churn__pseudonymise') is not boolean %}
@@ -59,19 +59,19 @@
 {% endmacro %}
 
 
-{#- A customer id as staging gives it: the shop's own, or a salted hash where churn__pseudonymise is true. -#}
+{#- customer_id in staging: the shop's own, or a salted hash if churn__pseudonymise is true. -#}
 {% macro staged_customer_id(expression) -%}
     {%- if var('churn__pseudonymise') -%} {{ churn_radar.pseudonym(expression) }} {%- else -%} {{ expression }} {%- endif -%}
 {%- endmacro %}
 
 
-{#- inference/pseudonyms.py makes the same ones. -#}
+{#- Pseudonym of a customer id; inference/pseudonyms.py computes the same. -#}
 {% macro pseudonym(expression) -%}
     'p_' || substr({{ churn_radar.salted_hash('pseudonym', expression) }}, 1, 32)
 {%- endmacro %}
 
 
-{#- A hash with the salt of the shop, which the session knows and SQL does not say. -#}
+{#- Hash with the shop's salt, which is a session variable so that it never appears in compiled SQL. -#}
 {% macro salted_hash(purpose, expression) %}
     {{- return(adapter.dispatch('salted_hash', 'churn_radar')(purpose, expression)) -}}
 {% endmacro %}
@@ -80,7 +80,7 @@
     sha256(
         case
             when getvariable('churn_salt') is null
-                then error('this session has no salt: name the plugin inference.warehouse.plugin in profiles.yml')
+                then error('session variable churn_salt is not set; expected the plugin inference.warehouse.plugin in profiles.yml')
             else cast(getvariable('churn_salt') as varchar)
         end || '{{ purpose }}:' || {{ expression }}
     )
@@ -90,13 +90,13 @@
     encode(sha256(convert_to(current_setting('churn.salt') || '{{ purpose }}:' || {{ expression }}, 'UTF8')), 'hex') collate "C"
 {%- endmacro %}
 
-{#- read from the file that holds it, as views cannot name a variable of a session -#}
+{#- read from the salt file, as Spark views cannot use session variables -#}
 {% macro spark__salted_hash(purpose, expression) -%}
     sha2((select max(value) from {{ adapter.salt_relation() }}) || '{{ purpose }}:' || {{ expression }}, 256)
 {%- endmacro %}
 
 
-{#- The rows of a raw table that are not of customers whom churn-radar erase removed; they may come again with each load. -#}
+{#- Condition that leaves out customers removed by `churn-radar erase`: each load of raw tables may contain them again. -#}
 {% macro not_erased(table) %}
     {% set erased = churn_radar.home_relation('erased_customers') %}
     {% set has_customers = 'customer_id' in churn_radar.raw_contract(table).columns %}
@@ -109,8 +109,8 @@
 {% endmacro %}
 
 
-{#- Pre-hook of tables that are kept for ever: ids from before churn__pseudonymise was set become pseudonyms as well. -#}
-{% macro pseudonymise_kept() %}
-    {% if not execute or not var('churn__pseudonymise') or not churn_radar.is_kept() %}{{ return('') }}{% endif %}
+{#- Pre-hook of tables that keep their history: replace ids stored before churn__pseudonymise was set by pseudonyms. -#}
+{% macro pseudonymise_stored_ids() %}
+    {% if not execute or not var('churn__pseudonymise') or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
     {{ return(churn_radar.change_rows('customer_id', churn_radar.pseudonym('customer_id'), "not " ~ churn_radar.matches('customer_id', '^p_[0-9a-f]{32}$'))) }}
 {% endmacro %}

@@ -1,18 +1,18 @@
-{#- Whether raw tables keep the data contract, and whether they changed as tables do not by themselves. -#}
+{#- Checks of raw tables against the data contract, and against the last build. -#}
 
-{#- Refuse raw tables that do not keep the data contract, all in one message, before anything is built. -#}
+{#- Stop the run before any model is built if a raw table violates the data contract; one message lists every problem. -#}
 {% macro check_raw_tables() %}
     {% if not execute %}{{ return('') }}{% endif %}
     {% set problems = [] %}
     {% for contract in churn_radar.raw_contracts() %}
         {% set table = contract.name %}
-        {% set found = churn_radar.column_types(churn_radar.raw_source(table)) %}
-        {% set missing = churn_radar.missing_columns(table, found or {}) %}
+        {% set source_types = churn_radar.column_types(churn_radar.raw_source(table)) %}
+        {% set missing = churn_radar.missing_columns(table, source_types or {}) %}
         {% set types = none if missing else churn_radar.raw_column_types(table) %}
         {% set relation = churn_radar.raw_relation(table) if types is not none else churn_radar.raw_source(table) %}
-        {% if found is none and contract.meta.required %}
+        {% if source_types is none and contract.meta.required %}
             {% do problems.append(table ~ ': no such table; expected the ' ~ ('file ' if (relation | string).startswith(("'", 'parquet.')) else 'table ') ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
-        {% elif missing and found is not none %}
+        {% elif missing and source_types is not none %}
             {% do problems.extend(missing) %}
         {% elif types is not none %}
             {% for column in churn_radar.read_columns(table) %}
@@ -39,7 +39,7 @@
 {% endmacro %}
 
 
-{#- Columns that churn__<table>_columns names, but the shop's table lacks; an expression speaks for itself. -#}
+{#- Error lines for columns named in churn__<table>_columns that the shop's table lacks; SQL expressions are not checked. -#}
 {% macro missing_columns(table, types) %}
     {% set problems = [] %}
     {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() %}
@@ -51,14 +51,14 @@
 {% endmacro %}
 
 
-{#- What keeps a raw column from being read as the contract's type. -#}
+{#- Error lines for a raw column that cannot be read as the contract's type. -#}
 {% macro type_problems(table, relation, column, type) %}
     {% set expected = churn_radar.type_family(column.data_type | upper) %}
-    {% set found = churn_radar.type_family(type) %}
+    {% set family = churn_radar.type_family(type) %}
     {% set name = table ~ '.' ~ column.name %}
-    {% if type == '"NULL"' or expected == found or (expected == 'text' and (found == 'number' or type == 'UUID')) %}
+    {% if type == '"NULL"' or expected == family or (expected == 'text' and (family == 'number' or type == 'UUID')) %}
         {{ return([]) }}
-    {% elif found == 'text' %}
+    {% elif family == 'text' %}
         {% set quoted = adapter.quote(column.name) %}
         {% set bad = run_query(
             'select count(*), min(' ~ quoted ~ ') from ' ~ relation ~ ' as raw_rows'
@@ -72,7 +72,7 @@
 {% endmacro %}
 
 
-{#- What is wrong with the orders themselves; their columns are known to be right. -#}
+{#- Error lines for the rows of orders; their columns are checked before. -#}
 {% macro order_problems() %}
     {% set checked = churn_radar.checked_rows('orders') %}
     {% set summary = run_query(
@@ -93,24 +93,25 @@
     {% elif as_of_date is not none and as_of_date | string <= summary[2] | string %}
         {{ return(['churn__as_of_date is ' ~ as_of_date ~ ', but the first completed order is of ' ~ summary[2] ~ '; expected a later date']) }}
     {% endif %}
-    {{ return(churn_radar.clock_problems(checked)) }}
+    {{ return(churn_radar.gap_problems(checked)) }}
 {% endmacro %}
 
 
 {#-
-    A silence before the newest orders that is longer than the horizon and three times any before: a clock that jumped
-    ahead would make everybody inactive. Who gives churn__as_of_date says what day it is.
+    Error line for a gap before the newest orders that exceeds churn__horizon_days and three times every earlier gap:
+    orders dated in the future by a wrong clock would make every customer inactive. Not checked if churn__as_of_date is
+    set, as the date then does not come from the orders.
 -#}
-{% macro clock_problems(checked) %}
+{% macro gap_problems(checked) %}
     {% if var('churn__as_of_date') is not none %}{{ return([]) }}{% endif %}
     {% set horizon = var('churn__horizon_days') %}
     {% set gap = run_query(
-        "with days as (select distinct cast(ordered_at as date) as day from (" ~ checked ~ ") as checked"
+        "with order_days as (select distinct cast(ordered_at as date) as day from (" ~ checked ~ ") as checked"
         ~ " where rejection_reason is null and status = 'completed'),"
-        ~ " pauses as (select day, lag(day) over (order by day) as before, max(day) over () as newest from days),"
-        ~ " gaps as (select *, " ~ churn_radar.days_between('before', 'day') ~ " as silence from pauses),"
-        ~ " longest as (select *, max(silence) over (order by day rows between unbounded preceding and 1 preceding) as usual from gaps)"
-        ~ " select before, day from longest where silence > " ~ horizon ~ " and silence > 3 * coalesce(usual, 0)"
+        ~ " dated_gaps as (select day, lag(day) over (order by day) as before, max(day) over () as newest from order_days),"
+        ~ " gaps as (select *, " ~ churn_radar.days_between('before', 'day') ~ " as days from dated_gaps),"
+        ~ " longest as (select *, max(days) over (order by day rows between unbounded preceding and 1 preceding) as longest_before from gaps)"
+        ~ " select before, day from longest where days > " ~ horizon ~ " and days > 3 * coalesce(longest_before, 0)"
         ~ " and day > " ~ churn_radar.add_days('newest', -horizon) ~ " order by day desc limit 1"
     ).rows %}
     {% if gap %}
@@ -120,27 +121,27 @@
 {% endmacro %}
 
 
-{#- Raw tables that lost rows or columns since the last build, which int_raw_tables remembers; --full-refresh accepts them. -#}
+{#- Error lines for raw tables that lost rows or columns since the last build (int_raw_tables); --full-refresh accepts the loss. -#}
 {% macro change_problems() %}
     {% set problems = [] %}
     {% set node = graph.nodes['model.churn_radar.int_raw_tables'] %}
     {% set before = adapter.get_relation(node.database, node.schema, node.alias) %}
     {% if before is none or flags.FULL_REFRESH %}{{ return([]) }}{% endif %}
-    {% set most = var('churn__max_row_drop') %}
+    {% set max_drop = var('churn__max_row_drop') %}
     {% for row in run_query('select source_table, row_count, column_names from ' ~ before ~ ' where row_count > 0').rows %}
         {% set types = churn_radar.raw_column_types(row[0]) or {} %}
-        {% set gone = [] %}
+        {% set lost = [] %}
         {% for column in row[2].split(',') if column not in types %}
-            {% do gone.append(column) %}
+            {% do lost.append(column) %}
         {% endfor %}
         {% if not types %}
             {% do problems.append(row[0] ~ ': the table was there at the last build and is gone; expected it, or --full-refresh to go on without') %}
-        {% elif gone %}
-            {% do problems.append(row[0] ~ '.' ~ gone | join(', ' ~ row[0] ~ '.') ~ ': there at the last build and missing now; expected the same columns, or --full-refresh to go on without') %}
+        {% elif lost %}
+            {% do problems.append(row[0] ~ '.' ~ lost | join(', ' ~ row[0] ~ '.') ~ ': there at the last build and missing now; expected the same columns, or --full-refresh to go on without') %}
         {% else %}
             {% set rows = run_query('select count(*) from ' ~ churn_radar.raw_relation(row[0]) ~ ' as raw_rows').rows[0][0] %}
-            {% if rows < row[1] * (1 - most) %}
-                {% do problems.append(row[0] ~ ': ' ~ rows ~ ' rows, ' ~ row[1] ~ ' at the last build; expected a fall of at most ' ~ '%.0f' | format(100 * most) ~ '% (churn__max_row_drop), or --full-refresh to accept it') %}
+            {% if rows < row[1] * (1 - max_drop) %}
+                {% do problems.append(row[0] ~ ': ' ~ rows ~ ' rows, ' ~ row[1] ~ ' at the last build; expected a fall of at most ' ~ '%.0f' | format(100 * max_drop) ~ '% (churn__max_row_drop), or --full-refresh to accept it') %}
             {% endif %}
         {% endif %}
     {% endfor %}

@@ -1,12 +1,12 @@
-{#- Reading the shop's raw tables by the data contract in models/staging/raw.yml. -#}
+{#- Reads raw tables by the data contract in models/staging/raw.yml. -#}
 
-{#- The contracts of all raw tables: their nodes in dbt's graph, with columns and meta. -#}
+{#- The source nodes of all raw tables in dbt's graph, with columns and meta. -#}
 {% macro raw_contracts() %}
     {{ return(graph.sources.values() | selectattr('package_name', 'equalto', 'churn_radar') | selectattr('source_name', 'equalto', 'raw') | list) }}
 {% endmacro %}
 
 
-{#- The contract of one raw table. -#}
+{#- The source node of one raw table. -#}
 {% macro raw_contract(table) %}
     {% for node in churn_radar.raw_contracts() if node.name == table %}
         {{ return(node) }}
@@ -16,8 +16,8 @@
 
 
 {#-
-    Where a raw table lies: what churn__<table>_source names, a source of the project as 'source.table' or any
-    relation, else the Parquet file.
+    Relation of a raw table: churn__<table>_source, which is a dbt source as 'source.table' or any relation, else the
+    Parquet file.
 -#}
 {% macro raw_source(table) %}
     {% set file = churn_radar.raw_file(table, source('raw', table)) %}
@@ -30,7 +30,7 @@
 {% endmacro %}
 
 
-{#- Where the Parquet file of a raw table is read: dbt-duckdb's sources are files, PostgreSQL has it loaded to the source. -#}
+{#- Relation of a raw table's Parquet file: dbt-duckdb's sources are files, PostgreSQL's are tables the files are loaded into. -#}
 {% macro raw_file(table, source) %}
     {{ return(adapter.dispatch('raw_file', 'churn_radar')(table, source)) }}
 {% endmacro %}
@@ -44,8 +44,8 @@
 
 
 {#-
-    A raw table by the contract's names: churn__<table>_columns maps a column of the contract to one of the shop's
-    or to an SQL expression; the others go by their own names. Rows that the service accepted are part of it.
+    A raw table with the contract's column names, plus the events accepted by the service. churn__<table>_columns maps
+    a column of the contract to a column of the shop or an SQL expression; other columns keep their names.
 -#}
 {% macro raw_relation(table) %}
     {% set relation = churn_radar.raw_source(table) %}
@@ -56,7 +56,7 @@
     {% if types is none %}{{ return(relation if logged is none else churn_radar.logged_events(table)) }}{% endif %}
     {% set selected = [] %}
     {% for name, expression in mapping.items() %}
-        {#- a column's name may be a word of SQL -#}
+        {#- quoted, as a column's name may be an SQL keyword -#}
         {% set read = adapter.quote(expression) if expression | lower in types else expression %}
         {% do selected.append(read ~ ' as ' ~ adapter.quote(name)) %}
     {% endfor %}
@@ -72,16 +72,16 @@
 
 
 {#-
-    The shop's own rows of a raw table and those that the service accepted. Where rows say when they arrived, one that
-    arrived later takes the place of another; where they do not, the shop's own row is the one that counts.
+    The shop's rows of a raw table and the events accepted by the service. If the shop's rows have loaded_at, staging
+    keeps the later version of a key; if not, an event is dropped where the shop has a row of the same key.
 -#}
-{% macro with_logged_events(table, own, says_when) %}
+{% macro with_logged_events(table, own, has_loaded_at) %}
     {% set logged = churn_radar.logged_events(table) %}
     {% set key = churn_radar.raw_contract(table).meta.primary_key[0] %}
     {% set read = churn_radar.read_columns(table) | map(attribute='name') | list %}
-    {% set names = read if says_when else read | reject('equalto', 'loaded_at') | list %}
+    {% set names = read if has_loaded_at else read | reject('equalto', 'loaded_at') | list %}
     {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged ~ ' as events' %}
-    {% if not says_when %}
+    {% if not has_loaded_at %}
         {% set events = (
             events ~ ' where ' ~ key ~ ' not in (select cast(' ~ key ~ ' as ' ~ churn_radar.type_string() ~ ') from (' ~ own ~ ') as own where ' ~ key ~ ' is not null)'
         ) %}
@@ -90,12 +90,12 @@
 {% endmacro %}
 
 
-{#- The rows of two queries, whose columns of one name are one; what a query lacks is null. -#}
+{#- Union of two queries by column name; missing columns are null. -#}
 {% macro union_by_name(first, second) %}
     {{ return(adapter.dispatch('union_by_name', 'churn_radar')(first, second)) }}
 {% endmacro %}
 
-{#- Columns of two families meet as texts, which can be read as anything. -#}
+{#- Columns whose types differ in family are cast to strings, which staging casts to the contract's type. -#}
 {% macro default__union_by_name(first, second) %}
     {% set queries = [first, second] %}
     {% set types = [churn_radar.column_types('(' ~ first ~ ')'), churn_radar.column_types('(' ~ second ~ ')')] %}
@@ -121,14 +121,14 @@
 {% macro duckdb__union_by_name(first, second) %}{{ return(first ~ ' union all by name ' ~ second) }}{% endmacro %}
 
 
-{#- Columns of a raw table by the contract's names, with their types; none when the shop has no such table. -#}
+{#- Types of a raw table's columns by the contract's names; none if the shop lacks the table. -#}
 {% macro raw_column_types(table) %}
     {{ return(churn_radar.column_types(churn_radar.raw_relation(table))) }}
 {% endmacro %}
 
 
-{#- Names of the raw tables that the shop has, or that the service has accepted events of. -#}
-{% macro tables_there() %}
+{#- Names of the raw tables that the shop has or the service has accepted events for. -#}
+{% macro available_tables() %}
     {% set tables = [] %}
     {% if execute %}
         {% for contract in churn_radar.raw_contracts() if churn_radar.raw_column_types(contract.name) is not none %}
@@ -139,7 +139,7 @@
 {% endmacro %}
 
 
-{#- Columns and types of a relation, {lower-case name: type}; none when it is a file that does not exist. -#}
+{#- Column types of a relation as {lower-case name: upper-case type}; none if its file does not exist. -#}
 {% macro column_types(relation) %}
     {{ return(adapter.dispatch('column_types', 'churn_radar')(relation | string)) }}
 {% endmacro %}
@@ -161,7 +161,7 @@
 {% macro spark__column_types(relation) %}{{ return(adapter.column_types(relation)) }}{% endmacro %}
 
 
-{#- text, number or timestamp, as warehouses call their types, or the type itself. -#}
+{#- 'text', 'number' or 'timestamp' for a warehouse's type; other types are returned unchanged. -#}
 {% macro type_family(type) %}
     {% if churn_radar.is_text_type(type) %}
         {{ return('text') }}
@@ -174,24 +174,24 @@
 {% endmacro %}
 
 
-{#- Whether a type is one of texts. -#}
+{#- Whether a warehouse's type is a string type. -#}
 {% macro is_text_type(type) %}{{ return(type.startswith(('VARCHAR', 'TEXT', 'CHARACTER', 'STRING'))) }}{% endmacro %}
 
 
-{#- Columns of the contract, and customers' attributes, that a raw table really has. -#}
+{#- Columns of the contract, and of churn__customer_attributes, that exist in a raw table. -#}
 {% macro raw_columns(table) %}
     {% if not execute %}{{ return([]) }}{% endif %}
-    {% set found = [] %}
+    {% set names = [] %}
     {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
     {% set types = churn_radar.raw_column_types(table) or {} %}
     {% for name in churn_radar.staged_columns(table) | map(attribute='name') | list + attributes if name | lower in types %}
-        {% do found.append(name | lower) %}
+        {% do names.append(name | lower) %}
     {% endfor %}
-    {{ return(found) }}
+    {{ return(names) }}
 {% endmacro %}
 
 
-{#- 0 for a count over a raw table that the shop has, null (typed) for one that it does not have. -#}
+{#- Default of a count over a raw table: 0 if the shop has the table, a typed null if not. -#}
 {% macro zero_if_present(table) %}
     {%- if not execute or churn_radar.raw_column_types(table) is not none -%} 0
     {%- else -%} cast(null as bigint)
@@ -200,9 +200,8 @@
 
 
 {#-
-    Select every row of a raw table in the contract's names and types, with `rejection_reason`:
-    why the row is impossible, null when it is fine. Columns that the shop lacks are null;
-    a table that it lacks is empty.
+    Every row of a raw table with the contract's names and types, and `rejection_reason`: why the row is invalid, null
+    if it is valid. Columns that the shop lacks are null; a table that it lacks is empty.
 -#}
 {% macro checked_rows(table) %}
     {% set relation = churn_radar.raw_relation(table) %}
@@ -249,7 +248,7 @@ select
         {%- endif %}
         {%- endif %}
         {%- for column in columns if column.data_type == 'double' %}
-        when not {{ churn_radar.is_ordinary(column.name) }} then '{{ column.name }} is not a number below 10^12'
+        when not {{ churn_radar.is_plausible_number(column.name) }} then '{{ column.name }} is not a number below 10^12'
         {%- endfor %}
         {%- if table == 'orders' %}
         when amount is null and status = 'completed' then 'amount of a completed order is null'
@@ -272,9 +271,9 @@ from (
 
 
 {#-
-    The staged rows of a raw table: possible ones only, one per key. Where rows have loaded_at, a key has a row per
-    arrival, numbered by `version`: what was known from then on until `superseded_at`, null while it still is.
-    Only rows of repeated keys are ranked: ranking all of them would cost more than everything else that reads them.
+    Staging rows of a raw table: valid rows, one per key. Where rows have loaded_at, a key has one row per arrival,
+    numbered by `version` and valid until `superseded_at`, which is null for the current version. Only rows of repeated
+    keys are ranked, as a window function over all rows costs more than everything else in staging.
 -#}
 {% macro staged_rows(table) %}
     {% set checked = churn_radar.checked_rows(table) %}
@@ -284,14 +283,14 @@ from (
     {% set key = contract.meta.primary_key | join(', ') %}
     {% set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
     {% set has_versions = 'loaded_at' in names %}
-    {% set says_when = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
+    {% set has_loaded_at = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
     {% set columns = (names + (var('churn__customer_attributes') if table == 'customers' else [])) | join(',\n    ') %}
-    {#- every other column breaks ties, so that any order of the rows gives the same result -#}
+    {#- order by every other column, so that the result does not depend on the order of the rows -#}
     {% set newest_first = [] %}
     {% for name in names if name not in contract.meta.primary_key and name != 'loaded_at' %}
         {% do newest_first.append(name ~ ' desc nulls last') %}
     {% endfor %}
-{#- subqueries, not CTEs: what is named once and read twice would be kept in memory with all its columns #}
+{#- subqueries instead of CTEs: a CTE that is read twice is materialised in memory with all its columns #}
 {%- set repeated = churn_radar.key_hash(table) ~ ' in (select key_hash from ' ~ repeated_keys ~ " where source_table = '" ~ table ~ "')" %}
 select
     {{ columns }}
@@ -308,7 +307,7 @@ union all
 
 select
     {{ columns }}
-    {%- if says_when %},
+    {%- if has_loaded_at %},
     row_number() over (partition by {{ key }} order by loaded_at nulls first) as version,
     min(greatest({{ contract.meta.event_time }}, coalesce(loaded_at, {{ contract.meta.event_time }}))) over (
         partition by {{ key }} order by loaded_at nulls first rows between 1 following and unbounded following
@@ -321,7 +320,7 @@ from (
     select
         *,
         row_number() over (
-            partition by {{ key }}{{ ', loaded_at' if says_when }}
+            partition by {{ key }}{{ ', loaded_at' if has_loaded_at }}
             order by {{ newest_first | join(', ') or contract.meta.primary_key[0] }}
         ) as duplicate_number
     from (
@@ -333,11 +332,11 @@ where duplicate_number = 1
 {% endmacro %}
 
 
-{#- A quick hash of the primary key of a row of a raw table; never null. -#}
+{#- 64-bit hash of the primary key of a raw row; never null. -#}
 {% macro key_hash(table) %}
     {%- if not execute %}{{ return('0') }}{% endif -%}
     {%- set contract = churn_radar.raw_contract(table) -%}
     {%- set parts = [] -%}
     {%- for name in contract.meta.primary_key %}{% do parts.append("coalesce(cast(" ~ name ~ " as " ~ churn_radar.type_string() ~ "), '')") %}{% endfor -%}
-    {{- churn_radar.quick_hash(parts | join(" || chr(31) || ")) -}}
+    {{- churn_radar.fast_hash(parts | join(" || chr(31) || ")) -}}
 {% endmacro %}

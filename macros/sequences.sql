@@ -1,53 +1,52 @@
-{#- Bounds of what the transformer reads of a customer; older than these are left out. -#}
-{% macro most_events() %}{{ return(32) }}{% endmacro %}
-{% macro most_texts() %}{{ return(4) }}{% endmacro %}
+{#- Maximum number of events and texts, and their maximum age in days, that the transformer reads per customer. -#}
+{% macro max_events() %}{{ return(32) }}{% endmacro %}
+{% macro max_texts() %}{{ return(4) }}{% endmacro %}
 {% macro sequence_days() %}{{ return(180) }}{% endmacro %}
 
 
 {#-
-    The first rows of a group by some ascending expressions, none of them null, an array per column: the columns of a
-    select, from a mapping of names to expressions.
+    Select columns with the first `limit` rows of a group, one array per name in `columns`, a mapping of names to
+    expressions. Rows are sorted by the `order_by` expressions, which must not be null.
 -#}
-{% macro first_rows(columns, order_by, most) %}
-    {{- return(adapter.dispatch('first_rows', 'churn_radar')(columns, order_by, most)) -}}
+{% macro first_rows(columns, order_by, limit) %}
+    {{- return(adapter.dispatch('first_rows', 'churn_radar')(columns, order_by, limit)) -}}
 {% endmacro %}
 
-{% macro default__first_rows(columns, order_by, most) -%}
+{% macro default__first_rows(columns, order_by, limit) -%}
     {%- for name, value in columns.items() %}
-        (array_agg({{ value }} order by {{ order_by | join(', ') }}))[1:{{ most }}] as {{ name }}{{ ',' if not loop.last }}
+        (array_agg({{ value }} order by {{ order_by | join(', ') }}))[1:{{ limit }}] as {{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 
-{#- one list of rows, sorted once: lists that are sorted as they are made need kilobytes per group -#}
-{% macro duckdb__first_rows(columns, order_by, most) -%}
+{#- one list of structs, sorted once: an ordered aggregate per column needs kilobytes of memory per group -#}
+{% macro duckdb__first_rows(columns, order_by, limit) -%}
     {%- set fields = {} %}
     {%- for value in order_by %}{% do fields.update({value: 'field_' ~ loop.index}) %}{% endfor %}
     {%- for value in columns.values() if value not in fields %}{% do fields.update({value: 'value_' ~ loop.index}) %}{% endfor %}
     {%- set packed = [] %}
     {%- for value, name in fields.items() %}{% do packed.append(name ~ ' := ' ~ value) %}{% endfor %}
     {%- for name, value in columns.items() %}
-        [struct_extract(x, '{{ fields[value] }}') for x in list_sort(list(struct_pack({{ packed | join(', ') }})))[1:{{ most }}]] as {{ name }}{{ ',' if not loop.last }}
+        [struct_extract(x, '{{ fields[value] }}') for x in list_sort(list(struct_pack({{ packed | join(', ') }})))[1:{{ limit }}]] as {{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 
-{#- as in DuckDB -#}
-{% macro spark__first_rows(columns, order_by, most) -%}
+{% macro spark__first_rows(columns, order_by, limit) -%}
     {%- set fields = [] %}
     {%- for value in order_by %}{% do fields.append("'key_" ~ loop.index ~ "', " ~ value) %}{% endfor %}
     {%- for name, value in columns.items() %}{% do fields.append("'" ~ name ~ "', " ~ value) %}{% endfor %}
     {%- for name in columns %}
-        transform(slice(array_sort(collect_list(named_struct({{ fields | join(', ') }}))), 1, {{ most }}), x -> x.{{ name }}) as {{ name }}{{ ',' if not loop.last }}
+        transform(slice(array_sort(collect_list(named_struct({{ fields | join(', ') }}))), 1, {{ limit }}), x -> x.{{ name }}) as {{ name }}{{ ',' if not loop.last }}
     {%- endfor %}
 {%- endmacro %}
 
 
-{#- Columns of a relation as one array of texts name=value; null where the relation has no row, or without columns. -#}
-{% macro packed(names, relation) %}
-    {{- return(adapter.dispatch('packed', 'churn_radar')(names, relation)) -}}
+{#- Columns of a relation as an array of 'name=value' strings; null if there are no columns or no row was joined. -#}
+{% macro name_value_array(names, relation) %}
+    {{- return(adapter.dispatch('name_value_array', 'churn_radar')(names, relation)) -}}
 {% endmacro %}
 
-{% macro default__packed(names, relation) %}
-    {%- if not names -%} cast(null as {{ churn_radar.type_strings() }})
+{% macro default__name_value_array(names, relation) %}
+    {%- if not names -%} cast(null as {{ churn_radar.type_string_array() }})
     {%- else -%}
     {%- set texts = [] -%}
     {%- for name in names -%}

@@ -23,7 +23,7 @@ known_customers as (
 select
     snapshots.customer_id,
     snapshots.as_of_date,
-    {{ churn_radar.packed(attributes, 'known_customers') }} as attributes
+    {{ churn_radar.name_value_array(attributes, 'known_customers') }} as attributes
 from snapshots
 left join known_customers -- noqa: ST11
     on snapshots.customer_id = known_customers.customer_id and snapshots.as_of_date = known_customers.as_of_date

@@ -24,11 +24,11 @@ known_reviews as (
     select
         snapshots.customer_id,
         snapshots.as_of_date,
-        {{ churn_radar.exact('reviews.rating') }} as rating,
+        {{ churn_radar.fixed_point('reviews.rating') }} as rating,
         {%- for aspect in churn_radar.aspects() %}
         reviews.{{ aspect }}_score,
         {%- endfor %}
-        {{ churn_radar.exact('reviews.complaint_score') }} as complaint_score,
+        {{ churn_radar.fixed_point('reviews.complaint_score') }} as complaint_score,
         {{ churn_radar.days_between('cast(reviews.reviewed_at as date)', 'snapshots.as_of_date') }} as days_ago,
         row_number() over (
             partition by snapshots.customer_id, snapshots.as_of_date

@@ -49,7 +49,7 @@ event_sequences as (
     select
         customer_id,
         as_of_date,
-        {{ churn_radar.first_rows(events, ['-microseconds'] + events_alike, churn_radar.most_events()) }}
+        {{ churn_radar.first_rows(events, ['-microseconds'] + events_alike, churn_radar.max_events()) }}
     from known_events
     group by customer_id, as_of_date
 ),
@@ -78,7 +78,7 @@ text_sequences as (
     select
         customer_id,
         as_of_date,
-        {{ churn_radar.first_rows(texts, ['-microseconds', 'text_id'], churn_radar.most_texts()) }}
+        {{ churn_radar.first_rows(texts, ['-microseconds', 'text_id'], churn_radar.max_texts()) }}
     from known_texts
     group by customer_id, as_of_date
 )

@@ -28,7 +28,7 @@ known_tickets as (
         case when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp) then support_tickets.closed_at end as closed_at,
         case
             when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp)
-                then {{ churn_radar.exact('support_tickets.satisfaction') }}
+                then {{ churn_radar.fixed_point('support_tickets.satisfaction') }}
         end as satisfaction,
         {%- for aspect in churn_radar.aspects() %}
         support_tickets.{{ aspect }}_score,

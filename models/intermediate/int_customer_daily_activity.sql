@@ -21,7 +21,7 @@ events as (
 order_quantities as (
     select
         order_id,
-        sum({{ churn_radar.exact('quantity') }}) as items
+        sum({{ churn_radar.fixed_point('quantity') }}) as items
     from order_items
     group by order_id
 ),
@@ -52,9 +52,9 @@ order_days as (
         count(case when status = 'cancelled' then 1 end) as cancelled_orders,
         count(case when status = 'returned' then 1 end) as returned_orders,
         count(case when status = 'completed' then coupon_code end) as coupon_orders,
-        sum(case when status = 'completed' then {{ churn_radar.exact('amount') }} else 0 end) as amount,
+        sum(case when status = 'completed' then {{ churn_radar.fixed_point('amount') }} else 0 end) as amount,
         max(case when status = 'completed' then amount end) as largest_order_amount,
-        sum(case when status = 'completed' then {{ churn_radar.exact('discount_amount') }} end) as discount_amount,
+        sum(case when status = 'completed' then {{ churn_radar.fixed_point('discount_amount') }} end) as discount_amount,
         sum(case when status = 'completed' then items end) as items,
         count(case when status = 'completed' and hour_of_day < 6 then 1 end) as night_orders,
         count(case when status = 'completed' and hour_of_day >= 6 and hour_of_day < 12 then 1 end) as morning_orders,
@@ -105,10 +105,10 @@ select
     coalesce(order_days.cancelled_orders, 0) as cancelled_orders,
     coalesce(order_days.returned_orders, 0) as returned_orders,
     coalesce(order_days.coupon_orders, 0) as coupon_orders,
-    {{ churn_radar.exact('coalesce(order_days.amount, 0)') }} as amount,
+    {{ churn_radar.fixed_point('coalesce(order_days.amount, 0)') }} as amount,
     order_days.largest_order_amount,
-    {{ churn_radar.exact('order_days.discount_amount') }} as discount_amount,
-    {{ churn_radar.exact('order_days.items') }} as items,
+    {{ churn_radar.fixed_point('order_days.discount_amount') }} as discount_amount,
+    {{ churn_radar.fixed_point('order_days.items') }} as items,
     coalesce(order_days.night_orders, 0) as night_orders,
     coalesce(order_days.morning_orders, 0) as morning_orders,
     coalesce(order_days.afternoon_orders, 0) as afternoon_orders,

@@ -25,8 +25,8 @@ select
     orders.superseded_date,
     order_items.product_id,
     max(order_items.category) as category,
-    {{ churn_radar.exact('sum(' ~ churn_radar.exact('order_items.quantity') ~ ')') }} as quantity,
-    {{ churn_radar.exact('sum(' ~ churn_radar.exact('order_items.quantity * order_items.unit_price') ~ ')') }} as amount
+    {{ churn_radar.fixed_point('sum(' ~ churn_radar.fixed_point('order_items.quantity') ~ ')') }} as quantity,
+    {{ churn_radar.fixed_point('sum(' ~ churn_radar.fixed_point('order_items.quantity * order_items.unit_price') ~ ')') }} as amount
 from changed_orders as orders
 inner join order_items on orders.order_id = order_items.order_id
 group by 1, 2, 3, 4, 5

@@ -10,7 +10,7 @@ category_amounts as (
     select
         order_id,
         category,
-        sum({{ churn_radar.exact('quantity * unit_price') }}) as amount
+        sum({{ churn_radar.fixed_point('quantity * unit_price') }}) as amount
     from {{ ref('stg_order_items') }}
     where category is not null
     group by order_id, category

@@ -50,7 +50,7 @@ dates_to_build as (
     left join contacts_of_dates on dates.as_of_date = contacts_of_dates.as_of_date
     where
         built_dates.as_of_date is null
-        or {{ churn_radar.is_rebuilt('dates.as_of_date', ref('int_snapshot_dates')) }}
+        or {{ churn_radar.is_in_lookback_window('dates.as_of_date', ref('int_snapshot_dates')) }}
         or built_dates.one_in <> {{ churn_radar.one_in('dates', 'built_dates.active_customers * dates.training_dates') }}
         or built_dates.contacts_hash <> coalesce(contacts_of_dates.contacts_hash, 0)
     {% endif %}

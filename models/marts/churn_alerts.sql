@@ -144,7 +144,7 @@ segments as (
         count(*) as customers,
         avg(churn_probability) as mean_risk,
         var_samp(churn_probability) as variance,
-        cast(sum({{ churn_radar.exact('value_at_risk') }}) as {{ double }}) as value_at_risk
+        cast(sum({{ churn_radar.fixed_point('value_at_risk') }}) as {{ double }}) as value_at_risk
     from segmented
     group by as_of_date, is_newest, segment
     -- a smaller group would tell of single customers

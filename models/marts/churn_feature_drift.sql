@@ -70,7 +70,7 @@ measured as (
 judged as (
     select
         *,
-        {{ churn_radar.psi_by_chance('bins_in_use', 'customers', 'reference_customers') }} as psi_by_chance
+        {{ churn_radar.psi_critical_value('bins_in_use', 'customers', 'reference_customers') }} as psi_by_chance
     from measured
 )
 

@@ -33,7 +33,7 @@ orders as (
 quantities as (
     select
         order_id,
-        sum({{ churn_radar.exact('quantity') }}) as items
+        sum({{ churn_radar.fixed_point('quantity') }}) as items
     from {{ ref('stg_order_items') }}
     group by order_id
 ),
@@ -79,7 +79,7 @@ items as (
             'product_id': 'order_items.product_id',
             'product_name': 'coalesce(order_items.product_name, order_items.category)',
             'category': 'order_items.category',
-            'amount': churn_radar.as_double(churn_radar.exact('order_items.quantity * order_items.unit_price'))
+            'amount': churn_radar.as_double(churn_radar.fixed_point('order_items.quantity * order_items.unit_price'))
         }, 'order_items.order_id, order_items.product_id') }} as items
     from orders
     cross join newest
@@ -175,7 +175,7 @@ recent_reviews as (
                 ('reviewed_at', churn_radar.microseconds('reviews.reviewed_at')),
                 ('known_at', churn_radar.microseconds('greatest(reviews.reviewed_at, coalesce(reviews.loaded_at, reviews.reviewed_at))')),
                 ('rating', 'reviews.rating'),
-                ('text', 'case when written.position <= ' ~ churn_radar.most_texts() ~ ' then written.text end'),
+                ('text', 'case when written.position <= ' ~ churn_radar.max_texts() ~ ' then written.text end'),
                 ('subject', 'written.subject')
             ]
             + churn_radar.same_names(scores, '_score', 'embeddings')
@@ -199,7 +199,7 @@ recent_tickets as (
                 ('closed_at', churn_radar.microseconds('tickets.closed_at')),
                 ('satisfaction', 'tickets.satisfaction'),
                 ('topic', 'tickets.topic'),
-                ('text', 'case when written.position <= ' ~ churn_radar.most_texts() ~ ' then written.text end')
+                ('text', 'case when written.position <= ' ~ churn_radar.max_texts() ~ ' then written.text end')
             ]
             + churn_radar.same_names(scores, '_score', 'embeddings')
         ), 'tickets.opened_at, tickets.ticket_id') }} as tickets
@@ -230,7 +230,7 @@ vectors as (
     select
         embeddings.customer_id,
         {{ churn_radar.json_lists({'text_id': 'embeddings.text_id'}, 'embeddings.text_id') }} as pooled,
-        {{ churn_radar.flattened('embeddings.embedding', 'embeddings.text_id') }} as vectors
+        {{ churn_radar.concatenated_arrays('embeddings.embedding', 'embeddings.text_id') }} as vectors
     from {{ ref('review_embeddings') }} as embeddings
     inner join written on embeddings.text_id = written.text_id
     cross join newest
@@ -249,7 +249,7 @@ customers as (
 attributes as (
     select
         customers.customer_id,
-        {{ churn_radar.packed(var('churn__customer_attributes'), 'customers') }} as attributes
+        {{ churn_radar.name_value_array(var('churn__customer_attributes'), 'customers') }} as attributes
     from {{ ref('stg_customers') }} as customers
 )
 
@@ -257,7 +257,7 @@ select
     customers.customer_id,
     newest.as_of_date,
     -- not in the history, which would be another one every day
-    cast({{ churn_radar.events_through() }} as bigint) as through,
+    cast({{ churn_radar.last_event_position() }} as bigint) as through,
     {{ churn_radar.json_object({
         'first_order_date': 'earlier_orders.first_order_date',
         'order_days': 'earlier_orders.order_days',
@@ -273,7 +273,7 @@ select
         'contacts': 'recent_contacts.contacts',
         'pooled': 'vectors.pooled'
     }) }} as history,
-    {{ churn_radar.as_floats('vectors.vectors') }} as text_vectors
+    {{ churn_radar.as_float_array('vectors.vectors') }} as text_vectors
 from customers
 cross join newest
 left join earlier_orders on customers.customer_id = earlier_orders.customer_id

@@ -1,4 +1,4 @@
-{%- set tables = churn_radar.tables_there() -%}
+{%- set tables = churn_radar.available_tables() -%}
 
 with
 
@@ -50,7 +50,7 @@ select
     newest.as_of_date,
     {{ churn_radar.json_object({
         'as_of': 'newest.as_of_date',
-        'through': churn_radar.events_through(),
+        'through': churn_radar.last_event_position(),
         'model_version': 'level.model_version',
         'level_shift': 'level.level_shift',
         'percentiles': churn_radar.as_json('level.percentiles'),
@@ -72,8 +72,8 @@ select
         'complaint_from': var('churn__complaint_from'),
         'bands': churn_radar.json_array([var('churn__band_medium'), var('churn__band_high'), var('churn__band_critical')]),
         'sequence_days': churn_radar.sequence_days(),
-        'most_events': churn_radar.most_events(),
-        'most_texts': churn_radar.most_texts()
+        'most_events': churn_radar.max_events(),
+        'most_texts': churn_radar.max_texts()
     }) }} as facts
 from newest
 cross join level
