@@ -1,5 +1,5 @@
 from inference.features.packing import pack_tables
-from inference.features.snapshots import of_dates, snapshots_to_build
+from inference.features.snapshots import date_filter, snapshots_to_build
 
 
 def model(dbt, session):
@@ -16,5 +16,5 @@ def model(dbt, session):
         "support_features": dbt.ref("support_features"),
         "text_features": dbt.ref("text_features"),
     }
-    tables = {name: table.filter(of_dates(snapshots)).df() for name, table in tables.items()}
+    tables = {name: table.filter(date_filter(snapshots)).df() for name, table in tables.items()}
     return pack_tables(snapshots, tables)

@@ -38,7 +38,7 @@ from inference.feature_store.contracts import warehouse
 from inference.home import EFFECTS, GRAPHS, PROJECT_DIR, default_manifest_path, home, raw_dir
 from inference.notifications.sent_log import settle
 from inference.progress import track
-from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, pseudonym, salt, salted_hash, set_salt
+from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql, erased_customers, pseudonym, salt, salted_hash
 from inference.warehouse.event_log import export
 
 #: What a killed build or erasure leaves beside a file.
@@ -326,7 +326,7 @@ def _open(file: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
         raise ChurnRadarError(f"{file} is in use or damaged; expected nobody to build meanwhile ({reason})") from None
     with closing(connection):
         connection.execute("set TimeZone = 'UTC'")
-        connection.execute(set_salt(salt()))
+        connection.execute(duckdb_salt_sql(salt()))
         yield connection
 
 

@@ -1,7 +1,7 @@
-"""Attributes of customers that a shop names: numbers as they are, categories one column each.
+"""Customer attributes that a shop defines: numbers stay numbers, categories become one indicator column each.
 
-``customer_features`` packs them, so that its contract is the same in every shop; the model unpacks those that it
-learned from.
+``customer_features`` stores them packed in one column, so that its contract is the same in every shop; the model
+unpacks the ones that it was trained on.
 """
 
 import re
@@ -9,21 +9,21 @@ import re
 import numpy as np
 import pandas as pd
 
-#: Column of the feature table that holds them, as texts ``name=value``.
+#: Column of the feature table that holds the attributes as strings ``name=value``.
 PACKED = "attributes"
-#: Begins the name of every feature made of them.
+#: Prefix of the name of every feature made of an attribute.
 PREFIX = "attribute_"
-#: Most categories of one attribute that get a column, the frequent ones, and fewest customers of a category.
-MOST_CATEGORIES = 20
-LEAST_CUSTOMERS = 30
-#: An attribute is a number where at least this share of its values are.
-NUMBERS = 0.95
-#: Characters that LightGBM refuses in a name.
-REFUSED = re.compile(r'[",:\[\]{}=\s]+')
+#: Most categories of one attribute that get a column, most frequent first, and fewest customers of a category.
+MAX_CATEGORIES = 20
+MIN_CUSTOMERS = 30
+#: An attribute is numeric if at least this share of its values are numbers.
+MIN_NUMERIC_SHARE = 0.95
+#: Characters that LightGBM does not accept in a feature name.
+FORBIDDEN = re.compile(r'[",:\[\]{}=\s]+')
 
 
 def attribute_features(rows: pd.DataFrame) -> list[str]:
-    """Names of the features to make of the attributes of training rows.
+    """List the features to make of the attributes of training rows.
 
     Parameters
     ----------
@@ -43,49 +43,49 @@ def attribute_features(rows: pd.DataFrame) -> list[str]:
         values = values[values != ""]
         if values.nunique() < 2:
             continue
-        if pd.to_numeric(values, errors="coerce").notna().mean() >= NUMBERS:
+        if pd.to_numeric(values, errors="coerce").notna().mean() >= MIN_NUMERIC_SHARE:
             features.append(f"{PREFIX}{name}")
             continue
         counts = values.map(_category).value_counts()
-        frequent = counts[counts >= LEAST_CUSTOMERS].sort_index().sort_values(ascending=False, kind="stable")
-        features += [f"{PREFIX}{name}={category}" for category in frequent.index[:MOST_CATEGORIES]]
+        frequent = counts[counts >= MIN_CUSTOMERS].sort_index().sort_values(ascending=False, kind="stable")
+        features += [f"{PREFIX}{name}={category}" for category in frequent.index[:MAX_CATEGORIES]]
     return features
 
 
 def attribute_matrix(packed: pd.Series, features: list[str]) -> pd.DataFrame:
-    """Unpack attributes into features.
+    """Unpack attributes into feature columns.
 
     Parameters
     ----------
     packed : Series
-        Lists of texts ``name=value``, or null where a customer is unknown.
+        Lists of strings ``name=value``, or null where a customer is unknown.
     features : list of str
-        As ``attribute_features`` names them.
+        Names as returned by ``attribute_features``.
 
     Returns
     -------
     DataFrame of shape (n_rows, n_features)
-        float64: a number, or 1 and 0 for a category; null where the attribute is.
+        float64: a number, or 1 and 0 for a category; null where the attribute is missing.
     """
     values = _unpack(packed)
     columns = {}
     for feature in features:
         name, _, category = feature.removeprefix(PREFIX).partition("=")
-        of_name = values.get(name, pd.Series("", index=packed.index))
+        attribute = values.get(name, pd.Series("", index=packed.index))
         if category:
-            said = (of_name.map(_category) == category).astype(np.float64)
+            column = (attribute.map(_category) == category).astype(np.float64)
         else:
-            said = pd.to_numeric(of_name, errors="coerce").astype(np.float64)
-        columns[feature] = said.where(of_name != "")
+            column = pd.to_numeric(attribute, errors="coerce").astype(np.float64)
+        columns[feature] = column.where(attribute != "")
     return pd.DataFrame(columns, index=packed.index)
 
 
 def _category(value: str) -> str:
-    return REFUSED.sub("_", value.strip())
+    return FORBIDDEN.sub("_", value.strip())
 
 
 def _unpack(packed: pd.Series) -> dict[str, pd.Series]:
-    """Values of each attribute as text, empty where null."""
+    """Values of each attribute as strings, empty where null."""
     rows = [dict(item.split("=", 1) for item in row) if isinstance(row, list | np.ndarray) else {} for row in packed]
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: pd.Series([row.get(name, "") for row in rows], index=packed.index) for name in names}

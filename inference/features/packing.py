@@ -1,7 +1,7 @@
-"""All features of a customer as one value: a store and Feast's SDK take long over many fields and over lists.
+"""All features of a customer packed into one binary value, because Feast reads many fields and lists slowly.
 
-A packed row holds, little-endian: ``time_features.STORED`` and the other numbers as float64, not a number where
-unknown; the length of the text embedding as uint32, and the embedding as float32; a JSON object of the rest.
+A packed row holds, little-endian: ``time_features.STORED`` and the other numbers as float64, NaN where unknown; the
+length of the text embedding as uint32; the embedding as float32; and a JSON object of the other columns.
 """
 
 import json
@@ -23,7 +23,7 @@ TABLES = (
     "support_features",
     "text_features",
 )
-#: Columns that are no numbers.
+#: Columns that are not numeric.
 EMBEDDING, OTHERS = "text_embedding", ("attributes", "encoder_revision")
 KEY = ["customer_id", "as_of_date"]
 
@@ -53,8 +53,8 @@ def pack_tables(snapshots: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> 
     names = [name for table in TABLES for name in tables[table].select_dtypes("number")]
     days = rows.as_of_date.to_numpy().astype("datetime64[D]").astype("int64")
     others = rows[list(OTHERS)].astype(object)
-    told = others.where(others.notna(), None).to_dict("records")
-    packed = pack(rows[names].to_numpy("float64", na_value=np.nan), names, days, rows[EMBEDDING], told)
+    others = others.where(others.notna(), None).to_dict("records")
+    packed = pack(rows[names].to_numpy("float64", na_value=np.nan), names, days, rows[EMBEDDING], others)
     return pa.Table.from_arrays(
         [
             pa.array(rows.customer_id, pa.string()),
@@ -73,13 +73,13 @@ def pack(
     Parameters
     ----------
     numbers : ndarray of shape (n_customers, n_numbers)
-        float64, not a number where unknown.
+        float64, NaN where unknown.
     names : sequence of str
-        What they are, ``TIME_FEATURES`` among them.
+        Names of the numbers, including ``TIME_FEATURES``.
     as_of_day : ndarray of shape (n_customers,)
-        To which midnight they were counted, in days from 1970-01-01.
+        Midnight as of which they were computed, in days since 1970-01-01.
     vectors : sequence of ndarray
-        Text embeddings; none where a customer has no text.
+        Text embeddings; None where a customer has no text.
     others : sequence of mappings
         ``OTHERS`` by name.
 
@@ -93,23 +93,23 @@ def pack(
     stored += [month_of(as_of_day) - column["months_since_first_order"], column["gap_mean_days"]]
     rest = [column[name] for name in names if name not in TIME_FEATURES]
     matrix = np.column_stack([*stored, *rest]).astype("<f8")
-    # DuckDB and Feast give lists as arrays
-    said = [json.dumps({name: told[name] for name in OTHERS}, default=np.ndarray.tolist) for told in others]
+    # DuckDB and Feast return lists as arrays
+    texts = [json.dumps({name: row[name] for name in OTHERS}, default=np.ndarray.tolist) for row in others]
     return [
-        row.tobytes() + _vector_bytes(vector) + words.encode()
-        for row, vector, words in zip(matrix, vectors, said, strict=True)
+        row.tobytes() + _vector_bytes(vector) + text.encode()
+        for row, vector, text in zip(matrix, vectors, texts, strict=True)
     ]
 
 
 def unpack(packed: Sequence[bytes | None], names: Sequence[str]) -> pd.DataFrame:
-    """Give every feature a column.
+    """Unpack rows into one column per feature.
 
     Parameters
     ----------
     packed : sequence of bytes
-        Packed rows in which ``time_features.count_time`` has counted; None where nothing is known.
+        Packed rows that ``time_features.count_time`` returned; None for an unknown customer.
     names : sequence of str
-        Names of the numbers but ``TIME_FEATURES``, in the order in which they were packed.
+        Names of the numbers other than ``TIME_FEATURES``, in packing order.
 
     Returns
     -------
@@ -125,9 +125,9 @@ def unpack(packed: Sequence[bytes | None], names: Sequence[str]) -> pd.DataFrame
             continue
         numbers[i] = np.frombuffer(row, "<f8", len(names))
         floats = int.from_bytes(row[width : width + 4], "little")
-        told = json.loads(row[width + 4 + 4 * floats :])
+        rest = json.loads(row[width + 4 + 4 * floats :])
         others[i, 0] = np.frombuffer(row, "<f4", floats, width + 4) if floats else None
-        others[i, 1:] = [told[name] for name in OTHERS]
+        others[i, 1:] = [rest[name] for name in OTHERS]
     frames = pd.DataFrame(numbers, columns=names), pd.DataFrame(others, columns=[EMBEDDING, *OTHERS])
     return pd.concat(frames, axis=1)
 

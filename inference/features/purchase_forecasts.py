@@ -1,11 +1,11 @@
-"""Purchase forecasts: MBG/NBD fitted anew at each snapshot on what was known then."""
+"""Purchase forecasts: one MBG/NBD model per snapshot date, fitted on what was known then."""
 
 import pandas as pd
 
 from inference.features.mbg_nbd import MBGNBD
 from inference.progress import track
 
-#: Columns of a forecast, and what they hold.
+#: Columns of a forecast with their dtypes.
 COLUMNS = {
     "customer_id": "string",
     "as_of_date": "datetime64[us]",
@@ -25,16 +25,16 @@ def forecast_purchases(histories: pd.DataFrame, horizon_days: int) -> pd.DataFra
     Parameters
     ----------
     histories : DataFrame
-        ``int_purchase_histories``: what was known of each customer's order days before each as-of date.
+        ``int_purchase_histories``: order days of each customer known before each as-of date.
     horizon_days : int
         Days to forecast.
 
     Returns
     -------
     DataFrame
-        One row per snapshot customer: ``customer_id``, ``as_of_date``, ``no_order_probability``,
-        ``alive_logit`` and ``expected_orders`` (days with an order), and the parameters of the model that was fitted
-        at the date, ``r`` and ``alpha`` (days) of order rates, ``a`` and ``b`` of leaving; all float64.
+        One row of ``COLUMNS`` per customer and snapshot: the forecast (``expected_orders`` counts days with an
+        order), and the parameters of that date's model: ``r`` and ``alpha`` (days) as ``rate_shape`` and
+        ``rate_scale``, ``a`` and ``b`` as ``leave_a`` and ``leave_b``.
     """
     forecasts = [
         _forecast_snapshot(snapshot, horizon_days)
@@ -65,6 +65,7 @@ def _forecast_snapshot(histories: pd.DataFrame, horizon_days: int) -> pd.DataFra
 
 
 def _recency_frequency(histories: pd.DataFrame) -> tuple:
+    """Repeat order days, and days from the first order to the last one and to the as-of date."""
     first = pd.to_datetime(histories.first_order_date)
     return (
         (histories.order_days - 1).to_numpy(),

@@ -1,7 +1,7 @@
-"""Features that change with time alone: counted from the days on which something happened.
+"""Features that change as time passes: days since the last order and the like, computed when features are read.
 
-The on-demand feature view ``churn_features`` counts them when they are asked for, so that a customer who does nothing
-still grows riskier between two builds: in training to each row's event timestamp, online to now.
+The on-demand feature view ``churn_features`` computes them from stored dates, so that the risk of a customer who does
+nothing grows between two builds too. They count up to each row's event timestamp in training, and up to now online.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 
-#: What a packed row begins with: days from 1970-01-01 of what happened, and what else time is counted by.
+#: First values of a packed row: days since 1970-01-01 of the last event of each kind, the month (since 1970-01) of
+#: the first order, and the mean gap between orders.
 STORED = (
     "last_order",
     "first_order",
@@ -22,70 +23,70 @@ STORED = (
     "first_order_month",
     "gap_mean_days",
 )
-#: What is made of them, in this order.
+#: Features computed from the stored values, in the same order.
 TIME_FEATURES = (
     *(f"days_since_{name}" for name in STORED[:8]),
     "months_since_first_order",
     "overdue_ratio",
 )
-#: Bytes of either.
+#: Bytes of the stored values, and of the features.
 WIDTH = 8 * len(STORED)
 EPOCH = date(1970, 1, 1).toordinal()
 
 
 def count_time(packed: Sequence[bytes | None], moments: Sequence[datetime] | None = None) -> list[bytes | None]:
-    """Put ``TIME_FEATURES`` in the place of what is ``STORED``.
+    """Replace the stored values of packed rows by ``TIME_FEATURES``.
 
     Parameters
     ----------
     packed : sequence of bytes
-        ``model_features.packed`` of each customer; None where nothing is known of one.
+        ``model_features.packed`` of each customer; None for an unknown customer.
     moments : sequence of datetime, optional
-        The moment of each, of which the midnight before (UTC) counts; now where none are given.
+        Moment for each row, rounded down to midnight UTC; now by default.
 
     Returns
     -------
     list of bytes
-        As they came, but for their first ``WIDTH`` bytes; None where nothing is known.
+        The rows with their first ``WIDTH`` bytes replaced; None for an unknown customer.
     """
     known = [i for i, row in enumerate(packed) if row is not None and len(row) >= WIDTH]
     dates = [_now().date()] if moments is None else [moments[i].date() for i in known]
     days = np.array([day.toordinal() - EPOCH for day in dates])
     stored = np.frombuffer(b"".join([packed[i][:WIDTH] for i in known]), "<f8").reshape(len(known), len(STORED))
     counted = time_features(stored, days).tobytes()
-    # bytes of another length are what Feast tries this with when the view is applied
-    found = list(packed)
+    # `feast apply` calls the view with short placeholder bytes, which stay as they are
+    result = list(packed)
     for position, i in enumerate(known):
-        found[i] = counted[position * WIDTH : (position + 1) * WIDTH] + packed[i][WIDTH:]
-    return found
+        result[i] = counted[position * WIDTH : (position + 1) * WIDTH] + packed[i][WIDTH:]
+    return result
 
 
 def time_features(stored: np.ndarray, as_of_day: np.ndarray) -> np.ndarray:
-    """Count from what is ``STORED`` to a midnight, or to the next where something has happened since.
+    """Compute ``TIME_FEATURES`` as of a midnight, or as of the midnight after the last event if that is later.
 
     Parameters
     ----------
     stored : ndarray of shape (n_customers, 10)
-        float64, not a number where unknown.
+        ``STORED``, float64, NaN where unknown.
     as_of_day : ndarray of shape (n_customers,) or (1,)
-        Midnights, in days from 1970-01-01, int64.
+        Midnights, in days since 1970-01-01, int64.
 
     Returns
     -------
     ndarray of shape (n_customers, 10)
-        ``TIME_FEATURES``, float64, not a number where unknown.
+        ``TIME_FEATURES``, float64, NaN where unknown.
     """
-    happened = np.fmax.reduce(stored[:, :8], axis=1)
-    day = np.fmax(as_of_day, happened + 1)
+    last_event = np.fmax.reduce(stored[:, :8], axis=1)
+    day = np.fmax(as_of_day, last_event + 1)
     counted = np.empty_like(stored)
     counted[:, :8] = day[:, None] - stored[:, :8]
     counted[:, 8] = month_of(day) - stored[:, 8]
-    counted[:, 9] = counted[:, 0] / stored[:, 9]  # days with orders are at least one apart
+    counted[:, 9] = counted[:, 0] / stored[:, 9]  # the gap is never 0: it is between different days
     return counted
 
 
 def month_of(day: np.ndarray) -> np.ndarray:
-    """Return the months from 1970-01 of days from 1970-01-01, int64."""
+    """Months since 1970-01 of days since 1970-01-01, int64."""
     return day.astype("datetime64[D]").astype("datetime64[M]").astype("int64")
 
 

@@ -1,6 +1,6 @@
-"""Simulated lives: who orders when, what goes wrong, who leaves because of it, and what campaigns change.
+"""Simulated customer lives: orders, incidents, who leaves because of one, and the effects of campaigns.
 
-All times are days since the first day of the shop, as floats. Arrays run over customers of one block.
+All times are days since the first day of the shop, as floats. Arrays have one entry per customer of a block.
 """
 
 from dataclasses import dataclass, field
@@ -9,31 +9,31 @@ import numpy as np
 
 from inference.simulation.words import ASPECTS
 
-#: Chance that an order meets an incident, of each severity, and chance that it makes the customer leave.
-INCIDENT_CHANCE = 0.25
+#: Probability that an order meets an incident, shares of severities, and probability that it makes the customer leave.
+INCIDENT_PROBABILITY = 0.25
 SEVERITY_SHARES = {"mild": 0.35, "medium": 0.20, "severe": 0.45}
-LEAVE_CHANCE = {"mild": 0.02, "medium": 0.35, "severe": 0.95}
-#: An incident makes the customer leave this many days later, evenly spread.
+LEAVE_PROBABILITY = {"mild": 0.02, "medium": 0.35, "severe": 0.95}
+#: Days from an incident until the customer leaves, uniform.
 LEAVE_DELAY_DAYS = (2.0, 14.0)
-#: Share of incidents that leave no trace but words.
+#: Share of incidents that show in texts only.
 WORDS_ONLY_SHARE = 0.6
-#: Mean days until a customer leaves for no reason that the shop could know.
+#: Mean days until a customer leaves for a reason that no data shows.
 NATURAL_LIFE_DAYS = 1200.0
-#: A happy customer forgives: chance to leave is multiplied by this when the last three orders went well.
+#: Factor on the probability of leaving if the last three orders went well.
 FORGIVENESS = 0.8
-#: Swing of demand over the year, by season setting; the peak lies in late November.
+#: Amplitude of demand over the year, by season setting; the peak is in late November.
 SEASON_SWING = {"none": 0.0, "mild": 0.15, "strong": 0.6}
 PEAK_DAY_OF_YEAR = 330
-#: A campaign runs every so many days and touches this share of the customers, by what campaigns change: nothing; who
-#: leaves after it (``mild``); also, and more, who has left since the incident (``strong``, where coupons tell who can
-#: be kept, and who is won back orders within ``WON_BACK_DAYS``).
+#: Days between campaigns, and share of customers that one contacts, by setting: campaigns change nothing (``none``);
+#: may keep a customer who would leave after the contact (``mild``); have larger effects, also on customers who left
+#: between the incident and the contact, and use of coupons reveals who can be kept (``strong``).
 CAMPAIGN_EVERY_DAYS = 28
 CAMPAIGN_SHARES = {"none": 0.3, "mild": 0.3, "strong": 0.9}
 ACTIONS = ("coupon", "recommendation", "service_call", "holdout")
 PROPENSITIES = (0.3, 0.25, 0.15, 0.3)
 ACTION_COSTS = (1.5, 0.1, 6.0, 0.0)
-#: Share of customers of each kind, and by how much an action lowers their chance to leave in the next four weeks
-#: (a sleeping dog leaves rather because of it).
+#: Uplift segments, their shares, and by how much each action but the holdout lowers the probability of leaving in the
+#: next four weeks (below zero: it makes the customer leave).
 SEGMENTS = ("persuadable", "sure_thing", "lost_cause", "sleeping_dog")
 SEGMENT_SHARES = (0.35, 0.35, 0.2, 0.1)
 EFFECTS = {
@@ -43,18 +43,19 @@ EFFECTS = {
     "sleeping_dog": (-0.2, -0.1, -0.3),
 }
 STRONG_EFFECTS = EFFECTS | {"persuadable": (0.8, 0.3, 0.9)}
+#: Days from a contact until the order of a customer who was won back, uniform.
 WON_BACK_DAYS = (1.0, 14.0)
-#: Chance that an order uses a coupon, and that by segment where campaigns are strong.
-COUPON_CHANCE = 0.15
-COUPON_CHANCES = {"persuadable": 0.55, "sure_thing": 0.1, "lost_cause": 0.02, "sleeping_dog": 0.0}
+#: Probability that an order uses a coupon, and the same by segment if campaigns are strong.
+COUPON_PROBABILITY = 0.15
+COUPON_PROBABILITIES = {"persuadable": 0.55, "sure_thing": 0.1, "lost_cause": 0.02, "sleeping_dog": 0.0}
 
 
 @dataclass
 class Lives:
-    """One block of customers and everything that happened to them.
+    """One block of customers and all their events.
 
-    Order arrays are parallel: ``order_customer`` indexes the block, ``incident_*`` are empty strings where the
-    order went well.
+    Arrays ``order_*``, ``incident_*`` and the flags after them have one entry per order: ``order_customer`` indexes
+    the block, ``incident_*`` are empty strings if the order went well.
     """
 
     signed_up: np.ndarray
@@ -84,19 +85,19 @@ def live(
     Parameters
     ----------
     n : int
-        Customers.
+        Number of customers.
     days : int
         Length of the shop's history.
     first_day_of_year : int
-        Day of the year on which the history begins, for the season.
+        Day of the year of the first day, for the season.
     season : str
         ``none``, ``mild`` or ``strong``.
     rng : Generator
-        Source of chance.
+        Random number generator.
     campaigns : str
-        What they change, among ``CAMPAIGN_SHARES``.
+        A key of ``CAMPAIGN_SHARES``.
     """
-    # six in ten were there before the history begins, the others join evenly over it
+    # 60 % signed up before the first day, the others uniformly over the history
     signed_up = np.where(rng.random(n) < 0.6, rng.uniform(-120, 0, n), rng.uniform(0, days, n))
     people = Lives(
         signed_up=signed_up,
@@ -117,15 +118,15 @@ def live(
     active = np.arange(n)
     while len(active):
         gap = rng.gamma(people.regularity[active], people.mean_gap[active] / people.regularity[active])
-        # who was won back orders at a day of its own
+        # a customer who was won back orders on a day that is already set
         seasonal_day[active] += np.where(won_back[active], 0.0, gap)
         day = np.interp(seasonal_day[active], clock.seasonal, clock.day, right=np.inf)
         goes_on = (day < days) & (day < people.left[active]) & (day < people.natural_end[active])
         active, day = active[goes_on], day[goes_on]
         orders = _incidents(people, active, day, good_orders, touched, rng)
-        back = orders.pop("comes_back")
-        won_back[active] = won = np.isfinite(back)
-        seasonal_day[active[won]] = np.interp(back[won], clock.day, clock.seasonal)
+        return_day = orders.pop("return_day")
+        won_back[active] = returns = np.isfinite(return_day)
+        seasonal_day[active[returns]] = np.interp(return_day[returns], clock.day, clock.seasonal)
         collected.append(orders | {"customer": active, "day": day})
     _store_orders(people, collected)
     people.left = np.minimum(people.left, people.natural_end)
@@ -133,9 +134,9 @@ def live(
 
 
 def true_effects(people: Lives) -> np.ndarray:
-    """Reduction of the chance to leave by each action but the holdout, shape (n_customers, 3)."""
-    of_segment = STRONG_EFFECTS if people.campaigns == "strong" else EFFECTS
-    effects = np.array([of_segment[name] for name in SEGMENTS])[people.segment]
+    """Reduction of the probability of leaving by each action but the holdout, shape (n_customers, 3)."""
+    effects_by_segment = STRONG_EFFECTS if people.campaigns == "strong" else EFFECTS
+    effects = np.array([effects_by_segment[name] for name in SEGMENTS])[people.segment]
     return np.zeros_like(effects) if people.campaigns == "none" else effects
 
 
@@ -146,7 +147,7 @@ class _Clock:
 
 
 def _season_clock(days: int, first_day_of_year: int, season: str) -> _Clock:
-    """Seasonal time runs faster while demand is high, so gaps drawn in it shrink."""
+    """Map days to seasonal time, which runs faster while demand is high: gaps drawn in it are shorter days then."""
     grid = np.arange(-150, days + 1, dtype=float)
     phase = 2 * np.pi * (grid + first_day_of_year - PEAK_DAY_OF_YEAR) / 365.25
     pace = 1 + SEASON_SWING[season] * np.cos(phase)
@@ -165,7 +166,7 @@ def _touches(n: int, days: int, signed_up: np.ndarray, share: float, rng: np.ran
 
 
 def _actions_by_campaign(people: Lives, n: int, days: int) -> np.ndarray:
-    """Action of each campaign for each customer, shape (n, n_campaigns + 2); the holdout where there was none."""
+    """Action of each campaign for each customer, shape (n, n_campaigns + 2); the holdout by default."""
     touched = np.full((n, days // CAMPAIGN_EVERY_DAYS + 2), ACTIONS.index("holdout"))
     touched[people.touch_customer, (people.touch_day // CAMPAIGN_EVERY_DAYS).astype(int)] = people.touch_action
     return touched
@@ -179,50 +180,48 @@ def _incidents(
     touched: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
+    """Draw incidents of one order of each active customer, and who leaves because of them."""
     n = len(active)
-    happened = rng.random(n) < INCIDENT_CHANCE
+    has_incident = rng.random(n) < INCIDENT_PROBABILITY
     severity = rng.choice(list(SEVERITY_SHARES), n, p=list(SEVERITY_SHARES.values()))
-    leave_chance = np.array([LEAVE_CHANCE[s] for s in severity], dtype=float)
-    leave_chance *= np.where(good_orders[active] >= 3, FORGIVENESS, 1.0)
-    good_orders[active] = np.where(happened, 0, good_orders[active] + 1)
-    leaves = happened & (rng.random(n) < leave_chance)
-    when = day + rng.uniform(*LEAVE_DELAY_DAYS, n)
-    # a campaign before the leaving, or soon after, may keep the customer, or drive a sleeping dog away
-    campaign = (when // CAMPAIGN_EVERY_DAYS).astype(int)
+    leave_probability = np.array([LEAVE_PROBABILITY[s] for s in severity], dtype=float)
+    leave_probability *= np.where(good_orders[active] >= 3, FORGIVENESS, 1.0)
+    good_orders[active] = np.where(has_incident, 0, good_orders[active] + 1)
+    leaves_untreated = has_incident & (rng.random(n) < leave_probability)
+    leave_day = day + rng.uniform(*LEAVE_DELAY_DAYS, n)
+    # a contact before the customer leaves, or soon after, may keep the customer or drive a sleeping dog away
+    campaign = (leave_day // CAMPAIGN_EVERY_DAYS).astype(int)
     if people.campaigns == "strong":
         campaign = (day // CAMPAIGN_EVERY_DAYS).astype(int) + 1
     reached = (campaign * CAMPAIGN_EVERY_DAYS > day) & (campaign < touched.shape[1])
     action = touched[active, np.minimum(campaign, touched.shape[1] - 1)]
     effects = np.column_stack([true_effects(people)[active], np.zeros(n)])[np.arange(n), action]
-    chance = rng.random(n)
-    kept = leaves & reached & (chance < effects)
-    driven = happened & ~leaves & reached & (chance < -effects)
-    left_alone = leaves
-    leaves = (leaves & ~kept) | driven
-    contact = campaign * float(CAMPAIGN_EVERY_DAYS)
-    won = kept & (contact > when)
-    back = np.full(n, np.nan)
-    back[won] = contact[won] + rng.uniform(*WON_BACK_DAYS, won.sum())
-    when = np.where(driven, np.maximum(when, contact), when)
-    people.left[active[leaves]] = np.minimum(people.left[active[leaves]], when[leaves])
+    draw = rng.random(n)
+    kept = leaves_untreated & reached & (draw < effects)
+    driven_away = has_incident & ~leaves_untreated & reached & (draw < -effects)
+    leaves = (leaves_untreated & ~kept) | driven_away
+    contact_day = campaign * float(CAMPAIGN_EVERY_DAYS)
+    won_back = kept & (contact_day > leave_day)
+    return_day = np.full(n, np.nan)
+    return_day[won_back] = contact_day[won_back] + rng.uniform(*WON_BACK_DAYS, won_back.sum())
+    leave_day = np.where(driven_away, np.maximum(leave_day, contact_day), leave_day)
+    people.left[active[leaves]] = np.minimum(people.left[active[leaves]], leave_day[leaves])
     return {
-        "aspect": np.where(happened, rng.choice(ASPECTS, n), "").astype(object),
-        "severity": np.where(happened, severity, "").astype(object),
-        "words_only": happened & (rng.random(n) < WORDS_ONLY_SHARE),
+        "aspect": np.where(has_incident, rng.choice(ASPECTS, n), "").astype(object),
+        "severity": np.where(has_incident, severity, "").astype(object),
+        "words_only": has_incident & (rng.random(n) < WORDS_ONLY_SHARE),
         "caused_leaving": leaves,
-        "would_cause_leaving": left_alone,
-        "comes_back": back,
+        "would_cause_leaving": leaves_untreated,
+        "return_day": return_day,
     }
 
 
 def _store_orders(people: Lives, collected: list[dict[str, np.ndarray]]) -> None:
     joined = {name: np.concatenate([part[name] for part in collected]) for name in collected[0]}
-    seen = joined["day"] >= 0
-    order = np.lexsort((joined["day"][seen], joined["customer"][seen]))
-    people.order_customer = joined["customer"][seen][order]
-    people.order_day = joined["day"][seen][order]
-    people.incident_aspect = joined["aspect"][seen][order]
-    people.incident_severity = joined["severity"][seen][order]
-    people.words_only = joined["words_only"][seen][order]
-    people.caused_leaving = joined["caused_leaving"][seen][order]
-    people.would_cause_leaving = joined["would_cause_leaving"][seen][order]
+    in_history = joined["day"] >= 0
+    order = np.lexsort((joined["day"][in_history], joined["customer"][in_history]))
+    joined = {name: values[in_history][order] for name, values in joined.items()}
+    people.order_customer, people.order_day = joined["customer"], joined["day"]
+    people.incident_aspect, people.incident_severity = joined["aspect"], joined["severity"]
+    people.words_only = joined["words_only"]
+    people.caused_leaving, people.would_cause_leaving = joined["caused_leaving"], joined["would_cause_leaving"]

@@ -1,4 +1,4 @@
-"""Writing a simulated shop, block by block, in bounded memory."""
+"""Write a simulated shop to Parquet, one block of customers at a time so that memory stays bounded."""
 
 import shutil
 from dataclasses import dataclass
@@ -22,29 +22,29 @@ CUSTOMERS_PER_BLOCK = 2000
 
 @dataclass(frozen=True)
 class SimulationSettings:
-    """What is simulated.
+    """Settings of a simulated shop.
 
     Parameters
     ----------
     customers : int
-        Customers over the whole history.
+        Number of customers over the whole history.
     days : int
-        Days of history, which ends at ``END``.
+        Length of the history, which ends at ``END``.
     seed : int
         The same settings and seed give the same files.
     language : str
         ``en`` or ``zh``.
     season : str
-        Swing of demand over the year: ``none``, ``mild`` or ``strong``.
+        Amplitude of demand over the year: ``none``, ``mild`` or ``strong``.
     campaigns : str
-        What campaigns change: ``none``, ``mild`` or ``strong``.
+        Size of the effects of campaigns: ``none``, ``mild`` or ``strong``.
     visit_every_days : float
-        Mean days between visits of a customer that end without an order.
+        Mean days between a customer's visits without an order.
 
     Raises
     ------
     ChurnRadarError
-        If a value is outside its range.
+        If a value is out of range.
     """
 
     customers: int = 5000
@@ -71,23 +71,23 @@ class SimulationSettings:
 
 
 def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, int]:
-    """Write raw tables and truth as Parquet.
+    """Write the raw tables and the true parameters behind them as Parquet.
 
     Parameters
     ----------
     settings : SimulationSettings
-        What to simulate.
+        Settings.
     raw, truth : Path
-        Folders of the seven raw tables and of what no model may read. Files are written beside and
-        renamed at the end, so a simulation that was killed leaves none.
+        Folders of the seven raw tables, and of the truth that no model may read. Files are moved there at the end, so
+        that a killed simulation leaves none.
 
     Returns
     -------
     dict of str to int
         Rows per raw table.
     """
-    beside = raw.with_name(f"{raw.name}.partial"), truth.with_name(f"{truth.name}.partial")
-    for folder in beside:
+    partial = raw.with_name(f"{raw.name}.partial"), truth.with_name(f"{truth.name}.partial")
+    for folder in partial:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     writers: dict[Path, pq.ParquetWriter] = {}
@@ -100,14 +100,14 @@ def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, 
         people = live(size, settings.days, start.day_of_year, settings.season, rng, settings.campaigns)
         bank = LANGUAGES[settings.language]
         block = Block(people, number, first, start, settings.days, bank, rng, settings.visit_every_days)
-        for folder, tables in zip(beside, block.tables(), strict=True):
+        for folder, tables in zip(partial, block.tables(), strict=True):
             for name, table in tables.items():
                 _append(writers, folder / f"{name}.parquet", table)
-                if folder == beside[0]:
+                if folder == partial[0]:
                     counts[name] = counts.get(name, 0) + len(table)
     for writer in writers.values():
         writer.close()
-    for folder, target in zip(beside, (raw, truth), strict=True):
+    for folder, target in zip(partial, (raw, truth), strict=True):
         target.mkdir(parents=True, exist_ok=True)
         for file in folder.iterdir():
             file.replace(target / file.name)
@@ -116,7 +116,7 @@ def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, 
 
 
 def _append(writers: dict[Path, pq.ParquetWriter], path: Path, table: pd.DataFrame) -> None:
-    # the first block decides the types; a column that is null in it would have none
+    # the first block sets the column types; a column that is null there would have none
     typed = table.convert_dtypes(convert_integer=False, convert_floating=False, convert_boolean=False)
     arrow = pa.Table.from_pandas(typed, preserve_index=False).replace_schema_metadata()
     fields = [

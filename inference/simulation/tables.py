@@ -1,4 +1,6 @@
-"""The raw tables and the hidden truth of a block of simulated lives."""
+"""Raw tables and hidden truth of a block of simulated customer lives."""
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -6,8 +8,8 @@ import pandas as pd
 from inference.simulation.lives import (
     ACTION_COSTS,
     ACTIONS,
-    COUPON_CHANCE,
-    COUPON_CHANCES,
+    COUPON_PROBABILITIES,
+    COUPON_PROBABILITY,
     PROPENSITIES,
     SEGMENTS,
     Lives,
@@ -30,25 +32,26 @@ CATEGORIES = (
     "decor",
 )
 PRODUCTS_PER_CATEGORY = 40
-#: Chance of a review after an order that went well; after an incident known from words only; after another incident.
-REVIEW_CHANCES = {"well": 0.45, "words_only": 0.95, "other": 0.55}
-#: Share of reviews of an order that went well that are neutral rather than happy.
+#: Probability of a review after an order that went well, an incident that shows in texts only, and another incident.
+REVIEW_PROBABILITIES = {"well": 0.45, "words_only": 0.95, "other": 0.55}
+#: Share of reviews of orders that went well that are neutral, not positive.
 NEUTRAL_SHARE = 0.4
-#: Share of ratings that disagree with the words, and share that are missing.
+#: Share of ratings that contradict the text, and share that are missing.
 DISAGREEING_RATINGS, MISSING_RATINGS = 0.12, 0.15
-#: Mean days for which a customer who has left still browses.
+#: Mean days for which a customer who has left keeps browsing.
 BROWSING_AFTER_LEAVING_DAYS = 45.0
 
 
+@dataclass
 class Block:
-    """Turns lives into tables.
+    """Turns the lives of one block of customers into tables.
 
     Parameters
     ----------
     people : Lives
-        What happened.
+        Customers and their events.
     number : int
-        Block number, which keeps keys apart.
+        Block number, part of every key.
     first_id : int
         Number of the block's first customer.
     start : Timestamp
@@ -56,34 +59,31 @@ class Block:
     days : int
         Length of the history.
     bank : Bank
-        Phrases.
+        Phrases to write texts from.
     rng : Generator
-        Source of chance.
+        Random number generator.
     visit_every_days : float
-        Mean days between visits of a customer that end without an order.
+        Mean days between a customer's visits without an order.
     """
 
-    def __init__(
-        self,
-        people: Lives,
-        number: int,
-        first_id: int,
-        start: pd.Timestamp,
-        days: int,
-        bank: Bank,
-        rng: np.random.Generator,
-        visit_every_days: float,
-    ) -> None:
-        self.people, self.number, self.start, self.days = people, number, start, days
-        self.visit_every_days = visit_every_days
-        self.bank, self.rng = bank, rng
-        self.names = np.array([f"c{first_id + i:07d}" for i in range(len(people.signed_up))], dtype=object)
-        self.taste = rng.dirichlet(np.full(len(CATEGORIES), 0.3), len(self.names))
+    people: Lives
+    number: int
+    first_id: int
+    start: pd.Timestamp
+    days: int
+    bank: Bank
+    rng: np.random.Generator
+    visit_every_days: float
+
+    def __post_init__(self) -> None:
+        n = len(self.people.signed_up)
+        self.names = np.array([f"c{self.first_id + i:07d}" for i in range(n)], dtype=object)
+        self.taste = self.rng.dirichlet(np.full(len(CATEGORIES), 0.3), n)
 
     def tables(self) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
         """Return the seven raw tables and the truth tables."""
         orders, items = self._orders()
-        reviews, tickets, told = self._texts(orders)
+        reviews, tickets, incidents = self._texts(orders)
         raw = {
             "orders": orders,
             "customers": self._customers(),
@@ -93,7 +93,7 @@ class Block:
             "support_tickets": tickets,
             "campaign_touches": self._touches(),
         }
-        return raw, {"customers": self._true_customers(), "incidents": told}
+        return raw, {"customers": self._true_customers(), "incidents": incidents}
 
     def _moments(self, day: np.ndarray) -> pd.DatetimeIndex:
         return self.start + pd.to_timedelta((day * 86400).astype(np.int64), "s")
@@ -109,7 +109,7 @@ class Block:
         order_ids = np.array(self._keys("o", n), dtype=object)
         lines = 1 + rng.poisson(1.2, n)
         owner = np.repeat(np.arange(n), lines)
-        # everybody's taste, by inversion
+        # inverse transform sampling from each customer's distribution over categories
         edges = self.taste.cumsum(axis=1)[people.order_customer[owner]]
         category = (rng.random((len(owner), 1)) > edges[:, :-1]).sum(axis=1)
         product = category * PRODUCTS_PER_CATEGORY + rng.integers(0, PRODUCTS_PER_CATEGORY, len(owner))
@@ -124,10 +124,10 @@ class Block:
             }
         ).drop_duplicates(["order_id", "product_id"])
         paid = (items.quantity * items.unit_price).groupby(items.order_id).sum().reindex(order_ids).to_numpy()
-        chances = np.full(len(SEGMENTS), COUPON_CHANCE)
+        coupon_probability = np.full(len(SEGMENTS), COUPON_PROBABILITY)
         if people.campaigns == "strong":
-            chances = np.array([COUPON_CHANCES[name] for name in SEGMENTS])
-        coupon = rng.random(n) < chances[people.segment[people.order_customer]]
+            coupon_probability = np.array([COUPON_PROBABILITIES[name] for name in SEGMENTS])
+        coupon = rng.random(n) < coupon_probability[people.segment[people.order_customer]]
         orders = pd.DataFrame(
             {
                 "order_id": order_ids,
@@ -152,49 +152,41 @@ class Block:
         )
 
     def _texts(self, orders: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Reviews, support tickets and true incidents."""
         people, rng = self.people, self.rng
         n = len(orders)
         incident = people.incident_aspect != ""
         kind = np.where(~incident, "well", np.where(people.words_only, "words_only", "other"))
-        reviewed = rng.random(n) < np.array([REVIEW_CHANCES[k] for k in kind])
+        reviewed = rng.random(n) < np.array([REVIEW_PROBABILITIES[k] for k in kind])
         complained = incident & ~people.words_only & (rng.random(n) < 0.6)
         written = people.order_day + rng.uniform(0.3, 4, n)
         reviewed &= written < self.days
         ticketed = complained & (written < self.days)
-        texts = np.empty(n, dtype=object)
-        for i in np.flatnonzero(reviewed | ticketed):
-            if incident[i]:
-                texts[i] = complaint(self.bank, people.incident_aspect[i], people.incident_severity[i], rng)
-            else:
-                texts[i] = neutral(self.bank, rng) if rng.random() < NEUTRAL_SHARE else praise(self.bank, rng)
-        honest = np.where(incident & ~people.words_only, rng.integers(1, 4, n), rng.integers(3, 6, n)).astype(float)
-        rating = np.where(rng.random(n) < DISAGREEING_RATINGS, 6 - honest, honest)
-        rating[rng.random(n) < MISSING_RATINGS] = np.nan
-        moments, review_ids, ticket_ids = self._moments(written), self._keys("r", n), self._keys("t", n)
+        texts = self._write(reviewed | ticketed)
+        review_ids, ticket_ids = self._keys("r", n), self._keys("t", n)
         reviews = pd.DataFrame(
             {
                 "review_id": review_ids,
                 "customer_id": orders.customer_id,
                 "review_text": texts,
-                "reviewed_at": moments,
-                "rating": rating,
+                "reviewed_at": self._moments(written),
+                "rating": self._ratings(incident & ~people.words_only),
             }
         )[reviewed]
-        hours = rng.exponential(40, n)
-        closed = written + hours / 24
+        closed = written + rng.exponential(40, n) / 24
         answered = closed < self.days
         tickets = pd.DataFrame(
             {
                 "ticket_id": ticket_ids,
                 "customer_id": orders.customer_id,
-                "opened_at": moments,
+                "opened_at": self._moments(written),
                 "closed_at": pd.Series(self._moments(np.minimum(closed, self.days))).where(answered),
                 "topic": people.incident_aspect,
                 "ticket_text": texts,
                 "satisfaction": np.where(answered, rng.integers(1, 5, n), np.nan),
             }
         )[ticketed]
-        told = pd.DataFrame(
+        incidents = pd.DataFrame(
             {
                 "customer_id": orders.customer_id,
                 "order_id": orders.order_id,
@@ -208,11 +200,30 @@ class Block:
                 "would_cause_leaving": people.would_cause_leaving,
             }
         )[incident]
-        return (t.reset_index(drop=True) for t in (reviews, tickets, told))
+        return reviews.reset_index(drop=True), tickets.reset_index(drop=True), incidents.reset_index(drop=True)
+
+    def _write(self, is_written: np.ndarray) -> np.ndarray:
+        """Text about each of these orders, None for the others."""
+        people, rng = self.people, self.rng
+        texts = np.empty(len(is_written), dtype=object)
+        for i in np.flatnonzero(is_written):
+            if people.incident_aspect[i]:
+                texts[i] = complaint(self.bank, people.incident_aspect[i], people.incident_severity[i], rng)
+            else:
+                texts[i] = neutral(self.bank, rng) if rng.random() < NEUTRAL_SHARE else praise(self.bank, rng)
+        return texts
+
+    def _ratings(self, is_visible: np.ndarray) -> np.ndarray:
+        """Rating of each order, 1 to 5, low where an incident shows; some contradict it, some are missing."""
+        rng, n = self.rng, len(is_visible)
+        honest = np.where(is_visible, rng.integers(1, 4, n), rng.integers(3, 6, n)).astype(float)
+        rating = np.where(rng.random(n) < DISAGREEING_RATINGS, 6 - honest, honest)
+        rating[rng.random(n) < MISSING_RATINGS] = np.nan
+        return rating
 
     def _events(self) -> pd.DataFrame:
         people, rng = self.people, self.rng
-        # a visit with every order, and others in between; who has left still looks around for a while
+        # one visit with every order and others in between; customers who left keep browsing for a while
         fades = rng.exponential(BROWSING_AFTER_LEAVING_DAYS, len(self.names))
         until = np.minimum(people.left + fades, self.days)
         since = np.maximum(people.signed_up, 0)

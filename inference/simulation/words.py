@@ -1,8 +1,8 @@
-"""What simulated customers write: banks of phrases, put together anew for every text.
+"""Texts of simulated customers, assembled at random from banks of phrases.
 
-A text is an opening, a core and perhaps an aside, in a style. The core of a complaint names an aspect with
-a severity; of a praise, an aspect. Negations ("not late at all") and mixed feelings keep single words
-from telling complaints apart from praise.
+A text is an opening, a core and perhaps an aside, in a style. The core of a complaint is about an aspect with a
+severity; the core of a praise is about an aspect. Negations ("not late at all") and mixed opinions ensure that single
+words do not separate complaints from praise.
 """
 
 from dataclasses import dataclass
@@ -271,7 +271,7 @@ LANGUAGES = {"en": ENGLISH, "zh": CHINESE}
 
 
 def complaint(bank: Bank, aspect: str, severity: str, rng: np.random.Generator) -> str:
-    """Write about an incident; one in three also praises something else."""
+    """Write about an incident; a third of the texts also praise something else."""
     core = _pick(bank.complaints[aspect][severity], rng)
     if rng.random() < 0.33:
         other = ASPECTS[int(rng.integers(len(ASPECTS)))]
@@ -281,13 +281,13 @@ def complaint(bank: Bank, aspect: str, severity: str, rng: np.random.Generator) 
 
 
 def praise(bank: Bank, rng: np.random.Generator) -> str:
-    """Write about something good."""
+    """Write a positive text."""
     core = _pick(bank.praises[ASPECTS[int(rng.integers(len(ASPECTS)))]], rng)
     return _assemble(bank, core, "", rng)
 
 
 def neutral(bank: Bank, rng: np.random.Generator) -> str:
-    """Write about nothing much."""
+    """Write a text without an opinion."""
     return _assemble(bank, _pick(bank.neutral, rng), "", rng)
 
 
@@ -309,7 +309,7 @@ def _assemble(bank: Bank, core: str, ending: str, rng: np.random.Generator) -> s
 
 
 def _misspell(text: str, rng: np.random.Generator) -> str:
-    """Swap two neighbouring signs somewhere inside."""
+    """Swap two neighbouring characters."""
     if len(text) < 6:
         return text
     at = int(rng.integers(1, len(text) - 2))

@@ -10,7 +10,7 @@ from dbt.adapters.duckdb.plugins import BasePlugin
 
 from inference.errors import ChurnRadarError
 from inference.progress import show_log
-from inference.pseudonyms import ERASED_CUSTOMERS, salt, set_salt
+from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql, salt
 from inference.warehouse.event_log import SCHEMAS, export
 from inference.warehouse.late_torch import allow_late_torch
 
@@ -54,7 +54,7 @@ class Plugin(BasePlugin):
         ``CHURN_MEMORY``, such as 8GB, bounds what DuckDB takes before it spills to disk, four fifths of the memory
         otherwise.
         """
-        cursor.execute(set_salt(salt(self.home)))
+        cursor.execute(duckdb_salt_sql(salt(self.home)))
         if memory := os.environ.get("CHURN_MEMORY"):
             try:
                 cursor.execute("set memory_limit = '" + memory.replace("'", "''") + "'")

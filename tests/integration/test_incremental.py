@@ -16,7 +16,7 @@ from one_customer import differences as one_by_one
 from shop import Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
 
-from inference.pseudonyms import set_salt
+from inference.pseudonyms import duckdb_salt_sql
 from inference.realtime.features import SequenceShape
 
 DAYS = ("2023-09-04", "2023-09-05", "2023-09-06")
@@ -86,7 +86,7 @@ def test_snapshots_stay_and_new_ones_are_added(daily):
 def test_features_of_one_customer_are_those_of_the_sql(daily):
     # as dbt opened it, which may still have it open in this process
     with duckdb.connect(daily.home / "churn_radar.duckdb") as connection:
-        connection.execute(set_salt((daily.home / "salt").read_text()))
+        connection.execute(duckdb_salt_sql((daily.home / "salt").read_text()))
         settings = {"horizon_days": 30, "history_days": 730, "complaint_from": 0.1}
         warehouse = Warehouse(connection, settings)
         assert len(connection.sql("from order_features").fetchall()) > 500

@@ -30,7 +30,7 @@ from warehouses import (
     raw_tables,
 )
 
-from inference.pseudonyms import ERASED_CUSTOMERS, set_postgres_salt
+from inference.pseudonyms import ERASED_CUSTOMERS, postgres_salt_sql
 from inference.warehouse import postgres
 
 
@@ -44,7 +44,7 @@ class PostgresShop(DuckDBShop):
         return postgres.session_dsn(dbname=self.settings["PGDATABASE"], **place)
 
     def query(self, text: str) -> pd.DataFrame:
-        start = (set_postgres_salt(self.salt), "set search_path to churn_radar")
+        start = (postgres_salt_sql(self.salt), "set search_path to churn_radar")
         with (
             postgres.connect(self.dsn, *start) as connection,
             postgres.read(connection, text) as rows,

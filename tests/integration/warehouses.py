@@ -15,7 +15,7 @@ import pytest
 from shop import Shop
 from test_incremental import shop_with_corrections
 
-from inference.pseudonyms import ERASED_CUSTOMERS, set_salt
+from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql
 from inference.warehouse.event_log import Event, EventLog
 
 DAYS = ("2023-09-04", "2023-09-05")
@@ -66,7 +66,7 @@ class DuckDBShop(Shop):
 
     def query(self, text: str) -> pd.DataFrame:
         with duckdb.connect(self.home / "churn_radar.duckdb", read_only=True) as connection:
-            connection.execute(set_salt(self.salt))
+            connection.execute(duckdb_salt_sql(self.salt))
             return connection.sql(text).df()
 
     def table(self, name: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@ import duckdb
 import pytest
 
 from inference.errors import ChurnRadarError
-from inference.pseudonyms import pseudonym, salt, salted_hash, set_salt
+from inference.pseudonyms import duckdb_salt_sql, pseudonym, salt, salted_hash
 
 
 def test_the_salt_is_made_once_and_for_its_owner_alone(churn_home):
@@ -36,7 +36,7 @@ def test_hashes_depend_on_salt_and_purpose(monkeypatch):
 def test_sql_makes_the_same_pseudonyms(monkeypatch):
     monkeypatch.setenv("CHURN_SALT", "it's a long enough salt")
     with duckdb.connect() as connection:
-        connection.execute(set_salt(salt()))
+        connection.execute(duckdb_salt_sql(salt()))
         made = connection.sql(
             "select 'p_' || substr(sha256(cast(getvariable('churn_salt') as varchar) || 'pseudonym:' || 'zoë'), 1, 32)"
         ).fetchone()[0]

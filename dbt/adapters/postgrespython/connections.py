@@ -10,7 +10,7 @@ from typing import ClassVar
 from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.postgres.connections import PostgresConnectionManager, PostgresCredentials
 
-from inference.pseudonyms import salt, set_postgres_salt
+from inference.pseudonyms import postgres_salt_sql, salt
 from inference.warehouse import postgres
 from inference.warehouse.plugin import HOME_TABLES, prepare
 
@@ -46,7 +46,7 @@ class PostgresPythonCredentials(PostgresCredentials):
     def settings(self) -> list[str]:
         """Return the statements that every session begins with."""
         # the salt is a setting, so that neither compiled SQL nor dbt's log says what it is
-        return ["set timezone to 'UTC'", "set datestyle to 'ISO'", set_postgres_salt(salt(Path(self.home)))]
+        return ["set timezone to 'UTC'", "set datestyle to 'ISO'", postgres_salt_sql(salt(Path(self.home)))]
 
 
 class PostgresPythonConnectionManager(PostgresConnectionManager):

@@ -19,7 +19,7 @@ from inference.erasure import scrubbing
 from inference.erasure.erase import erase
 from inference.errors import ChurnRadarError
 from inference.home import EFFECTS, GRAPHS
-from inference.pseudonyms import pseudonym, salted_hash, set_salt
+from inference.pseudonyms import duckdb_salt_sql, pseudonym, salted_hash
 from inference.text.cleaning import hash_text
 from inference.text.encoder.vector_cache import cached_vectors
 from inference.text.sentences import sentences, without_sentence
@@ -137,7 +137,7 @@ def values_of(folder: Path) -> str:
     """Every value of every Parquet file, DuckDB table and online row, as text."""
     values = [pq.read_table(file).to_pydict() for file in sorted(folder.rglob("*.parquet"))]
     with duckdb.connect(folder / "churn_radar.duckdb") as connection:
-        connection.execute(set_salt("0" * 16))
+        connection.execute(duckdb_salt_sql("0" * 16))
         values += [connection.sql(f"from {t}").fetchall() for (t,) in connection.sql("show tables").fetchall()]
     with closing(sqlite3.connect(folder / "feast" / "online.db")) as connection:
         values += [connection.execute(f"select * from {view}").fetchall() for view in ("scores", "texts")]

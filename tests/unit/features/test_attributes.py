@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference.features.attributes import MOST_CATEGORIES, attribute_features, attribute_matrix
+from inference.features.attributes import MAX_CATEGORIES, attribute_features, attribute_matrix
 
 
 def packed(*rows: list[str] | None, each: int = 40) -> pd.DataFrame:
@@ -29,7 +29,7 @@ def test_of_many_categories_the_frequent_ones_are_kept():
     rows = pd.concat([packed([f"city=town{i:02}"], each=30 + i) for i in range(40)], ignore_index=True)
     rows["customer_id"] = range(len(rows))
     features = attribute_features(rows)
-    assert features == [f"attribute_city=town{i:02}" for i in range(39, 39 - MOST_CATEGORIES, -1)]
+    assert features == [f"attribute_city=town{i:02}" for i in range(39, 39 - MAX_CATEGORIES, -1)]
 
 
 def test_a_customer_counts_once():

@@ -6,7 +6,7 @@ from scipy.special import expit
 
 from inference.features.mbg_nbd import MBGNBD
 from inference.features.purchase_forecasts import forecast_purchases
-from inference.features.snapshots import of_dates
+from inference.features.snapshots import date_filter
 
 #: Customer, as-of date, first and last order, days with an order, in the snapshot, in the sample to fit on.
 HISTORIES = [
@@ -130,7 +130,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 def test_each_date_is_forecast_alone() -> None:
     histories = make_histories()
     wanted = pd.DataFrame({"customer_id": ["once"], "as_of_date": pd.to_datetime(["2024-04-01"])})
-    some = forecast_purchases(duckdb.from_df(histories).filter(of_dates(wanted)).df(), 30)
+    some = forecast_purchases(duckdb.from_df(histories).filter(date_filter(wanted)).df(), 30)
     assert set(some.as_of_date.astype(str)) == {"2024-04-01"}
     every = forecast_purchases(histories, 30)
     pd.testing.assert_frame_equal(by_customer(some, "2024-04-01"), by_customer(every, "2024-04-01"))
