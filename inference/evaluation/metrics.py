@@ -1,4 +1,4 @@
-"""How good probabilities are, against what really happened."""
+"""Metrics of churn probabilities against outcomes."""
 
 from dataclasses import asdict, dataclass
 
@@ -8,7 +8,6 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     f1_score,
-    log_loss,
     precision_recall_curve,
     recall_score,
     roc_auc_score,
@@ -17,7 +16,7 @@ from sklearn.metrics import (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one score on one set of customers; probabilities and rates from 0 to 1."""
+    """Metrics of one score on one set of customers; probabilities and rates from 0 to 1."""
 
     n_customers: int
     churn_rate: float
@@ -36,7 +35,7 @@ class Evaluation:
     top_decile_lift: float
 
     def to_dict(self) -> dict[str, float]:
-        """Return the figures by name."""
+        """Return the metrics by name."""
         return asdict(self)
 
 
@@ -50,7 +49,7 @@ def evaluate(churned: np.ndarray, probability: np.ndarray, threshold: float) -> 
     probability : ndarray of shape (n_customers,)
         Predicted probability of churn.
     threshold : float
-        Customers at or above it are called churners, for F1 and recall.
+        Customers at or above it are classified as churners, for F1 and recall.
 
     Returns
     -------
@@ -58,7 +57,7 @@ def evaluate(churned: np.ndarray, probability: np.ndarray, threshold: float) -> 
     """
     y, p = np.asarray(churned, dtype=int), np.asarray(probability, dtype=float)
     auroc, low, high = auroc_interval(y, p)
-    called = p >= threshold
+    predicted = p >= threshold
     return Evaluation(
         n_customers=len(y),
         churn_rate=float(y.mean()),
@@ -67,13 +66,13 @@ def evaluate(churned: np.ndarray, probability: np.ndarray, threshold: float) -> 
         auroc_low=low,
         auroc_high=high,
         pr_auc=float(average_precision_score(y, p)),
-        log_loss=float(log_loss(y, p, labels=[0, 1])),
+        log_loss=float(log_losses(y, p).mean()),
         brier=float(brier_score_loss(y, p)),
         ece=expected_calibration_error(y, p),
         level_error=float(p.mean() - y.mean()),
         threshold=float(threshold),
-        f1=float(f1_score(y, called, zero_division=0.0)),
-        recall=float(recall_score(y, called, zero_division=0.0)),
+        f1=float(f1_score(y, predicted, zero_division=0.0)),
+        recall=float(recall_score(y, predicted, zero_division=0.0)),
         top_decile_lift=top_decile_lift(y, p),
     )
 
@@ -81,13 +80,21 @@ def evaluate(churned: np.ndarray, probability: np.ndarray, threshold: float) -> 
 def auroc_interval(churned: np.ndarray, score: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
     """Area under the ROC curve with its confidence interval.
 
-    The variance is DeLong's, computed from mid-ranks (DeLong, DeLong and Clarke-Pearson 1988; Sun and
-    Xu 2014).
+    The variance is DeLong's, computed from mid-ranks (DeLong, DeLong and Clarke-Pearson 1988; Sun and Xu 2014).
+
+    Parameters
+    ----------
+    churned : ndarray of shape (n_customers,)
+        1 for those who churned, else 0; both must occur.
+    score : ndarray of shape (n_customers,)
+        Probability or log-odds; only the order matters.
+    level : float
+        Confidence level.
 
     Returns
     -------
     tuple of float
-        Area, lower and upper end.
+        Area, lower and upper end; the ends are NaN with fewer than two customers of either outcome.
     """
     positive, negative = score[churned == 1], score[churned == 0]
     m, n = len(positive), len(negative)
@@ -100,8 +107,14 @@ def auroc_interval(churned: np.ndarray, score: np.ndarray, level: float = 0.95) 
     return area, float(max(area - half, 0)), float(min(area + half, 1))
 
 
+def log_losses(churned: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Log-loss of each row in nats, shape (n_rows,); probabilities are clipped to 1e-15 from 0 and 1."""
+    p = np.clip(np.asarray(probability, dtype=float), 1e-15, 1 - 1e-15)
+    return -np.log(np.where(np.asarray(churned) == 1, p, 1 - p))
+
+
 def expected_calibration_error(churned: np.ndarray, probability: np.ndarray, n_bins: int = 10) -> float:
-    """Mean distance of predicted from observed rates over bins of equal width (Guo et al. 2017)."""
+    """Mean absolute difference of predicted and observed rates over bins of equal width (Guo et al. 2017)."""
     bins = np.minimum((probability * n_bins).astype(int), n_bins - 1)
     counts = np.bincount(bins, minlength=n_bins)
     gaps = np.bincount(bins, weights=probability - churned, minlength=n_bins)
@@ -109,14 +122,14 @@ def expected_calibration_error(churned: np.ndarray, probability: np.ndarray, n_b
 
 
 def top_decile_lift(churned: np.ndarray, probability: np.ndarray) -> float:
-    """Churn rate of the tenth at highest risk over the churn rate of all."""
+    """Churn rate of the tenth of customers at highest risk, divided by the churn rate of all."""
     n_top = max(1, round(len(churned) / 10))
     top = np.argsort(-probability, kind="stable")[:n_top]
     return float(churned[top].mean() / churned.mean())
 
 
 def best_f1_threshold(churned: np.ndarray, probability: np.ndarray) -> float:
-    """Threshold with the highest F1."""
+    """Probability threshold with the highest F1."""
     precision, recall, thresholds = precision_recall_curve(churned, probability)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return float(thresholds[np.argmax(f1[:-1])])
@@ -130,19 +143,17 @@ def expected_maximum_profit(
     contact_cost: float = 1.0,
     accepted: tuple[float, float] = (6.0, 14.0),
 ) -> float:
-    """Money per customer that the best campaign by this ranking earns: EMPC of Verbraken, Verbeke and Baesens (2013).
+    """Expected maximum profit per customer of a retention campaign: EMPC of Verbraken, Verbeke and Baesens (2013).
 
-    A campaign contacts the riskiest customers, as many as pay best. A contact costs ``contact_cost``; a stayer takes
-    the incentive, a churner takes it and stays with a chance from a beta distribution. It is the mean over that chance,
-    for which the best number of contacts is known, of
+    A campaign contacts the customers at highest risk, as many as maximise profit. Each contact costs ``contact_cost``.
+    A customer who would stay takes the incentive; a churner takes it and stays with probability ``gamma``, which is
+    beta distributed. The result is the expectation over ``gamma``, at the optimal number of contacts for each, of
 
-        clv * (chance * (1 - delta) - phi) * churners - clv * (delta + phi) * stayers
+        clv * (gamma * (1 - delta) - phi) * churners - clv * (delta + phi) * stayers
 
-    where churners and stayers are the shares of all customers that are contacted and are one of them, and delta and phi
-    are the costs over ``clv``. Only the order of the probabilities matters.
-
-    The defaults are the paper's. None is the shop's own: raw tables have no margin, and so no value of a customer. With
-    the same defaults everywhere, two scores can be compared, and the figure is no forecast of the shop's profit.
+    where churners and stayers are the contacted shares of all customers, and delta and phi are ``incentive_cost`` and
+    ``contact_cost`` over ``clv``. Only the order of the probabilities matters. The defaults are the paper's: raw
+    tables hold no margins, so the value compares scores and does not forecast the shop's profit.
 
     Parameters
     ----------
@@ -152,20 +163,25 @@ def expected_maximum_profit(
         Predicted probability of churn.
     clv : float
         Value of a customer who stays, in money.
-    incentive_cost : float
-        What an incentive costs who takes it, in money.
-    contact_cost : float
-        What a contact costs, in money.
+    incentive_cost, contact_cost : float
+        Cost of an accepted incentive and of a contact, in money.
     accepted : tuple of float
-        Both parameters of the beta distribution of the share of contacted churners who take the incentive; its mean
-        is 0.3 by default.
+        Parameters of the beta distribution of ``gamma``; its mean is 0.3 by default.
 
     Returns
     -------
     float
     """
-    from empulse.metrics import empc_score
+    from empulse.metrics import empc_score  # takes a second to import
 
-    alpha, beta = accepted
-    costs = {"clv": clv, "incentive_cost": incentive_cost, "contact_cost": contact_cost}
-    return float(empc_score(np.asarray(churned), np.asarray(probability), alpha=alpha, beta=beta, **costs))
+    return float(
+        empc_score(
+            np.asarray(churned),
+            np.asarray(probability),
+            alpha=accepted[0],
+            beta=accepted[1],
+            clv=clv,
+            incentive_cost=incentive_cost,
+            contact_cost=contact_cost,
+        )
+    )

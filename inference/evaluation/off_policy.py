@@ -1,9 +1,10 @@
-"""What a policy would have earned on contacts that another one chose, before it runs."""
+"""Off-policy evaluation: the value of a contact policy, estimated from decisions that another policy logged."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+#: Half width of a 95 % interval, in standard errors.
 Z = 1.96
 
 
@@ -16,11 +17,11 @@ class PolicyValue:
     value : float
         Reward per customer, in the shop's currency.
     gain, gain_low, gain_high : float
-        Difference to the policy that it is compared with, and its 95 % interval.
+        Difference to the reference policy, and its 95 % interval.
     matches : int
-        Logged decisions that the policy would have taken as well.
+        Logged decisions that agree with the policy.
     effective : float
-        Size of the sample that the weights leave (Kish 1965).
+        Effective sample size of the weights (Kish 1965).
     """
 
     value: float
@@ -32,28 +33,28 @@ class PolicyValue:
 
 
 def policy_value(
-    action: np.ndarray, propensity: np.ndarray, reward: np.ndarray, chosen: np.ndarray, instead_of: np.ndarray
+    action: np.ndarray, propensity: np.ndarray, reward: np.ndarray, chosen: np.ndarray, reference: np.ndarray
 ) -> PolicyValue:
-    """Estimate what a policy earns, by self-normalised inverse propensity weights (Swaminathan and Joachims 2015).
+    """Estimate a policy's reward by self-normalised inverse propensity weights (Swaminathan and Joachims 2015).
 
     Parameters
     ----------
     action : ndarray of shape (n_decisions,), object
-        What was done.
+        Logged action.
     propensity : ndarray of shape (n_decisions,)
-        With which probability, above 0.
+        Probability of that action when it was logged, above 0.
     reward : ndarray of shape (n_decisions,)
-        What came of it, in the shop's currency.
-    chosen, instead_of : ndarray of shape (n_decisions,), object
-        What the policy would have done, and what the one that it is compared with.
+        Reward, in the shop's currency.
+    chosen, reference : ndarray of shape (n_decisions,), object
+        Action of the policy, and of the reference policy.
 
     Returns
     -------
     PolicyValue
-        NaN where no logged decision is the policy's.
+        NaN where no logged decision agrees with the policy.
     """
     value, influence, weights = _weighted(action, propensity, reward, chosen)
-    other, other_influence, _ = _weighted(action, propensity, reward, instead_of)
+    other, other_influence, _ = _weighted(action, propensity, reward, reference)
     gain = value - other
     margin = (
         Z * float(np.std(influence - other_influence, ddof=1)) / np.sqrt(len(action)) if len(action) > 1 else np.nan
@@ -65,7 +66,7 @@ def policy_value(
 def _weighted(
     action: np.ndarray, propensity: np.ndarray, reward: np.ndarray, chosen: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Weighted mean, what each decision adds to its error, and the weights."""
+    """Weighted mean, influence of each decision on it, and the weights."""
     weights = (action == chosen) / propensity
     if not weights.any():
         return np.nan, np.full(len(action), np.nan), weights

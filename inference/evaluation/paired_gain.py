@@ -1,23 +1,23 @@
-"""By how much one thing predicts better than another: paired differences of log-loss on the same later rows."""
+"""How much one model lowers the log-loss of another: paired differences on the same rows."""
 
 import numpy as np
 import pandas as pd
 
 
 def paired_gain(differences: np.ndarray, customers: np.ndarray, errors: float = 1.96) -> dict[str, float]:
-    """Mean of paired differences of losses with its interval.
+    """Mean of paired differences of losses with its confidence interval.
 
-    One customer's snapshots are not independent, so the unit is the customer (a ratio estimator's variance,
-    Cochran 1977, section 6.3).
+    Snapshots of one customer are not independent, so the sampling unit is the customer (variance of a ratio
+    estimator, Cochran 1977, section 6.3).
 
     Parameters
     ----------
     differences : ndarray of shape (n_rows,)
-        Loss without minus loss with.
+        Loss of the reference minus loss of the candidate.
     customers : ndarray of shape (n_rows,)
-        Whose row each is.
+        Customer of each row.
     errors : float
-        Half the width of the interval in standard errors; 1.96 of them make it one of 95 %.
+        Half the width of the interval in standard errors; 1.96 give 95 %.
 
     Returns
     -------

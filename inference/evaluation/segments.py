@@ -1,13 +1,12 @@
-"""Figures of a score among groups of customers."""
-
-from collections.abc import Sequence
+"""Metrics of a score in groups of customers."""
 
 import numpy as np
 import pandas as pd
+from py3langid import classify
 
 from inference.evaluation.metrics import evaluate
 
-#: What is told of a segment.
+#: Metrics that are reported of a segment.
 SEGMENT_FIGURES = (
     "n_customers",
     "churn_rate",
@@ -18,31 +17,32 @@ SEGMENT_FIGURES = (
     "log_loss",
     "ece",
 )
-#: Fewer customers than this make no segment.
-LEAST_IN_SEGMENT = 50
-#: Languages are told of texts; one as rare as this is a mistake.
-LEAST_SHARE_OF_LANGUAGE = 0.02
-#: Languages in Chinese signs, which short texts do not tell apart.
+#: Smaller groups are not reported.
+MIN_SEGMENT_CUSTOMERS = 50
+#: Languages detected for a smaller share of the customers who wrote are taken for detection errors.
+MIN_LANGUAGE_SHARE = 0.02
+#: Languages written in Chinese characters, which the detector confuses in short texts.
 CHINESE = ("zh", "yue", "wuu", "lzh", "nan", "hak", "gan")
 
 
-def segments(said: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
-    """Figures of the champion among new, one-time, regular and high-value customers, and by language.
+def segments(predictions: pd.DataFrame, features: pd.DataFrame) -> list[dict]:
+    """Metrics of the champion among new, one-time, regular and high-value customers, and by language.
 
     Parameters
     ----------
-    said : DataFrame
-        ``customer_id``, ``as_of_date``, ``churned`` and ``probability`` of what was judged.
-    rows : DataFrame
-        What is known of them at those snapshots.
+    predictions : DataFrame
+        ``customer_id``, ``as_of_date``, ``churned`` and ``probability`` of validation rows.
+    features : DataFrame
+        Features of those customers at those dates.
 
     Returns
     -------
     list of dict
-        ``name`` and ``SEGMENT_FIGURES`` of each group that is large enough to judge.
+        ``name`` and ``SEGMENT_FIGURES`` of each group that is large enough.
     """
-    known = ["orders_total", "days_since_first_order", "spend_90d", *(["texts"] if "texts" in rows else [])]
-    table = said.merge(rows[["customer_id", "as_of_date", *known]], on=["customer_id", "as_of_date"])
+    key = ["customer_id", "as_of_date"]
+    columns = [*key, "orders_total", "days_since_first_order", "spend_90d", *(["texts"] if "texts" in features else [])]
+    table = predictions.merge(features[columns], on=key)
     spend = table.spend_90d.to_numpy(dtype=float)
     masks = {
         "new: first order in the last 60 days": table.days_since_first_order <= 60,
@@ -50,46 +50,47 @@ def segments(said: pd.DataFrame, rows: pd.DataFrame) -> list[dict]:
         "regular: five orders or more": table.orders_total >= 5,
         "high value: top fifth by spend": spend >= np.nanquantile(spend, 0.8),
     }
-    written = languages(table)
-    masks |= {f"writes {name}": written == name for name in written.value_counts().index}
-    told = []
+    language = languages(table)
+    masks |= {f"writes {name}": language == name for name in language.value_counts().index}
+    listed = []
     for name, mask in masks.items():
         part = table[np.asarray(mask, dtype=bool)]
-        # an interval of AUROC needs two of each
-        if len(part) >= LEAST_IN_SEGMENT and np.bincount(part.churned, minlength=2).min() > 1:
+        # the interval of AUROC needs two customers of each outcome
+        if len(part) >= MIN_SEGMENT_CUSTOMERS and np.bincount(part.churned, minlength=2).min() > 1:
             figures = evaluate(part.churned, part.probability, 0.5).to_dict()
-            told.append({"name": name} | {k: figures[k] for k in SEGMENT_FIGURES})
-    return told
+            listed.append({"name": name} | {k: figures[k] for k in SEGMENT_FIGURES})
+    return listed
 
 
 def languages(table: pd.DataFrame) -> pd.Series:
-    """Language of each customer's newest text that is long enough to tell, by its code; null where none is.
+    """Language code of each customer's newest text that is long enough to detect one; null where none is.
 
-    Languages of fewer than one in fifty of those customers are taken for mistakes.
+    Parameters
+    ----------
+    table : DataFrame
+        ``texts``: list of each customer's texts, newest first; may be missing.
     """
     if "texts" not in table:
         return pd.Series(None, index=table.index, dtype=object)
-    told: dict[str, str | None] = {}
+    detected: dict[str, str | None] = {}
 
-    def newest(texts: Sequence[str] | None) -> str | None:
-        for text in texts if np.ndim(texts) == 1 else ():
-            if text not in told:
-                told[text] = _language(text)
-            if told[text]:
-                return told[text]
+    def newest(texts: object) -> str | None:
+        for text in texts if isinstance(texts, list | np.ndarray) else ():
+            if text not in detected:
+                detected[text] = _language(text)
+            if detected[text]:
+                return detected[text]
         return None
 
-    found = pd.Series([newest(texts) for texts in table.texts], index=table.index, dtype=object)
-    common = found.value_counts(normalize=True)
-    return found.where(found.isin(common[common >= LEAST_SHARE_OF_LANGUAGE].index), None)
+    language = pd.Series([newest(texts) for texts in table.texts], index=table.index, dtype=object)
+    shares = language.value_counts(normalize=True)
+    return language.where(language.isin(shares[shares >= MIN_LANGUAGE_SHARE].index), None)
 
 
 def _language(text: str | None) -> str | None:
-    """Code of a text's language; None where it has too few letters to tell."""
-    from py3langid import classify
-
+    """Language code of a text; None where it has too few letters."""
     letters = [c for c in text or "" if c.isalpha()]
-    # two Chinese signs say more than a word of letters
+    # two Chinese characters carry more than a word of letters
     if len(letters) < 20 and sum(ord(c) > 0x2E80 for c in letters) < 2:
         return None
     code = classify(text)[0]

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from scipy.special import expit
 
 from inference.errors import ChurnRadarError
+from inference.evaluation.metrics import log_losses
 from inference.evaluation.paired_gain import paired_gain
 from inference.feature_store import client as feature_store
 from inference.model.churn_model import ChurnModel
@@ -201,7 +201,7 @@ def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame
         ours = ours.merge(theirs[[*key, "probability"]], on=key, suffixes=("", "_champion"))
     if theirs is None or ours.empty:
         return False, f"no later rows to compare with champion {current.version}"
-    losses = [_log_losses(ours.churned, ours[p]) for p in ("probability", "probability_champion")]
+    losses = [log_losses(ours.churned, ours[p]) for p in ("probability", "probability_champion")]
     gain = paired_gain(losses[1] - losses[0], ours.customer_id.to_numpy(), PROMOTION_ERRORS)
     promote = gain["low"] > 0
     verdict = "below" if promote else "not clearly below"
@@ -236,8 +236,3 @@ def _probabilities(model: ChurnModel, rows: pd.DataFrame, as_of_date: pd.Timesta
     history = level_history(rows, model.horizon_days)
     shift = anchored_shift(model.anchor, as_of_date, history, logit, snapshot.no_order_probability)
     return snapshot[["customer_id", "as_of_date"]].assign(probability=expit(logit + shift))
-
-
-def _log_losses(churned: pd.Series, probability: pd.Series) -> np.ndarray:
-    said = np.clip(probability.to_numpy(dtype=float), 1e-15, 1 - 1e-15)
-    return -np.log(np.where(churned == 1, said, 1 - said))

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 from scipy.special import expit
-from sklearn.metrics import log_loss
 
 from inference.errors import ChurnRadarError
+from inference.evaluation.metrics import log_losses
 from inference.evaluation.paired_gain import paired_gain
 from inference.model.level import ANCHORS, anchored_level, level_history, level_shift
 from inference.model.members import MEMBERS, BoostingMember, LogisticMember, Member
@@ -37,7 +37,7 @@ def losses_at_true_level(validation: pd.DataFrame, names: list[str]) -> np.ndarr
         logit = validation.iloc[rows][names].mean(axis=1).to_numpy()
         rate = validation.churned.iloc[rows].mean()
         probabilities[rows] = expit(logit + level_shift(logit, rate))
-    return -np.log(np.where(validation.churned == 1, probabilities, 1 - probabilities))
+    return log_losses(validation.churned, probabilities)
 
 
 def check_trainable(rows: pd.DataFrame, settings: TrainingSettings) -> None:
@@ -153,7 +153,7 @@ def anchored_validation(
 def snapshot_log_losses(predictions: pd.DataFrame) -> dict[str, float]:
     """Log-loss of each snapshot, by date."""
     return {
-        str(as_of_date.date()): float(log_loss(snapshot.churned, snapshot.probability, labels=[0, 1]))
+        str(as_of_date.date()): float(log_losses(snapshot.churned, snapshot.probability).mean())
         for as_of_date, snapshot in predictions.groupby("as_of_date")
     }
 

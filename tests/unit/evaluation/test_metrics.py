@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta
+from sklearn.metrics import log_loss
 
 from inference.evaluation.metrics import (
     auroc_interval,
@@ -12,6 +13,7 @@ from inference.evaluation.metrics import (
     evaluate,
     expected_calibration_error,
     expected_maximum_profit,
+    log_losses,
     top_decile_lift,
 )
 
@@ -66,7 +68,7 @@ class TestAuroc:
         _, low_99, high_99 = auroc_interval(churned, score, level=0.99)
         assert low_99 < low_80 < high_80 < high_99
 
-    def test_perfect_order_leaves_no_doubt(self) -> None:
+    def test_a_perfect_order_has_an_interval_of_no_width(self) -> None:
         assert auroc_interval(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9])) == (1, 1, 1)
 
     def test_of_one_churner_the_area_is_known_and_the_interval_is_not(self) -> None:
@@ -83,6 +85,18 @@ class TestAuroc:
     def test_the_interval_lies_around_the_area_and_within_zero_and_one(self, customers: tuple) -> None:
         area, low, high = auroc_interval(*customers)
         assert 0 <= low <= area <= high <= 1
+
+
+class TestLogLosses:
+    @given(scored_customers())
+    def test_are_those_of_scikit_learn_row_by_row(self, customers: tuple) -> None:
+        churned, probability = customers
+        expected = [log_loss([y], [p], labels=[0, 1]) for y, p in zip(churned, probability, strict=True) if 0 < p < 1]
+        inside = (probability > 0) & (probability < 1)
+        np.testing.assert_allclose(log_losses(churned, probability)[inside], expected, atol=1e-12)
+
+    def test_certainty_that_is_wrong_has_a_finite_loss(self) -> None:
+        np.testing.assert_allclose(log_losses([1, 0], [0.0, 1.0]), -np.log(1e-15), rtol=0.01)
 
 
 class TestCalibrationError:
@@ -129,11 +143,11 @@ class TestExpectedMaximumProfit:
         # half churned; three of ten of them take an incentive of 10 and stay, worth 200, and each contact costs 1
         assert expected_maximum_profit(CHURNED, np.array([0.9, 0.8, 0.2, 0.1])) == pytest.approx(0.5 * (0.3 * 190 - 1))
 
-    def test_who_ranks_nobody_contacts_all(self) -> None:
+    def test_equal_probabilities_contact_everybody(self) -> None:
         # every stayer takes the incentive and costs 11, which pays while one of five churners stays
         profit = expected_maximum_profit(np.array([1, 1, 1, 0]), np.full(4, 0.5))
-        chances = beta(6, 14).ppf((np.arange(100_000) + 0.5) / 100_000)
-        assert profit == pytest.approx(np.maximum(0.75 * (190 * chances - 1) - 0.25 * 11, 0).mean(), rel=1e-4)
+        rates = beta(6, 14).ppf((np.arange(100_000) + 0.5) / 100_000)
+        assert profit == pytest.approx(np.maximum(0.75 * (190 * rates - 1) - 0.25 * 11, 0).mean(), rel=1e-4)
 
     def test_a_campaign_that_does_not_pay_is_not_made(self) -> None:
         assert expected_maximum_profit(CHURNED, SCORE, clv=10, incentive_cost=10) == pytest.approx(0, abs=1e-9)
@@ -144,13 +158,13 @@ class TestExpectedMaximumProfit:
 
     @settings(max_examples=30)
     @given(scored_customers())
-    def test_is_the_mean_over_chances_of_the_best_cut(self, customers: tuple) -> None:
+    def test_is_the_mean_over_acceptance_rates_of_the_best_cut(self, customers: tuple) -> None:
         churned, score = customers
-        chances = beta(6, 14).ppf((np.arange(20_000) + 0.5) / 20_000)
-        profits = [np.zeros_like(chances)]
+        rates = beta(6, 14).ppf((np.arange(20_000) + 0.5) / 20_000)
+        profits = [np.zeros_like(rates)]
         for cut in np.unique(score):
             churners, stayers = (churned[score >= cut] == 1).sum(), (churned[score >= cut] == 0).sum()
-            profits.append((churners * (190 * chances - 1) - stayers * 11) / len(churned))
+            profits.append((churners * (190 * rates - 1) - stayers * 11) / len(churned))
         assert expected_maximum_profit(churned, score) == pytest.approx(np.max(profits, axis=0).mean(), rel=1e-3)
 
     @settings(max_examples=30)
@@ -162,7 +176,7 @@ class TestExpectedMaximumProfit:
 
 class TestThreshold:
     def test_highest_f1_by_hand(self) -> None:
-        # from 0.35 on: 2 of 3 called churned, none missed, F1 0.8; from 0.8 on: F1 2/3; from 0.1 on: F1 2/3
+        # from 0.35 on: 2 of 3 predicted churners churned, none missed, F1 0.8; from 0.8 on: F1 2/3; from 0.1 on: F1 2/3
         assert best_f1_threshold(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])) == 0.35
 
     @given(scored_customers())
@@ -170,8 +184,8 @@ class TestThreshold:
         churned, probability = customers
 
         def f1(threshold: float) -> float:
-            called = probability >= threshold
-            return 2 * (churned & called).sum() / (churned.sum() + called.sum())
+            predicted = probability >= threshold
+            return 2 * (churned & predicted).sum() / (churned.sum() + predicted.sum())
 
         best = f1(best_f1_threshold(churned, probability))
         assert best >= max(f1(threshold) for threshold in probability) - 1e-12
@@ -190,13 +204,13 @@ class TestEvaluate:
         assert self.figures.log_loss == pytest.approx(-np.log([0.8, 0.4, 0.4, 0.8]).mean())
         assert self.figures.brier == pytest.approx((0.04 + 0.36 + 0.36 + 0.04) / 4)
 
-    def test_who_stands_at_the_threshold_is_called(self) -> None:
-        # called are 0.8, who churned, and 0.6, who stayed
+    def test_a_customer_at_the_threshold_is_classified_as_churner(self) -> None:
+        # classified as churners are 0.8, who churned, and 0.6, who stayed
         assert self.figures.threshold == 0.6
         assert self.figures.recall == 0.5
         assert self.figures.f1 == pytest.approx(0.5)
 
-    def test_nobody_called_is_worth_nothing(self) -> None:
+    def test_with_nobody_above_the_threshold_recall_and_f1_are_zero(self) -> None:
         figures = evaluate(CHURNED, SCORE, threshold=0.99)
         assert (figures.recall, figures.f1) == (0, 0)
 

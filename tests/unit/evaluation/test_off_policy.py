@@ -1,5 +1,3 @@
-"""What a policy would have earned is estimated from what another one did."""
-
 import numpy as np
 import pytest
 
@@ -8,23 +6,23 @@ from inference.evaluation.off_policy import policy_value
 
 def test_decisions_that_were_unlikely_count_for_more():
     action = np.array(["a", "a", "b", "b"], dtype=object)
-    told = policy_value(
+    estimate = policy_value(
         action,
         propensity=np.array([0.5, 0.25, 0.5, 0.5]),
         reward=np.array([1.0, 4.0, 0.0, 10.0]),
         chosen=np.full(4, "a", object),
-        instead_of=np.full(4, "b", object),
+        reference=np.full(4, "b", object),
     )
-    assert told.value == pytest.approx((2 * 1 + 4 * 4) / 6)
-    assert told.gain == pytest.approx(3 - 5)
-    assert (told.matches, told.effective) == (2, pytest.approx(36 / 20))
+    assert estimate.value == pytest.approx((2 * 1 + 4 * 4) / 6)
+    assert estimate.gain == pytest.approx(3 - 5)
+    assert (estimate.matches, estimate.effective) == (2, pytest.approx(36 / 20))
 
 
 def test_a_policy_that_nobody_followed_has_no_value():
     action = np.array(["a", "b"], dtype=object)
-    told = policy_value(action, np.full(2, 0.5), np.ones(2), np.full(2, "c", object), action)
-    assert np.isnan(told.value)
-    assert told.matches == 0
+    estimate = policy_value(action, np.full(2, 0.5), np.ones(2), np.full(2, "c", object), action)
+    assert np.isnan(estimate.value)
+    assert estimate.matches == 0
 
 
 def test_intervals_hold_the_truth():
@@ -37,8 +35,8 @@ def test_intervals_hold_the_truth():
         action = np.where(does_a, "a", "b").astype(object)
         propensity = np.where(does_a, np.where(x > 0, 0.2, 0.4), np.where(x > 0, 0.8, 0.6))
         reward = rng.normal(size=800) + np.where(does_a & (x > 0), 4.0, 0.0)
-        told = policy_value(
+        estimate = policy_value(
             action, propensity, reward, np.where(x > 0, "a", "b").astype(object), np.full(800, "b", object)
         )
-        held += told.gain_low <= 2 <= told.gain_high
+        held += estimate.gain_low <= 2 <= estimate.gain_high
     assert held >= 180

@@ -24,12 +24,12 @@ def experiments(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def make_trial(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """True effects from -0.2 to 0.6, who was treated by which chance, and who churned."""
-    chance = np.random.default_rng(seed)
-    effect = chance.uniform(-0.2, 0.6, n)
-    propensity = chance.uniform(0.2, 0.8, n)
-    treated = (chance.random(n) < propensity).astype(int)
-    churned = (chance.random(n) < 0.7 - effect * treated).astype(int)
+    """True effects from -0.2 to 0.6, who was treated, who churned, and the propensities."""
+    rng = np.random.default_rng(seed)
+    effect = rng.uniform(-0.2, 0.6, n)
+    propensity = rng.uniform(0.2, 0.8, n)
+    treated = (rng.random(n) < propensity).astype(int)
+    churned = (rng.random(n) < 0.7 - effect * treated).astype(int)
     return effect, treated, churned, propensity
 
 
@@ -53,7 +53,7 @@ class TestQini:
         difference = stayed[treated == 1].mean() - stayed[treated == 0].mean()
         assert qini_curve(effect, treated, churned)[1][-1] == pytest.approx(difference)
 
-    def test_who_ranks_nobody_draws_the_straight_line(self) -> None:
+    def test_equal_predictions_draw_the_straight_line(self) -> None:
         share, kept = qini_curve(np.zeros(8), TREATED, np.array([0, 1, 0, 1, 0, 1, 1, 0]))
         assert share.tolist() == [0, 1]
         assert kept.tolist() == pytest.approx([0, 0.5])
@@ -68,7 +68,7 @@ class TestAuuc:
         area = sum(w * (a + b) / 2 for w, a, b in zip(widths, heights[:-1], heights[1:], strict=True))
         assert auuc(UPLIFT, TREATED, CHURNED) == pytest.approx(area / 8 / 8)
 
-    def test_who_ranks_nobody_gets_half_of_the_average_effect(self) -> None:
+    def test_equal_predictions_get_half_of_the_average_effect(self) -> None:
         assert auuc(np.zeros(8), TREATED, np.array([0, 1, 0, 1, 0, 1, 1, 0])) == pytest.approx(0.25)
 
 
@@ -79,7 +79,7 @@ class TestPropensity:
             same = measure(effect, treated, churned, np.full(200, 0.85))
             assert same == pytest.approx(measure(effect, treated, churned))
 
-    def test_the_rarely_treated_count_for_those_who_were_not(self) -> None:
+    def test_rarely_treated_customers_weigh_more(self) -> None:
         # of the loyal one of four was treated, of those who leave three of four, and it changed nothing
         treated = np.array([1, 0, 0, 0, 1, 1, 1, 0])
         churned = np.array([0, 0, 0, 0, 1, 1, 1, 1])
@@ -87,13 +87,13 @@ class TestPropensity:
         assert qini_curve(np.zeros(8), treated, churned)[1][-1] == pytest.approx(1 / 4 - 3 / 4)
         assert qini_curve(np.zeros(8), treated, churned, propensity)[1][-1] == pytest.approx(0)
 
-    def test_undoes_targeting(self) -> None:
+    def test_corrects_for_targeting(self) -> None:
         effect, _, _, _ = make_trial(200_000)
-        chance = np.random.default_rng(5)
-        risk = chance.random(len(effect))  # the risky were contacted more often
+        rng = np.random.default_rng(5)
+        risk = rng.random(len(effect))  # the risky were contacted more often
         propensity = 0.2 + 0.6 * risk
-        treated = (chance.random(len(effect)) < propensity).astype(int)
-        churned = (chance.random(len(effect)) < np.clip(0.2 + 0.5 * risk - effect * treated, 0, 1)).astype(int)
+        treated = (rng.random(len(effect)) < propensity).astype(int)
+        churned = (rng.random(len(effect)) < np.clip(0.2 + 0.5 * risk - effect * treated, 0, 1)).astype(int)
         raw, weighted = (qini_curve(effect, treated, churned, p)[1][-1] for p in (None, propensity))
         truth = np.mean(np.clip(0.2 + 0.5 * risk, 0, 1) - np.clip(0.2 + 0.5 * risk - effect, 0, 1))
         assert weighted == pytest.approx(truth, abs=0.01)
@@ -102,13 +102,13 @@ class TestPropensity:
 
 class TestRanking:
     @pytest.mark.parametrize("measure", [qini_coefficient, auuc])
-    def test_the_truth_beats_chance_and_chance_beats_its_reverse(self, measure) -> None:
+    def test_the_truth_beats_a_random_order_and_that_beats_the_reverse(self, measure) -> None:
         effect, treated, churned, propensity = make_trial(20_000)
         shuffled = np.random.default_rng(1).permutation(effect)
         figures = [measure(ranking, treated, churned, propensity) for ranking in (effect, shuffled, -effect)]
         assert figures[0] > figures[1] + 0.02 > figures[2] + 0.04
 
-    def test_chance_is_about_nothing(self) -> None:
+    def test_a_random_order_is_worth_about_nothing(self) -> None:
         effect, treated, churned, propensity = make_trial(20_000)
         average = qini_curve(effect, treated, churned, propensity)[1][-1]
         for seed in range(5):
@@ -124,13 +124,13 @@ class TestRanking:
             assert again == pytest.approx(measure(uplift, treated, churned))
 
     @given(experiments(), st.randoms())
-    def test_the_order_of_rows_does_not_matter(self, trial: tuple, chance) -> None:
-        order = chance.sample(range(len(trial[0])), len(trial[0]))
+    def test_the_order_of_rows_does_not_matter(self, trial: tuple, random) -> None:
+        order = random.sample(range(len(trial[0])), len(trial[0]))
         for measure in (qini_coefficient, auuc):
             assert measure(*(column[order] for column in trial)) == pytest.approx(measure(*trial))
 
     @given(experiments())
-    def test_swapping_what_was_done_and_what_came_of_it_mirrors_the_effect(self, trial: tuple) -> None:
+    def test_swapping_treatment_or_outcome_mirrors_the_effect(self, trial: tuple) -> None:
         uplift, treated, churned = trial
         end = qini_curve(uplift, treated, churned)[1][-1]
         assert qini_curve(uplift, 1 - treated, churned)[1][-1] == pytest.approx(-end)
