@@ -14,6 +14,7 @@ from inference.features.attributes import PACKED, PREFIX, attribute_matrix
 from inference.model.members import MEMBERS, Member
 from inference.model.sequences import Columns, Sequences, read_sequences
 from inference.model.spend import SpendModel
+from inference.model.training_summary import TrainingSummary
 from inference.model.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
 
 if TYPE_CHECKING:  # its libraries take seconds to import, and not every model has one
@@ -49,8 +50,8 @@ class ChurnModel:
         Names of the members whose log-odds are averaged; all where not given.
     encoder_revision : str, optional
         The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from.
-    details : dict
-        What is known about its training and validation; JSON.
+    summary : TrainingSummary
+        Facts about its training and validation.
     validation : DataFrame, optional
         What was said of later snapshots, row by row: outcome, log-odds of every member and variant, and the
         probability that would have been given.
@@ -68,7 +69,7 @@ class ChurnModel:
     transformer: "TransformerMember | None" = None
     averaged: list[str] | None = None
     encoder_revision: str | None = None
-    details: dict = field(default_factory=dict)
+    summary: TrainingSummary = field(default_factory=TrainingSummary)
     validation: pd.DataFrame | None = None
     reference: pd.DataFrame | None = None
 
@@ -172,7 +173,7 @@ class ChurnModel:
             "has_transformer": self.transformer is not None,
             "averaged": self.averaged,
             "encoder_revision": self.encoder_revision,
-            "details": self.details,
+            "details": self.summary.to_dict(),
         }
         if self.validation is not None:
             self.validation.to_parquet(folder / VALIDATION_FILE, index=False)
@@ -207,7 +208,7 @@ class ChurnModel:
                 transformer=transformer,
                 averaged=config["averaged"],
                 encoder_revision=config["encoder_revision"],
-                details=config["details"],
+                summary=TrainingSummary.from_dict(config["details"]),
                 validation=pd.read_parquet(file) if (file := folder / VALIDATION_FILE).exists() else None,
                 reference=pd.read_parquet(file) if (file := folder / REFERENCE_FILE).exists() else None,
             )

@@ -14,9 +14,9 @@ import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 
-from inference.model.preprocessing import standardiser
+from inference.model.preprocessing import Standardiser
+from inference.model.skops_files import read_skops, read_standardiser
 
 
 class Member(Protocol):
@@ -44,14 +44,13 @@ class Member(Protocol):
         """Read what ``save`` wrote."""
 
 
-#: Functions of the standardiser, which skops may load.
-TRUSTED = ["inference.model.preprocessing.clip_outliers", "inference.model.preprocessing.signed_log", "numpy.dtype"]
-
-
 class LogisticMember:
-    """Strongly regularised logistic regression on standardised signed logarithms.
+    """Strongly regularised logistic regression on standardised signed logarithms with missing indicators.
 
-    Unknown values stand at the mean and get an indicator.
+    Parameters
+    ----------
+    C : float
+        Inverse strength of the regularisation.
     """
 
     name = "logistic"
@@ -61,15 +60,16 @@ class LogisticMember:
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
         """Learn from features and labels 0 or 1."""
-        pipeline = Pipeline([*standardiser(), ("regress", LogisticRegression(C=self.C, max_iter=2000))])
-        with np.errstate(invalid="ignore"):  # the mean of a column that is never known
-            self.pipeline_ = pipeline.fit(X.to_numpy(), y)
-        self.centre_ = self._transform(X).mean(axis=0)
+        self.standardiser_ = Standardiser().fit(X.to_numpy())
+        values = self.standardiser_.transform(X.to_numpy())
+        regression = LogisticRegression(C=self.C, max_iter=2000).fit(values, y)
+        self.coef_, self.intercept_ = regression.coef_[0], float(regression.intercept_[0])
+        self.centre_ = values.mean(axis=0)
         return self
 
     def logit(self, X: pd.DataFrame) -> np.ndarray:
         """Log-odds of churn."""
-        return self.pipeline_.decision_function(X.to_numpy())
+        return self.standardiser_.transform(X.to_numpy()) @ self.coef_ + self.intercept_
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Probabilities of staying and of churn."""
@@ -80,33 +80,38 @@ class LogisticMember:
 
         A missing indicator counts towards its feature (Lundberg and Lee 2017, section 4.2).
         """
-        regress = self.pipeline_["regress"]
-        parts = (self._transform(X) - self.centre_) * regress.coef_[0]
-        indicated = self.pipeline_["impute"].indicator_.features_
+        parts = (self.standardiser_.transform(X.to_numpy()) - self.centre_) * self.coef_
         result = np.zeros((len(X), X.shape[1] + 1))
         result[:, :-1] = parts[:, : X.shape[1]]
-        result[:, indicated] += parts[:, X.shape[1] :]
-        result[:, -1] = regress.intercept_[0] + self.centre_ @ regress.coef_[0]
+        result[:, self.standardiser_.indicated_] += parts[:, X.shape[1] :]
+        result[:, -1] = self.intercept_ + self.centre_ @ self.coef_
         return result
 
     def save(self, folder: Path) -> None:
-        """Write ``logistic.skops``."""
-        import skops.io  # looks at all of scikit-learn and torch, which takes two seconds
-
-        skops.io.dump({"C": self.C, "pipeline": self.pipeline_, "centre": self.centre_}, folder / "logistic.skops")
+        """Write ``logistic.npz``."""
+        own = {"C": self.C, "coef": self.coef_, "intercept": self.intercept_, "centre": self.centre_}
+        np.savez(folder / "logistic.npz", **own, **self.standardiser_.state())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read ``logistic.skops``; nothing in it is executed but what is named here."""
-        import skops.io
-
-        state = skops.io.load(folder / "logistic.skops", trusted=TRUSTED)
-        member = cls(state["C"])
-        member.pipeline_, member.centre_ = state["pipeline"], state["centre"]
+        """Read ``logistic.npz``, or ``logistic.skops`` of an older version."""
+        if not (folder / "logistic.npz").exists() and (folder / "logistic.skops").exists():
+            return cls._load_skops(folder / "logistic.skops")
+        with np.load(folder / "logistic.npz") as state:
+            member = cls(float(state["C"]))
+            member.standardiser_ = Standardiser.from_state(state)
+            member.coef_, member.intercept_ = state["coef"], float(state["intercept"])
+            member.centre_ = state["centre"]
         return member
 
-    def _transform(self, X: pd.DataFrame) -> np.ndarray:
-        return self.pipeline_[:-1].transform(X.to_numpy())
+    @classmethod
+    def _load_skops(cls, file: Path) -> Self:
+        state = read_skops(file)
+        member, regression = cls(state["C"]), dict(state["pipeline"]["steps"])["regress"]
+        member.standardiser_ = read_standardiser(state["pipeline"])
+        member.coef_, member.intercept_ = regression["coef_"][0], float(regression["intercept_"][0])
+        member.centre_ = state["centre"]
+        return member
 
 
 class BoostingMember:

@@ -150,11 +150,11 @@ def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | N
     """
     connection = client()
     experiment = connection.get_experiment_by_name(MODEL_NAME)
-    run = connection.create_run(experiment.experiment_id, run_name=f"train {model.details['last_snapshot']}")
+    run = connection.create_run(experiment.experiment_id, run_name=f"train {model.summary.last_snapshot}")
     run_id = run.info.run_id
     for name, value in _parameters(model).items():
         connection.log_param(run_id, name, value)
-    for name, value in model.details.get("validation", {}).items():
+    for name, value in model.summary.validation.items():
         connection.log_metric(run_id, f"validation_{name}", value)
     for name, gain in _gains(model).items():
         connection.log_metric(run_id, name, gain)
@@ -278,9 +278,9 @@ def references(known: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _gains(model: ChurnModel) -> dict[str, float]:
     """What words and the transformer lowered the log-loss of later snapshots by, where that was measured."""
-    transformer = (model.details.get("transformer") or {}).get("gains", {})
+    transformer = model.summary.transformer.gains if model.summary.transformer else {}
     gains = {
-        "words_gain": model.details.get("words_gain"),
+        "words_gain": model.summary.words_gain,
         "transformer_gain": transformer.get("kept"),
         "transformer_events_gain": transformer.get("events"),
         "transformer_words_gain": transformer.get("words"),
@@ -294,7 +294,7 @@ def _log_curves(connection, run_id: str, model: ChurnModel) -> None:
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    for history in (model.details.get("transformer") or {}).get("histories", []):
+    for history in model.summary.transformer.histories if model.summary.transformer else []:
         name = history["name"].replace(" ", "_")
         points = [Metric(f"{name}_loss", p["loss"], now, p["step"]) for p in history["steps"]]
         points += [Metric(f"{name}_later_log_loss", p["log_loss"], now, p["step"]) for p in history["later"]]
@@ -310,7 +310,7 @@ def _parameters(model: ChurnModel) -> dict:
         "last_snapshot",
         "level_error",
     )
-    return {name: model.details[name] for name in names} | {
+    return {name: getattr(model.summary, name) for name in names} | {
         "horizon_days": model.horizon_days,
         "members": "+".join(model.names),
         "reads_words": model.reads_words,

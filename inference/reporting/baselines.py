@@ -10,9 +10,8 @@ import pandas as pd
 from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline
 
-from inference.model.preprocessing import standardiser
+from inference.model.preprocessing import Standardiser
 from inference.model.sequences import Sequences, read_sequences
 from inference.model.transformer.member import TransformerMember
 from inference.model.transformer.settings import TransformerSettings
@@ -60,13 +59,13 @@ class Network:
     def fit(self, rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray) -> Self:
         """Train until a tenth of the rows, left out, stops improving."""
         network = MLPClassifier((64, 32), early_stopping=True, alpha=1e-3, max_iter=50, random_state=0)
-        with np.errstate(invalid="ignore"):
-            self.model_ = Pipeline([*standardiser(), ("network", network)]).fit(X.to_numpy(), y)
+        self.standardiser_ = Standardiser().fit(X.to_numpy())
+        self.model_ = network.fit(self.standardiser_.transform(X.to_numpy()), y)
         return self
 
     def logit(self, rows: pd.DataFrame, X: pd.DataFrame) -> np.ndarray:
         """Log-odds of churn."""
-        return _logit(self.model_.predict_proba(X.to_numpy())[:, 1])
+        return _logit(self.model_.predict_proba(self.standardiser_.transform(X.to_numpy()))[:, 1])
 
 
 class PurchaseForecast:

@@ -89,7 +89,7 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
         "curves": _curves(said),
         "segments": [] if note else segments(said, rows),
         "forward": _forward(model),
-        "costs": model.details.get("seconds", {}),
+        "costs": model.summary.seconds,
         "baselines": [],
         "ablations": [],
         "control": None,
@@ -179,7 +179,7 @@ def _model(current: RegisteredModel, said: pd.DataFrame) -> dict:
     model = current.model
     dates = [str(d.date()) for d in sorted(said.as_of_date.unique())]
     names = ("training_rows", "training_customers", "first_snapshot", "last_snapshot", "level_error", "words_gain")
-    verdict = model.details.get("transformer") or {}
+    transformer = model.summary.transformer
     return {
         "version": current.version,
         "horizon_days": model.horizon_days,
@@ -188,9 +188,9 @@ def _model(current: RegisteredModel, said: pd.DataFrame) -> dict:
         "anchor": model.anchor,
         "snapshots": dates,
         "customers": len(said),
-        "transformer_gains": verdict.get("gains"),
-        "transformer_epochs": verdict.get("epochs"),
-    } | {name: model.details.get(name) for name in names}
+        "transformer_gains": transformer.gains if transformer else None,
+        "transformer_epochs": transformer.epochs if transformer else None,
+    } | {name: getattr(model.summary, name) for name in names}
 
 
 def _figures(name: str, about: str, said: pd.DataFrame, logit: np.ndarray, level: _Level) -> dict:

@@ -147,7 +147,7 @@ def why_due(
     """
     newest = pd.to_datetime(labels.as_of_date[labels.churned.notna()]).max()
     history = registry.versions()
-    since = (newest - pd.Timestamp(current.model.details["last_snapshot"])).days // snapshot_every_days
+    since = (newest - pd.Timestamp(current.model.summary.last_snapshot)).days // snapshot_every_days
     tried = history[history.decision == "kept_back"]
     if pd.isna(newest) or (tried.last_snapshot >= newest).any():
         return None
@@ -189,7 +189,7 @@ def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame
     if ours is None:
         return False, f"no later rows to compare with champion {current.version}"
     ours = ours.assign(as_of_date=pd.to_datetime(ours.as_of_date))
-    learned_until = pd.Timestamp(current.model.details["last_snapshot"]) + pd.Timedelta(days=current.model.horizon_days)
+    learned_until = pd.Timestamp(current.model.summary.last_snapshot) + pd.Timedelta(days=current.model.horizon_days)
     if (ours.as_of_date >= learned_until).any():
         ours = ours[ours.as_of_date >= learned_until]
         theirs = pd.concat([_probabilities(current.model, rows, date) for date in sorted(ours.as_of_date.unique())])

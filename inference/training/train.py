@@ -2,7 +2,6 @@
 
 import time
 
-import numpy as np
 import pandas as pd
 
 from inference.evaluation.metrics import best_f1_threshold, evaluate
@@ -12,6 +11,7 @@ from inference.model.level import ANCHORS, choose_anchor, level_history
 from inference.model.members import MEMBERS
 from inference.model.sequences import EVENT_COLUMNS, TEXT_COLUMNS, has_sequences, read_sequences
 from inference.model.spend import SpendModel
+from inference.model.training_summary import TrainingSummary, TransformerSummary
 from inference.model.transformer.member import TransformerMember
 from inference.model.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 from inference.training.drift_reference import drift_reference
@@ -134,26 +134,25 @@ def train(
     )
     if model.reads_words:
         model.encoder_revision = rows.encoder_revision.dropna().iloc[0]
-    model.details = {
-        "training_rows": len(rows),
-        "training_customers": int(rows.customer_id.nunique()),
-        "first_snapshot": str(rows.as_of_date.min().date()),
-        "last_snapshot": str(rows.as_of_date.max().date()),
-        "level_error": level_error,
-        "member_log_losses": losses,
-        "words_gain": words_gain,
-        "transformer": None if verdict is None else verdict.to_dict(),
-        "seconds": seconds,
-    }
+    model.summary = TrainingSummary(
+        training_rows=len(rows),
+        training_customers=int(rows.customer_id.nunique()),
+        first_snapshot=str(rows.as_of_date.min().date()),
+        last_snapshot=str(rows.as_of_date.max().date()),
+        level_error=level_error,
+        member_log_losses=losses,
+        words_gain=words_gain,
+        transformer=None if verdict is None else TransformerSummary(**verdict.to_dict()),
+        seconds=seconds,
+    )
     if transformer is not None:
         seconds["transformer"] = {"train": verdict.seconds}
-    time_scores(model, rows.tail(10_000))
     if len(backtest):
         out_of_time = model.validation = anchored_validation(validation, averaged, backtest, anchor)
         model.threshold = best_f1_threshold(out_of_time.churned, out_of_time.probability)
-        model.details["validation"] = evaluate(out_of_time.churned, out_of_time.probability, model.threshold).to_dict()
-        model.details["validation_log_losses"] = snapshot_log_losses(out_of_time)
-        model.details["level_backtest"] = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
+        model.summary.validation = evaluate(out_of_time.churned, out_of_time.probability, model.threshold).to_dict()
+        model.summary.validation_log_losses = snapshot_log_losses(out_of_time)
+        model.summary.level_backtest = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
     numbers = rows.columns.difference(LABEL_COLUMNS, sort=False)
     model.reference = drift_reference(model, rows[numbers], rows.as_of_date)
     return model
@@ -163,20 +162,7 @@ def _to_go_on_from(champion: ChurnModel | None, X: pd.DataFrame, variant: str) -
     """The champion's transformer, where one of this kind can start from it."""
     if champion is None or champion.transformer is None or champion.features != list(X.columns):
         return None
-    return champion.transformer if champion.details["transformer"]["variant"] == variant else None
-
-
-def time_scores(model: ChurnModel, rows: pd.DataFrame) -> None:
-    """Add to ``details`` how long each member takes for 10,000 customers, texts that were never read included."""
-    X, sequences = model.inputs(rows)
-    tabular = np.zeros(len(rows))
-    for member in [*model.members, *([model.transformer] if model.transformer else [])]:
-        started = time.monotonic()
-        if member is model.transformer:
-            member.logit(X, sequences, tabular, keep=False)
-        else:
-            member.logit(X)
-        model.details["seconds"][member.name]["score"] = (time.monotonic() - started) * 10_000 / len(rows)
+    return champion.transformer if champion.summary.transformer.variant == variant else None
 
 
 def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float]]:

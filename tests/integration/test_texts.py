@@ -169,7 +169,7 @@ def test_cuda_that_is_absent_is_named(built):
 
 def test_a_damaged_champion_is_named_with_what_to_do(built):
     shop, _ = built
-    (weights,) = (shop.home / "mlflow" / "artifacts").rglob("logistic.skops")
+    (weights,) = (shop.home / "mlflow" / "artifacts").rglob("logistic.npz")
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     try:

@@ -9,6 +9,7 @@ from scipy.special import expit
 from inference.model.churn_model import ChurnModel, feature_matrix
 from inference.model.members import LogisticMember
 from inference.model.spend import SpendModel
+from inference.model.training_summary import TrainingSummary
 
 #: Features of ``make_rows`` that a customer may have.
 FEATURES = [
@@ -79,7 +80,7 @@ def make_rows(
     )
 
 
-def make_model(rows: pd.DataFrame, anchor: str = "model", **details: object) -> ChurnModel:
+def make_model(rows: pd.DataFrame, anchor: str = "model", **summary: object) -> ChurnModel:
     """Logistic regression and spend on all rows, without validation."""
     X, y = feature_matrix(rows, FEATURES), rows.churned.to_numpy(dtype=int)
     return ChurnModel(
@@ -89,14 +90,13 @@ def make_model(rows: pd.DataFrame, anchor: str = "model", **details: object) -> 
         anchor=anchor,
         threshold=0.5,
         horizon_days=30,
-        details={
-            "training_rows": len(rows),
-            "training_customers": int(rows.customer_id.nunique()),
-            "first_snapshot": str(rows.as_of_date.min().date()),
-            "last_snapshot": str(rows.as_of_date.max().date()),
-            "level_error": None,
-        }
-        | details,
+        summary=TrainingSummary(
+            training_rows=len(rows),
+            training_customers=int(rows.customer_id.nunique()),
+            first_snapshot=str(rows.as_of_date.min().date()),
+            last_snapshot=str(rows.as_of_date.max().date()),
+            **summary,
+        ),
     )
 
 
@@ -117,7 +117,7 @@ class SayingMember:
         return result
 
 
-def make_saying_model(anchor: str = "model", **details: object) -> ChurnModel:
+def make_saying_model(anchor: str = "model", **summary: object) -> ChurnModel:
     """A model whose log-odds stand in the column ``said`` and whose customers spend 10 each."""
     spend = SpendModel().fit(pd.DataFrame({"said": [0.0]}), np.array([10.0]))
-    return ChurnModel(["said"], [SayingMember()], spend, anchor, 0.5, 30, details=dict(details))
+    return ChurnModel(["said"], [SayingMember()], spend, anchor, 0.5, 30, summary=TrainingSummary(**summary))

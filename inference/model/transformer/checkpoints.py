@@ -1,21 +1,22 @@
-"""What a training leaves on disk: checkpoints that it resumes from, and its curves."""
+"""Checkpoints of an unfinished training on disk, and the loss curves of a training."""
 
 import hashlib
+import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from inference.home import home
+from inference.home import home, whole_file
 from inference.model.transformer.batches import Examples
 from inference.model.transformer.network import ChurnTransformer
 from inference.model.transformer.settings import TransformerSettings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,11 +42,14 @@ class History:
 
 
 class Checkpoint:
-    """Where a training stands, on disk; written beside and renamed, so that it is whole or not there."""
+    """State of an unfinished training on disk.
+
+    Its name is a hash of everything that the training depends on: rows, texts, settings, number of passes and the
+    weights that it starts from.
+    """
 
     def __init__(
         self,
-        name: str,
         examples: Examples,
         settings: TransformerSettings,
         n_epochs: float,
@@ -53,7 +57,7 @@ class Checkpoint:
         later: Examples | None = None,
         vectors: np.ndarray | None = None,
     ) -> None:
-        digest = hashlib.sha256(repr((name, n_epochs, sorted(_as_dict(settings).items()))).encode())
+        digest = hashlib.sha256(repr((n_epochs, sorted(_as_dict(settings).items()))).encode())
         for rows in [examples] if later is None else [examples, later]:
             for array in (rows.tabular_logit, rows.numbers, rows.churned, rows.spend):
                 digest.update(np.ascontiguousarray(array).tobytes())
@@ -64,7 +68,7 @@ class Checkpoint:
             digest.update(np.ascontiguousarray(vectors).tobytes())
         for weights in model.state_dict().values():
             digest.update(weights.detach().float().cpu().numpy().tobytes())
-        self.key = f"{name.lower().replace(' ', '-')}-{digest.hexdigest()[:12]}"
+        self.key = digest.hexdigest()[:16]
         self.path = checkpoints() / f"{self.key}.pt"
         self.seconds, self.written = settings.checkpoint_seconds, time.monotonic()
 
@@ -73,35 +77,42 @@ class Checkpoint:
         return time.monotonic() - self.written >= self.seconds
 
     def write(self, model, optimizer, schedule, step: int, history: History, best: dict | None) -> None:
-        """Keep everything that the rest of the training depends on."""
+        """Save everything that the rest of the training depends on."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "step": step,
             "model": learned_state(model),
             "optimizer": optimizer.state_dict(),
             "schedule": schedule.state_dict(),
-            "generators": chance_state(),
-            "history": history,
+            "generators": random_state(),
+            "history": asdict(history),
             "best": best,
         }
-        torch.save(state, self.path.with_suffix(".partial"))
-        self.path.with_suffix(".partial").replace(self.path)
+        with whole_file(self.path) as beside:
+            torch.save(state, beside)
         self.written = time.monotonic()
 
     def read(self) -> dict | None:
-        """Return what was written; None, and a line that says so, where it cannot be read."""
+        """Return the saved state; None, with a line in the log, where there is a file that cannot be resumed from."""
+        for other in checkpoints().glob("*-*.pt"):
+            logger.info(
+                "%s: checkpoint of an older version is not resumed; this training starts from the beginning", other
+            )
+            other.unlink()
         if not self.path.exists():
             return None
         try:
-            with torch.serialization.safe_globals([History]):
-                state = torch.load(self.path, weights_only=True)
+            state = torch.load(self.path, weights_only=True)
             if not {"step", "model", "optimizer", "schedule", "generators", "history", "best"} <= state.keys():
                 raise ValueError("incomplete")
-        except Exception as error:  # a broken file may raise anything
+            state["history"] = History(**state["history"])
+        except Exception as error:  # a damaged file may raise anything
             reason = str(error).strip().splitlines()[0][:80] if str(error).strip() else type(error).__name__
-            print(f"{self.path}: the checkpoint cannot be read ({reason}); starting this training anew")
+            logger.info(
+                "%s: the checkpoint cannot be read (%s); this training starts from the beginning", self.path, reason
+            )
             return None
-        print(f"{self.key}: resumed after step {state['step']:,}")
+        logger.info("checkpoint %s: resumed after step %s", self.key, f"{state['step']:,}")
         return state
 
 
@@ -115,13 +126,13 @@ def forget_checkpoints() -> None:
     shutil.rmtree(checkpoints(), ignore_errors=True)
 
 
-def chance_state() -> list[torch.Tensor]:
-    """State of the generators that dropout draws from: the processor's, and that of each GPU."""
+def random_state() -> list[torch.Tensor]:
+    """States of PyTorch's random generators, which dropout draws from: of the CPU, then of each GPU."""
     return [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
 
 
-def restore_chance(state: list[torch.Tensor]) -> None:
-    """Set what ``chance_state`` answered; a GPU that was not there keeps its own."""
+def restore_random_state(state: list[torch.Tensor]) -> None:
+    """Restore ``random_state``; a GPU that was not there then keeps its own."""
     torch.set_rng_state(state[0])
     for number, of_gpu in enumerate(state[1 : torch.cuda.device_count() + 1]):
         torch.cuda.set_rng_state(of_gpu, number)
@@ -130,15 +141,6 @@ def restore_chance(state: list[torch.Tensor]) -> None:
 def learned_state(model: ChurnTransformer) -> dict[str, torch.Tensor]:
     """Copy the weights that learn."""
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-
-
-@contextmanager
-def curves(key: str) -> Iterator[Callable]:
-    """Give what writes scalars to TensorBoard, in ``$CHURN_HOME/tensorboard``."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(home() / "tensorboard" / key) as writer:
-        yield writer.add_scalar
 
 
 def _as_dict(settings: TransformerSettings) -> dict:

@@ -8,15 +8,13 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-import skops.io
 import torch
-from sklearn.pipeline import Pipeline
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from inference.model.members import TRUSTED
-from inference.model.preprocessing import standardiser
+from inference.model.preprocessing import Standardiser
 from inference.model.sequences import Sequences
+from inference.model.skops_files import read_skops, read_standardiser
 from inference.model.transformer.batches import Examples, Tokens
 from inference.model.transformer.network import ChurnTransformer, ChurnTransformerConfig, TextVectors
 from inference.model.transformer.settings import TransformerSettings
@@ -32,6 +30,8 @@ from inference.text.encoder.vector_cache import cached_vectors
 
 #: What the network reads, as its contributions are listed.
 PARTS = ("transformer_words", "transformer_events", "transformer_numbers")
+#: File of the standardiser.
+STANDARDISER = "standardiser.npz"
 #: How the names of the heads' weights end.
 HEADS = ("_head.weight", "_head.bias")
 
@@ -98,8 +98,7 @@ class TransformerMember:
         fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
         rows = self._sample(len(y), settings.most_rows_with_words if fine_tuned else settings.most_rows)
         if start is None:
-            with np.errstate(invalid="ignore"):
-                self.standardiser_ = Pipeline(standardiser()).fit(X.to_numpy())
+            self.standardiser_ = Standardiser().fit(X.to_numpy())
         else:
             self.standardiser_ = start.standardiser_
         stayed = y == 0
@@ -199,7 +198,7 @@ class TransformerMember:
         self.model_.save_pretrained(target)
         if self.fine_tuned:
             self.tokenizer_.save_pretrained(target)
-        skops.io.dump(self.standardiser_, target / "standardiser.skops")
+        np.savez(target / STANDARDISER, **self.standardiser_.state())
         settings = {name: getattr(self.settings, name) for name in self.settings.__dataclass_fields__}
         (target / "member.json").write_text(json.dumps({"spend_mean": self.spend_mean_, "settings": settings}))
 
@@ -212,7 +211,11 @@ class TransformerMember:
         member.spend_mean_ = state["spend_mean"]
         logging.disable_progress_bar()  # its own, which shows in log files as well
         member.model_ = ChurnTransformer.from_pretrained(source).eval().to(device())
-        member.standardiser_ = skops.io.load(source / "standardiser.skops", trusted=TRUSTED)
+        if (source / STANDARDISER).exists():
+            with np.load(source / STANDARDISER) as arrays:
+                member.standardiser_ = Standardiser.from_state(arrays)
+        else:  # saved by an older version
+            member.standardiser_ = read_standardiser(read_skops(source / "standardiser.skops"))
         member.tokenizer_ = AutoTokenizer.from_pretrained(source) if member.fine_tuned else None
         member.encoder_ = None
         return member

@@ -10,15 +10,15 @@ from transformers import get_cosine_schedule_with_warmup
 from inference.errors import ChurnRadarError
 from inference.model.level import level_shift
 from inference.model.transformer.batches import Examples, Tokens, batches_of_step, to_tensors, training_tensors
-from inference.model.transformer.checkpoints import Checkpoint, History, curves, learned_state, restore_chance
+from inference.model.transformer.checkpoints import Checkpoint, History, learned_state, restore_random_state
 from inference.model.transformer.network import ChurnTransformer, TextVectors
 from inference.model.transformer.settings import TransformerSettings
 from inference.progress import track
 from inference.text.encoder.runtimes import Runtime, token_batches
 from inference.text.encoder.torch_runtime import TorchRuntime
 
-#: Looks at a later snapshot, two an epoch, without improvement after which training stops. Words take a
-#: while to be heard: on the simulated shop nothing improved for the first three looks, then much.
+#: Training stops after this many evaluations (two an epoch) without a lower log-loss. On the simulated shop, a network
+#: that reads texts did not improve in the first three evaluations, and much after them.
 PATIENCE = 4
 
 
@@ -28,11 +28,11 @@ def fine_tune(
     tokens: Tokens,
     settings: TransformerSettings,
     n_epochs: float,
-    name: str,
+    title: str,
     later: Examples | None = None,
     vectors: np.ndarray | None = None,
 ) -> History:
-    """Train a network, from its checkpoint where one of the same rows and settings is there.
+    """Train a network; resume from the checkpoint of the same training where there is one.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ def fine_tune(
         How to train.
     n_epochs : float
         Passes over the rows.
-    name : str
-        What is trained, for the progress bar, the checkpoint and TensorBoard.
+    title : str
+        Caption of the progress bar.
     later : Examples, optional
-        Rows of a later snapshot; training stops when they are not predicted better for long.
+        Rows of a later snapshot; training stops when their log-loss has not decreased for ``PATIENCE`` evaluations.
     vectors : ndarray of shape (n_texts, text_width), optional
         Vectors of the texts by the frozen encoder, where the network has none of its own.
 
@@ -60,74 +60,114 @@ def fine_tune(
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         prepare_fine_tuning(model, settings)
-    learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for n, p in learning if not n.startswith("encoder.")], "lr": settings.learning_rate},
-            {"params": [p for n, p in learning if n.startswith("encoder.")], "lr": settings.encoder_learning_rate},
-        ],
-        weight_decay=settings.weight_decay,
-    )
-    rows_per_step = settings.batch_rows * settings.accumulation
-    n_steps = max(1, round(n_epochs * len(examples) / rows_per_step))
-    schedule = get_cosine_schedule_with_warmup(optimizer, round(settings.warm_up * n_steps), n_steps)
-    every = max(1, round(len(examples) / rows_per_step / 2))  # look at the later snapshot twice an epoch
-    checkpoint = Checkpoint(name, examples, settings, n_epochs, model, later, vectors)
-    history, best = History(), None
-    with torch.random.fork_rng(), curves(checkpoint.key) as write:
+    training = _Training(model, examples, tokens, settings, n_epochs, later, vectors)
+    checkpoint = Checkpoint(examples, settings, n_epochs, model, later, vectors)
+    with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        state = checkpoint.read()
-        if state:
-            model.load_state_dict(state["model"], strict=False)
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
-            restore_chance(state["generators"])
-            history, best = state["history"], state["best"]
-        first = state["step"] if state else 0
-        started, recent = time.monotonic() - history.seconds, []
-        for step in track(range(first, n_steps), name, completed=first):
-            model.train()
-            chance = np.random.default_rng([settings.seed, step])
-            for batch in batches_of_step(step, examples, settings):
-                inputs = training_tensors(model, examples.take(batch), tokens, chance, vectors)
-                loss = model(**inputs).loss / settings.accumulation
-                loss.backward()
-                recent.append(loss.item() * settings.accumulation)
-            clip_grad_norm_([p for _, p in learning], 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad(set_to_none=True)
-            done, epoch = step + 1, (step + 1) * rows_per_step / len(examples)
-            history.seconds = time.monotonic() - started
-            if done % max(1, every // 8) == 0 or done == n_steps:
-                history.steps.append(
-                    {
-                        "step": done,
-                        "epoch": epoch,
-                        "loss": float(np.mean(recent)),
-                        "learning_rate": schedule.get_last_lr()[0],
-                    }
-                )
-                write("loss", history.steps[-1]["loss"], done)
-                recent = []
-            if later is not None and (done % every == 0 or done == n_steps):
-                history.later.append(
-                    {"step": done, "epoch": epoch, "log_loss": log_loss_at(model, later, tokens, vectors)}
-                )
-                write("later_log_loss", history.later[-1]["log_loss"], done)
-                losses = [point["log_loss"] for point in history.later]
-                if losses[-1] == min(losses):
-                    best = learned_state(model)
-                    history.best_epochs = epoch
-                elif len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE:
-                    break
+        first = training.resume(checkpoint.read())
+        for step in track(range(first, training.n_steps), title, completed=first):
+            training.run(step)
+            if training.evaluate(step + 1):
+                break
             if checkpoint.due():
-                checkpoint.write(model, optimizer, schedule, done, history, best)
-    if best is not None:
-        model.load_state_dict(best, strict=False)
+                checkpoint.write(
+                    model, training.optimizer, training.schedule, step + 1, training.history, training.best
+                )
+    if training.best is not None:
+        model.load_state_dict(training.best, strict=False)
     finish_fine_tuning(model)
     model.eval()
-    return history
+    return training.history
+
+
+class _Training:
+    """One training: optimizer, learning-rate schedule and loss curves, step by step; see ``fine_tune``."""
+
+    def __init__(
+        self,
+        model: ChurnTransformer,
+        examples: Examples,
+        tokens: Tokens,
+        settings: TransformerSettings,
+        n_epochs: float,
+        later: Examples | None,
+        vectors: np.ndarray | None,
+    ) -> None:
+        self.model, self.examples, self.tokens, self.settings = model, examples, tokens, settings
+        self.later, self.vectors = later, vectors
+        learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        self.weights = [p for _, p in learning]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for n, p in learning if not n.startswith("encoder.")], "lr": settings.learning_rate},
+                {"params": [p for n, p in learning if n.startswith("encoder.")], "lr": settings.encoder_learning_rate},
+            ],
+            weight_decay=settings.weight_decay,
+        )
+        self.rows_per_step = settings.batch_rows * settings.accumulation
+        self.n_steps = max(1, round(n_epochs * len(examples) / self.rows_per_step))
+        self.schedule = get_cosine_schedule_with_warmup(
+            self.optimizer, round(settings.warm_up * self.n_steps), self.n_steps
+        )
+        # the later snapshot is evaluated twice an epoch
+        self.evaluate_every = max(1, round(len(examples) / self.rows_per_step / 2))
+        self.history = History()
+        self.best: dict | None = None  # weights with the lowest log-loss on the later snapshot
+        self._recent: list[float] = []  # losses since the last entry of the history
+
+    def resume(self, state: dict | None) -> int:
+        """Continue from what ``Checkpoint.read`` returned; return the first step that is left to do."""
+        if state is not None:
+            self.model.load_state_dict(state["model"], strict=False)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            restore_random_state(state["generators"])
+            self.history, self.best = state["history"], state["best"]
+        self._started = time.monotonic() - self.history.seconds
+        return state["step"] if state is not None else 0
+
+    def run(self, step: int) -> None:
+        """Update the weights once and extend the loss curve."""
+        self.model.train()
+        rng = np.random.default_rng([self.settings.seed, step])
+        for batch in batches_of_step(step, self.examples, self.settings):
+            inputs = training_tensors(self.model, self.examples.take(batch), self.tokens, rng, self.vectors)
+            loss = self.model(**inputs).loss / self.settings.accumulation
+            loss.backward()
+            self._recent.append(loss.item() * self.settings.accumulation)
+        clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        done = step + 1
+        self.history.seconds = time.monotonic() - self._started
+        if done % max(1, self.evaluate_every // 8) == 0 or done == self.n_steps:
+            rate = self.schedule.get_last_lr()[0]
+            self.history.steps.append(
+                {
+                    "step": done,
+                    "epoch": self._epoch(done),
+                    "loss": float(np.mean(self._recent)),
+                    "learning_rate": rate,
+                }
+            )
+            self._recent = []
+
+    def evaluate(self, done: int) -> bool:
+        """Compute the log-loss of the later snapshot where that is due; return whether to stop."""
+        if self.later is None or (done % self.evaluate_every != 0 and done != self.n_steps):
+            return False
+        loss = log_loss_at(self.model, self.later, self.tokens, self.vectors)
+        self.history.later.append({"step": done, "epoch": self._epoch(done), "log_loss": loss})
+        losses = [point["log_loss"] for point in self.history.later]
+        if losses[-1] == min(losses):
+            self.best = learned_state(self.model)
+            self.history.best_epochs = self._epoch(done)
+            return False
+        return len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE
+
+    def _epoch(self, done: int) -> float:
+        return done * self.rows_per_step / len(self.examples)
 
 
 def predict(

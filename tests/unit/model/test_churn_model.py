@@ -13,6 +13,7 @@ from inference.errors import ChurnRadarError
 from inference.model.churn_model import ChurnModel, feature_matrix
 from inference.model.members import BoostingMember, LogisticMember
 from inference.model.spend import SpendModel
+from inference.model.training_summary import TrainingSummary
 
 
 class FixedMember:
@@ -50,7 +51,7 @@ def trained(rows: pd.DataFrame) -> ChurnModel:
         anchor="latest_rate",
         threshold=0.35,
         horizon_days=30,
-        details={"last_snapshot": "2024-02-26", "level_error": None},
+        summary=TrainingSummary(last_snapshot="2024-02-26"),
     )
 
 
@@ -134,7 +135,7 @@ class TestSaving:
         assert loaded.anchor == "latest_rate"
         assert loaded.threshold == 0.35
         assert loaded.horizon_days == 30
-        assert loaded.details == {"last_snapshot": "2024-02-26", "level_error": None}
+        assert loaded.summary == TrainingSummary(last_snapshot="2024-02-26")
 
     def test_a_saved_model_keeps_its_tables(self, trained: ChurnModel, tmp_path: Path) -> None:
         bins = pd.DataFrame({"feature": ["spend"], "up_to": [0.1], "share": [1 / 3]})
@@ -151,11 +152,11 @@ class TestSaving:
         ChurnModel(FEATURES, trained.members[:1], trained.spend, "model", 0.5, 30).save(tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == [
             "config.json",
-            "logistic.skops",
+            "logistic.npz",
             "spend.json",
         ]
 
-    @pytest.mark.parametrize("file", ["config.json", "logistic.skops", "boosting.json", "spend.json"])
+    @pytest.mark.parametrize("file", ["config.json", "logistic.npz", "boosting.json", "spend.json"])
     @pytest.mark.parametrize("harm", ["missing", "cut off"])
     def test_an_incomplete_folder_is_refused_in_one_line(
         self, trained: ChurnModel, tmp_path: Path, file: str, harm: str

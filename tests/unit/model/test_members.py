@@ -4,12 +4,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from scipy.special import expit
-from sklearn.preprocessing import FunctionTransformer
 
 from inference.model.members import MEMBERS, BoostingMember, LogisticMember, Member
-from inference.model.preprocessing import clip_outliers, signed_log
+from inference.model.preprocessing import Standardiser, signed_log
 
 both_members = pytest.mark.parametrize("name", ["logistic", "boosting"])
 
@@ -53,8 +51,9 @@ def test_signed_log_tames_money_and_keeps_its_sign() -> None:
     np.testing.assert_allclose(signed_log(values), [0, 1, -1, 3, np.nan])
 
 
-def test_outliers_end_at_six_standard_deviations() -> None:
-    np.testing.assert_array_equal(clip_outliers(np.array([-99, -6, 0.5, 7, np.nan])), [-6, -6, 0.5, 6, np.nan])
+def test_outliers_are_clipped_at_six_standard_deviations() -> None:
+    standardiser = Standardiser().fit(np.array([[0.0], [1.0], [2.0]]))
+    assert standardiser.transform(np.array([[-1e9], [1e9]])).tolist() == [[-6.0], [6.0]]
 
 
 @both_members
@@ -159,13 +158,6 @@ def test_a_saved_member_keeps_its_settings(tmp_path: Path) -> None:
     BoostingMember(n_seeds=2).fit(X, y).save(tmp_path)
     assert LogisticMember.load(tmp_path).C == 0.5
     assert BoostingMember.load(tmp_path).n_seeds == 2
-
-
-def test_a_file_with_foreign_code_is_not_loaded(tmp_path: Path) -> None:
-    foreign = {"C": 0.01, "pipeline": FunctionTransformer(shutil.rmtree), "centre": np.zeros(1)}
-    skops.io.dump(foreign, tmp_path / "logistic.skops")
-    with pytest.raises(Exception, match=r"rmtree"):
-        LogisticMember.load(tmp_path)
 
 
 @both_members

@@ -38,7 +38,7 @@ def test_words_that_tell_are_read_and_lower_the_loss(telling):
     assert telling.words is not None
     assert telling.encoder_revision == "abc"
     assert telling.features[-1] == WORDS_LOGIT
-    assert telling.details["words_gain"]["low"] > 0
+    assert telling.summary.words_gain["low"] > 0
 
 
 def test_words_that_were_shuffled_between_customers_are_switched_off(rows):
@@ -48,13 +48,13 @@ def test_words_that_were_shuffled_between_customers_are_switched_off(rows):
     model = train(shuffled, horizon_days=30)
     assert model.words is None
     assert WORDS_LOGIT not in model.features
-    assert model.details["words_gain"]["low"] <= 0
+    assert model.summary.words_gain["low"] <= 0
 
 
 def test_a_shop_without_texts_is_trained_as_before(rows):
     model = train(rows, horizon_days=30)
     assert model.words is None
-    assert model.details["words_gain"] is None
+    assert model.summary.words_gain is None
 
 
 def test_a_saved_model_reads_words_as_before(telling, rows, tmp_path):
@@ -123,4 +123,4 @@ def test_words_are_heard_only_above_what_words_of_others_gain(monkeypatch, rows,
     monkeypatch.setattr("inference.training.train.gain_of_words", lambda without, with_words: gain)
     model = train(with_texts(rows, signal=3.0), 30)
     assert model.reads_words is heard
-    assert model.details["words_gain"] == gain
+    assert model.summary.words_gain == gain

@@ -53,7 +53,7 @@ def test_a_champion_comes_back_with_identical_predictions(first: ChurnModel, row
     X = first.matrix(rows)
     np.testing.assert_array_equal(champion.model.logit(champion.model.matrix(rows)), first.logit(X))
     np.testing.assert_array_equal(champion.model.spend.predict(X), first.spend.predict(X))
-    assert champion.model.details == first.details
+    assert champion.model.summary == first.summary
 
 
 def test_the_alias_stays_where_a_challenger_lost(first: ChurnModel, second: ChurnModel) -> None:
@@ -119,7 +119,7 @@ def test_everything_lies_in_the_home_folder(first: ChurnModel, model_registry, m
 @pytest.mark.parametrize("harm", ["one file is gone", "all files are gone", "one file is other bytes"])
 def test_a_damaged_champion_is_named_with_what_to_do(first: ChurnModel, churn_home: Path, harm: str) -> None:
     registry.register(first, promote=True, reason="there was no champion")
-    (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.skops")
+    (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.npz")
     if harm == "one file is gone":
         weights.unlink()
     elif harm == "all files are gone":
@@ -152,7 +152,7 @@ def test_files_that_changed_since_are_read_again(first: ChurnModel, churn_home: 
     (config,) = (churn_home / "mlflow" / "artifacts").rglob("config.json")
     config.write_text(config.read_text().replace('"anchor": "model"', '"anchor": "other"'))
     assert registry.champion().model.anchor == "other"
-    (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.skops")
+    (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.npz")
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(registry.DamagedModelError):
         registry.champion()

@@ -242,18 +242,18 @@ class TestLevel:
         seasonal = make_rows(n_customers=150, n_snapshots=6, levels=[-2, 2, -2, 2, -2, 2])
         model = train(seasonal, HORIZON)
         assert model.anchor == "forecast"
-        assert model.details["level_error"] < 0.06
+        assert model.summary.level_error < 0.06
 
 
 def known_of(model: ChurnModel) -> str:
     """Details but for the time that it took."""
-    return json.dumps({name: value for name, value in model.details.items() if name != "seconds"})
+    return json.dumps({name: value for name, value in model.summary.to_dict().items() if name != "seconds"})
 
 
 class TestTrain:
     def test_finds_the_signal(self, model: ChurnModel) -> None:
         # silence alone, as the rows were made, ranks churners above 19 in 20 stayers
-        assert model.details["validation"]["auroc"] > 0.85
+        assert model.summary.validation["auroc"] > 0.85
 
     def test_reads_every_known_feature_and_no_label(self, model: ChurnModel) -> None:
         assert sorted(model.features) == sorted(FEATURES)
@@ -263,21 +263,21 @@ class TestTrain:
 
     def test_says_what_it_learned_from(self, model: ChurnModel) -> None:
         assert model.horizon_days == 30
-        assert model.details["training_rows"] == 720
-        assert model.details["training_customers"] == 120
-        assert (model.details["first_snapshot"], model.details["last_snapshot"]) == (
+        assert model.summary.training_rows == 720
+        assert model.summary.training_customers == 120
+        assert (model.summary.first_snapshot, model.summary.last_snapshot) == (
             "2024-01-01",
             "2024-05-20",
         )
 
     def test_tells_the_log_loss_of_every_later_snapshot(self, model: ChurnModel) -> None:
-        losses = model.details["validation_log_losses"]
+        losses = model.summary.validation_log_losses
         assert list(losses) == ["2024-02-26", "2024-03-25", "2024-04-22", "2024-05-20"]
         assert all(0 < loss < np.log(2) for loss in losses.values())
 
     def test_tells_what_each_anchor_expected_of_every_later_snapshot(self, model: ChurnModel) -> None:
-        backtest = model.details["level_backtest"]
-        assert [record["as_of_date"] for record in backtest] == list(model.details["validation_log_losses"])
+        backtest = model.summary.level_backtest
+        assert [record["as_of_date"] for record in backtest] == list(model.summary.validation_log_losses)
         assert set(backtest[0]) == {
             "as_of_date",
             "churn_rate",
@@ -317,12 +317,12 @@ class TestTrain:
         model = train(rows[rows.as_of_date == START], HORIZON)
         assert [member.name for member in model.members] == ["logistic"]
         assert (model.anchor, model.threshold) == ("latest_rate", 0.5)
-        assert model.details["level_error"] is None
-        assert "validation" not in model.details
+        assert model.summary.level_error is None
+        assert model.summary.validation == {}
 
     def test_many_customers_carry_boosting_too(self) -> None:
         model = train(make_rows(n_customers=320, n_snapshots=4), HORIZON, TrainingSettings(validation_snapshots=1))
-        losses = model.details["member_log_losses"]
+        losses = model.summary.member_log_losses
         assert {"logistic", "boosting", "logistic+boosting"} == set(losses)
         kept = "+".join(member.name for member in model.members)
         assert losses[kept] == min(losses.values())

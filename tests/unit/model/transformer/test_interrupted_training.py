@@ -15,6 +15,11 @@ from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.settings import EncoderSettings
 
 
+@pytest.fixture(autouse=True)
+def log_everything(caplog):
+    caplog.set_level("INFO")
+
+
 class Killed(BaseException):
     """What SIGKILL does, as far as the code after it can tell."""
 
@@ -44,7 +49,7 @@ class TestResuming:
     undisturbed = replace(settings, checkpoint_seconds=1e9)
 
     @pytest.mark.parametrize("mode", ["frozen", *MODES])
-    def test_killed_and_resumed_is_as_if_nothing_had_happened(self, earlier, bert, mode, kill_at_step, capsys):
+    def test_killed_and_resumed_is_as_if_nothing_had_happened(self, earlier, bert, mode, kill_at_step, caplog):
         expected = fit(earlier, replace(self.undisturbed, fine_tuning=mode), bert)
         settings = replace(self.settings, fine_tuning=mode)
         for step in (4, 3):  # the second time it dies three steps after it was resumed
@@ -52,14 +57,14 @@ class TestResuming:
             with pytest.raises(Killed):
                 fit(earlier, settings, bert)
         member = fit(earlier, settings, bert)
-        out = capsys.readouterr().out
+        out = caplog.text
         assert out.count("resumed after step 3\n") == 1
         assert out.count("resumed after step 5\n") == 1
         assert_same_weights(weights(member), weights(expected))
         np.testing.assert_allclose(member.logit(*earlier.asked), expected.logit(*earlier.asked), atol=1e-5)
 
     @pytest.mark.parametrize("look", [1, 2])
-    def test_killed_while_later_rows_are_looked_at(self, earlier, later, bert, look, monkeypatch, capsys):
+    def test_killed_while_later_rows_are_looked_at(self, earlier, later, bert, look, monkeypatch, caplog):
         expected = fit(earlier, self.undisturbed, bert, later=later.later)
         log_loss_at = fine_tuning.log_loss_at
         looks = []
@@ -74,7 +79,7 @@ class TestResuming:
         with pytest.raises(Killed):
             fit(earlier, self.settings, bert, later=later.later)
         member = fit(earlier, self.settings, bert, later=later.later)
-        assert "resumed after step" in capsys.readouterr().out
+        assert "resumed after step" in caplog.text
         assert_same_weights(weights(member), weights(expected))
         assert member.history_.best_epochs == expected.history_.best_epochs
         assert [p["log_loss"] for p in member.history_.later] == pytest.approx(
@@ -93,28 +98,28 @@ class TestResuming:
         ],
         ids=["empty", "text", "half", "a byte short", "odd pickle", "zeros"],
     )
-    def test_a_corrupted_checkpoint_is_reported_and_training_starts_anew(self, few, bert, spoil, kill_at_step, capsys):
+    def test_a_corrupted_checkpoint_is_reported_and_training_starts_anew(self, few, bert, spoil, kill_at_step, caplog):
         expected = fit(few, self.undisturbed, bert)
         kill_at_step(2)
         with pytest.raises(Killed):
             fit(few, self.settings, bert)
         (path,) = checkpoints().glob("*.pt")
         path.write_bytes(spoil(path.read_bytes()))
-        capsys.readouterr()
+        caplog.clear()
         member = fit(few, self.settings, bert)
-        (line,) = capsys.readouterr().out.splitlines()
+        (line,) = [record.getMessage() for record in caplog.records]
         assert line.startswith(f"{path}: the checkpoint cannot be read (")
-        assert line.endswith("); starting this training anew")
+        assert line.endswith("); this training starts from the beginning")
         assert_same_weights(weights(member), weights(expected))
 
-    def test_a_checkpoint_that_lacks_something_is_corrupted(self, few, bert, kill_at_step, capsys):
+    def test_a_checkpoint_that_lacks_something_is_corrupted(self, few, bert, kill_at_step, caplog):
         kill_at_step(2)
         with pytest.raises(Killed):
             fit(few, self.settings, bert)
         (path,) = checkpoints().glob("*.pt")
         torch.save({"step": 3}, path)
         fit(few, self.settings, bert)
-        assert f"{path}: the checkpoint cannot be read (incomplete); starting" in capsys.readouterr().out
+        assert f"{path}: the checkpoint cannot be read (incomplete); this training starts" in caplog.text
 
     @pytest.mark.parametrize(
         "change",
@@ -126,16 +131,16 @@ class TestResuming:
         ],
         ids=["seed", "learning rate", "epochs", "mode"],
     )
-    def test_other_settings_start_anew(self, few, bert, change, kill_at_step, capsys):
+    def test_other_settings_start_anew(self, few, bert, change, kill_at_step, caplog):
         kill_at_step(2)
         with pytest.raises(Killed):
             fit(few, self.settings, bert)
         fit(few, change(self.settings), bert)
-        assert "resumed" not in capsys.readouterr().out
+        assert "resumed" not in caplog.text
 
     @pytest.mark.parametrize("mode", ["frozen", "top"])
     @pytest.mark.parametrize("what", ["y", "words", "text_subjects", "text_numbers", "event_types", "event_categories"])
-    def test_other_rows_start_anew(self, few, bert, mode, what, kill_at_step, capsys):
+    def test_other_rows_start_anew(self, few, bert, mode, what, kill_at_step, caplog):
         settings = replace(self.settings, fine_tuning=mode)
         kill_at_step(2)
         with pytest.raises(Killed):
@@ -152,9 +157,9 @@ class TestResuming:
                 changed %= CATEGORY_BUCKETS
             other = replace(few, sequences=replace(sequences, **{what: changed}))
         fit(other, settings, bert)
-        assert "resumed" not in capsys.readouterr().out
+        assert "resumed" not in caplog.text
 
-    def test_another_frozen_encoder_starts_anew(self, few, bert, kill_at_step, tmp_path, capsys):
+    def test_another_frozen_encoder_starts_anew(self, few, bert, kill_at_step, tmp_path, caplog):
         from sentence_transformers import SentenceTransformer
 
         other = SentenceTransformer(bert.settings.name, device="cpu")
@@ -167,19 +172,28 @@ class TestResuming:
         fit(
             few, self.settings, Encoder(EncoderSettings(str(tmp_path / "other"), "cpu", fidelity=1.0)), fine_tuned=False
         )
-        assert "resumed" not in capsys.readouterr().out
+        assert "resumed" not in caplog.text
 
-    def test_other_later_rows_start_anew(self, few, later, kill_at_step, capsys):
+    def test_other_later_rows_start_anew(self, few, later, kill_at_step, caplog):
         kill_at_step(2)
         with pytest.raises(Killed):
             fit(few, self.settings, later=later.later)
         fit(few, self.settings, later=replace(later, y=1 - later.y).later)
-        assert "resumed" not in capsys.readouterr().out
+        assert "resumed" not in caplog.text
 
-    def test_a_checkpoint_bears_the_name_of_what_is_trained(self, few, churn_home):
+    def test_a_training_has_the_same_checkpoint_whatever_its_caption(self, few):
         fit(few, self.settings, title="Judging events 1 of 3")
-        for folder in (checkpoints(), churn_home / "tensorboard"):
-            assert [path.name.rpartition("-")[0] for path in folder.iterdir()] == ["judging-events-1-of-3"]
+        fit(few, self.settings, title="Training events")
+        assert len(list(checkpoints().iterdir())) == 1
+
+    def test_a_checkpoint_of_an_older_version_is_not_resumed(self, few, caplog):
+        checkpoints().mkdir(parents=True)
+        old = checkpoints() / "training-events-0123456789ab.pt"
+        torch.save({"step": 3}, old)
+        fit(few, self.settings)
+        (line,) = [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()]
+        assert line == f"{old}: checkpoint of an older version is not resumed; this training starts from the beginning"
+        assert not old.exists()
 
     def test_no_half_written_checkpoint_is_left_and_all_are_forgotten_at_the_end(self, few):
         fit(few, self.settings)
