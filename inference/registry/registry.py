@@ -1,4 +1,4 @@
-"""Versions of the model in MLflow, which of them scores, and since when; the alias ``champion`` scores now."""
+"""Model versions in MLflow and the decisions about them; the alias ``champion`` names the one that scores."""
 
 import hashlib
 import json
@@ -9,15 +9,28 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from inference.errors import ChurnRadarError
 from inference.model.churn_model import REFERENCE_FILE, ChurnModel
-from inference.registry.snapshot import CHAMPION, DECISION_TAG, MODEL_NAME, Contents, Version, client, contents, fetched
+from inference.registry.snapshot import (
+    CHAMPION,
+    DECISION_TAG,
+    MODEL_NAME,
+    RegistrySnapshot,
+    Version,
+    artifact_path,
+    client,
+    read_snapshot,
+)
 from inference.text.encoder.settings import EncoderSettings
 
-#: Columns of the table churn_model, in order, and what they hold.
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+#: Columns of the table churn_model in order, and their pandas types.
 VERSION_COLUMNS = {
     "model_version": "string",
     "is_champion": "bool",
@@ -46,7 +59,7 @@ VERSION_COLUMNS = {
 
 
 class DamagedModelError(ChurnRadarError):
-    """The files of a registered model are gone or damaged."""
+    """The files of a registered model are missing or damaged."""
 
 
 @dataclass(frozen=True)
@@ -58,50 +71,49 @@ class RegisteredModel:
 
 
 def champion(as_of_date: date | None = None) -> RegisteredModel | None:
-    """Return the champion, or None where no model was promoted.
+    """Load the champion; None where no model was promoted.
 
     Parameters
     ----------
     as_of_date : date, optional
-        The champion of then: the version that the last decision for this date or an earlier one made
-        champion, if it is still registered. The champion of now where not given, or if nothing was decided
-        for a later date.
+        Date of the champion: the registered version that the last decision for this date or an earlier one promoted.
+        The current champion where it is not given, or if no decision was made for a later date.
 
     Raises
     ------
     DamagedModelError
-        If its files are gone or damaged.
+        If its files are missing or damaged.
     """
-    found = contents()
-    version = _champion_version(found, as_of_date)
-    return None if version is None else _load(found.versions[version], "champion")
+    snapshot = read_snapshot()
+    version = _champion_version(snapshot, as_of_date)
+    return None if version is None else _load(snapshot.versions[version], "champion")
 
 
 def load(version: str) -> RegisteredModel:
-    """Return any registered version.
+    """Load any registered version.
 
     Raises
     ------
     ChurnRadarError
-        If there is no such version, or its files are gone or damaged.
+        If there is no such version, or its files are missing or damaged.
     """
-    found = contents(keep=False).versions
-    if version not in found:
-        known = ", ".join(found) or "none"
+    registered = read_snapshot(save=False).versions
+    if version not in registered:
+        known = ", ".join(registered) or "none"
         raise ChurnRadarError(f"version {version} is not registered; expected one of the registered versions: {known}")
-    return _load(found[version])
+    return _load(registered[version])
 
 
 @dataclass(frozen=True)
-class _Files:
-    """Files of a model and what it runs on; equal where their bytes are, whatever folder they lie in."""
+class _ModelFiles:
+    """Cache key of a loaded model: equal if the bytes of its files and the encoder's settings are, in any folder."""
 
     folder: Path = field(compare=False)
-    content: str
+    content_hash: str
     settings: EncoderSettings
 
 
-def _content(folder: Path) -> str:
+def _content_hash(folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
@@ -109,27 +121,27 @@ def _content(folder: Path) -> str:
 
 
 @lru_cache(maxsize=1)
-def _read(files: _Files) -> ChurnModel:
-    """Load a model once per process, as all of a build ask for the same one."""
+def _load_files(files: _ModelFiles) -> ChurnModel:
+    """Load a model once per process: several dbt models of a build use the same one."""
     return ChurnModel.load(files.folder)
 
 
-def _load(version: Version, called: str = "version") -> RegisteredModel:
+def _load(version: Version, role: str = "version") -> RegisteredModel:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         try:
-            path = fetched(version, folder)
-            model = _read(_Files(path, _content(path), EncoderSettings.from_environment()))
+            path = artifact_path(version, folder)
+            model = _load_files(_ModelFiles(path, _content_hash(path), EncoderSettings.from_environment()))
             return RegisteredModel(version.version, model)
         except (ChurnRadarError, OSError) as error:
             raise DamagedModelError(
-                f"{called} {version.version} in {version.source} cannot be read; expected the files as they were "
+                f"{role} {version.version} in {version.source} cannot be read; expected the files as they were "
                 f"saved: restore them, or run churn-radar train ({str(error).removeprefix(f'{path}: ')})"
             ) from None
 
 
 def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | None = None) -> str:
-    """Log a model, register it as a new version and, if it won, move the alias to it.
+    """Log a model to MLflow and register it as a new version; a promoted one gets the alias.
 
     Parameters
     ----------
@@ -138,15 +150,15 @@ def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | N
     promote : bool
         Whether it becomes the champion.
     reason : str
-        Why, or why not, in words.
+        Reason of the decision, for people.
     as_of_date : date, optional
-        The newest snapshot when it was trained; today where not given. A model that is promoted for a past date
-        scores that date, and leaves the alias to what was decided for a later one.
+        Newest snapshot at training, today by default. A model promoted for a past date scores that date; the alias
+        stays with the decision for the latest date.
 
     Returns
     -------
     str
-        The new version.
+        Number of the new version.
     """
     connection = client()
     experiment = connection.get_experiment_by_name(MODEL_NAME)
@@ -176,39 +188,42 @@ def rollback(version: str | None = None, reason: str = "asked for") -> str:
     Parameters
     ----------
     version : str, optional
-        Any registered version; the champion before the present one where not given.
+        Any registered version; the previous champion by default.
     reason : str
-        Why, in words.
+        Reason of the decision, for people.
 
     Returns
     -------
     str
-        The version that is champion now.
+        The new champion's version.
 
     Raises
     ------
     ChurnRadarError
-        If there is no such version or no earlier champion, or its files are gone or damaged.
+        If there is no such version or no earlier champion, or its files are missing or damaged.
     """
-    found = contents()
-    current = _champion_version(found)
-    made = [d["model_version"] for d in found.decisions if d["decision"] != "kept_back"]
+    snapshot = read_snapshot()
+    current = _champion_version(snapshot)
     if version is None:
-        earlier = [v for v in made if current is not None and int(v) < int(current)]
+        earlier = [
+            d["model_version"]
+            for d in snapshot.decisions
+            if d["decision"] != "kept_back" and current is not None and int(d["model_version"]) < int(current)
+        ]
         if not earlier:
             raise ChurnRadarError("there is no earlier champion to return to; churn_model lists every version")
         version = max(earlier, key=int)
     load(version)
     if current == version:
         raise ChurnRadarError(f"version {version} is the champion already; expected another one")
-    newest = date.fromisoformat(max(d["as_of_date"] for d in found.decisions))
+    newest = date.fromisoformat(max(d["as_of_date"] for d in snapshot.decisions))
     _decide(client(), version, "rolled_back", f"returned from version {current or 'none'}: {reason}", newest)
     return version
 
 
-def _decide(connection, version: str, decision: str, reason: str, as_of_date: date | None) -> None:
-    """Keep a decision with the registered model; move the alias where nothing was decided for a later date."""
-    earlier = contents().decisions
+def _decide(connection: "MlflowClient", version: str, decision: str, reason: str, as_of_date: date | None) -> None:
+    """Save a decision as a tag of the registered model; move the alias unless a later date was decided before."""
+    earlier = read_snapshot().decisions
     record = {
         "model_version": version,
         "decided_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"),
@@ -223,61 +238,45 @@ def _decide(connection, version: str, decision: str, reason: str, as_of_date: da
 
 
 def versions() -> pd.DataFrame:
-    """List every decision, oldest first, with the version that it is about: the columns of ``VERSION_COLUMNS``."""
-    found = contents()
-    current = _champion_version(found)
+    """List every decision with its version, oldest first; columns of ``VERSION_COLUMNS``."""
+    snapshot = read_snapshot()
+    current = _champion_version(snapshot)
     records = []
-    for decision in found.decisions:
-        version = found.versions.get(decision["model_version"])
-        if version is None or not version.parameters:  # deleted from the registry, or its run
+    for decision in snapshot.decisions:
+        version = snapshot.versions.get(decision["model_version"])
+        if version is None or not version.parameters:  # the version or its run was deleted
             continue
-        parameters, metrics = version.parameters, version.metrics
-        level_error = float(parameters["level_error"]) if parameters["level_error"] != "None" else None
-        records.append(
-            {
-                **decision,
-                "decided_at": pd.Timestamp(decision["decided_at"]),
-                "as_of_date": pd.Timestamp(decision["as_of_date"]),
-                "is_champion": version.version == current,
-                "trained_at": pd.Timestamp(version.trained_at, unit="ms"),
-                "horizon_days": int(parameters["horizon_days"]),
-                "members": parameters["members"],
-                "reads_words": parameters["reads_words"] == "True",
-                "words_gain": metrics.get("words_gain"),
-                "transformer_gain": metrics.get("transformer_gain"),
-                "level_anchor": parameters["anchor"],
-                "level_error": level_error,
-                "threshold": float(parameters["threshold"]),
-                "training_rows": int(parameters["training_rows"]),
-                "training_customers": int(parameters["training_customers"]),
-                "first_snapshot": pd.Timestamp(parameters["first_snapshot"]),
-                "last_snapshot": pd.Timestamp(parameters["last_snapshot"]),
-                "validation_auroc": metrics.get("validation_auroc"),
-                "validation_log_loss": metrics.get("validation_log_loss"),
-                "validation_ece": metrics.get("validation_ece"),
-                "run_id": version.run_id,
-            }
-        )
-    table = pd.DataFrame(records, columns=list(VERSION_COLUMNS))
-    # a table without rows has no types of its own
-    return table if records else table.astype(VERSION_COLUMNS)
+        level_error = version.parameters["level_error"]
+        values: dict[str, object] = {
+            **version.parameters,
+            **version.metrics,
+            **decision,
+            "is_champion": version.version == current,
+            "trained_at": pd.Timestamp(version.trained_at, unit="ms"),
+            "reads_words": version.parameters["reads_words"] == "True",
+            "level_anchor": version.parameters["anchor"],
+            "level_error": None if level_error == "None" else level_error,
+            "run_id": version.run_id,
+        }
+        records.append({name: values.get(name) for name in VERSION_COLUMNS})
+    return pd.DataFrame(records, columns=list(VERSION_COLUMNS)).astype(VERSION_COLUMNS)
 
 
 def references(known: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Read what drift is measured against of every version that has it and is not among the known ones."""
-    for name, version in contents().versions.items():
+    """Yield version and drift reference (``drift_reference.parquet``) of the versions that are not in ``known``."""
+    for name, version in read_snapshot().versions.items():
         if name in known:
             continue
         with tempfile.TemporaryDirectory() as folder:
             try:
-                reference = pd.read_parquet(fetched(version, folder, REFERENCE_FILE))
+                reference = pd.read_parquet(artifact_path(version, folder, REFERENCE_FILE))
             except (OSError, ValueError):
-                continue  # it has none, or it is gone or damaged
+                continue  # the version has none, or it is damaged
         yield name, reference
 
 
 def _gains(model: ChurnModel) -> dict[str, float]:
-    """What words and the transformer lowered the log-loss of later snapshots by, where that was measured."""
+    """Mean decrease of log-loss on later snapshots by words and by the transformer, where it was measured."""
     transformer = model.summary.transformer.gains if model.summary.transformer else {}
     gains = {
         "words_gain": model.summary.words_gain,
@@ -289,8 +288,8 @@ def _gains(model: ChurnModel) -> dict[str, float]:
     return {name: gain["mean"] for name, gain in gains.items() if gain}
 
 
-def _log_curves(connection, run_id: str, model: ChurnModel) -> None:
-    """Log the loss curves of every training of the transformer."""
+def _log_curves(connection: "MlflowClient", run_id: str, model: ChurnModel) -> None:
+    """Log the loss curves of every training run of the transformer."""
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
@@ -303,13 +302,7 @@ def _log_curves(connection, run_id: str, model: ChurnModel) -> None:
 
 
 def _parameters(model: ChurnModel) -> dict:
-    names = (
-        "training_rows",
-        "training_customers",
-        "first_snapshot",
-        "last_snapshot",
-        "level_error",
-    )
+    names = ("training_rows", "training_customers", "first_snapshot", "last_snapshot", "level_error")
     return {name: getattr(model.summary, name) for name in names} | {
         "horizon_days": model.horizon_days,
         "members": "+".join(model.names),
@@ -320,12 +313,12 @@ def _parameters(model: ChurnModel) -> dict:
     }
 
 
-def _champion_version(found: Contents, as_of_date: date | None = None) -> str | None:
-    made = [d for d in found.decisions if d["decision"] != "kept_back"]
-    if as_of_date is not None and any(d["as_of_date"] > str(as_of_date) for d in made):
-        # the sort is stable: of the decisions for one date the last one holds
-        for decision in sorted(made, key=lambda d: d["as_of_date"])[::-1]:
-            if decision["as_of_date"] <= str(as_of_date) and decision["model_version"] in found.versions:
-                return decision["model_version"]
-        return None
-    return found.champion
+def _champion_version(snapshot: RegistrySnapshot, as_of_date: date | None = None) -> str | None:
+    promotions = [d for d in snapshot.decisions if d["decision"] != "kept_back"]
+    if as_of_date is None or all(d["as_of_date"] <= str(as_of_date) for d in promotions):
+        return snapshot.champion
+    # the sort is stable: of several decisions for one date the last one counts
+    for decision in sorted(promotions, key=lambda d: d["as_of_date"])[::-1]:
+        if decision["as_of_date"] <= str(as_of_date) and decision["model_version"] in snapshot.versions:
+            return decision["model_version"]
+    return None

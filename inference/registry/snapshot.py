@@ -1,4 +1,4 @@
-"""What MLflow's registry says of this project; kept beside its database, as importing MLflow takes seconds."""
+"""JSON snapshot of the MLflow registry, so that a build need not import MLflow, which takes seconds."""
 
 import json
 import logging
@@ -6,14 +6,18 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
-from inference.home import home
+from inference.home import home, whole_file
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 MODEL_NAME = "churn_radar"
 CHAMPION = "champion"
 
-#: Begins the registered model's tags that keep the decisions, numbered in order.
+#: Prefix of the registered model's tags that hold the decisions, numbered in order.
 DECISION_TAG = "decision."
 
 
@@ -24,7 +28,7 @@ class Version:
     Parameters
     ----------
     version : str
-        Number.
+        Number of the version.
     run_id : str
         The run that trained it.
     source : str
@@ -32,7 +36,7 @@ class Version:
     trained_at : int
         Milliseconds since 1970, UTC.
     parameters, metrics : dict
-        What the run logged; empty where it is gone.
+        What the run logged; empty where the run was deleted.
     """
 
     version: str
@@ -44,15 +48,25 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Contents:
-    """Decisions about the model, oldest first; the registered versions by number; which one the alias names."""
+class RegistrySnapshot:
+    """Content of the registry.
+
+    Parameters
+    ----------
+    decisions : list of dict
+        ``model_version``, ``decided_at``, ``as_of_date``, ``decision`` and ``reason``, oldest first.
+    versions : dict
+        Registered versions by number.
+    champion : str or None
+        Version that the alias ``champion`` names.
+    """
 
     decisions: list[dict]
     versions: dict[str, Version]
     champion: str | None
 
 
-def client():
+def client() -> "MlflowClient":
     """Connect to MLflow: ``MLFLOW_TRACKING_URI``, or SQLite in the home folder."""
     logging.getLogger("alembic").setLevel(logging.ERROR)
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
@@ -69,43 +83,41 @@ def client():
     return connection
 
 
-def contents(keep: bool = True) -> Contents:
-    """Read the registry, or what was kept of it where its database is in the home folder and did not change since.
+def read_snapshot(save: bool = True) -> RegistrySnapshot:
+    """Read the registry, from the saved snapshot where MLflow's database has not changed since.
 
     Parameters
     ----------
-    keep : bool
-        Whether what has to be read is kept; who only looks, as the desk does, writes nothing.
+    save : bool
+        Whether a new snapshot is saved; the desk only reads the home folder and passes False.
     """
-    file, stamp = _folder() / "contents.json", _stamp()
+    file, stamp = _folder() / "contents.json", _database_stamp()
     if stamp is not None:
-        try:
-            kept = json.loads(file.read_text())
-            if kept.pop("stamp") == stamp:
-                versions = {name: Version(**version) for name, version in kept.pop("versions").items()}
-                return Contents(versions=versions, **kept)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # none was kept, or not all of it is there
-    found = _ask(client())
-    if keep and stamp is not None:  # of before it was asked: what changed meanwhile is asked for again
-        with suppress(OSError):  # a folder that may only be read, or another thread was first
-            partial = file.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps({"stamp": stamp, **asdict(found)}))
-            partial.replace(file)
-    return found
+        # an incomplete or missing file is queried again
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            saved = json.loads(file.read_text())
+            if saved.pop("stamp") == stamp:
+                versions = {name: Version(**version) for name, version in saved.pop("versions").items()}
+                return RegistrySnapshot(versions=versions, **saved)
+    snapshot = _query(client())
+    if save and stamp is not None:
+        # the stamp was taken before the query, so a change in between is queried again next time
+        with suppress(OSError), whole_file(file) as beside:  # the folder may be read-only
+            beside.write_text(json.dumps({"stamp": stamp, **asdict(snapshot)}))
+    return snapshot
 
 
-def fetched(version: Version, folder: str, name: str = "") -> Path:
-    """Return where the files of a version, or the one of this name, are: where they lie, or fetched into ``folder``.
+def artifact_path(version: Version, folder: str, name: str = "") -> Path:
+    """Path of a version's files, or of the one called ``name``; downloaded into ``folder`` where they are not local.
 
     Raises
     ------
     OSError
-        If they cannot be fetched.
+        If they cannot be downloaded.
     """
-    at = urlparse(version.source)
-    if at.scheme in ("", "file"):
-        return Path(unquote(at.path)) / name
+    source = urlparse(version.source)
+    if source.scheme in ("", "file"):
+        return Path(unquote(source.path)) / name
     connection = client()
     from mlflow.exceptions import MlflowException
 
@@ -119,8 +131,8 @@ def _folder() -> Path:
     return home() / "mlflow"
 
 
-def _stamp() -> list[list[int]] | None:
-    """Sizes and times of the database's files; None where it is another's, or is not there yet."""
+def _database_stamp() -> list[list[int]] | None:
+    """Sizes and modification times of the database's files; None where it is remote or does not exist yet."""
     file = _folder() / "mlflow.db"
     if "MLFLOW_TRACKING_URI" in os.environ or not file.exists():
         return None
@@ -128,29 +140,26 @@ def _stamp() -> list[list[int]] | None:
     return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
 
 
-def _ask(connection) -> Contents:
+def _query(connection: "MlflowClient") -> RegistrySnapshot:
     from mlflow.exceptions import MlflowException
 
-    named = f"name = '{MODEL_NAME}'"
-    found = connection.search_registered_models(named)
-    tags = sorted(found[0].tags.items()) if found else []
+    by_name = f"name = '{MODEL_NAME}'"
+    models = connection.search_registered_models(by_name)
+    tags = sorted(models[0].tags.items()) if models else []
     versions = {}
-    for version in connection.search_model_versions(named, max_results=10_000):
+    for version in connection.search_model_versions(by_name, max_results=10_000):
         try:
             data = connection.get_run(version.run_id).data
             parameters, metrics = dict(data.params), dict(data.metrics)
-        except MlflowException:  # deleted for good
+        except MlflowException:  # the run was deleted permanently
             parameters, metrics = {}, {}
-        versions[str(version.version)] = Version(
-            str(version.version),
-            version.run_id,
-            version.source,
-            version.creation_timestamp,
-            parameters,
-            metrics,
+        number = str(version.version)
+        versions[number] = Version(
+            number, version.run_id, version.source, version.creation_timestamp, parameters, metrics
         )
     try:
         champion = str(connection.get_model_version_by_alias(MODEL_NAME, CHAMPION).version)
     except MlflowException:  # no such model, or no such alias
         champion = None
-    return Contents([json.loads(value) for name, value in tags if name.startswith(DECISION_TAG)], versions, champion)
+    decisions = [json.loads(value) for name, value in tags if name.startswith(DECISION_TAG)]
+    return RegistrySnapshot(decisions, versions, champion)

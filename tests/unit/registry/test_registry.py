@@ -16,8 +16,7 @@ from builders import make_model, make_rows
 from inference.errors import ChurnRadarError
 from inference.home import home
 from inference.model.churn_model import ChurnModel
-from inference.registry import registry
-from inference.registry import snapshot as registry_contents
+from inference.registry import registry, snapshot
 
 pytestmark = pytest.mark.usefixtures("model_registry")
 
@@ -76,7 +75,7 @@ def test_a_version_that_never_won_is_no_champion(first: ChurnModel) -> None:
     assert registry.versions().is_champion.tolist() == [False]
 
 
-def test_versions_tell_their_story_oldest_first(first: ChurnModel, second: ChurnModel) -> None:
+def test_versions_are_listed_oldest_first(first: ChurnModel, second: ChurnModel) -> None:
     before = pd.Timestamp.now("UTC").tz_localize(None).floor("s")
     registry.register(first, promote=True, reason="there was no champion")
     registry.register(second, promote=False, reason="log-loss not below")
@@ -117,7 +116,9 @@ def test_everything_lies_in_the_home_folder(first: ChurnModel, model_registry, m
 
 
 @pytest.mark.parametrize("harm", ["one file is gone", "all files are gone", "one file is other bytes"])
-def test_a_damaged_champion_is_named_with_what_to_do(first: ChurnModel, churn_home: Path, harm: str) -> None:
+def test_the_error_for_a_damaged_champion_names_it_and_the_remedy(
+    first: ChurnModel, churn_home: Path, harm: str
+) -> None:
     registry.register(first, promote=True, reason="there was no champion")
     (weights,) = (churn_home / "mlflow" / "artifacts").rglob("logistic.npz")
     if harm == "one file is gone":
@@ -175,7 +176,7 @@ def test_rollback_returns_to_the_champion_before_or_to_any_version(first: ChurnM
     assert versions.is_champion.tolist() == [False, True, False, False, True]
 
 
-def test_rollback_refuses_what_it_cannot_do(first: ChurnModel, churn_home: Path) -> None:
+def test_rollback_refuses_unknown_or_damaged_versions(first: ChurnModel, churn_home: Path) -> None:
     with pytest.raises(ChurnRadarError, match="no earlier champion"):
         registry.rollback()
     registry.register(first, promote=True, reason="there was no champion")
@@ -194,7 +195,7 @@ def test_rollback_refuses_what_it_cannot_do(first: ChurnModel, churn_home: Path)
     assert registry.versions().is_champion.tolist() == [False, True]
 
 
-def test_each_date_has_the_champion_of_then(first: ChurnModel, second: ChurnModel) -> None:
+def test_each_date_has_its_champion(first: ChurnModel, second: ChurnModel) -> None:
     days = [date(2024, 1, 1), date(2024, 2, 1), date(2024, 3, 1)]
     registry.register(first, promote=True, reason="there was no champion", as_of_date=days[0])
     registry.register(second, promote=True, reason="log-loss below", as_of_date=days[1])
@@ -212,7 +213,7 @@ def test_each_date_has_the_champion_of_then(first: ChurnModel, second: ChurnMode
     assert registry.champion(date(2024, 2, 15)).version == "2"
 
 
-def test_a_champion_of_then_that_was_deleted_gives_way_to_the_one_before(first: ChurnModel, second: ChurnModel) -> None:
+def test_a_deleted_champion_of_a_date_gives_way_to_the_one_before(first: ChurnModel, second: ChurnModel) -> None:
     for month in (1, 2, 3):
         registry.register(first, promote=True, reason="better", as_of_date=date(2024, month, 1))
     registry.client().delete_model_version(registry.MODEL_NAME, "2")
@@ -220,20 +221,20 @@ def test_a_champion_of_then_that_was_deleted_gives_way_to_the_one_before(first: 
     assert registry.versions().model_version.tolist() == ["1", "3"]
 
 
-class TestWhatIsKeptOfTheRegistry:
+class TestSnapshot:
     @pytest.fixture(autouse=True)
     def champion(self, first: ChurnModel, model_registry: Path) -> None:
         registry.register(first, promote=True, reason="there was no champion")
         assert registry.champion().version == "1"
 
     @pytest.fixture
-    def mlflow_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def gone() -> None:
-            raise RuntimeError("MLflow was asked")
+    def no_mlflow(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse() -> None:
+            raise RuntimeError("MLflow was queried")
 
-        monkeypatch.setattr(registry_contents, "client", gone)
+        monkeypatch.setattr(snapshot, "client", refuse)
 
-    def test_answers_without_mlflow(self, mlflow_gone: None) -> None:
+    def test_answers_without_mlflow(self, no_mlflow: None) -> None:
         assert registry.champion().version == "1"
         assert registry.versions().reason.tolist() == ["there was no champion"]
         assert registry.load("1").version == "1"
@@ -246,23 +247,23 @@ class TestWhatIsKeptOfTheRegistry:
 
     @pytest.mark.parametrize("rest", ["", "{", "[]", "{}", "nothing"])
     def test_is_read_again_when_it_is_damaged(self, churn_home: Path, rest: str) -> None:
-        kept = churn_home / "mlflow" / "contents.json"
+        file = churn_home / "mlflow" / "contents.json"
         if rest == "nothing":
-            kept.unlink()
+            file.unlink()
         else:
-            kept.write_text(rest)
+            file.write_text(rest)
         assert registry.champion().version == "1"
-        assert json.loads(kept.read_text())["champion"] == "1"
+        assert json.loads(file.read_text())["champion"] == "1"
 
-    def test_is_not_kept_by_who_only_looks(self, churn_home: Path) -> None:
+    def test_is_not_saved_by_load(self, churn_home: Path) -> None:
         (churn_home / "mlflow" / "contents.json").unlink()
         assert registry.load("1").version == "1"
         assert not (churn_home / "mlflow" / "contents.json").exists()
 
-    def test_is_not_kept_where_nothing_can_be_written(self, churn_home: Path) -> None:
-        kept = churn_home / "mlflow" / "contents.json"
-        kept.unlink()
-        kept.mkdir()  # not even root can replace a folder by a file
+    def test_is_not_saved_where_nothing_can_be_written(self, churn_home: Path) -> None:
+        file = churn_home / "mlflow" / "contents.json"
+        file.unlink()
+        file.mkdir()  # not even root can replace a folder by a file
         assert registry.champion().version == "1"
 
     def test_a_version_whose_run_is_gone_still_scores(self, first: ChurnModel, churn_home: Path) -> None:
@@ -274,23 +275,23 @@ class TestWhatIsKeptOfTheRegistry:
         assert registry.champion().version == "1"
         assert registry.versions().model_version.tolist() == ["2"]
 
-    def test_is_not_kept_of_a_registry_elsewhere(self, churn_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_not_saved_for_a_remote_registry(self, churn_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", database())
         (churn_home / "mlflow" / "contents.json").unlink()
         assert registry.champion().version == "1"
         assert not (churn_home / "mlflow" / "contents.json").exists()
 
-    def test_files_of_an_artifact_store_elsewhere_are_fetched(self, tmp_path: Path) -> None:
-        (version,) = registry_contents.contents().versions.values()
+    def test_remote_artifacts_are_downloaded(self, tmp_path: Path) -> None:
+        (version,) = snapshot.read_snapshot().versions.values()
         remote = replace(version, source=f"mlflow-artifacts:/{version.run_id}/model")
-        folder = registry_contents.fetched(remote, str(tmp_path))
+        folder = snapshot.artifact_path(remote, str(tmp_path))
         assert folder.is_relative_to(tmp_path)
         ours, theirs = (
             sorted(path.name for path in at.iterdir()) for at in (folder, Path(urlparse(version.source).path))
         )
         assert ours == theirs
         with pytest.raises(OSError, match=r"nothing\.parquet"):
-            registry_contents.fetched(remote, str(tmp_path), "nothing.parquet")
+            snapshot.artifact_path(remote, str(tmp_path), "nothing.parquet")
 
 
 def database() -> str:
