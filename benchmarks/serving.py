@@ -29,12 +29,12 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from inference.feature_store.contracts import model_columns
 from inference.features.packing import pack
-from inference.home import PROJECT_DIR, default_manifest_path
+from inference.home import PROJECT_DIR
 from inference.reporting import tables as terminal
 from inference.serving.keys import new_key
 from inference.warehouse import dbt
+from inference.warehouse.manifest import Manifest
 
 BIN = Path(sys.executable).parent
 AS_OF = "2026-11-01T00:00:00"
@@ -118,7 +118,7 @@ def publish(home: Path, n_customers: int) -> None:
 
 def publish_features(home: Path, n_customers: int) -> None:
     """Write packed features as ``dbt build`` exports them: numbers of the manifest, an embedding for every customer."""
-    names = model_columns(default_manifest_path())
+    names = Manifest.load().model_columns
     chance, moment = np.random.default_rng(0), pd.Timestamp(AS_OF)
     days = np.full(n_customers, moment.to_numpy().astype("datetime64[D]").astype("int64"))
     packed = pack(

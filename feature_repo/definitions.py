@@ -9,17 +9,13 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, Projec
 from feast.data_source import DataSource
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bytes
-from manifest import (
-    ENTITY_KEYS,
-    FeatureColumn,
-    FeatureTable,
-    read_feature_tables,
-)
+from feature_tables import ENTITY_KEYS, FeatureColumn, FeatureTable, read_feature_tables
 
 from inference.feature_store.client import DEFINITIONS_TAG, MODEL_SERVICE, MODEL_VIEW, definitions_fingerprint
-from inference.feature_store.contracts import model_columns, packed_names, warehouse
-from inference.home import default_manifest_path, home, postgres_schema
+from inference.home import home, postgres_schema
+from inference.warehouse.manifest import Manifest
 
+manifest = Manifest.load()
 customer = Entity(
     name="customer",
     join_keys=[ENTITY_KEYS["customer"]],
@@ -53,7 +49,7 @@ def field(column: FeatureColumn) -> Field:
 def batch_source(table: FeatureTable) -> DataSource:
     """Say where the rows of a dbt table are: in PostgreSQL where dbt builds there, else in exported Parquet."""
     times = {"timestamp_field": table.timestamp_field, "created_timestamp_column": table.created_timestamp_column or ""}
-    if warehouse(default_manifest_path()) == "postgres":
+    if manifest.warehouse == "postgres":
         from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
 
         # the files of features have this column besides
@@ -61,7 +57,7 @@ def batch_source(table: FeatureTable) -> DataSource:
         rows = f'select *{moment} from "{postgres_schema()}"."{table.name}"'
         return PostgreSQLSource(name=f"{table.name}_table", query=rows, **times)
     file = str(home() / table.folder / f"{table.name}.parquet")
-    if warehouse(default_manifest_path()) == "spark":
+    if manifest.warehouse == "spark":
         from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 
         return SparkSource(name=f"{table.name}_files", path=file, file_format="parquet", **times)
@@ -82,7 +78,7 @@ def feature_view(table: FeatureTable) -> FeatureView:
     )
 
 
-tables = read_feature_tables(default_manifest_path())
+tables = read_feature_tables(manifest)
 views = {table.name: feature_view(table) for table in tables}
 globals().update(views)  # Feast collects the objects that a module holds by name
 
@@ -116,8 +112,8 @@ SERVICES = {
 }
 #: Names of the numbers that a packed row holds behind those of time, and the order in which the model has all of them.
 PACKED = {
-    "numbers": ",".join(packed_names(default_manifest_path())),
-    "columns": ",".join(model_columns(default_manifest_path())),
+    "numbers": ",".join(manifest.packed_names),
+    "columns": ",".join(manifest.model_columns),
 }
 members = {name: [table.name for table in tables if table.service == name] for name in SERVICES}
 if MODEL_VIEW in views:

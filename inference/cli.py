@@ -388,7 +388,7 @@ def _example(name: str) -> ModuleType:
 
 def _engine(name: str) -> dict[str, str]:
     """Return the variable that tells dbt's process of an engine, where one is named and can be used."""
-    from inference.warehouse.engine import ENGINES
+    from inference.warehouse.manifest import ENGINES
 
     if name and name not in ENGINES:
         raise ChurnRadarError(f"--engine is {name}; expected {' or '.join(ENGINES)}")

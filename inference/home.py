@@ -44,11 +44,6 @@ def published(table: str) -> Path:
     return home() / "published" / f"{table}.parquet"
 
 
-def default_manifest_path() -> Path:
-    """Return dbt's manifest in ``DBT_TARGET_PATH``, ``target`` in the project by default."""
-    return PROJECT_DIR / os.environ.get("DBT_TARGET_PATH", "target") / "manifest.json"
-
-
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside a file to write to, which takes the file's place when the block ends without an error.

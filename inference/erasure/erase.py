@@ -34,12 +34,12 @@ from inference.erasure.scrubbing import (
 )
 from inference.erasure.traces import Traces, kind_of
 from inference.errors import ChurnRadarError
-from inference.feature_store.contracts import warehouse
-from inference.home import EFFECTS, GRAPHS, PROJECT_DIR, default_manifest_path, home, raw_dir
+from inference.home import EFFECTS, GRAPHS, PROJECT_DIR, home, raw_dir
 from inference.notifications.sent_log import settle
 from inference.progress import track
 from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql, erased_customers, pseudonym, salt, salted_hash
 from inference.warehouse.event_log import export
+from inference.warehouse.manifest import Manifest, manifest_path
 
 #: What a killed build or erasure leaves beside a file.
 LEFTOVERS = ("*.partial", f"*{BESIDE}", f"*{BESIDE}.wal")
@@ -101,7 +101,7 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
         raise ChurnRadarError("--customer is empty; expected the shop's own id of a customer")
     if not home().is_dir():
         raise ChurnRadarError(f"{home()}: no such folder; expected the shop's state: set CHURN_HOME")
-    if warehouse(default_manifest_path()) != "duckdb" or os.environ.get("CHURN_ONLINE_SCHEMA"):
+    if Manifest.load().warehouse != "duckdb" or os.environ.get("CHURN_ONLINE_SCHEMA"):
         raise ChurnRadarError(
             "customers are erased from DuckDB, Parquet, SQLite and Redis alone; "
             "expected no dbt or Feast in PostgreSQL, and no dbt in Spark"
@@ -336,7 +336,7 @@ def _warehouse_file() -> Path | None:
 
 
 def _target() -> Path:
-    return (PROJECT_DIR / os.environ.get("DBT_TARGET_PATH", "target")).resolve()
+    return manifest_path().parent.resolve()
 
 
 def _folders() -> list[Path]:

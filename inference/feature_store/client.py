@@ -15,10 +15,10 @@ import duckdb
 import pandas as pd
 
 from inference.errors import ChurnRadarError
-from inference.feature_store.contracts import model_columns, packed_names, warehouse
 from inference.features import packing
 from inference.features.time_features import count_time
-from inference.home import PROJECT_DIR, default_manifest_path, home, postgres_schema
+from inference.home import PROJECT_DIR, home, postgres_schema
+from inference.warehouse.manifest import Manifest, manifest_path
 
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
 #: Tag of Feast's project that says what its definitions were made of.
@@ -46,16 +46,10 @@ def definitions_fingerprint() -> str:
     digest = hashlib.blake2b(version("feast").encode(), digest_size=16)
     for path in sorted([*FEATURE_REPO.glob("*.py"), *FEATURE_REPO.glob("*.yaml"), *Path(__file__).parent.glob("*.py")]):
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
-    manifest = default_manifest_path()
-    nodes = json.loads(manifest.read_text())["nodes"] if manifest.exists() else {}
-    told = [
-        [name, node["description"], node["config"]["meta"]["feast"], node["config"]["contract"], node["columns"]]
-        for name, node in sorted(nodes.items())
-        if node["resource_type"] == "model" and "feast" in node["config"]["meta"]
-    ]
+    manifest = Manifest.load()
     places = [str(home()), os.environ.get("CHURN_REDIS"), os.environ.get("CHURN_ONLINE_SCHEMA")]
-    places += [warehouse(manifest), postgres_schema()]
-    digest.update(json.dumps([*places, told]).encode())
+    places += [manifest.warehouse, postgres_schema()]
+    digest.update(json.dumps([*places, manifest.definitions]).encode())
     return digest.hexdigest()
 
 
@@ -72,7 +66,9 @@ def apply() -> None:
     # a process of its own reads the definitions as they are now, and may change its working directory
     feast = Path(sys.executable).with_name("feast")
     command = [feast, "-c", FEATURE_REPO, "apply", "--skip-source-validation"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # it reads the manifest of the dbt command that runs here, whatever --target-path that has
+    env = {**os.environ, "DBT_TARGET_PATH": str(manifest_path().parent)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ChurnRadarError(f"feast apply: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
@@ -172,8 +168,8 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
             found = found.to_arrow_table().to_pandas()  # lists that are null become None, as Feast hands them on
         found["as_of_date"] = pd.to_datetime(found.as_of_date).astype("datetime64[us]")
         if service == MODEL_SERVICE:
-            names, columns = packed_names(default_manifest_path()), model_columns(default_manifest_path())
-            found = with_time(found, names, columns)
+            manifest = Manifest.load()
+            found = with_time(found, manifest.packed_names, manifest.model_columns)
         keyed = keyed.merge(found, on=key, how="left", validate="one_to_one")
     return keyed.assign(as_of_date=rows.as_of_date.to_numpy())
 

@@ -27,9 +27,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
 
-from inference.feature_store.contracts import warehouse
 from inference.feature_store.redis_store import OneKeyRedisOnlineStoreConfig
-from inference.home import PROJECT_DIR, default_manifest_path, home, postgres_schema, postgres_settings
+from inference.home import PROJECT_DIR, home, postgres_schema, postgres_settings
+from inference.warehouse.manifest import Manifest
 
 # Feast turns deprecation warnings on for everybody; these are between ibis and DuckDB, once per view
 warnings.filterwarnings("ignore", message="fetch_arrow_table|fetch_record_batch", category=DeprecationWarning)
@@ -103,7 +103,7 @@ class WarehouseOfflineStoreConfig:
 
     def __new__(cls, type: str) -> FeastConfigBaseModel:
         """Return the configuration of the store in use."""
-        built_by = warehouse(default_manifest_path())
+        built_by = Manifest.load().warehouse
         if built_by == "spark":
             from inference.feature_store.spark_store import ArrowSparkOfflineStoreConfig
 

@@ -12,9 +12,8 @@ from inference.feature_store import client as feature_store
 from inference.progress import track
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
-from inference.scoring.lineage import manifest_hash
 from inference.scoring.score import SCHEMA, level_shift_of, mean_logit, now, refuse_other_encoder, score_columns
-from inference.warehouse.engine import engine
+from inference.warehouse.manifest import Manifest, engine
 
 #: Customers whose features are in memory at once.
 CUSTOMERS_AT_ONCE = 20_000
@@ -65,7 +64,7 @@ def score_newest_snapshot(
     logit, forecast = scorer.members()
     shift = level_shift_of(current, newest.as_of_date.iloc[0], labels, logit, forecast)
     # one moment for all of them: what was scored last at a date is what counts
-    return pa.RecordBatchReader.from_batches(SCHEMA, scorer.scored(shift, manifest_hash(), now()))
+    return pa.RecordBatchReader.from_batches(SCHEMA, scorer.scored(shift, Manifest.load().fingerprint, now()))
 
 
 class _Scorer:

@@ -10,8 +10,8 @@ from inference.errors import ChurnRadarError
 from inference.feature_store import client as feature_store
 from inference.pseudonyms import pseudonym
 from inference.registry import registry
-from inference.scoring.lineage import manifest_hash
 from inference.scoring.score import score
+from inference.warehouse.manifest import Manifest
 from inference.warehouse.reader import customer_tables
 
 
@@ -79,7 +79,7 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
     recomputed = score(current, rows, shift=float(stored.level_shift)).iloc[0]
     features = rows.iloc[0].drop(["customer_id", "as_of_date"])
     known = features[[pd.api.types.is_scalar(value) and pd.notna(value) for value in features]]
-    return Explanation(stored, recomputed, known, manifest_hash())
+    return Explanation(stored, recomputed, known, Manifest.load().fingerprint)
 
 
 def _no_score(connection: duckdb.DuckDBPyConnection, customer_id: str, as_of_date: date) -> str:

@@ -1,14 +1,10 @@
-"""Where a score comes from: fingerprints of its features and of the dbt project that built them."""
+"""Fingerprints of the features that a score comes from."""
 
 import hashlib
-import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from inference.home import PROJECT_DIR
 from inference.model.sequences import Sequences
 from inference.model.words import WORDS_LOGIT
 
@@ -53,34 +49,3 @@ def features_hash(X: pd.DataFrame, sequences: Sequences | None, embeddings: np.n
             digest.update("\n".join(sequences.words[i] for i in sequences.texts[row] if i >= 0).encode())
         hashes.append(digest.hexdigest())
     return hashes
-
-
-def manifest_path() -> Path:
-    """Where dbt keeps the manifest of the running or the last build."""
-    folder = os.environ.get("DBT_TARGET_PATH", "target")
-    here = Path.cwd() / folder / "manifest.json"
-    return here if here.exists() else PROJECT_DIR / folder / "manifest.json"
-
-
-def manifest_hash() -> str | None:
-    """Fingerprint the dbt project: code and settings of every model, seed and macro of its manifest.
-
-    Returns
-    -------
-    str or None
-        32 hexadecimal digits; the same project gives the same ones in every run. None where there is no manifest.
-    """
-    manifest = manifest_path()
-    if not manifest.exists():
-        return None
-    told = json.loads(manifest.read_text())
-    nodes = {
-        name: [node["checksum"]["checksum"], node["config"].get("materialized")]
-        for name, node in told["nodes"].items()
-        if node["resource_type"] in ("model", "seed")
-    }
-    # macros of dbt itself come with its version
-    ours = {name.split(".")[1] for name in nodes}
-    macros = {name: m["macro_sql"] for name, m in told["macros"].items() if name.split(".")[1] in ours}
-    content = json.dumps([told["metadata"]["dbt_version"], nodes, macros], sort_keys=True)
-    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()

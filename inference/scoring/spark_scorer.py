@@ -21,12 +21,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from inference.feature_store import client as feature_store
-from inference.feature_store.contracts import model_columns, packed_names
-from inference.home import default_manifest_path, home
+from inference.home import home
 from inference.model.churn_model import ChurnModel
 from inference.registry.registry import RegisteredModel
 from inference.scoring import score as scoring
 from inference.warehouse import spark
+from inference.warehouse.manifest import Manifest
 from inference.warehouse.spark import errors_in_one_line, take_gpu
 
 #: The model that this process has loaded, by its version and the fingerprint of its files.
@@ -58,13 +58,13 @@ class SparkScorer:
             file = home() / "features" / f"{feature_store.SNAPSHOT_TABLES[service]}.parquet"
             rows = rows.join(self._spark.read.parquet(file.as_uri()).drop("event_timestamp"), key, "left")
         self._rows = rows
-        files = _packed(current.model)
+        files, manifest = _packed(current.model), Manifest.load()
         self._read_by = partial(
             _rows_of_model,
             f"{current.version} {hashlib.blake2b(files).hexdigest()}",
             self._spark.sparkContext.broadcast((current.version, files)),
-            packed_names(default_manifest_path()),
-            model_columns(default_manifest_path()),
+            manifest.packed_names,
+            manifest.model_columns,
         )
         self._members = list(current.model.names)
 

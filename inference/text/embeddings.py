@@ -11,7 +11,7 @@ from inference.text.cleaning import clean_text, hash_text
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.on_demand import EncoderOnDemand
 from inference.text.encoder.vector_cache import _list_array, cached_vectors
-from inference.warehouse.engine import engine
+from inference.warehouse.manifest import engine
 
 SCHEMA = pa.schema(
     [

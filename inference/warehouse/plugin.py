@@ -7,12 +7,14 @@ from pathlib import Path
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt.adapters.factory import FACTORY
 
 from inference.errors import ChurnRadarError
 from inference.progress import show_log
 from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql, salt
 from inference.warehouse.event_log import SCHEMAS, export
 from inference.warehouse.late_torch import allow_late_torch
+from inference.warehouse.manifest import note_target
 
 #: Parquet files of ``CHURN_HOME`` that a build reads beside the shop's tables, without their endings.
 HOME_TABLES = (ERASED_CUSTOMERS.removesuffix(".parquet"), "events/through", *(f"events/{table}" for table in SCHEMAS))
@@ -33,11 +35,19 @@ def prepare(home: Path) -> None:
         (home / name).mkdir(parents=True, exist_ok=True)
     show_log()
     salt(home)
+    note_project_target()
     export(home / "events")
     allow_late_torch()
     # a build loads millions of objects that stay: looking for cycles among them takes seconds, most at its end
     gc.set_threshold(100_000)
     atexit.register(gc.freeze)
+
+
+def note_project_target() -> None:
+    """Note where the running dbt command writes its manifest: dbt knows it by flag, variable and project file."""
+    for adapter in FACTORY.adapters.values():
+        if folder := getattr(adapter.config, "project_target_path", None):  # `dbt debug` has a profile and no project
+            note_target(Path(folder).absolute())
 
 
 class Plugin(BasePlugin):
@@ -48,7 +58,11 @@ class Plugin(BasePlugin):
         self.home = Path(plugin_config["home"])
         prepare(self.home)
 
-    def configure_cursor(self, cursor) -> None:
+    def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Note the target folder anew for each dbt command of a process, which keeps its plugins."""
+        note_project_target()
+
+    def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log says what the salt is.
 
         ``CHURN_MEMORY``, such as 8GB, bounds what DuckDB takes before it spills to disk, four fifths of the memory

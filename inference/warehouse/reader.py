@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import duckdb
 
 from inference.errors import ChurnRadarError
-from inference.feature_store.contracts import warehouse
-from inference.home import default_manifest_path, home, postgres_schema, postgres_settings
+from inference.home import home, postgres_schema, postgres_settings
 from inference.pseudonyms import pseudonym
+from inference.warehouse.manifest import Manifest
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the warehouse; of PostgreSQL and Spark, a copy of what it says of the customer."""
     file = home() / "churn_radar.duckdb"
     ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
-    if warehouse(default_manifest_path()) == "spark":
+    if Manifest.load().warehouse == "spark":
         from inference.warehouse import spark  # of an extra
 
         with duckdb.connect() as memory:
@@ -24,7 +24,7 @@ def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
                 query = f"select * from {spark.schema()}.{table} where customer_id in ({ids})"
                 memory.register(table, spark.session().sql(query).toArrow())
             yield memory
-    elif warehouse(default_manifest_path()) == "postgres":
+    elif Manifest.load().warehouse == "postgres":
         from inference.warehouse import postgres  # of an extra
 
         with postgres.connect(postgres.session_dsn(**postgres_settings())) as connection, duckdb.connect() as memory:

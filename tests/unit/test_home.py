@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.home import PROJECT_DIR, default_manifest_path, home, published, raw_dir
+from inference.home import PROJECT_DIR, home, published, raw_dir
 
 
 def test_the_project_is_where_dbt_project_yml_lies() -> None:
@@ -35,10 +35,3 @@ def test_relative_folders_count_from_the_project_wherever_one_stands(
 def test_raw_tables_may_lie_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHURN_RAW_DIR", "/data/shop")
     assert raw_dir() == Path("/data/shop")
-
-
-def test_the_manifest_lies_where_dbt_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DBT_TARGET_PATH", raising=False)
-    assert default_manifest_path() == PROJECT_DIR / "target" / "manifest.json"
-    monkeypatch.setenv("DBT_TARGET_PATH", "/build/dbt")
-    assert default_manifest_path() == Path("/build/dbt/manifest.json")

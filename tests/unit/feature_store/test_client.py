@@ -141,7 +141,10 @@ class TestApply:
         config = {"meta": {"feast": {"service": "churn_features_v1"}}, "contract": {"enforced": True}}
         columns = {"days": {"name": "days", "data_type": "bigint", "description": description}}
         told = {"resource_type": "model", "description": "", "created_at": created_at, "columns": columns}
-        nodes = {"m": told | {"config": config}, "o": told | {"config": {"meta": {}}, "raw_code": other}}
+        nodes = {
+            "model.tiny.m": told | {"config": config},
+            "model.tiny.o": told | {"config": {"meta": {}}, "raw_code": other},
+        }
         self.manifest.write_text(json.dumps({"nodes": nodes}))
 
     def test_what_the_registry_has_is_not_applied_again(self) -> None:

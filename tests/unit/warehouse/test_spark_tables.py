@@ -1,4 +1,3 @@
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ from dbt.adapters.sparkpython.connections import PLAN, SparkPythonCredentials
 from debian import debian_program
 
 from inference import cli
-from inference.errors import ChurnRadarError
 from inference.pseudonyms import salt
-from inference.warehouse import engine, spark
+from inference.warehouse import spark
 
 #: Less to compile, and less to wait for.
 SMALL = "spark.sql.codegen.wholeStage=false spark.sql.shuffle.partitions=1 'spark.driver.extraJavaOptions={}'"
@@ -82,19 +80,6 @@ def test_settings_of_a_cluster_replace_those_of_this_machine(monkeypatch, tmp_pa
     (tmp_path / "spark-defaults.conf").write_text("spark.master yarn\n")
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
     assert "spark.master" not in spark.settings(tmp_path)
-
-
-def test_the_engine_is_that_of_the_warehouse_unless_one_is_named(monkeypatch, tmp_path):
-    monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path))
-    monkeypatch.delenv("CHURN_ENGINE", raising=False)
-    assert engine.engine() == "local"
-    (tmp_path / "manifest.json").write_text(json.dumps({"metadata": {"adapter_type": "sparkpython"}}))
-    assert engine.engine() == "spark"
-    monkeypatch.setenv("CHURN_ENGINE", "local")
-    assert engine.engine() == "local"
-    monkeypatch.setenv("CHURN_ENGINE", "flink")
-    with pytest.raises(ChurnRadarError, match="CHURN_ENGINE is flink; expected local or spark"):
-        engine.engine()
 
 
 def test_an_unknown_engine_is_refused_before_anything_is_built(monkeypatch, capsys):

@@ -7,13 +7,16 @@ from types import ModuleType
 import pytest
 from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
+from inference.errors import ChurnRadarError
+from inference.warehouse.manifest import Manifest
+
 FEATURE_REPO = Path(__file__).resolve().parents[3] / "feature_repo"
 
 
 @pytest.fixture(scope="module")
-def manifest() -> ModuleType:
+def feature_tables() -> ModuleType:
     """feature_repo is a folder that Feast reads, not a package."""
-    spec = importlib.util.spec_from_file_location("feature_repo_manifest", FEATURE_REPO / "manifest.py")
+    spec = importlib.util.spec_from_file_location("feature_tables", FEATURE_REPO / "feature_tables.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -48,14 +51,14 @@ def make_plain_model() -> dict:
     return make_model("stg_orders") | {"config": {"contract": {"enforced": False}, "meta": {}}}
 
 
-def write_manifest(folder: Path, *nodes: dict) -> Path:
+def write_manifest(folder: Path, *nodes: dict) -> Manifest:
     path = folder / "manifest.json"
-    path.write_text(json.dumps({"nodes": {f"{n['resource_type']}.{n['name']}": n for n in nodes}}))
-    return path
+    path.write_text(json.dumps({"nodes": {f"{n['resource_type']}.shop.{n['name']}": n for n in nodes}}))
+    return Manifest(path)
 
 
-def test_a_table_is_read_as_the_contract_describes_it(manifest: ModuleType, tmp_path: Path) -> None:
-    (table,) = manifest.read_feature_tables(write_manifest(tmp_path, make_model()))
+def test_a_table_is_read_as_the_contract_describes_it(feature_tables: ModuleType, tmp_path: Path) -> None:
+    (table,) = feature_tables.read_feature_tables(write_manifest(tmp_path, make_model()))
     assert table.name == "order_features"
     assert table.description == "What each customer buys."
     assert table.service == "churn_model_v1"
@@ -65,20 +68,20 @@ def test_a_table_is_read_as_the_contract_describes_it(manifest: ModuleType, tmp_
 
 
 @pytest.mark.parametrize("where", ["meta", "config"])
-def test_a_personal_column_is_refused(manifest: ModuleType, tmp_path: Path, where: str) -> None:
+def test_a_personal_column_is_refused(feature_tables: ModuleType, tmp_path: Path, where: str) -> None:
     model = make_model(types={"email": "varchar"})
     tag = {"meta": {"pii": True}}
     model["columns"]["email"] |= tag if where == "meta" else {"config": tag}
     with pytest.raises(ValueError, match=r"^order_features: email tagged pii; expected no personal column in Feast$"):
-        manifest.read_feature_tables(write_manifest(tmp_path, model))
+        feature_tables.read_feature_tables(write_manifest(tmp_path, model))
 
 
-def test_keys_and_timestamps_are_not_features(manifest: ModuleType, tmp_path: Path) -> None:
-    (table,) = manifest.read_feature_tables(write_manifest(tmp_path, make_model()))
+def test_keys_and_timestamps_are_not_features(feature_tables: ModuleType, tmp_path: Path) -> None:
+    (table,) = feature_tables.read_feature_tables(write_manifest(tmp_path, make_model()))
     assert [(c.name, c.dtype, c.description) for c in table.columns] == [("orders_30d", Int64, "About orders_30d.")]
 
 
-def test_a_table_may_name_its_folder_and_timestamps(manifest: ModuleType, tmp_path: Path) -> None:
+def test_a_table_may_name_its_folder_and_timestamps(feature_tables: ModuleType, tmp_path: Path) -> None:
     model = make_model(
         "churn_scores",
         feast={
@@ -89,7 +92,7 @@ def test_a_table_may_name_its_folder_and_timestamps(manifest: ModuleType, tmp_pa
         },
         types={"feature_snapshot_at": "timestamp", "scored_at": "timestamp"},
     )
-    (table,) = manifest.read_feature_tables(write_manifest(tmp_path, model))
+    (table,) = feature_tables.read_feature_tables(write_manifest(tmp_path, model))
     assert (table.folder, table.service) == ("published", "churn_scores_v1")
     assert (table.timestamp_field, table.created_timestamp_column) == ("feature_snapshot_at", "scored_at")
     assert [column.name for column in table.columns] == ["event_timestamp", "orders_30d"]
@@ -108,41 +111,47 @@ def test_a_table_may_name_its_folder_and_timestamps(manifest: ModuleType, tmp_pa
         ("DOUBLE", Float64),
     ],
 )
-def test_types_that_come_back_unchanged(manifest: ModuleType, tmp_path: Path, data_type: str, expected: object) -> None:
-    (table,) = manifest.read_feature_tables(write_manifest(tmp_path, make_model(types={"value": data_type})))
+def test_types_that_come_back_unchanged(
+    feature_tables: ModuleType, tmp_path: Path, data_type: str, expected: object
+) -> None:
+    (table,) = feature_tables.read_feature_tables(write_manifest(tmp_path, make_model(types={"value": data_type})))
     assert {column.name: column.dtype for column in table.columns}["value"] == expected
 
 
 @pytest.mark.parametrize("data_type", ["decimal(18,2)", "numeric", "float", "date", "double[]", "json", "hugeint", ""])
-def test_any_other_type_is_refused_by_name(manifest: ModuleType, tmp_path: Path, data_type: str) -> None:
+def test_any_other_type_is_refused_by_name(feature_tables: ModuleType, tmp_path: Path, data_type: str) -> None:
     path = write_manifest(tmp_path, make_model(types={"value": data_type}))
     with pytest.raises(ValueError, match="cannot be served unchanged") as caught:
-        manifest.read_feature_tables(path)
+        feature_tables.read_feature_tables(path)
     assert str(caught.value).startswith(f"order_features.value: data type {data_type} cannot")
     assert "expected one of varchar, integer, bigint, double, boolean, timestamp, float[]" in str(caught.value)
 
 
-def test_a_table_without_an_enforced_contract_is_refused(manifest: ModuleType, tmp_path: Path) -> None:
+def test_a_table_without_an_enforced_contract_is_refused(feature_tables: ModuleType, tmp_path: Path) -> None:
     path = write_manifest(tmp_path, make_model(enforced=False))
     with pytest.raises(ValueError, match=r"order_features: meta\.feast needs an enforced contract"):
-        manifest.read_feature_tables(path)
+        feature_tables.read_feature_tables(path)
 
 
-def test_only_models_that_ask_for_it_are_served_sorted_by_name(manifest: ModuleType, tmp_path: Path) -> None:
+def test_only_models_that_ask_for_it_are_served_sorted_by_name(feature_tables: ModuleType, tmp_path: Path) -> None:
     test = make_model("not_null_orders") | {"resource_type": "test"}
     path = write_manifest(tmp_path, make_model("b"), test, make_plain_model(), make_model("a"))
-    assert [table.name for table in manifest.read_feature_tables(path)] == ["a", "b"]
+    assert [table.name for table in feature_tables.read_feature_tables(path)] == ["a", "b"]
 
 
-def test_a_missing_manifest_says_how_to_make_it(manifest: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"manifest\.json: no such file; run `dbt build` or `dbt parse` first"):
-        manifest.read_feature_tables(tmp_path / "manifest.json")
+def test_a_missing_manifest_says_how_to_make_it(feature_tables: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(ChurnRadarError, match=r"manifest\.json: no such file; run `dbt build` or `dbt parse` first"):
+        feature_tables.read_feature_tables(Manifest(tmp_path / "manifest.json"))
 
 
-def test_a_table_of_texts_has_their_key_and_a_vector_that_is_searched(manifest: ModuleType, tmp_path: Path) -> None:
+def test_a_table_of_texts_has_their_key_and_a_vector_that_is_searched(
+    feature_tables: ModuleType, tmp_path: Path
+) -> None:
     feast = {"entity": "text", "service": "similar_texts_v1", "vector": "embedding"}
     types = {"text_id": "varchar", "embedding": "float[]"}
-    (table,) = manifest.read_feature_tables(write_manifest(tmp_path, make_model("texts", feast=feast, types=types)))
+    (table,) = feature_tables.read_feature_tables(
+        write_manifest(tmp_path, make_model("texts", feast=feast, types=types))
+    )
     assert table.entity == "text"
     assert {column.name: column.vector_index for column in table.columns} == {
         "customer_id": False,
@@ -151,9 +160,9 @@ def test_a_table_of_texts_has_their_key_and_a_vector_that_is_searched(manifest: 
     }
 
 
-def test_an_unknown_entity_is_refused_with_the_known_ones(manifest: ModuleType, tmp_path: Path) -> None:
+def test_an_unknown_entity_is_refused_with_the_known_ones(feature_tables: ModuleType, tmp_path: Path) -> None:
     path = write_manifest(tmp_path, make_model(feast={"entity": "basket"}))
     with pytest.raises(
         ValueError, match=r"order_features: meta\.feast\.entity is basket; expected one of customer, text, shop"
     ):
-        manifest.read_feature_tables(path)
+        feature_tables.read_feature_tables(path)

@@ -1,10 +1,10 @@
-"""Feature tables as dbt's manifest describes them: contracts and ``meta.feast``."""
+"""Feature tables, as contracts and ``meta.feast`` in dbt's manifest describe them, with Feast's types."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from feast.types import Array, Bool, Bytes, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+
+from inference.warehouse.manifest import Manifest
 
 #: dbt data types that come back from Feast unchanged; anything else is refused, never guessed.
 FEAST_TYPES: dict[str, FeastType] = {
@@ -19,7 +19,7 @@ FEAST_TYPES: dict[str, FeastType] = {
     "varchar[]": Array(String),
 }
 
-#: Whose rows a table holds, by ``meta.feast.entity``, and the column that says so.
+#: Key column of each entity that ``meta.feast.entity`` may name.
 ENTITY_KEYS = {"customer": "customer_id", "text": "text_id", "shop": "shop_id"}
 
 
@@ -49,13 +49,13 @@ class FeatureTable:
     columns: tuple[FeatureColumn, ...]
 
 
-def read_feature_tables(manifest_path: Path) -> list[FeatureTable]:
-    """Read every model with ``meta.feast`` from a dbt manifest.
+def read_feature_tables(manifest: Manifest) -> list[FeatureTable]:
+    """Describe every model with ``meta.feast``.
 
     Parameters
     ----------
-    manifest_path : Path
-        ``manifest.json``, as ``dbt build`` and ``dbt parse`` write it.
+    manifest : Manifest
+        dbt's manifest.
 
     Returns
     -------
@@ -64,15 +64,14 @@ def read_feature_tables(manifest_path: Path) -> list[FeatureTable]:
 
     Raises
     ------
+    ChurnRadarError
+        If there is no manifest.
     ValueError
-        If the manifest is missing, a model has no enforced contract, an unknown entity or a column that is tagged
-        ``pii: true``, or a column's type is not one that Feast returns unchanged.
+        If a model has no enforced contract, an unknown entity or a column that is tagged ``pii: true``, or a column's
+        data type is not one that Feast returns unchanged.
     """
-    if not manifest_path.exists():
-        raise ValueError(f"{manifest_path}: no such file; run `dbt build` or `dbt parse` first")
-    nodes = json.loads(manifest_path.read_text())["nodes"].values()
-    models = [n for n in nodes if n["resource_type"] == "model" and "feast" in n["config"]["meta"]]
-    return sorted((_feature_table(model) for model in models), key=lambda table: table.name)
+    manifest.refuse_missing()
+    return sorted((_feature_table(model) for model in manifest.feature_models), key=lambda table: table.name)
 
 
 def _feature_table(model: dict) -> FeatureTable:
@@ -86,8 +85,8 @@ def _feature_table(model: dict) -> FeatureTable:
     created = settings.get("created_timestamp_column")
     if personal := [c["name"] for c in model["columns"].values() if _is_personal(c)]:
         raise ValueError(f"{name}: {', '.join(personal)} tagged pii; expected no personal column in Feast")
-    # these say whose row it is and of when, not what is known
-    left_out = {ENTITY_KEYS[entity], "as_of_date", timestamp_field, created}
+    # keys and times of a row are not features
+    not_features = {ENTITY_KEYS[entity], "as_of_date", timestamp_field, created}
     return FeatureTable(
         name=name,
         description=model["description"],
@@ -101,7 +100,7 @@ def _feature_table(model: dict) -> FeatureTable:
         columns=tuple(
             FeatureColumn(c["name"], _feast_type(name, c), c["description"], c["name"] == settings.get("vector"))
             for c in model["columns"].values()
-            if c["name"] not in left_out
+            if c["name"] not in not_features
         ),
     )
 

@@ -1,0 +1,184 @@
+"""dbt's ``manifest.json``: where it lies, and what this project reads from it."""
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from inference.errors import ChurnRadarError
+from inference.features.time_features import TIME_FEATURES
+from inference.home import PROJECT_DIR, home, whole_file
+
+#: Feast service of the tables whose numeric columns are the model's features, by their ``meta.feast``.
+FEATURES_SERVICE = "churn_features_v1"
+#: dbt data types of numeric columns.
+NUMERIC_TYPES = ("integer", "bigint", "double")
+#: Values of ``CHURN_ENGINE``.
+ENGINES = ("local", "spark")
+#: File of ``CHURN_HOME`` with the absolute path of the folder that dbt wrote its manifest to last.
+NOTE = "dbt_target.txt"
+#: The same folder, of the dbt command that runs in this process.
+_running: Path | None = None
+
+
+class Manifest:
+    """The part of a manifest that this project reads, parsed once; ``Manifest.load`` caches it.
+
+    Attributes
+    ----------
+    path : Path
+        The file; where it does not exist, the other attributes are those of an empty DuckDB project.
+    warehouse : str
+        Where dbt builds: ``duckdb``, ``postgres`` or ``spark``.
+    feature_models : list of dict
+        Nodes of the models with ``meta.feast``, in the order of their unique ids.
+    fingerprint : str or None
+        Hash of every model, seed and macro of the project with its settings, as 32 hexadecimal digits: equal for equal
+        projects. None without a file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        content = json.loads(path.read_text()) if path.exists() else {}
+        self.path = path
+        self.warehouse: str = content.get("metadata", {}).get("adapter_type", "duckdb").removesuffix("python")
+        self.feature_models: list[dict[str, Any]] = [
+            {"unique_id": unique_id, **node}
+            for unique_id, node in sorted(content.get("nodes", {}).items())
+            if node["resource_type"] == "model" and "feast" in node["config"].get("meta", {})
+        ]
+        self.fingerprint = _fingerprint(content) if content else None
+
+    @staticmethod
+    def load(path: Path | None = None) -> "Manifest":
+        """Read a manifest, or return the one in memory if the file has not changed since.
+
+        Parameters
+        ----------
+        path : Path, optional
+            The file; by default the one that ``manifest_path`` finds.
+        """
+        path = path or manifest_path()
+        return _load(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+    @property
+    def model_columns(self) -> list[str]:
+        """Names of the model's numeric features, ordered by table and then as in the table's contract.
+
+        Raises
+        ------
+        ChurnRadarError
+            If there is no manifest.
+        """
+        self.refuse_missing()
+        parts = [
+            model for model in self.feature_models if model["config"]["meta"]["feast"]["service"] == FEATURES_SERVICE
+        ]
+        return [
+            column["name"]
+            for part in sorted(parts, key=lambda model: model["name"])
+            for column in part["columns"].values()
+            if (column["data_type"] or "").lower() in NUMERIC_TYPES
+        ]
+
+    @property
+    def packed_names(self) -> list[str]:
+        """Names of the features that ``model_features`` packs behind the time features, in packed order."""
+        return [name for name in self.model_columns if name not in TIME_FEATURES]
+
+    @property
+    def definitions(self) -> list[list]:
+        """Everything about each feature model that Feast's definitions depend on."""
+        return [
+            [
+                model["unique_id"],
+                model["description"],
+                model["config"]["meta"]["feast"],
+                model["config"]["contract"],
+                model["columns"],
+            ]
+            for model in self.feature_models
+        ]
+
+    def refuse_missing(self) -> None:
+        """Raise ChurnRadarError if there is no manifest."""
+        if self.fingerprint is None:
+            raise ChurnRadarError(f"{self.path}: no such file; run `dbt build` or `dbt parse` first")
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, _modified: int) -> Manifest:
+    return Manifest(path)
+
+
+def _fingerprint(content: dict) -> str:
+    nodes = {
+        unique_id: [node.get("checksum", {}).get("checksum"), node["config"].get("materialized")]
+        for unique_id, node in content.get("nodes", {}).items()
+        if node["resource_type"] in ("model", "seed")
+    }
+    # macros of dbt's own packages change with its version, which is hashed as well
+    packages = {unique_id.split(".")[1] for unique_id in nodes}
+    macros = {
+        unique_id: macro["macro_sql"]
+        for unique_id, macro in content.get("macros", {}).items()
+        if unique_id.split(".")[1] in packages
+    }
+    hashed = json.dumps([content.get("metadata", {}).get("dbt_version"), nodes, macros], sort_keys=True)
+    return hashlib.blake2b(hashed.encode(), digest_size=16).hexdigest()
+
+
+def note_target(folder: Path) -> None:
+    """Remember the folder that the running dbt command writes its manifest to, in this process and for later ones.
+
+    Parameters
+    ----------
+    folder : Path
+        dbt's target folder, absolute.
+    """
+    global _running
+    _running = folder
+    note = home() / NOTE
+    if not note.exists() or note.read_text() != str(folder):
+        with whole_file(note) as beside:
+            beside.write_text(str(folder))
+
+
+def manifest_path() -> Path:
+    """Find dbt's manifest.
+
+    Returns
+    -------
+    Path
+        The first of these that exists: where the dbt command of this process writes it; in ``DBT_TARGET_PATH``,
+        relative to the working directory or to the project; where dbt wrote it last for this ``CHURN_HOME``, whatever
+        its project; in ``target`` of this project. If there is none, the path where one is expected.
+    """
+    variable = os.environ.get("DBT_TARGET_PATH")
+    noted = home() / NOTE
+    folders = [_running] if _running else []
+    folders += [Path.cwd() / variable, PROJECT_DIR / variable] if variable else []
+    folders += [Path(noted.read_text())] if noted.exists() else []
+    default = PROJECT_DIR / (variable or "target")
+    paths = [folder / "manifest.json" for folder in (*folders, default)]
+    return next((path for path in paths if path.exists()), paths[-1])
+
+
+def engine() -> str:
+    """Return what reads texts and scores customers: ``local``, which is this process, or ``spark``.
+
+    Returns
+    -------
+    str
+        ``CHURN_ENGINE``; by default ``spark`` where dbt builds in Spark, else ``local``.
+
+    Raises
+    ------
+    ChurnRadarError
+        If the variable has another value.
+    """
+    name = os.environ.get("CHURN_ENGINE") or ("spark" if Manifest.load().warehouse == "spark" else "local")
+    if name not in ENGINES:
+        raise ChurnRadarError(f"CHURN_ENGINE is {name}; expected {' or '.join(ENGINES)}")
+    return name
