@@ -9,7 +9,8 @@ from inference.desk.data import exported, query
 from inference.desk.timeline import history
 from inference.errors import ChurnRadarError
 from inference.realtime.history import CustomerRows
-from inference.realtime.score import OnlineShop, features_at, rescore
+from inference.realtime.score import features_at, score_customer
+from inference.realtime.shop import OnlineShop
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
 
@@ -121,7 +122,7 @@ class WhatIf:
         """Return the churn probability at a midnight; None for those who are no customers then."""
         if not self.shop.is_customer(rows, as_of):
             return None
-        told = rescore(self._current, features_at(rows, as_of, self.shop), as_of, self.shop, customer_id)
+        told = score_customer(self._current, features_at(rows, as_of, self.shop), as_of, self.shop, customer_id)
         return float(told["churn_probability"])
 
     def _behaviours(self, rows: CustomerRows, midnight: datetime) -> Iterator[tuple[str, CustomerRows]]:

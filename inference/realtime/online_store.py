@@ -1,12 +1,19 @@
-"""The online store as the service uses it: whole values of few views, read and written without a table in between."""
+"""Reads and writes feature views of the online store row by row, without pandas."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from inference.feature_store import client as feature_store
 
-#: Seconds after which Redis is taken to be down.
+if TYPE_CHECKING:
+    from feast import FeatureView
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+#: Seconds to wait for Redis.
 REDIS_TIMEOUT = 0.4
+NO_ANSWER = "the online store does not answer"
 
 
 class StoreDownError(Exception):
@@ -14,17 +21,16 @@ class StoreDownError(Exception):
 
 
 class OnlineStore:
-    """Feast's online store; of one thread at a time.
+    """Feast's online store; not thread-safe.
 
     Raises
     ------
     StoreDownError
-        If nothing was applied yet; every method, if the store does not answer.
+        If ``feast apply`` has not run, or the store does not answer; methods raise it as well.
     """
 
     def __init__(self) -> None:
         try:
-            # importing Feast takes seconds
             self._store = feature_store.open_store(timeout=REDIS_TIMEOUT)
             self._provider = self._store._get_provider()
             service = self._store.get_feature_service(feature_store.SCORES_SERVICE)
@@ -35,10 +41,10 @@ class OnlineStore:
             #: Names of the numbers that the model reads, in its order.
             self.model_columns = tags["columns"].split(",")
         except Exception as error:
-            raise StoreDownError("the online store does not answer") from error
+            raise StoreDownError(NO_ANSWER) from error
 
-    def read(self, view: str, keys: Sequence[str]) -> list[tuple[datetime, dict] | None]:
-        """Read the values of a view.
+    def read(self, view: str, keys: Sequence[str]) -> list[tuple[datetime, dict[str, Any]] | None]:
+        """Read rows of a view.
 
         Parameters
         ----------
@@ -50,23 +56,22 @@ class OnlineStore:
         Returns
         -------
         list
-            Per entity, its event timestamp (UTC) and its values; None where it has none.
+            Per entity, event timestamp (UTC) and values by feature; None for an unknown entity.
         """
         table = self._views[view]
         names = [feature.name for feature in table.features]
         try:
-            found = self._provider.online_read(
-                self._store.config, table, [_entity_key(table, key) for key in keys], names
-            )
+            entities = [_entity_key(table, key) for key in keys]
+            rows = self._provider.online_read(self._store.config, table, entities, names)
         except Exception as error:
-            raise StoreDownError("the online store does not answer") from error
+            raise StoreDownError(NO_ANSWER) from error
         return [
             None if moment is None else (moment.replace(tzinfo=moment.tzinfo or UTC), _values(values, names))
-            for moment, values in found
+            for moment, values in rows
         ]
 
     def write(self, view: str, values: Mapping[str, Mapping[str, str | bytes]], after: Mapping[str, datetime]) -> None:
-        """Write texts or bytes of a view, as a push to it does, without pandas.
+        """Write texts or bytes to a view, as a push does.
 
         Parameters
         ----------
@@ -75,7 +80,7 @@ class OnlineStore:
         values : mapping of str to mapping
             Values by entity and name.
         after : mapping of str to datetime
-            Event timestamps that are in the store: what is written is newer, whatever the clock says.
+            Event timestamps in the store. Rows are written with later ones, even if the clock is behind.
         """
         table, now = self._views[view], datetime.now(UTC)
         rows = [
@@ -90,27 +95,28 @@ class OnlineStore:
         try:
             self._provider.online_write_batch(self._store.config, table, rows, None)
         except Exception as error:
-            raise StoreDownError("the online store does not answer") from error
+            raise StoreDownError(NO_ANSWER) from error
 
 
-def _entity_key(table, key: str):
+def _entity_key(view: "FeatureView", key: str) -> "EntityKey":
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
 
-    return EntityKey(join_keys=table.join_keys, entity_values=[Value(string_val=key)])
+    return EntityKey(join_keys=view.join_keys, entity_values=[_value(key)])
 
 
-def _value(value: str | bytes):
+def _value(value: str | bytes) -> "Value":
     from feast.protos.feast.types.Value_pb2 import Value
 
     return Value(bytes_val=value) if isinstance(value, bytes) else Value(string_val=value)
 
 
-def _values(values: Mapping, names: Sequence[str]) -> dict:
-    told = {}
-    for name in names:
-        value = values.get(name)
-        kind = value.WhichOneof("val") if value is not None else None
-        said = getattr(value, kind) if kind else None
-        told[name] = list(said.val) if kind and kind.endswith("_list_val") else said
-    return told
+def _values(values: Mapping[str, "Value"], names: Sequence[str]) -> dict[str, Any]:
+    return {name: _python_value(values.get(name)) for name in names}
+
+
+def _python_value(value: "Value | None") -> Any:
+    kind = value.WhichOneof("val") if value is not None else None
+    if kind is None:
+        return None
+    content = getattr(value, kind)
+    return list(content.val) if kind.endswith("_list_val") else content

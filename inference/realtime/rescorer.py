@@ -1,74 +1,96 @@
-"""Scores that follow events: read what is known of a customer, add what happened since, score, write back."""
+"""Scores that follow events: read a customer's history, add the events since, score, write to the online store."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import Any
 
-import numpy as np
-
-from inference.errors import ChurnRadarError
 from inference.feature_store.client import HISTORIES_VIEW, MODEL_VIEW, SCORES_VIEW, SHOP_VIEW
 from inference.pseudonyms import pseudonym
-from inference.realtime.history import CustomerRows, ReadText
+from inference.realtime.history import CustomerRows
 from inference.realtime.online_store import OnlineStore
-from inference.realtime.score import OnlineShop, as_of_now, features_at, packed, rescore
+from inference.realtime.score import current_as_of, features_at, pack_features, score_customer
+from inference.realtime.shop import OnlineShop
+from inference.realtime.text_reader import MAX_TEXTS, TextReader
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
-from inference.text.aspects import aspect_scores
-from inference.text.cleaning import clean_text, hash_text
-from inference.text.encoder.encoder import Encoder
-from inference.text.encoder.vector_cache import VectorsAtHand, keep_at_hand
+from inference.text.encoder.vector_cache import VectorsAtHand
 from inference.warehouse.event_log import EventLog
 
-#: Vectors of texts that are kept in memory, about 1.5 kB each.
-MOST_VECTORS = 100_000
+#: Customers whose stored scores are read at a time.
+CUSTOMERS_PER_READ = 1000
+
+
+@dataclass
+class _Build:
+    """The last build, loaded for scoring.
+
+    Parameters
+    ----------
+    facts : str
+        Its row of ``online_shop``.
+    shop : OnlineShop
+        The same, unpacked.
+    model : RegisteredModel
+        Its champion.
+    texts : TextReader
+        Its encoder and aspects.
+    not_scored : dict of str to int
+        Position of the newest event of customers who have no score.
+    """
+
+    facts: str
+    shop: OnlineShop
+    model: RegisteredModel
+    texts: TextReader
+    not_scored: dict[str, int] = field(default_factory=dict)
+
+    def key(self, customer: str) -> str:
+        """Return a customer's key in the store; the event log has the shop's own ids."""
+        return pseudonym(customer) if self.shop.pseudonymise else customer
 
 
 class Rescorer:
-    """Scores customers anew; of one thread at a time.
+    """Scores customers anew; not thread-safe.
 
-    A score says up to which event it knows (``through``). What is in the store and what the log holds are enough to
-    go on after a crash: nothing else is remembered.
+    A stored score holds the position of the newest event that it reflects (``through``), so the store and the event
+    log are enough to resume after a crash.
 
     Parameters
     ----------
     store : OnlineStore
-        Where histories come from and scores go to.
+        Holds histories and scores.
     events : EventLog
-        What was accepted.
+        The accepted events.
     """
 
     def __init__(self, store: OnlineStore, events: EventLog) -> None:
         self._store, self._events = store, events
-        self._shop: OnlineShop | None = None
-        self._facts: str | None = None
-        self._model: RegisteredModel | None = None
-        self._vectors = VectorsAtHand(MOST_VECTORS)
-        self._read: dict[str, ReadText] = {}
-        #: Who had no score, knowing the events up to a position.
-        self._no_customers: dict[str, int] = {}
+        self._build: _Build | None = None
+        self._vectors = VectorsAtHand(MAX_TEXTS)
 
     @property
     def shop(self) -> OnlineShop | None:
-        """What was read last of the shop as a whole."""
-        return self._shop
+        """The last build; None before ``open``, or without a build."""
+        return self._build.shop if self._build else None
 
     def open(self) -> None:
-        """Load the model of the last build, and the encoder where the shop has words.
+        """Load the model of the last build, and the encoder if the shop has texts.
 
         Raises
         ------
         StoreDownError
             If the store does not answer.
         ChurnRadarError
-            If the model cannot be loaded.
+            If the model cannot be loaded, or the encoder is not that of the build.
         """
-        shop = self._read_shop()
-        if shop is not None and shop.encoder_revision:
-            self._encoder()
+        build = self._read_build()
+        if build is not None and build.shop.encoder_revision:
+            build.texts.encoder()
 
-    def rescore(self, customer_ids: Iterable[str]) -> dict[str, dict | None]:
-        """Score customers on all that was accepted of them, and write features and scores to the store.
+    def rescore(self, customer_ids: Iterable[str]) -> dict[str, dict[str, Any] | None]:
+        """Score customers on all of their accepted events, and write features and scores to the store.
 
         Parameters
         ----------
@@ -78,8 +100,8 @@ class Rescorer:
         Returns
         -------
         dict
-            The score by customer, as ``rescoring.rescore`` gives it, with ``through`` besides; None for those who are
-            no customers now, or of whom no build knows.
+            The score by customer, as returned by ``score_customer``, with ``through`` added; None for those who are
+            not customers now, or if there is no build.
 
         Raises
         ------
@@ -88,129 +110,103 @@ class Rescorer:
         ChurnRadarError
             If the model cannot be loaded.
         """
-        told, packed_features = self._told(customer_ids)
-        scores = {self._key(customer): score for customer, score in told.items() if score is not None}
-        stored = self._store.read(SCORES_VIEW, list(scores))
-        after = {key: found[0] for key, found in zip(scores, stored, strict=True) if found}
-        # the score comes last: what it says that it knows is known everywhere
-        features = {self._key(customer): {"packed": value} for customer, value in packed_features.items()}
+        build = self._read_build()
+        if build is None:
+            return dict.fromkeys(customer_ids)
+        scores, packed = self._score(build, customer_ids)
+        by_key = {build.key(customer): score for customer, score in scores.items() if score is not None}
+        stored = self._store.read(SCORES_VIEW, list(by_key))
+        after = {key: row[0] for key, row in zip(by_key, stored, strict=True) if row}
+        features = {build.key(customer): {"packed": value} for customer, value in packed.items()}
         self._store.write(MODEL_VIEW, features, after)
-        self._store.write(SCORES_VIEW, {key: {"score": json.dumps(score)} for key, score in scores.items()}, after)
-        return told
+        # the score comes last: its features are then in the store as well
+        self._store.write(SCORES_VIEW, {key: {"score": json.dumps(score)} for key, score in by_key.items()}, after)
+        return scores
 
-    def score(self, customer_ids: Iterable[str], as_of: date | None = None) -> dict[str, dict | None]:
-        """Score customers on all that was accepted of them, and write nothing.
+    def score(self, customer_ids: Iterable[str], as_of: date | None = None) -> dict[str, dict[str, Any] | None]:
+        """Score customers on all of their accepted events, and write nothing.
 
         Parameters
         ----------
         customer_ids : iterable of str
             Customers.
         as_of : date, optional
-            Midnight (UTC); the one whose score is told now where it is not given.
+            Midnight (UTC); by default that of each customer's current score.
 
         Returns
         -------
         dict
-            As ``rescore`` returns it.
+            As returned by ``rescore``.
         """
-        return self._told(customer_ids, as_of)[0]
+        build = self._read_build()
+        return dict.fromkeys(customer_ids) if build is None else self._score(build, customer_ids, as_of)[0]
 
     def rows(self, customer_ids: Iterable[str]) -> dict[str, CustomerRows]:
-        """Return what is known of customers: what the last build packed, and what was accepted since."""
-        ids = list(dict.fromkeys(customer_ids))
-        histories = self._store.read(HISTORIES_VIEW, [self._key(customer) for customer in ids])
-        found = {}
-        for customer, history in zip(ids, histories, strict=True):
-            values = history[1] if history else {}
-            rows = CustomerRows.unpack(values.get("history"), values.get("text_vectors"), values.get("through"))
-            for event in self._events.since(rows.through, customer):
-                rows.add(event, event.received_at.replace(tzinfo=None), self._read_text)
-                rows.through = event.sequence
-            found[customer] = rows
-        return found
+        """Return the rows of customers: those that the last build packed, and those of the events since."""
+        build = self._read_build()
+        return {} if build is None else self._rows(build, customer_ids)
 
     def behind(self) -> list[str]:
-        """Return the customers whose stored score lacks an event: what a crash left, or a build that ended since."""
-        shop = self._read_shop()
-        if shop is None:
+        """Return the customers whose stored score lacks an event, after a crash or a build."""
+        build = self._read_build()
+        if build is None:
             return []
-        newest = self._events.newest_by_customer(shop.through)
-        ids = [customer for customer, sequence in newest.items() if self._no_customers.get(customer) != sequence]
-        found = []
-        for start in range(0, len(ids), 1000):
-            part = ids[start : start + 1000]
-            scores = self._store.read(SCORES_VIEW, [self._key(customer) for customer in part])
-            found += [c for c, score in zip(part, scores, strict=True) if _through(score) < newest[c]]
-        return found
+        newest = self._events.newest_by_customer(build.shop.through)
+        ids = [customer for customer, sequence in newest.items() if build.not_scored.get(customer) != sequence]
+        behind = []
+        for start in range(0, len(ids), CUSTOMERS_PER_READ):
+            part = ids[start : start + CUSTOMERS_PER_READ]
+            scores = self._store.read(SCORES_VIEW, [build.key(customer) for customer in part])
+            behind += [c for c, score in zip(part, scores, strict=True) if _through(score) < newest[c]]
+        return behind
 
-    def _told(
-        self, customer_ids: Iterable[str], as_of: date | None = None
-    ) -> tuple[dict[str, dict | None], dict[str, bytes]]:
-        """Return scores, and the packed features of those who have one."""
-        shop = self._read_shop()
-        if shop is None:
-            return dict.fromkeys(customer_ids), {}
-        now, told, features = datetime.now(UTC).replace(tzinfo=None), {}, {}
-        for customer, rows in self.rows(customer_ids).items():
-            midnight = as_of or max(as_of_now(rows, now), shop.as_of)
+    def _score(
+        self, build: _Build, customer_ids: Iterable[str], as_of: date | None = None
+    ) -> tuple[dict[str, dict[str, Any] | None], dict[str, bytes]]:
+        """Return scores by customer, and packed features of those who have a score."""
+        now, shop = datetime.now(UTC).replace(tzinfo=None), build.shop
+        scores: dict[str, dict[str, Any] | None] = {}
+        packed: dict[str, bytes] = {}
+        for customer, rows in self._rows(build, customer_ids).items():
+            midnight = as_of or max(current_as_of(rows, now), shop.as_of)
             if shop.is_customer(rows, midnight):
-                own = features_at(rows, midnight, shop)
-                told[customer] = rescore(self._model, own, midnight, shop, customer) | {"through": rows.through}
-                features[customer] = packed(own, self._store.model_columns, midnight)
+                features = features_at(rows, midnight, shop)
+                score = score_customer(build.model, features, midnight, shop, customer)
+                scores[customer] = score | {"through": rows.through}
+                packed[customer] = pack_features(features, self._store.model_columns, midnight)
             else:
-                told[customer], self._no_customers[customer] = None, rows.through
-        return told, features
+                scores[customer], build.not_scored[customer] = None, rows.through
+        return scores, packed
 
-    def _key(self, customer: str) -> str:
-        """Return what a customer is called in the store; the log has the shop's own ids."""
-        return pseudonym(customer) if self._shop.pseudonymise else customer
+    def _rows(self, build: _Build, customer_ids: Iterable[str]) -> dict[str, CustomerRows]:
+        ids: Sequence[str] = list(dict.fromkeys(customer_ids))
+        histories = self._store.read(HISTORIES_VIEW, [build.key(customer) for customer in ids])
+        by_customer = {}
+        for customer, history in zip(ids, histories, strict=True):
+            packed = history[1] if history else {}
+            rows = CustomerRows.unpack(packed.get("history"), packed.get("text_vectors"), packed.get("through"))
+            for event in self._events.since(rows.through, customer):
+                rows.add(event, event.received_at.replace(tzinfo=None), build.texts.read)
+                rows.through = event.sequence
+            by_customer[customer] = rows
+        return by_customer
 
-    def _read_shop(self) -> OnlineShop | None:
-        """Return the shop's facts; its model is loaded when they change."""
-        (found,) = self._store.read(SHOP_VIEW, ["shop"])
-        if found is None:
+    def _read_build(self) -> _Build | None:
+        """Return the last build, loaded again if it is a new one; None if there is none."""
+        (row,) = self._store.read(SHOP_VIEW, ["shop"])
+        if row is None:
             return None
-        facts = found[1]["facts"]
-        if facts != self._facts:
+        facts, last = row[1]["facts"], self._build
+        if last is None or facts != last.facts:
             shop = OnlineShop.unpack(facts)
-            if self._model is None or self._model.version != shop.model_version:
-                self._model = registry.load(shop.model_version)
+            is_same_model = last is not None and last.model.version == shop.model_version
+            model = last.model if last is not None and is_same_model else registry.load(shop.model_version)
             self._events.begin_after(shop.through)
-            # another build may have read texts by another encoder, or for other aspects
-            self._shop, self._facts, self._no_customers, self._read = shop, facts, {}, {}
-        return self._shop
-
-    def _encoder(self) -> Encoder:
-        encoder = Encoder.shared()
-        if self._shop.encoder_revision not in (None, encoder.revision):
-            raise ChurnRadarError(
-                f"the last build read texts by encoder {self._shop.encoder_revision}, and this process has "
-                f"{encoder.revision}; expected one encoder: set CHURN_ENCODER to that of the build"
-            )
-        if self._vectors.revision != encoder.revision:
-            self._vectors.load(encoder.revision)
-            keep_at_hand(self._vectors)
-        return encoder
-
-    def _read_text(self, text: str) -> ReadText:
-        """Read what was written; what was read before, for an event of the same customer say, is at hand."""
-        key = hash_text(text)
-        if key not in self._read:
-            if len(self._read) >= MOST_VECTORS:
-                self._read.clear()
-            self._read[key] = self._read_anew(text)
-        return self._read[key]
-
-    def _read_anew(self, text: str) -> ReadText:
-        encoder, aspects = self._encoder(), self._shop.aspects
-        cleaned = [clean_text(text) for text in (text, *aspects.description)]
-        wanted = {hash_text(text): text for text in cleaned}
-        found, _ = self._vectors.vectors(encoder.revision, wanted, encoder.encode)
-        vectors = np.vstack([found[hash_text(text)] for text in cleaned])
-        scores = aspect_scores(vectors[:1], aspects, encoder, described=vectors[1:])
-        return ReadText(vectors[0], {name: float(values[0]) for name, values in scores.items()})
+            # caches begin anew: the new build may have another encoder or other aspects
+            self._build = _Build(facts, shop, model, TextReader(shop, self._vectors))
+        return self._build
 
 
 def _through(score: tuple[datetime, dict] | None) -> int:
-    """Position of the newest event that a stored score knows; a build's says none."""
+    """Return the position of the newest event in a stored score; a build's score has none."""
     return json.loads(score[1]["score"]).get("through", 0) if score and score[1]["score"] else 0

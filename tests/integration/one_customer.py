@@ -10,15 +10,14 @@ import pandas as pd
 from inference.realtime.features import (
     Features,
     History,
-    SequenceShape,
     ShopFacts,
     campaign_features,
     engagement_features,
     order_features,
     review_features,
-    sequence_features,
     support_features,
 )
+from inference.realtime.sequences import SequenceShape, sequence_features
 
 TABLES = ("orders", "order_items", "events", "reviews", "support_tickets", "campaign_touches")
 BEHAVIOUR = {

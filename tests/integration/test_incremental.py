@@ -17,7 +17,7 @@ from shop import Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
 
 from inference.pseudonyms import duckdb_salt_sql
-from inference.realtime.features import SequenceShape
+from inference.realtime.sequences import SequenceShape
 
 DAYS = ("2023-09-04", "2023-09-05", "2023-09-06")
 #: churn__keep_snapshots_days

@@ -153,7 +153,7 @@ def test_features_that_follow_events_are_those_that_the_next_build_packs(online)
     built = pd.read_parquet(online.shop.home / "features" / "model_features.parquet")
     built = built[built.as_of_date == built.as_of_date.max()].set_index("customer_id")
     midnight = pd.Timestamp(built.as_of_date.iloc[0])
-    _, fresh = online.rescorer._told(built.index, midnight.date())
+    _, fresh = online.rescorer._score(online.rescorer._read_build(), built.index, midnight.date())
     assert list(fresh) == list(built.index)
     numbers = [name for name in online.rescorer._store.model_columns if name not in TIME_FEATURES]
     ours, theirs = (

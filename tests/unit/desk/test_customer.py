@@ -12,7 +12,7 @@ from inference.errors import ChurnRadarError
 from inference.home import home
 from inference.realtime import score as rescoring
 from inference.realtime.history import CustomerRows
-from inference.realtime.score import OnlineShop
+from inference.realtime.shop import OnlineShop
 from inference.registry.registry import RegisteredModel
 
 NEW, OLD = date(2024, 3, 8), date(2024, 2, 20)
