@@ -1,4 +1,4 @@
-from inference.decisions.decide import value_policies
+from inference.decisions.policies import value_policies
 
 
 def model(dbt, session):

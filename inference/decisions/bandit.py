@@ -1,101 +1,96 @@
-"""Trying what is not known to be best: a contextual bandit whose chances are known."""
+"""Exploration: a contextual bandit that draws actions with known probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
-from mabwiser.mab import MAB, LearningPolicy
 
+from inference.decisions.contacts import NONE
 from inference.scoring.score import BANDS
 
-NONE = "none"
-#: Draws by which the chance of each action is measured, per cell of customers.
-DRAWS = 500
-#: A chance of nothing at all would never be found to be wrong.
-LEAST_CHANCE = 0.02
+#: Draws by which the probabilities of the actions are measured, per cell of customers.
+N_DRAWS = 500
+#: Least probability of any allowed action, so that every action keeps being tested.
+MIN_PROBABILITY = 0.02
+#: Cells of customers: each risk band, once for those worth at most the median and once for those worth more.
+N_CELLS = 2 * len(BANDS)
 
 
 class Explorer:
-    """Thompson sampling with a linear model of the reward (Agrawal and Goyal 2013), by MABWiser.
+    """Thompson sampling with a normal posterior of the mean reward per cell of customers and action.
 
-    Customers are told apart by risk band, and by whether they are worth more than the median; within such a cell all
-    have the same chances, which are measured by drawing often, and from which the action of each customer is drawn.
-    So the chance with which an action was assigned is known exactly.
+    Linear Thompson sampling (Agrawal and Goyal 2013) with an indicator per cell as context, prior N(0, 1) and unit
+    noise. All customers of a cell have the same probabilities; they are measured by many draws, and the action of each
+    customer is then drawn from them, so the propensity of every assignment is known exactly.
 
     Parameters
     ----------
     actions : sequence of str
-        Of the catalogue, in its order.
+        Actions of the catalogue, in its order.
     seed : int
-        The same seed and contacts give the same chances.
+        The same seed and contacts give the same probabilities.
     """
 
     def __init__(self, actions: Sequence[str], seed: int = 0) -> None:
         self.actions, self.seed = list(actions), seed
 
-    def fit(self, action: np.ndarray, reward: np.ndarray, segment: Sequence[str], value: np.ndarray) -> "Explorer":
+    def fit(self, action: np.ndarray, reward: np.ndarray, band: Collection[str], value: np.ndarray) -> "Explorer":
         """Learn from contacts with a known outcome.
 
         Parameters
         ----------
         action : ndarray of shape (n_contacts,), object
-            What was done; ``none`` for nothing.
+            Action of each contact; ``none`` for nothing. Actions that are not in the catalogue are skipped.
         reward : ndarray of shape (n_contacts,)
-            Margin that stayed less the cost of the contact, in the shop's currency.
-        segment : sequence of str
-            Risk bands.
+            Margin that stayed minus the cost of the contact, in the shop's currency.
+        band : collection of str
+            Risk bands of the customers.
         value : ndarray of shape (n_contacts,)
-            Worth of the customers, in the shop's currency.
+            Value of the customers, in the shop's currency.
         """
-        arms = [*self.actions, NONE]
-        known = np.isin(action, arms)
-        self.bandit_ = None
-        if not known.any() or len(set(action[known])) < 2:
-            return self
-        self.scale_ = float(np.std(reward[known])) or 1.0
-        self.median_ = float(np.median(value[known]))
-        bandit = MAB(arms, LearningPolicy.LinTS(alpha=1.0, l2_lambda=1.0), seed=self.seed)
-        contexts = _contexts(np.asarray(segment, dtype=object)[known], value[known] > self.median_)
-        bandit.fit(list(action[known]), list(reward[known] / self.scale_), contexts)
-        self.bandit_ = bandit
+        arm = pd.Index([*self.actions, NONE]).get_indexer(action)
+        known = arm >= 0
+        self.is_fitted_ = len(set(arm[known])) > 1
+        if self.is_fitted_:
+            scale = float(np.std(reward[known])) or 1.0
+            self.median_ = float(np.median(value[known]))
+            position = arm[known] * N_CELLS + self._cells(np.asarray(band, dtype=object)[known], value[known])
+            n = (len(self.actions) + 1) * N_CELLS
+            self.counts_ = np.bincount(position, minlength=n).reshape(-1, N_CELLS)
+            sums = np.bincount(position, reward[known] / scale, minlength=n).reshape(-1, N_CELLS)
+            self.means_ = sums / (1 + self.counts_)
         return self
 
-    def chances(self, allowed: np.ndarray, segment: Sequence[str], value: np.ndarray) -> np.ndarray:
-        """Tell how likely each action is to be drawn.
+    def probabilities(self, allowed: np.ndarray, band: Collection[str], value: np.ndarray) -> np.ndarray:
+        """Probability that each action is drawn.
 
         Parameters
         ----------
         allowed : ndarray of shape (n_customers, n_actions), bool
-            Which action each customer may get; doing nothing is always allowed.
-        segment : sequence of str
-            Risk bands.
+            Actions that each customer may get; doing nothing is always allowed.
+        band : collection of str
+            Risk bands of the customers.
         value : ndarray of shape (n_customers,)
-            Worth of the customers.
+            Value of the customers, in the shop's currency.
 
         Returns
         -------
         ndarray of shape (n_customers, n_actions + 1)
-            Chances of the actions and, last, of doing nothing; rows sum to 1.
+            Probabilities of the actions and, last, of doing nothing; rows sum to 1.
         """
         n_arms = len(self.actions) + 1
-        if self.bandit_ is None:
-            chances = np.full((len(allowed), n_arms), 1 / n_arms)
+        if self.is_fitted_:
+            # cells in descending order, in which earlier versions drew
+            cells, inverse = np.unique(-self._cells(np.asarray(band, dtype=object), value), return_inverse=True)
+            probability = self._cell_probabilities(-cells)[inverse]
         else:
-            contexts = _contexts(np.asarray(segment, dtype=object), value > self.median_)
-            cells, cell = np.unique(contexts, axis=0, return_inverse=True)
-            counts = np.zeros((len(cells), n_arms))
-            position = {arm: i for i, arm in enumerate([*self.actions, NONE])}
-            for i, context in enumerate(cells):
-                for arm in self.bandit_.predict(np.repeat(context[None, :], DRAWS, axis=0)):
-                    counts[i, position[arm]] += 1
-            chances = (counts / DRAWS)[cell.ravel()]
-        chances = np.where(
-            np.column_stack([allowed, np.ones(len(allowed), bool)]), np.maximum(chances, LEAST_CHANCE), 0
-        )
-        return chances / chances.sum(axis=1, keepdims=True)
+            probability = np.full((len(allowed), n_arms), 1 / n_arms)
+        can_get = np.column_stack([allowed, np.ones(len(allowed), bool)])
+        probability = np.where(can_get, np.maximum(probability, MIN_PROBABILITY), 0)
+        return probability / probability.sum(axis=1, keepdims=True)
 
     def draw(
-        self, customers: pd.DataFrame, value: np.ndarray, allowed: np.ndarray, chance: np.ndarray
+        self, customers: pd.DataFrame, value: np.ndarray, allowed: np.ndarray, uniform: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw an action for each customer.
 
@@ -104,27 +99,37 @@ class Explorer:
         customers : DataFrame
             With ``risk_band``.
         value : ndarray of shape (n_customers,)
-            Their worth.
+            Value of the customers, in the shop's currency.
         allowed : ndarray of shape (n_customers, n_actions), bool
-            Which actions they may get.
-        chance : ndarray of shape (n_customers,)
-            A number from 0 to 1 that decides.
+            Actions that they may get.
+        uniform : ndarray of shape (n_customers,)
+            Uniform draws from 0 to 1.
 
         Returns
         -------
         ndarray of shape (n_customers,), int64
             Position of the action, -1 for none.
         ndarray of shape (n_customers, n_actions + 1)
-            What ``chances`` says.
+            Probabilities as of ``probabilities``.
         """
-        odds = self.chances(allowed, customers.risk_band, value)
-        drawn = (chance[:, None] >= np.cumsum(odds, axis=1)[:, :-1]).sum(axis=1)
-        return np.where(drawn == len(self.actions), -1, drawn), odds
+        probability = self.probabilities(allowed, customers.risk_band, value)
+        drawn = (uniform[:, None] >= np.cumsum(probability, axis=1)[:, :-1]).sum(axis=1)
+        return np.where(drawn == len(self.actions), -1, drawn), probability
 
+    def _cells(self, band: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """Cell of each customer."""
+        return 2 * pd.Index(BANDS).get_indexer(band) + (value > self.median_)
 
-def _contexts(segment: np.ndarray, is_worth_more: np.ndarray) -> np.ndarray:
-    """One column per risk band and worth."""
-    band = np.array([BANDS.index(name) for name in segment], dtype=int)
-    contexts = np.zeros((len(segment), 2 * len(BANDS)))
-    contexts[np.arange(len(segment)), 2 * band + is_worth_more] = 1.0
-    return contexts
+    def _cell_probabilities(self, cells: np.ndarray) -> np.ndarray:
+        """Share of draws of the posterior in which each arm has the highest mean reward, shape (n_cells, n_arms)."""
+        # the draws of MABWiser 2.7, which earlier versions used: all tried arms share theirs
+        tried, untried = np.random.default_rng(self.seed), np.random.default_rng(self.seed)
+        shape = N_DRAWS, N_CELLS
+        shares = np.empty((len(cells), len(self.counts_)))
+        for i, cell in enumerate(cells):
+            untried.random(N_DRAWS)
+            shared = tried.standard_normal(shape)[:, cell]
+            normal = [shared if count.any() else untried.standard_normal(shape)[:, cell] for count in self.counts_]
+            draws = self.means_[:, [cell]] + np.array(normal) / np.sqrt(1 + self.counts_[:, [cell]])
+            shares[i] = np.bincount(draws.argmax(axis=0), minlength=len(self.counts_)) / N_DRAWS
+        return shares

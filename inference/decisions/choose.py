@@ -1,23 +1,22 @@
-"""What to do about each customer: whom to contact, with what, whom to hold out, and what to try."""
+"""Choose the action of each customer: contact or not, with what, holdout or exploration."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from inference.decisions.allocation import allocate
-from inference.decisions.bandit import NONE, Explorer
-from inference.decisions.uplift import HOLDOUT, ActionEffect
-from inference.errors import ChurnRadarError
+from inference.decisions.allocation import Limits, allocate, withdraw_excess
+from inference.decisions.bandit import Explorer
+from inference.decisions.catalogue import DecisionSettings, check_catalogue, costs, eligible
+from inference.decisions.contacts import HOLDOUT, NONE
+from inference.decisions.effects import ActionEffect
 
-#: Chance at which an action, for any segment of customers, passes for one that keeps them though none does.
-UNPROVEN = 0.025
-#: Columns of retention_choices, and what they hold.
+#: One-sided significance level, over all actions and risk bands, at which an action counts as keeping customers.
+SIGNIFICANCE = 0.025
+#: Columns of retention_choices and their dtypes.
 COLUMNS = {
     "customer_id": "string",
     "as_of_date": "datetime64[us]",
@@ -42,114 +41,8 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class DecisionSettings:
-    """The dbt vars of decisions, by their names without ``churn__``."""
-
-    horizon_days: int = 30
-    margin: float = 0.3
-    value_days: int = 180
-    budget: float | None = None
-    action_caps: Mapping[str, int] = field(default_factory=dict)
-    campaign_days: int = 28
-    contact_every_days: int = 14
-    holdout_share: float = 0.1
-    explore_share: float = 0.1
-
-    def value(self, expected_spend: np.ndarray) -> np.ndarray:
-        """Worth of a kept customer, in the shop's currency: the margin of ``value_days`` at the expected pace."""
-        return self.margin * expected_spend * self.value_days / self.horizon_days
-
-    def campaign_start(self, as_of: date) -> date:
-        """Return the first day of the campaign that a day belongs to; campaigns are fixed to the calendar."""
-        return as_of - timedelta(days=(as_of - date(1970, 1, 5)).days % self.campaign_days)
-
-
-def check_catalogue(catalogue: pd.DataFrame, settings: DecisionSettings) -> None:
-    """Refuse a catalogue that cannot be decided by.
-
-    Raises
-    ------
-    ChurnRadarError
-        With what is wrong, and where.
-    """
-    seed = "seed retention_actions_catalogue"
-    for row in catalogue.itertuples(index=False):
-        if row.action in (NONE, HOLDOUT):
-            raise ChurnRadarError(f"{seed}: {row.action} is always there; expected other actions only")
-        for name in ("contact_cost", "incentive_cost"):
-            if not getattr(row, name) >= 0:
-                raise ChurnRadarError(f"{seed}: {name} of {row.action} is {getattr(row, name)}; expected 0 or more")
-        if not (row.prior_alpha > 0 and row.prior_beta > 0):
-            raise ChurnRadarError(
-                f"{seed}: prior of {row.action} is {row.prior_alpha}, {row.prior_beta}; expected above 0"
-            )
-    if twice := catalogue.action[catalogue.action.duplicated()].tolist():
-        raise ChurnRadarError(f"{seed}: {twice[0]} is there twice; expected each action once")
-    if unknown := sorted(set(settings.action_caps) - set(catalogue.action)):
-        raise ChurnRadarError(
-            f"churn__action_caps names {unknown[0]}; expected actions of {seed}: {', '.join(catalogue.action)}"
-        )
-
-
-def eligible(catalogue: pd.DataFrame, customers: pd.DataFrame) -> np.ndarray:
-    """Evaluate every action's SQL condition.
-
-    Parameters
-    ----------
-    catalogue : DataFrame
-        Actions; ``eligible`` is null for everybody.
-    customers : DataFrame
-        What conditions may name, one row per customer.
-
-    Returns
-    -------
-    ndarray of shape (n_customers, n_actions), bool
-
-    Raises
-    ------
-    ChurnRadarError
-        If a condition is no SQL condition on these columns.
-    """
-    allowed = np.ones((len(customers), len(catalogue)), dtype=bool)
-    with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-        connection.register("customers", customers.assign(position=np.arange(len(customers))))
-        for column, (action, condition) in enumerate(zip(catalogue.action, catalogue.eligible, strict=True)):
-            if not isinstance(condition, str) or not condition.strip():
-                continue
-            try:
-                found = connection.sql(f"select position from customers where ({condition})").fetchnumpy()["position"]
-            except duckdb.Error as error:
-                told = str(error).splitlines()[0]
-                raise ChurnRadarError(
-                    f"seed retention_actions_catalogue: eligible of {action} is {condition}; expected an SQL condition "
-                    f"on columns of churn_scores and the features ({told})"
-                ) from None
-            allowed[:, column] = np.isin(np.arange(len(customers)), found)
-    return allowed
-
-
-def costs(catalogue: pd.DataFrame, outcomes: pd.DataFrame) -> np.ndarray:
-    """Cost of one contact of each action: to reach the customer, and the incentive as often as it is taken up.
-
-    How often is the mean of the prior acceptance, updated by how many contacts were redeemed.
-    """
-    told = []
-    for row in catalogue.itertuples(index=False):
-        own = outcomes[outcomes.action == row.action]
-        taken, all_of_them = row.prior_alpha + own.is_redeemed.sum(), row.prior_alpha + row.prior_beta + len(own)
-        told.append(row.contact_cost + row.incentive_cost * taken / all_of_them)
-    return np.array(told, dtype=float)
-
-
-def chance(customer_ids: pd.Series, purpose: str) -> np.ndarray:
-    """A number from 0 to 1 per customer and purpose, by chance but the same on every run."""
-    digests = (hashlib.md5(f"{purpose}|{customer}".encode(), usedforsecurity=False) for customer in customer_ids)
-    return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=float) / 2**64
-
-
-@dataclass(frozen=True)
 class Appraisal:
-    """What contacts with customers are worth, arrays of shape (n_customers, n_actions).
+    """Expected results of contacts, arrays of shape (n_customers, n_actions).
 
     Parameters
     ----------
@@ -160,8 +53,8 @@ class Appraisal:
     spread : ndarray
         Half of the 95 % interval of the profit.
     proven : ndarray of bool
-        Whether the action is assumed to keep customers like these, as nothing was measured yet, or known to: of actions
-        that do nothing, one in ``1 / UNPROVEN`` shops believes in any of them (Bonferroni).
+        Whether the action may be chosen: nothing was measured yet, or its acceptance is significantly above 0, with a
+        Bonferroni correction for the number of actions and risk bands.
     """
 
     acceptance: np.ndarray
@@ -170,27 +63,56 @@ class Appraisal:
     proven: np.ndarray
 
 
+@dataclass(frozen=True)
+class Assignment:
+    """Randomised assignment of actions, arrays of shape (n_customers,).
+
+    Parameters
+    ----------
+    is_holdout, is_exploration : ndarray of bool
+        Random groups, the same for the whole campaign.
+    best : ndarray of int
+        Position of the most profitable action within the limits, -1 for none.
+    intended : ndarray of int
+        Position of the action that the customer gets, or would get without the holdout; -1 for none.
+    probability : ndarray
+        Probability of this group and action.
+    """
+
+    is_holdout: np.ndarray
+    is_exploration: np.ndarray
+    best: np.ndarray
+    intended: np.ndarray
+    probability: np.ndarray
+
+
+def uniform_draw(customer_ids: pd.Series, purpose: str) -> np.ndarray:
+    """Pseudo-random number from 0 to 1 per customer, seeded by customer and purpose; shape (n_customers,)."""
+    digests = (hashlib.md5(f"{purpose}|{customer}".encode(), usedforsecurity=False) for customer in customer_ids)
+    return np.array([int.from_bytes(digest.digest()[:8], "big") for digest in digests], dtype=float) / 2**64
+
+
 def appraise(
-    effects: Mapping[str, ActionEffect], X: pd.DataFrame, segment: Sequence[str], at_stake: np.ndarray, cost: np.ndarray
+    effects: Mapping[str, ActionEffect], X: pd.DataFrame, band: Collection[str], at_stake: np.ndarray, cost: np.ndarray
 ) -> Appraisal:
-    """Tell what contacts are worth.
+    """Estimate the profit of every action for every customer.
 
     Parameters
     ----------
     effects : mapping of str to ActionEffect
-        What each action does.
+        By action.
     X : DataFrame of shape (n_customers, n_features)
         The champion's features.
-    segment : sequence of str
+    band : collection of str
         Risk bands.
     at_stake : ndarray of shape (n_customers,)
-        Churn probability times worth of each customer.
+        Churn probability times value of each customer.
     cost : ndarray of shape (n_actions,)
         Cost of one contact.
     """
-    told = [effect.acceptance(X, segment) for effect in effects.values()]
-    mean, deviation = (np.column_stack([getattr(a, name) for a in told]) for name in ("mean", "deviation"))
-    proven = np.column_stack([_is_proven(effect, segment, len(effects)) for effect in effects.values()])
+    acceptances = [effect.acceptance(X, band) for effect in effects.values()]
+    mean, deviation = (np.column_stack([getattr(a, name) for a in acceptances]) for name in ("mean", "deviation"))
+    proven = np.column_stack([_is_proven(effect, band, len(effects)) for effect in effects.values()])
     stake = at_stake[:, None]
     return Appraisal(mean, stake * mean - cost, 1.96 * stake * deviation, proven)
 
@@ -204,11 +126,11 @@ def choose(
     explorer: Explorer,
     settings: DecisionSettings,
 ) -> pd.DataFrame:
-    """Decide about every scored customer.
+    """Choose the action of every scored customer.
 
-    A share of the customers is held out at random, and of the others a share tries what is not known to be best; both
-    are drawn by a hash of customer and campaign. The rest gets what earns most under the budget. What those held out
-    would have got is decided in the same way, so that each action can be compared with them.
+    A random share of the customers is held out, and a random share of all explores; both are drawn by a hash of
+    customer and campaign. The others get the most profitable actions within the budget. The same is worked out for the
+    holdouts, so that each action has a control group.
 
     Parameters
     ----------
@@ -219,11 +141,11 @@ def choose(
     catalogue : DataFrame
         The seed ``retention_actions_catalogue``.
     effects : mapping of str to ActionEffect
-        What each action does.
+        By action, in the catalogue's order.
     outcomes : DataFrame
-        ``int_contact_outcomes``: past contacts, for the pause between contacts, costs and what is left of the budget.
+        ``int_contact_outcomes``: past contacts, for the pause between contacts, costs and the remaining budget.
     explorer : Explorer
-        Draws what is tried.
+        Draws the actions of customers who explore.
     settings : DecisionSettings
         The dbt vars.
 
@@ -233,160 +155,176 @@ def choose(
         One row per customer, the columns of ``COLUMNS``.
     """
     check_catalogue(catalogue, settings)
-    n, actions = len(customers), list(catalogue.action)
-    as_of = pd.Timestamp(customers.as_of_date.iloc[0])
-    start = settings.campaign_start(as_of.date())
-    campaigns = {action: f"{start} {action}" for action in (*actions, NONE)}
-    probability = customers.churn_probability.to_numpy()
+    as_of, ids = pd.Timestamp(customers.as_of_date.iloc[0]), customers.customer_id
+    campaigns = {a: f"{settings.campaign_start(as_of.date())} {a}" for a in (*catalogue.action, NONE)}
     value = settings.value(customers.expected_spend.to_numpy())
-    cost = costs(catalogue, outcomes)
-    appraised = appraise(effects, X, customers.risk_band, probability * value, cost)
-    mean, profit, spread, proven = appraised.acceptance, appraised.profit, appraised.spread, appraised.proven
-    paused_days = _days_since_contact(customers.customer_id, outcomes, as_of)
-    rested = ~(paused_days < settings.contact_every_days)
-    allowed = eligible(catalogue, customers) & rested[:, None]
-
-    held = chance(customers.customer_id, f"holdout {start}") < settings.holdout_share
-    explores = chance(customers.customer_id, f"explore {start}") < settings.explore_share
-    left = _left_of_budget(settings, outcomes, set(campaigns.values()))
-    caps = _left_of_caps(settings, outcomes, actions, set(campaigns.values()))
-    drawn, odds = explorer.draw(customers, value, allowed, chance(customers.customer_id, f"draw {as_of.date()}"))
-    order = np.argsort(chance(customers.customer_id, f"order {start}"), kind="stable")
-    best = np.full(n, -1)
-    # what is held out costs nothing: it would have had its part of a budget as much larger
-    would_have = settings.holdout_share / max(1 - settings.holdout_share, 1e-9)
-    for group, share in (
-        (~held & ~explores, 1 - settings.explore_share),
-        (~held & explores, settings.explore_share),
-        (held & ~explores, would_have * (1 - settings.explore_share)),
-        (held & explores, would_have * settings.explore_share),
-    ):
-        own_budget = None if left is None else left * share
-        own_caps = {action: int(most * share) for action, most in caps.items()}
-        possible = np.where(allowed[group] & proven[group], profit[group], -np.inf)
-        best[group] = allocate(possible, cost, own_budget, own_caps)
-        _take_back(drawn, order[group[order]], cost, own_budget, own_caps)
-    intended = np.where(explores, drawn, best)
-    named = np.array([*actions, NONE], dtype=object)
-    picked, rows = np.where(intended < 0, len(actions), intended), np.arange(n)
-    likely = settings.explore_share * odds[rows, picked] + (1 - settings.explore_share) * (intended == best)
-    is_contact = ~held & (intended >= 0)
-
-    def of_intended(values: np.ndarray) -> np.ndarray:
-        return np.where(intended >= 0, values[rows, np.maximum(intended, 0)], 0.0)
-
-    pairs = np.broadcast_to(cost, profit.shape)
-    acceptance = of_intended(mean)
-    result = pd.DataFrame(
-        {
-            "customer_id": customers.customer_id.to_numpy(),
-            "as_of_date": customers.as_of_date.to_numpy(),
-            "model_version": customers.model_version.to_numpy(),
-            "campaign_id": [campaigns[name] for name in named[picked]],
-            "action": np.where(held, HOLDOUT, named[picked]),
-            "intended_action": named[picked],
-            "is_holdout": held,
-            "is_exploration": explores,
-            "channel": np.where(is_contact, np.array([*catalogue.channel, None], object)[picked], None),
-            "churn_probability": probability,
-            "value": value,
-            "effect": np.where(is_contact, probability * acceptance, 0.0),
-            "effect_source": np.array([*(effects[action].source for action in actions), NONE], object)[picked],
-            "expected_profit": np.where(is_contact, of_intended(profit), 0.0),
-            "expected_profit_low": np.where(is_contact, of_intended(profit - spread), 0.0),
-            "expected_profit_high": np.where(is_contact, of_intended(profit + spread), 0.0),
-            "contact_cost": np.where(is_contact, of_intended(pairs), 0.0),
-            "assignment_probability": likely * np.where(held, settings.holdout_share, 1 - settings.holdout_share),
-        }
-    )
-    result["reason"] = _reasons(
-        result, effects, actions, profit, allowed, proven, best, paused_days, settings.contact_every_days
-    )
-    return result.astype(COLUMNS)
+    limits = _remaining(settings, outcomes, catalogue, set(campaigns.values()))
+    appraisal = appraise(effects, X, customers.risk_band, customers.churn_probability.to_numpy() * value, limits.cost)
+    paused_days = _days_since_contact(ids, outcomes, as_of)
+    is_rested = ~(paused_days < settings.contact_every_days)
+    allowed = eligible(catalogue, customers) & is_rested[:, None]
+    drawn, probability = explorer.draw(customers, value, allowed, uniform_draw(ids, f"draw {as_of.date()}"))
+    possible = np.where(allowed & appraisal.proven, appraisal.profit, -np.inf)
+    assignment = _assign(customers, possible, drawn, probability, limits, settings)
+    result = _rows(customers, catalogue, effects, appraisal, assignment, limits.cost)
+    result["campaign_id"] = [campaigns[action] for action in result.intended_action]
+    result["value"] = value
+    none_reasons = _reasons_for_none(effects, possible, allowed, appraisal.proven)
+    for i in np.flatnonzero(~is_rested):
+        none_reasons[i] = f"contacted {paused_days[i]:.0f} days ago; expected a pause of {settings.contact_every_days}"
+    result["reason"] = _reasons(result, effects, none_reasons)
+    return result[list(COLUMNS)].astype(COLUMNS)
 
 
-def _is_proven(effect: ActionEffect, segment: Sequence[str], n_actions: int) -> np.ndarray:
+def _is_proven(effect: ActionEffect, band: Collection[str], n_actions: int) -> np.ndarray:
+    """Whether the action may be chosen for each customer, as of ``Appraisal.proven``."""
     if effect.source == "prior":
-        return np.ones(len(segment), dtype=bool)
-    # a model of features earned its place; whether the action does anything at all is measured for all together
-    segments = {} if effect.model_ else effect.segments_
-    known = (segments.get(name, effect.overall_) for name in segment)
-    errors = norm.ppf(1 - UNPROVEN / (n_actions * max(len(segments), 1)))
+        return np.ones(len(band), dtype=bool)
+    # a model of features says who accepts; whether anybody does is tested for all customers together
+    bands = {} if effect.model_ else effect.bands_
+    errors = norm.ppf(1 - SIGNIFICANCE / (n_actions * max(len(bands), 1)))
+    known = (bands.get(name, effect.overall_) for name in band)
     return np.array([mean - errors * deviation > 0 for mean, deviation in known], dtype=bool)
 
 
 def _days_since_contact(customer_ids: pd.Series, outcomes: pd.DataFrame, as_of: pd.Timestamp) -> np.ndarray:
+    """Days since the last contact, NaN without one; shape (n_customers,)."""
     contacts = outcomes[outcomes.action != HOLDOUT]
     newest = pd.to_datetime(contacts.touched_at).groupby(contacts.customer_id).max()
     return (as_of - customer_ids.map(newest)).dt.days.to_numpy(dtype=float)
 
 
-def _left_of_budget(settings: DecisionSettings, outcomes: pd.DataFrame, campaigns: set[str]) -> float | None:
-    if settings.budget is None:
-        return None
-    own = outcomes.campaign_id.isin(campaigns) & (outcomes.action != HOLDOUT)
-    return max(settings.budget - float(outcomes.cost[own].sum()), 0.0)
+def _remaining(
+    settings: DecisionSettings, outcomes: pd.DataFrame, catalogue: pd.DataFrame, campaigns: set[str]
+) -> Limits:
+    """Budget and caps that the contacts so far leave to the campaigns."""
+    contacts = outcomes[outcomes.campaign_id.isin(campaigns)]
+    done, actions = contacts.action.value_counts(), list(catalogue.action)
+    spent = float(contacts.cost[contacts.action != HOLDOUT].sum())
+    budget = None if settings.budget is None else max(settings.budget - spent, 0.0)
+    caps = {actions.index(a): max(cap - int(done.get(a, 0)), 0) for a, cap in settings.action_caps.items()}
+    return Limits(costs(catalogue, outcomes), budget, caps)
 
 
-def _left_of_caps(
-    settings: DecisionSettings, outcomes: pd.DataFrame, actions: list[str], campaigns: set[str]
-) -> dict[int, int]:
-    done = outcomes.action[outcomes.campaign_id.isin(campaigns)].value_counts()
-    return {actions.index(a): max(most - int(done.get(a, 0)), 0) for a, most in settings.action_caps.items()}
+def _assign(
+    customers: pd.DataFrame,
+    possible: np.ndarray,
+    drawn: np.ndarray,
+    probability: np.ndarray,
+    limits: Limits,
+    settings: DecisionSettings,
+) -> Assignment:
+    """Draw the groups and give each its share of the limits.
+
+    Parameters
+    ----------
+    customers : DataFrame
+        As of ``choose``.
+    possible : ndarray of shape (n_customers, n_actions)
+        Profit; -inf where an action may not be chosen.
+    drawn : ndarray of shape (n_customers,)
+        Actions that the explorer drew; those beyond the limits are withdrawn, in place.
+    probability : ndarray of shape (n_customers, n_actions + 1)
+        Probabilities of the explorer's draws.
+    limits : Limits
+        Of the whole campaign.
+    settings : DecisionSettings
+        The dbt vars.
+    """
+    ids, start = customers.customer_id, settings.campaign_start(pd.Timestamp(customers.as_of_date.iloc[0]).date())
+    holdout_share, explore_share = settings.holdout_share, settings.explore_share
+    is_holdout = uniform_draw(ids, f"holdout {start}") < holdout_share
+    is_exploration = uniform_draw(ids, f"explore {start}") < explore_share
+    order = np.argsort(uniform_draw(ids, f"order {start}"), kind="stable")
+    best = np.full(len(customers), -1)
+    # holdouts spend nothing: their limits come on top, in proportion to their number
+    hypothetical = holdout_share / max(1 - holdout_share, 1e-9)
+    for in_group, share in (
+        (~is_holdout & ~is_exploration, 1 - explore_share),
+        (~is_holdout & is_exploration, explore_share),
+        (is_holdout & ~is_exploration, hypothetical * (1 - explore_share)),
+        (is_holdout & is_exploration, hypothetical * explore_share),
+    ):
+        group_limits = limits.scaled(share)
+        best[in_group] = allocate(possible[in_group], group_limits)
+        withdraw_excess(drawn, order[in_group[order]], group_limits)
+    intended = np.where(is_exploration, drawn, best)
+    explored = probability[np.arange(len(customers)), intended]  # -1 is the last column, of no action
+    likely = explore_share * explored + (1 - explore_share) * (intended == best)
+    likely = likely * np.where(is_holdout, holdout_share, 1 - holdout_share)
+    return Assignment(is_holdout, is_exploration, best, intended, likely)
 
 
-def _take_back(
-    drawn: np.ndarray, order: np.ndarray, cost: np.ndarray, budget: float | None, caps: Mapping[int, int]
-) -> None:
-    """Take back, of customers in an order, what was drawn beyond budget and caps."""
-    order = order[drawn[order] >= 0]
-    gone = np.zeros(len(order), dtype=bool)
-    for action, most in caps.items():
-        own = drawn[order] == action
-        gone |= own & (np.cumsum(own) > most)
-    if budget is not None:
-        gone |= np.cumsum(np.where(gone, 0.0, cost[drawn[order]])) > budget
-    drawn[order[gone]] = -1
-
-
-def _reasons(
-    result: pd.DataFrame,
+def _rows(
+    customers: pd.DataFrame,
+    catalogue: pd.DataFrame,
     effects: Mapping[str, ActionEffect],
-    actions: list[str],
-    profit: np.ndarray,
-    allowed: np.ndarray,
-    proven: np.ndarray,
-    best: np.ndarray,
-    paused_days: np.ndarray,
-    contact_every_days: int,
-) -> list[str]:
-    """One plain sentence per customer."""
-    told = {action: effects[action].tell() for action in actions}
-    nothing_known = "; ".join(f"{told[action]}" for action in actions)
-    possible = np.where(allowed & proven, profit, -np.inf)
-    highest = possible.argmax(axis=1) if actions else np.zeros(len(result), int)
-    sentences = []
-    for i, row in enumerate(result.itertuples(index=False)):
+    appraisal: Appraisal,
+    assignment: Assignment,
+    cost: np.ndarray,
+) -> pd.DataFrame:
+    """The columns of ``COLUMNS`` except campaign, value and reason."""
+    intended, rows = assignment.intended, np.arange(len(customers))
+    is_contact = ~assignment.is_holdout & (intended >= 0)
+
+    def of_contact(values: np.ndarray) -> np.ndarray:
+        """Value of the intended action, 0 without a contact."""
+        return np.where(is_contact, values[rows, np.maximum(intended, 0)], 0.0)
+
+    names = np.array([*catalogue.action, NONE], dtype=object)[intended]  # -1 is the last of these lists
+    sources = np.array([*(effects[action].source for action in catalogue.action), NONE], dtype=object)[intended]
+    channels = np.array([*catalogue.channel, None], dtype=object)[intended]
+    probability = customers.churn_probability.to_numpy()
+    return pd.DataFrame(
+        {
+            "customer_id": customers.customer_id.to_numpy(),
+            "as_of_date": customers.as_of_date.to_numpy(),
+            "model_version": customers.model_version.to_numpy(),
+            "action": np.where(assignment.is_holdout, HOLDOUT, names),
+            "intended_action": names,
+            "is_holdout": assignment.is_holdout,
+            "is_exploration": assignment.is_exploration,
+            "channel": np.where(is_contact, channels, None),
+            "churn_probability": probability,
+            "effect": np.where(is_contact, probability * of_contact(appraisal.acceptance), 0.0),
+            "effect_source": sources,
+            "expected_profit": of_contact(appraisal.profit),
+            "expected_profit_low": of_contact(appraisal.profit - appraisal.spread),
+            "expected_profit_high": of_contact(appraisal.profit + appraisal.spread),
+            "contact_cost": of_contact(np.broadcast_to(cost, appraisal.profit.shape)),
+            "assignment_probability": assignment.probability,
+        }
+    )
+
+
+def _reasons(result: pd.DataFrame, effects: Mapping[str, ActionEffect], none_reasons: np.ndarray) -> list[str]:
+    """Why each customer got their action, in one plain sentence; ``none_reasons`` where none was chosen."""
+    descriptions = {action: effect.describe() for action, effect in effects.items()}
+    reasons = []
+    for row, why_none in zip(result.itertuples(index=False), none_reasons, strict=True):
         if row.is_holdout:
             would = "" if row.intended_action == NONE else f"; {row.intended_action} would have been chosen"
-            sentences.append(f"held out at random, to measure what contacts do{would}")
-        elif row.is_exploration and row.action != NONE:
-            sentences.append(f"{row.action} is tried here; {told[row.action]}")
-        elif row.action != NONE:
-            sentences.append(f"expected to earn {row.expected_profit:,.2f}; {told[row.action]}")
+            reasons.append(f"held out at random, to measure what contacts do{would}")
+        elif row.action == NONE:
+            reasons.append("nothing is tried here" if row.is_exploration else why_none)
         elif row.is_exploration:
-            sentences.append("nothing is tried here")
-        elif paused_days[i] < contact_every_days:
-            sentences.append(f"contacted {paused_days[i]:.0f} days ago; expected a pause of {contact_every_days}")
-        elif not allowed[i].any():
-            sentences.append("no action of the catalogue is for this customer")
-        elif not proven[i][allowed[i]].any():
-            sentences.append(f"no action is known to keep customers: {nothing_known}")
-        elif possible[i, highest[i]] <= 0:
-            sentences.append(
-                f"no contact pays: {actions[highest[i]]} would earn {possible[i, highest[i]]:,.2f}; "
-                f"{told[actions[highest[i]]]}"
-            )
+            reasons.append(f"{row.action} is tried here; {descriptions[row.action]}")
         else:
-            sentences.append("the budget is spent where it earns more")
-    return sentences
+            reasons.append(f"expected to earn {row.expected_profit:,.2f}; {descriptions[row.action]}")
+    return reasons
+
+
+def _reasons_for_none(
+    effects: Mapping[str, ActionEffect], possible: np.ndarray, allowed: np.ndarray, proven: np.ndarray
+) -> np.ndarray:
+    """Why each customer would get no action by profit; shape (n_customers,), object."""
+    actions, descriptions = list(effects), [effect.describe() for effect in effects.values()]
+    best = possible.argmax(axis=1)
+    profit = possible[np.arange(len(possible)), best]
+    reasons = np.full(len(possible), "the budget is spent where it earns more", dtype=object)
+    for i in np.flatnonzero(np.isfinite(profit) & (profit <= 0)):
+        action = best[i]
+        reasons[i] = f"no contact pays: {actions[action]} would earn {profit[i]:,.2f}; {descriptions[action]}"
+    reasons[~(allowed & proven).any(axis=1)] = f"no action is known to keep customers: {'; '.join(descriptions)}"
+    reasons[~allowed.any(axis=1)] = "no action of the catalogue is for this customer"
+    return reasons

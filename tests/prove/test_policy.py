@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from shop import Shop
 
-from inference.decisions.allocation import allocate
-from inference.decisions.choose import costs, eligible
+from inference.decisions.allocation import Limits, allocate
+from inference.decisions.catalogue import costs, eligible
 from inference.feature_store import client as feature_store
 from inference.registry import registry
 
@@ -126,7 +126,7 @@ def test_decisions_earn_nine_tenths_of_an_oracle_and_more_than_contacting_the_ri
             return float((truth.effect[rows, picked[rows]] * value[rows] - cost[picked[rows]]).sum())
 
         ours = earned(chosen.action.map({action: i for i, action in enumerate(actions)} | {"none": -1}).to_numpy())
-        oracle = earned(allocate(truth.known * value[:, None] - cost, cost, limit))
+        oracle = earned(allocate(truth.known * value[:, None] - cost, Limits(cost, limit)))
         riskiest = {}
         order = np.argsort(-chosen.churn_probability.to_numpy(), kind="stable")
         for i, action in enumerate(actions):

@@ -1,14 +1,14 @@
-"""Which contacts effects are learned from."""
+"""Past contacts that effects are learned from."""
 
 from datetime import date
 
 import numpy as np
 import pandas as pd
 
-from inference.decisions.decide import learned_from
+from inference.decisions.experiment import randomised
 
 
-def test_only_random_contacts_with_customers_whose_outcome_is_known_teach():
+def test_only_random_contacts_with_known_outcomes_are_kept():
     outcomes = pd.DataFrame(
         {
             "touch_id": [
@@ -30,7 +30,7 @@ def test_only_random_contacts_with_customers_whose_outcome_is_known_teach():
             "window_ends_on": [pd.Timestamp("2024-04-01")] * 8 + [pd.Timestamp("2024-04-02")],
         }
     )
-    for of_the_week in ("2024-04-02", "2024-04-07"):  # from Tuesday to Sunday
-        assert learned_from(outcomes, date.fromisoformat(of_the_week)).touch_id.tolist() == ["known"]
-    assert learned_from(outcomes, date(2024, 4, 8)).touch_id.tolist() == ["known", "this week"]
-    assert learned_from(outcomes, date(2024, 3, 31)).empty
+    for day in ("2024-04-02", "2024-04-07"):  # from Tuesday to Sunday
+        assert randomised(outcomes, date.fromisoformat(day)).touch_id.tolist() == ["known"]
+    assert randomised(outcomes, date(2024, 4, 8)).touch_id.tolist() == ["known", "this week"]
+    assert randomised(outcomes, date(2024, 3, 31)).empty

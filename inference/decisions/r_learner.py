@@ -1,0 +1,132 @@
+"""R-learner: acceptance of contacts as a function of features, by boosted trees on residuals.
+
+With the outcome residual y~ (churn minus its prediction from the score) and the treatment residual t~ (treatment minus
+its mean, times minus the churn probability), acceptance a(x) minimises the weighted squared error of y~ - a(x) t~
+(Robinson 1988; Nie and Wager 2021).
+"""
+
+from dataclasses import dataclass
+
+import lightgbm
+import numpy as np
+import pandas as pd
+
+from inference.decisions.contacts import Contacts
+from inference.decisions.out_of_fold import MIN_ROWS_IN_LEAF, N_FOLDS, TREES, cached_fit, customer_folds
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of contacts, arrays of shape (n_contacts,).
+
+    Parameters
+    ----------
+    weight : ndarray
+        Inverse propensities, with mean 1.
+    outcome : ndarray
+        Churn minus its linear regression on the churn probability.
+    treatment : ndarray
+        Treatment minus its mean, times minus the churn probability. Times acceptance it is the effect on the outcome.
+    """
+
+    weight: np.ndarray
+    outcome: np.ndarray
+    treatment: np.ndarray
+
+    @classmethod
+    def of(cls, contacts: Contacts) -> "Residuals":
+        """Compute the residuals of contacts and holdouts."""
+        weight = 1 / contacts.propensity
+        weight = weight / weight.mean()
+        share = np.average(contacts.is_treated, weights=weight)
+        root = np.sqrt(weight)
+        design = _with_intercept(contacts.probability)
+        line, *_ = np.linalg.lstsq(design * root[:, None], contacts.churned * root, rcond=None)
+        treatment = -(contacts.is_treated - share) * contacts.probability
+        return cls(weight, contacts.churned - design @ line, treatment)
+
+    def fit_acceptance(self, x: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted regression of the outcome on the treatment residual, with robust covariance (White 1980).
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_contacts, n_columns), optional
+            What acceptance is linear in; one acceptance for all by default.
+
+        Returns
+        -------
+        ndarray of shape (n_columns,)
+            Coefficients.
+        ndarray of shape (n_columns, n_columns)
+            Their covariance.
+        """
+        design = self.treatment[:, None] * (1 if x is None else x)
+        bread = np.linalg.pinv(design.T @ (self.weight[:, None] * design))
+        coefficients = bread @ (design.T @ (self.weight * self.outcome))
+        scores = (self.weight * (self.outcome - design @ coefficients))[:, None] * design
+        return coefficients, bread @ (scores.T @ scores) @ bread
+
+
+class RLearner:
+    """Acceptance of contacts of any kind, as boosted trees of features.
+
+    One model is fitted without each fold of customers. Its predictions for that fold are out-of-fold; for other
+    customers the models are averaged, and their variance gives the uncertainty of the average (delete-a-group
+    jackknife, Kott 2001).
+    """
+
+    def fit(self, contacts: Contacts) -> "RLearner":
+        """Learn from contacts of any kind and the holdouts of the same campaigns."""
+        residuals = Residuals.of(contacts)
+        self.base_ = residuals.fit_acceptance()[0][0]
+        weight = residuals.weight * residuals.treatment**2
+        X = contacts.X.to_numpy(float)
+        settings = TREES | {"min_data_in_leaf": max(MIN_ROWS_IN_LEAF, len(X) // 50), "lambda_l2": len(X) / 100}
+        target = residuals.outcome / residuals.treatment - self.base_
+        models, predicted = cached_fit(settings, X, target, customer_folds(contacts.customer), weight / weight.mean())
+        self.boosters_ = [lightgbm.Booster(model_str=model) for model in models]
+        self.out_of_fold_ = pd.Series(self.base_ + predicted, index=contacts.X.index)
+        return self
+
+    def predict(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the acceptance, shape (n_customers,) each."""
+        predicted = np.array([booster.predict(X.to_numpy(float)) for booster in self.boosters_])
+        return self.base_ + predicted.mean(axis=0), np.sqrt((N_FOLDS - 1) * predicted.var(axis=0))
+
+
+class CalibratedRLearner:
+    """Acceptance of one action: a linear function of what an R-learner predicts.
+
+    Parameters
+    ----------
+    learner : RLearner
+        Fitted on contacts of any kind, or with this action.
+    contacts : Contacts
+        With the action, and holdouts; among those that the learner was fitted on.
+
+    Attributes
+    ----------
+    gain_ : ndarray of shape (n_contacts,)
+        Out-of-fold drop of the squared error of each contact, compared with one acceptance for all.
+    """
+
+    def __init__(self, learner: RLearner, contacts: Contacts) -> None:
+        self.learner = learner
+        residuals = Residuals.of(contacts)
+        design = _with_intercept(learner.out_of_fold_.loc[contacts.X.index].to_numpy())
+        self.line_, self.covariance_ = residuals.fit_acceptance(design)
+        outcome, treatment = residuals.outcome, residuals.treatment
+        base = residuals.fit_acceptance()[0][0]
+        errors = (outcome - treatment * base) ** 2 - (outcome - treatment * (design @ self.line_)) ** 2
+        self.gain_ = residuals.weight * errors
+
+    def predict(self, X: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the acceptance, shape (n_customers,) each."""
+        predicted, deviation = self.learner.predict(X)
+        design = _with_intercept(predicted)
+        variance = np.einsum("ij,jk,ik->i", design, self.covariance_, design) + (self.line_[1] * deviation) ** 2
+        return design @ self.line_, np.sqrt(variance)
+
+
+def _with_intercept(x: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.ones(len(x)), x])
