@@ -8,7 +8,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from inference.text.cleaning import clean_text, hash_text
-from inference.text.masking import MOST_SHOWN, mask, shorten
+from inference.text.masking import MAX_SHOWN_CHARACTERS, mask, shorten
 from inference.text.sentences import sentences, without_sentence
 
 #: Columns by which a row belongs to somebody.
@@ -204,7 +204,7 @@ def _passages(text: str) -> list[str]:
     cleaned = clean_text(text)
     shown = mask(cleaned)
     # quotes stop at a word and end in an ellipsis
-    parts = [text, text[:MOST_READ], cleaned, shown, shorten(shown, MOST_SHOWN).rstrip("…")]
+    parts = [text, text[:MOST_READ], cleaned, shown, shorten(shown, MAX_SHOWN_CHARACTERS).rstrip("…")]
     return [part.strip() for part in parts] + [whole[a:b] for whole in (cleaned, shown) for a, b in sentences(whole)]
 
 

@@ -15,7 +15,7 @@ from inference.realtime.shop import OnlineShop
 from inference.realtime.text_reader import MAX_TEXTS, TextReader
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
-from inference.text.encoder.vector_cache import VectorsAtHand
+from inference.text.encoder.vector_cache import MemoryVectors
 from inference.warehouse.event_log import EventLog
 
 #: Customers whose stored scores are read at a time.
@@ -68,7 +68,7 @@ class Rescorer:
     def __init__(self, store: OnlineStore, events: EventLog) -> None:
         self._store, self._events = store, events
         self._build: _Build | None = None
-        self._vectors = VectorsAtHand(MAX_TEXTS)
+        self._vectors = MemoryVectors(MAX_TEXTS)
 
     @property
     def shop(self) -> OnlineShop | None:

@@ -8,7 +8,7 @@ from inference.realtime.shop import OnlineShop
 from inference.text.aspects import aspect_scores
 from inference.text.cleaning import clean_text, hash_text
 from inference.text.encoder.encoder import Encoder
-from inference.text.encoder.vector_cache import VectorsAtHand, keep_at_hand
+from inference.text.encoder.vector_cache import MemoryVectors, use_cache
 
 #: Texts whose results are kept in memory, about 1.5 kB each.
 MAX_TEXTS = 100_000
@@ -21,11 +21,11 @@ class TextReader:
     ----------
     shop : OnlineShop
         The last build.
-    vectors : VectorsAtHand
+    vectors : MemoryVectors
         Cache of embeddings, which outlives the build.
     """
 
-    def __init__(self, shop: OnlineShop, vectors: VectorsAtHand) -> None:
+    def __init__(self, shop: OnlineShop, vectors: MemoryVectors) -> None:
         self._shop, self._vectors = shop, vectors
         self._results: dict[str, ReadText] = {}
 
@@ -44,8 +44,9 @@ class TextReader:
                 f"{encoder.revision}; expected one encoder: set CHURN_ENCODER to that of the build"
             )
         if self._vectors.revision != encoder.revision:
+            encoder.load()
             self._vectors.load(encoder.revision)
-            keep_at_hand(self._vectors)
+            use_cache(self._vectors)
         return encoder
 
     def read(self, text: str) -> ReadText:
@@ -62,5 +63,5 @@ class TextReader:
         cleaned = [clean_text(text) for text in (text, *aspects.description)]
         by_hash, _ = self._vectors.vectors(encoder.revision, {hash_text(t): t for t in cleaned}, encoder.encode)
         vectors = np.vstack([by_hash[hash_text(text)] for text in cleaned])
-        scores = aspect_scores(vectors[:1], aspects, encoder, described=vectors[1:])
+        scores = aspect_scores(vectors[:1], aspects, vectors[1:])
         return ReadText(vectors[0], {name: float(values[0]) for name, values in scores.items()})

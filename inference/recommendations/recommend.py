@@ -8,7 +8,7 @@ import pyarrow as pa
 from scipy.sparse import csr_array
 
 from inference.recommendations.signals import SIGNALS, Names, Signals, days_before, read_history
-from inference.text.encoder.on_demand import EncoderOnDemand
+from inference.text.encoder.encoder import Encoder
 
 #: Products per customer.
 MOST = 5
@@ -44,7 +44,7 @@ def recommend(
     products: pd.DataFrame,
     customers: pd.DataFrame,
     after_days: int,
-    load_encoder: Callable[[], EncoderOnDemand] = EncoderOnDemand.shared,
+    load_encoder: Callable[[], Encoder] = Encoder.shared,
 ) -> pa.Table:
     """Choose up to five products for each customer.
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from scipy.sparse import csr_array
 
+from inference.text.aspects import unit_rows
 from inference.text.cleaning import clean_text, hash_text
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.vector_cache import cached_vectors
@@ -152,7 +153,7 @@ class Signals:
         liked = (taste @ self.by_name) @ self.names.vectors
         alike = np.zeros((len(customers), self.history.shape[1]))
         named = self.name_of >= 0
-        alike[:, named] = (_unit(liked) @ self.names.vectors.T)[:, self.name_of[named]]
+        alike[:, named] = (unit_rows(liked) @ self.names.vectors.T)[:, self.name_of[named]]
         scores = (self.times[customers].toarray(), (taste @ self.next).toarray(), alike)
         return [np.where(self.offered(customers), score, 0) for score in scores]
 
@@ -209,7 +210,7 @@ class Names:
             encoder = load_encoder()
             by_hash = {hash_text(text): text for text in texts}
             vectors, _ = cached_vectors(encoder.revision, by_hash, encoder.encode)
-            self.vectors = _unit(np.vstack([vectors[text_hash] for text_hash in by_hash]))
+            self.vectors = unit_rows(np.vstack([vectors[text_hash] for text_hash in by_hash]))
 
     def numbers(self, products: np.ndarray) -> np.ndarray:
         """Row of ``vectors`` of each product; -1 for one without a name."""
@@ -265,7 +266,3 @@ def _numbered(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     encoded = column.combine_chunks().dictionary_encode()
     values, numbers = np.unique(encoded.dictionary.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
     return values.astype(object), numbers[encoded.indices.to_numpy()]
-
-
-def _unit(matrix: np.ndarray) -> np.ndarray:
-    return matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)

@@ -12,9 +12,9 @@ from inference.model.churn_model import ChurnModel
 from inference.model.sequences import Columns, Sequences
 from inference.model.words import WORDS_LOGIT
 from inference.text.cleaning import hash_text
-from inference.text.encoder.on_demand import EncoderOnDemand
+from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.vector_cache import cached_vectors
-from inference.text.masking import MOST_CHARACTERS, mask, shorten
+from inference.text.masking import MAX_QUOTE_CHARACTERS, mask, shorten
 from inference.text.pooling import HALF_LIFE_DAYS, WINDOW_DAYS
 from inference.text.sentences import sentences, without_sentence
 
@@ -143,7 +143,7 @@ def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, var
 
 def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: list[Variant], slot: np.ndarray) -> np.ndarray:
     """By how much each pooled embedding's log-odds fall without the sentence."""
-    encoder = EncoderOnDemand.shared()
+    encoder = Encoder.shared()
     whole, rest = [variant.text for variant in variants], [variant.rest for variant in variants]
     wanted = {hash_text(text): text for text in (*whole, *rest) if text}
     vectors, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
@@ -168,7 +168,7 @@ def _said(found: list[tuple[Variant, float]], best: int) -> str:
             outside = b if b > last else a
             if 0 <= outside < len(found) and found[outside][1] > 0:
                 length = found[b if b > last else last][0].end - found[min(a, first)][0].start
-                if length <= MOST_CHARACTERS:
+                if length <= MAX_QUOTE_CHARACTERS:
                     first, last, grown = min(a, first), max(b, last), True
                     break
     return shorten(mask(found[best][0].text[found[first][0].start : found[last][0].end]))

@@ -1,22 +1,21 @@
-"""Cleaning of texts before they are tokenised, and the key under which a text is cached."""
+"""Cleaning of texts before they are tokenised, and the hash that is their key in caches."""
 
 import hashlib
 import html
 import re
 
+#: Texts are cut to this many characters before tokenising; encoders truncate to fewer tokens anyway.
+MAX_CHARACTERS = 20_000
+
 
 def clean_text(text: str) -> str:
-    """Take mark-up and control characters out of a text, fold white space, cut what no encoder reads."""
-    text = html.unescape(re.sub(r"</?[A-Za-z!][^<>]{0,200}>", " ", text[: 2 * MOST_CHARACTERS]))
-    if not text.isprintable():  # a space is the only white space that is
+    """Remove mark-up and control characters, collapse white space, and cut to ``MAX_CHARACTERS``."""
+    text = html.unescape(re.sub(r"</?[A-Za-z!][^<>]{0,200}>", " ", text[: 2 * MAX_CHARACTERS]))
+    if not text.isprintable():  # white space other than a space is not printable either
         text = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(text.split())[:MOST_CHARACTERS]
+    return " ".join(text.split())[:MAX_CHARACTERS]
 
 
 def hash_text(text: str) -> str:
-    """Key under which a text's vectors are kept."""
+    """Hash of a text, 32 hexadecimal digits: its key in caches."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-#: Characters beyond these are cut before tokenising: no encoder here reads more.
-MOST_CHARACTERS = 20_000

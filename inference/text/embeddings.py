@@ -1,17 +1,23 @@
-"""Embeddings of what customers wrote: each text once per encoder, kept through crashes."""
+"""The table of text embeddings: each text is encoded once per encoder revision, also if a build is killed."""
 
+import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from inference.text.aspects import ASPECTS, _aspects_revision, _check_aspects, aspect_scores
+from inference.text.aspects import ASPECTS, aspect_scores, aspects_revision, check_aspects
 from inference.text.cleaning import clean_text, hash_text
 from inference.text.encoder.encoder import Encoder
-from inference.text.encoder.on_demand import EncoderOnDemand
-from inference.text.encoder.vector_cache import _list_array, cached_vectors
+from inference.text.encoder.vector_cache import cached_vectors, list_array
 from inference.warehouse.manifest import engine
+
+if TYPE_CHECKING:
+    from inference.text.encoder.spark_encoder import SparkEncoder
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
     [
@@ -27,76 +33,75 @@ SCHEMA = pa.schema(
         ("complaint_score", pa.float64()),
     ]
 )
+#: A row with the same values of these is up to date.
+KEY = ["text_id", "text_hash", "encoder_revision", "aspects_revision"]
 
 
 def embed_new_texts(
     texts: pd.DataFrame,
     stored: pd.DataFrame | None,
     aspects: pd.DataFrame,
-    load_encoder: Callable[[], Encoder | EncoderOnDemand] | None = None,
+    load_encoder: "Callable[[], Encoder | SparkEncoder] | None" = None,
 ) -> pa.Table:
-    """Embed the texts that are not yet stored by this encoder and these aspect descriptions.
+    """Embed the texts whose rows are missing or outdated.
 
     Parameters
     ----------
     texts : DataFrame
-        ``text_id``, ``source_table``, ``customer_id``, ``written_at`` and ``text``; texts without a word are
-        left out.
+        ``text_id``, ``source_table``, ``customer_id``, ``written_at`` and ``text``; empty texts are skipped.
     stored : DataFrame or None
-        ``text_id``, ``text_hash``, ``encoder_revision`` and ``aspects_revision`` of the rows that are there.
+        ``KEY`` of the stored rows.
     aspects : DataFrame
-        The seed: ``aspect``, ``polarity`` (complaint or praise) and ``description``.
+        The seed ``aspect_descriptions``: ``aspect``, ``polarity`` (complaint or praise) and ``description``.
     load_encoder : callable, optional
-        Loads the encoder; not called where there is no text. The shop's, of the engine in use, where not given.
+        Returns the encoder, and is not called if there is no text; by default the shop's, of the engine in use.
 
     Returns
     -------
     pyarrow.Table
-        One row of ``SCHEMA`` per text that is new, changed, or stored by another encoder or with other
-        aspect descriptions.
+        One row of ``SCHEMA`` per text that is new, changed, or stored for another encoder or other descriptions.
 
     Raises
     ------
     ChurnRadarError
-        If an aspect lacks a complaint or a praise, or the encoder cannot be loaded.
+        If an aspect has no complaint or no praise, or the encoder cannot be loaded.
     """
-    _check_aspects(aspects)
+    check_aspects(aspects)
     cleaned = texts.text.fillna("").map(clean_text)
     texts = texts.assign(text=cleaned)[cleaned != ""]
     if texts.empty:
-        print("review_embeddings: no text to encode")
+        logger.info("review_embeddings: no text to encode")
         return SCHEMA.empty_table()
-    encoder = (load_encoder or _encoder)()
+    encoder = (load_encoder or _shop_encoder)()
     texts = texts.assign(
         text_hash=texts.text.map(hash_text),
         encoder_revision=encoder.revision,
-        aspects_revision=_aspects_revision(aspects),
+        aspects_revision=aspects_revision(aspects),
     )
-    key = ["text_id", "text_hash", "encoder_revision", "aspects_revision"]
-    known = set() if stored is None else set(stored[key].itertuples(index=False, name=None))
-    new = texts[[row not in known for row in texts[key].itertuples(index=False, name=None)]]
-    wanted, at_once = dict(zip(new.text_hash, new.text, strict=True)), getattr(encoder, "texts_per_save", None)
-    vectors, encoded = cached_vectors(encoder.revision, wanted, encoder.encode, at_once)
-    print(
-        f"review_embeddings: encoded {encoded:,} texts, {len(new):,} of {len(texts):,} rows new; "
+    keys = set() if stored is None else set(stored[KEY].itertuples(index=False, name=None))
+    new = texts[[key not in keys for key in texts[KEY].itertuples(index=False, name=None)]]
+    by_hash = dict(zip(new.text_hash, new.text, strict=True))
+    vectors, n_encoded = cached_vectors(encoder.revision, by_hash, encoder.encode, encoder.texts_per_save)
+    logger.info(
+        f"review_embeddings: encoded {n_encoded:,} texts, {len(new):,} of {len(texts):,} rows new; "
         f"encoder {encoder.settings.name}, revision {encoder.revision}"
     )
     if new.empty:
         return SCHEMA.empty_table()
     matrix = np.vstack([vectors[text_hash] for text_hash in new.text_hash])
-    scores = aspect_scores(matrix, aspects, encoder)
+    scores = aspect_scores(matrix, aspects, encoder.encode(list(aspects.description)))
     columns = {name: new[name] for name in SCHEMA.names if name in new} | scores
     columns["written_at"] = pd.to_datetime(new.written_at)
     arrays = [
-        _list_array(matrix) if field.name == "embedding" else pa.array(columns[field.name], field.type)
+        list_array(matrix) if field.name == "embedding" else pa.array(columns[field.name], field.type)
         for field in SCHEMA
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def _encoder() -> Encoder | EncoderOnDemand:
+def _shop_encoder() -> "Encoder | SparkEncoder":
     if engine() == "spark":
-        from inference.text.encoder.spark_encoder import SparkEncoder  # of an extra
+        from inference.text.encoder.spark_encoder import SparkEncoder  # pyspark is an optional dependency
 
         return SparkEncoder()
-    return EncoderOnDemand.shared()
+    return Encoder.shared()

@@ -1,4 +1,4 @@
-"""What customers wrote, fit to be shown: personal data masked, long texts cut."""
+"""Texts of customers for display: personal data masked, long texts truncated."""
 
 import re
 
@@ -7,13 +7,13 @@ import pyarrow as pa
 
 from inference.text.cleaning import clean_text, hash_text
 
-#: Longest quote; a longer one is cut at a word.
-MOST_CHARACTERS = 160
-#: Longest beginning of a text that is shown where it is found.
-MOST_SHOWN = 300
+#: Longest quote in a reason; a longer one is truncated at a word.
+MAX_QUOTE_CHARACTERS = 160
+#: Longest beginning of a text in search results.
+MAX_SHOWN_CHARACTERS = 300
 
-#: What is masked, and with what; order matters, because what is masked cannot match again.
-#: Letters and digits of ASCII: Chinese is written without spaces, so a word boundary would not be one.
+#: Patterns and their placeholders, applied in order, so that masked data cannot match a later pattern. They name ASCII
+#: letters and digits instead of word boundaries, which Chinese does not have.
 PERSONAL_DATA = (
     (re.compile(r"[A-Za-z0-9_.+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), "[e-mail]"),
     (re.compile(r"(?:https?://|www\.)[^\s，。]+", re.IGNORECASE), "[link]"),
@@ -34,7 +34,7 @@ PERSONAL_DATA = (
     (re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,4}-\d{3,}(?!\d)"), "[order]"),
     (
         re.compile(
-            # a date, two years, a price range or a few sizes is no phone number: it has fewer digits, or its own form
+            # not a date, two years, a price range or a few sizes: they have fewer digits, or another form
             r"(?<![\w$€£.])(?<!\d[./-])(?!(?:\d{4}([./-])\d{1,2}\1\d{1,2}|\d{1,2}([./-])\d{1,2}\2(?:\d{4}|\d{2})|\d{4}[/-]\d{4})"
             r"(?!\d|[./-]\d))(?!\d+[.,]\d{2} ?-)(?=(?:\D{0,3}\d){7})\(?\d(?:[ ()/.-]{0,3}\d){6,14}(?!\d)",
             re.ASCII,
@@ -44,38 +44,38 @@ PERSONAL_DATA = (
     (re.compile(r"\d{5,}"), "[number]"),
 )
 
-#: Part of whatever is masked; most texts hold none of it.
+#: Matches every text that any of the patterns matches, and few others.
 SUSPECT = re.compile(r"[\d@]|https?://|www\.", re.IGNORECASE)
 
 
 def mask(text: str) -> str:
-    """Replace e-mail addresses, links, account, card, order and phone numbers by what they are."""
+    """Replace e-mail addresses, links, account, card, order and phone numbers by placeholders."""
     if SUSPECT.search(text) is None:
         return text
-    for pattern, instead in PERSONAL_DATA:
-        text = pattern.sub(instead, text)
+    for pattern, placeholder in PERSONAL_DATA:
+        text = pattern.sub(placeholder, text)
     return text
 
 
-def shorten(said: str, most_characters: int = MOST_CHARACTERS) -> str:
-    """Cut a masked text at a word where it is too long, never within a mask."""
-    if len(said) <= most_characters:
-        return said
-    said = said[:most_characters].rsplit(" ", 1)[0].rstrip()
-    if said.rfind("[") > said.rfind("]"):
-        said = said[: said.rfind("[")]  # never half a mask
-    return said + "…"
+def shorten(text: str, max_characters: int = MAX_QUOTE_CHARACTERS) -> str:
+    """Truncate a masked text at a word, and not within a placeholder."""
+    if len(text) <= max_characters:
+        return text
+    text = text[:max_characters].rsplit(" ", 1)[0].rstrip()
+    if text.rfind("[") > text.rfind("]"):
+        text = text[: text.rfind("[")]
+    return text + "…"
 
 
 def masked_quotes(texts: pd.DataFrame, built: pd.DataFrame | None = None) -> pa.Table:
-    """Quote what may be shown of each text: its beginning, with personal data masked.
+    """Quote the beginning of each text, with personal data masked.
 
     Parameters
     ----------
     texts : DataFrame
         ``text_id`` and ``text``.
     built : DataFrame, optional
-        ``text_id`` and ``text_hash`` of the quotes that are there; they are not made again.
+        ``text_id`` and ``text_hash`` of existing quotes, which are left out.
 
     Returns
     -------
@@ -89,6 +89,6 @@ def masked_quotes(texts: pd.DataFrame, built: pd.DataFrame | None = None) -> pa.
     columns = {
         "text_id": texts.text_id,
         "text_hash": texts.text_hash,
-        "quote": [shorten(mask(clean_text(text)), MOST_SHOWN) for text in texts.text],
+        "quote": [shorten(mask(clean_text(text)), MAX_SHOWN_CHARACTERS) for text in texts.text],
     }
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

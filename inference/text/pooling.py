@@ -1,16 +1,16 @@
-"""One vector per customer and snapshot: what they wrote lately, the newest weighing most."""
+"""One vector per customer and snapshot: the mean of recent text embeddings, weighted by recency."""
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from scipy.sparse import csr_matrix
 
-#: Texts older than this say nothing about the next weeks.
+#: Texts older than this are not used.
 WINDOW_DAYS = 60
-#: A text weighs half of one that is this much newer.
+#: Days of age by which the weight of a text halves.
 HALF_LIFE_DAYS = 15
-#: Means that are computed at once, in twice the precision that they are kept in.
-ROWS_AT_ONCE = 1024
+#: Rows per chunk: means are computed in float64, which would need much memory for all rows at once.
+CHUNK_ROWS = 1024
 
 SCHEMA = pa.schema(
     [
@@ -23,51 +23,41 @@ SCHEMA = pa.schema(
 )
 
 
-def written_for(snapshots: pd.DataFrame) -> str:
-    """Condition in SQL on ``written_at`` that the texts hold which any of the snapshots may average.
-
-    Parameters
-    ----------
-    snapshots : DataFrame
-        ``as_of_date``.
-
-    Returns
-    -------
-    str
-    """
+def recent_texts_filter(snapshots: pd.DataFrame) -> str:
+    """SQL condition on ``written_at`` that selects the texts in the window of any of the snapshots."""
     if snapshots.empty:
         return "false"
     return f"written_at >= timestamp '{pd.to_datetime(snapshots.as_of_date).min() - pd.Timedelta(days=WINDOW_DAYS)}'"
 
 
 def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pa.Table) -> pa.Table:
-    """Average the embeddings of each customer's recent texts, as known at each snapshot.
+    """Average the embeddings of each customer's recent texts that were known at each snapshot.
 
     Parameters
     ----------
     snapshots : DataFrame
         ``customer_id`` and ``as_of_date``.
     texts : DataFrame
-        ``text_id``, ``customer_id``, ``written_at``, ``known_at`` and ``superseded_at``; a text counts from the
-        first two on, until a correction of it arrives.
+        ``text_id``, ``customer_id``, ``written_at``, ``known_at`` and ``superseded_at``: a text is used once it is
+        written and known, until a correction of it arrives.
     embeddings : pyarrow.Table
         ``text_id``, ``embedding`` and ``encoder_revision``, of one encoder.
 
     Returns
     -------
     pyarrow.Table
-        One row of ``SCHEMA`` per customer and snapshot; no embedding where there is no text.
+        One row of ``SCHEMA`` per customer and snapshot, without an embedding if there is no text.
     """
-    stored = embeddings.select(["text_id"]).to_pandas().assign(vector=np.arange(len(embeddings)))
-    # in order of their keys: a sum must not change with texts that came later
-    embedded = texts.merge(stored, on="text_id")
+    positions = embeddings.select(["text_id"]).to_pandas().assign(vector=np.arange(len(embeddings)))
+    # sorted by key, so that the last bits of a sum do not depend on texts that arrived later
+    embedded = texts.merge(positions, on="text_id")
     embedded = embedded.sort_values("text_id", ignore_index=True).assign(text=np.arange(len(embedded)))
     rows = snapshots[["customer_id", "as_of_date"]].assign(as_of_date=pd.to_datetime(snapshots.as_of_date))
     rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True).assign(row=np.arange(len(rows)))
     known = rows.merge(embedded[["customer_id", "written_at", "known_at", "superseded_at", "text"]], on="customer_id")
     age = (known.as_of_date - known.written_at).dt.total_seconds() / 86400
-    holds = (known.known_at < known.as_of_date) & ~(known.superseded_at < known.as_of_date)
-    known = known.assign(age=age)[(age > 0) & (age <= WINDOW_DAYS) & holds]
+    is_valid = (known.known_at < known.as_of_date) & ~(known.superseded_at < known.as_of_date)
+    known = known.assign(age=age)[(age > 0) & (age <= WINDOW_DAYS) & is_valid]
     counts = np.bincount(known.row, minlength=len(rows))
     vectors, revision = np.empty((0, 0), np.float32), ""
     if len(known):
@@ -89,12 +79,12 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pa.Tabl
 
 
 def pooled_vector(vectors: np.ndarray, age_days: np.ndarray) -> np.ndarray:
-    """Average the embeddings of one customer's texts, as ``pool_texts`` does for all.
+    """Average the embeddings of one customer's texts as ``pool_texts`` does.
 
     Parameters
     ----------
     vectors : ndarray of shape (n_texts, dimension), float32
-        In order of their keys.
+        Sorted by ``text_id``.
     age_days : ndarray of shape (n_texts,)
         0 to ``WINDOW_DAYS``.
 
@@ -107,16 +97,16 @@ def pooled_vector(vectors: np.ndarray, age_days: np.ndarray) -> np.ndarray:
 
 
 def _weighted_means(known: pd.DataFrame, vector: np.ndarray, embeddings: pa.ChunkedArray) -> np.ndarray:
-    """Mean embedding of each row that has a text, by age; ``vector`` says where the embedding of each text is."""
+    """Mean embedding of each row with a text, weighted by age; ``vector`` is the position of each text's embedding."""
     number = pd.factorize(known.row, sort=True)[0]
     weights = 0.5 ** (known.age.to_numpy() / HALF_LIFE_DAYS)
-    each, total = csr_matrix((weights, (number, known.text))), np.bincount(number, weights)[:, None]
-    # chunk by chunk: one list of Arrow ends at two billion numbers
+    weighting, total = csr_matrix((weights, (number, known.text))), np.bincount(number, weights)[:, None]
+    # chunk by chunk, because one Arrow list array holds at most two billion numbers
     stored = np.concatenate([chunk.flatten().to_numpy() for chunk in embeddings.chunks]).reshape(len(embeddings), -1)
     result = np.empty((len(total), stored.shape[1]), np.float32)
-    for start in range(0, len(result), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        weighted = each[rows]
+    for start in range(0, len(result), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        weighted = weighting[rows]
         read, text = np.unique(weighted.indices, return_inverse=True)
         weighted = csr_matrix((weighted.data, text, weighted.indptr), (weighted.shape[0], len(read)))
         result[rows] = weighted @ stored[vector[read]].astype(np.float64) / total[rows]

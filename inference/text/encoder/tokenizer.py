@@ -1,17 +1,33 @@
-"""A tokenizer in Rust, without the libraries around it, whose import takes seconds."""
+"""Tokenisation without transformers, whose import takes seconds, if the model's tokenizer is written in Rust."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from inference.text.encoder.runtimes import Batch
+from inference.home import whole_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: ``input_ids`` and ``attention_mask``, each of shape (n_texts, n_tokens), int64.
+Batch = Mapping[str, np.ndarray]
+
+
+class TextTokenizer(Protocol):
+    """Tokenises texts and pads batches of token ids."""
+
+    def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+
+    def pad(self, ids: Sequence[Sequence[int]]) -> Batch:
+        """Pad the texts of a batch; see ``padded``."""
 
 
 class FastTokenizer:
-    """Tokenises, truncates and pads as the tokenizer of an encoder does.
+    """A tokenizer in Rust that can be saved as one JSON file.
 
     Parameters
     ----------
@@ -20,29 +36,9 @@ class FastTokenizer:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._kept, self._tokenizer = tokenizer.to_str(), tokenizer
+        self._json, self._tokenizer = tokenizer.to_str(), tokenizer
         self._padding = tokenizer.padding
-        tokenizer.no_padding()  # by batch, not by what is tokenised at once
-
-    @classmethod
-    def of(cls, tokenizer, most_tokens: int) -> Self | None:
-        """Take it out of a tokenizer of transformers; None where that is not written in Rust.
-
-        Parameters
-        ----------
-        tokenizer : PreTrainedTokenizerBase
-            Is not changed.
-        most_tokens : int
-            Where texts are cut.
-        """
-        backend = getattr(tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            return None
-        own = Tokenizer.from_str(backend.to_str())
-        own.enable_truncation(most_tokens, direction=tokenizer.truncation_side)
-        padding = {"pad_id": tokenizer.pad_token_id, "pad_token": tokenizer.pad_token}
-        own.enable_padding(direction=tokenizer.padding_side, **padding)
-        return cls(own)
+        tokenizer.no_padding()  # texts are padded per batch, not per call of `tokenise`
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -50,13 +46,12 @@ class FastTokenizer:
         return cls(Tokenizer.from_file(str(file)))
 
     def save(self, file: Path) -> None:
-        """Write a JSON file, whole or not at all."""
-        partial = file.with_suffix(".partial")
-        partial.write_text(self._kept)
-        partial.replace(file)
+        """Write a JSON file."""
+        with whole_file(file) as partial:
+            partial.write_text(self._json)
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts."""
+        """Token ids of each text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def pad(self, ids: Sequence[Sequence[int]]) -> Batch:
@@ -64,19 +59,60 @@ class FastTokenizer:
         return padded(ids, self._padding["pad_id"], self._padding["direction"])
 
 
-def padded(ids: Sequence[Sequence[int]], pad_id: int, side: str) -> Batch:
-    """Token ids of the texts of a batch, as long as the longest, and which of them are no padding.
+class PlainTokenizer:
+    """A tokenizer of transformers that is not written in Rust.
 
-    What ``pad`` of a tokenizer of transformers answers, which takes longer than a GPU needs to read the batch.
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the model.
+    max_tokens : int
+        Longer texts are truncated.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_tokens: int) -> None:
+        self._tokenizer, self._max_tokens = tokenizer, max_tokens
+
+    def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        return self._tokenizer(list(texts), truncation=True, max_length=self._max_tokens, verbose=False)["input_ids"]
+
+    def pad(self, ids: Sequence[Sequence[int]]) -> Batch:
+        """Pad the texts of a batch; see ``padded``."""
+        return padded(ids, self._tokenizer.pad_token_id, self._tokenizer.padding_side)
+
+
+def make_tokenizer(tokenizer: "PreTrainedTokenizerBase", max_tokens: int) -> FastTokenizer | PlainTokenizer:
+    """Make the fastest tokenizer that gives the same token ids as a tokenizer of transformers.
+
+    Parameters
+    ----------
+    tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the model; is not changed.
+    max_tokens : int
+        Longer texts are truncated.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return PlainTokenizer(tokenizer, max_tokens)
+    copy = Tokenizer.from_str(backend.to_str())
+    copy.enable_truncation(max_tokens, direction=tokenizer.truncation_side)
+    padding = {"pad_id": tokenizer.pad_token_id, "pad_token": tokenizer.pad_token}
+    copy.enable_padding(direction=tokenizer.padding_side, **padding)
+    return FastTokenizer(copy)
+
+
+def padded(ids: Sequence[Sequence[int]], pad_id: int, side: str) -> Batch:
+    """Pad the texts of a batch to the longest; ``pad`` of transformers does the same more slowly than a GPU encodes.
 
     Parameters
     ----------
     ids : sequence of sequence of int
         Token ids of each text.
     pad_id : int
-        The token that fills.
+        Padding token.
     side : str
-        ``left`` or ``right``: where it does.
+        ``left`` or ``right``.
     """
     longest = max(len(tokens) for tokens in ids)
     filled = np.full((len(ids), longest), pad_id, dtype=np.int64)

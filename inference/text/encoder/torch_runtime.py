@@ -1,20 +1,21 @@
-"""Torch on a CPU or a GPU: texts padded to the longest of their batch."""
+"""Embeddings by torch on a CPU or a GPU."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from inference.text.encoder.runtimes import BATCH_TOKENS, Batch
+from inference.text.encoder.runtimes import BATCH_TOKENS
+from inference.text.encoder.tokenizer import Batch
 
 
 class SentenceVectors(torch.nn.Module):
-    """A sentence-transformers model as a module of tensors.
+    """A sentence-transformers model, with its pooling, as a module that takes and returns tensors.
 
     Parameters
     ----------
     model : SentenceTransformer
-        Its pooling and whatever follows it are part of the answer.
+        The model.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -27,14 +28,14 @@ class SentenceVectors(torch.nn.Module):
 
 
 class TorchRuntime:
-    """Torch on a CPU or a GPU.
+    """Computes embeddings with torch, on the device of the module.
 
     Parameters
     ----------
     module : Module
-        Its weights are left as they are; those of bfloat16 are cast as they are used.
+        Its weights stay float32; bfloat16 casts them on use.
     name : str
-        One of ``RUNTIMES`` of torch.
+        ``torch-float32`` or ``torch-bfloat16``.
     """
 
     def __init__(self, module: torch.nn.Module, name: str) -> None:
@@ -43,37 +44,37 @@ class TorchRuntime:
         self.batch_tokens = BATCH_TOKENS[self.device]
 
     def embed(self, batches: Iterator[tuple[np.ndarray, Batch]], result: np.ndarray) -> None:
-        """See ``Runtime``; on a GPU the next batch is under way when the vectors of one are taken."""
-        reduced = torch.autocast(self.device, torch.bfloat16, enabled=self.name.endswith("bfloat16"))
-        on_gpu, before = self.device == "cuda", None
-        with torch.inference_mode(), reduced:
+        """See ``Runtime``; a GPU starts on the next batch before the vectors of the previous one are copied."""
+        autocast = torch.autocast(self.device, torch.bfloat16, enabled=self.name.endswith("bfloat16"))
+        on_gpu, previous = self.device == "cuda", None
+        with torch.inference_mode(), autocast:
             for rows, batch in batches:
                 tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-                if on_gpu:  # memory that is locked is copied while the GPU computes
+                if on_gpu:  # pinned memory is copied while the GPU computes
                     tensors = {n: t.pin_memory().to(self.device, non_blocking=True) for n, t in tensors.items()}
-                vectors = self._read(tensors).float().to("cpu", non_blocking=on_gpu)
-                there = torch.cuda.Event() if on_gpu else None
-                if there is not None:
-                    there.record()
-                if before is not None:
-                    _take(result, *before)
-                before = rows, vectors, there
-            if before is not None:
-                _take(result, *before)
+                vectors = self._forward(tensors).float().to("cpu", non_blocking=on_gpu)
+                copied = torch.cuda.Event() if on_gpu else None
+                if copied is not None:
+                    copied.record()
+                if previous is not None:
+                    _store(result, *previous)
+                previous = rows, vectors, copied
+            if previous is not None:
+                _store(result, *previous)
 
-    def _read(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Vectors of a batch; of its halves one after the other where a small GPU cannot hold a large encoder's."""
+    def _forward(self, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Vectors of a batch; if GPU memory runs out, of one half after the other."""
         try:
             return self._module(**tensors)
         except torch.OutOfMemoryError:
             if len(tensors["input_ids"]) == 1:
                 raise
         halves = zip(*(tensor.tensor_split(2) for tensor in tensors.values()), strict=True)
-        return torch.cat([self._read(dict(zip(tensors, half, strict=True))) for half in halves])
+        return torch.cat([self._forward(dict(zip(tensors, half, strict=True))) for half in halves])
 
 
-def _take(result: np.ndarray, rows: np.ndarray, vectors: torch.Tensor, there: torch.cuda.Event | None) -> None:
-    """Write the vectors of a batch into their rows, once they are there."""
-    if there is not None:
-        there.synchronize()
+def _store(result: np.ndarray, rows: np.ndarray, vectors: torch.Tensor, copied: torch.cuda.Event | None) -> None:
+    """Write the vectors of a batch into their rows, once they are copied."""
+    if copied is not None:
+        copied.synchronize()
     result[rows] = vectors.numpy()

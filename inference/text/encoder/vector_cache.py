@@ -1,8 +1,9 @@
-"""Vectors of texts, cached on disk per encoder revision, or in memory for the HTTP service."""
+"""Cache of text vectors per encoder revision: Parquet files for builds, memory for the HTTP service."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import duckdb
 import numpy as np
@@ -10,102 +11,138 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inference.home import home
+from inference.home import home, whole_file
 from inference.text.encoder.settings import EncoderSettings, choose_device
 
-#: Texts that are encoded between two saves, some seconds of work; a killed build loses at most these.
+#: Texts encoded between two saves, which take some seconds; a killed build loses at most these.
 TEXTS_PER_SAVE = {"cpu": 2048, "cuda": 65_536}
+#: Up to this many files are read without looking first for those that hold a wanted vector.
+FEW_FILES = 8
+
+#: A text, or whatever stands for one for the function that encodes it.
+Text = TypeVar("Text")
 
 
-#: Saved parts that are read without asking first which of them hold what is wanted.
-FEW_PARTS = 8
+class VectorCache(Protocol):
+    """Stores vectors by revision and text hash."""
+
+    def vectors(
+        self,
+        revision: str,
+        texts: Mapping[str, Text],
+        encode: Callable[[list[Text]], np.ndarray],
+        texts_per_save: int | None = None,
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """See ``cached_vectors``."""
+
+
+class DiskVectors:
+    """Parquet files in ``embeddings/<revision>`` of the home folder."""
+
+    def vectors(
+        self,
+        revision: str,
+        texts: Mapping[str, Text],
+        encode: Callable[[list[Text]], np.ndarray],
+        texts_per_save: int | None = None,
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """See ``cached_vectors``; vectors are saved as they are encoded, so that a killed build resumes."""
+        folder = _folder(revision)
+        vectors = _read_files(folder, list(texts))
+        missing = [text_hash for text_hash in texts if text_hash not in vectors]
+        size = texts_per_save or TEXTS_PER_SAVE[choose_device(EncoderSettings.from_environment().device)]
+        for start in range(0, len(missing), size):
+            part = missing[start : start + size]
+            encoded = encode([texts[text_hash] for text_hash in part])
+            _save_file(folder, part, encoded)
+            vectors.update(zip(part, encoded, strict=True))
+        return vectors, len(missing)
+
+
+class MemoryVectors:
+    """LRU cache of vectors in memory, for the HTTP service.
+
+    Parameters
+    ----------
+    max_vectors : int
+        Capacity.
+    """
+
+    def __init__(self, max_vectors: int) -> None:
+        self._max_vectors = max_vectors
+        self.revision: str | None = None
+        self._vectors: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def load(self, revision: str) -> None:
+        """Fill the cache with saved vectors of a revision."""
+        self.revision = revision
+        saved = _read_files(_folder(revision), None, self._max_vectors)
+        self._vectors.update({(revision, text_hash): vector for text_hash, vector in saved.items()})
+
+    def vectors(
+        self,
+        revision: str,
+        texts: Mapping[str, Text],
+        encode: Callable[[list[Text]], np.ndarray],
+        texts_per_save: int | None = None,
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """See ``cached_vectors``; nothing is saved."""
+        keys = {text_hash: (revision, text_hash) for text_hash in texts}
+        missing = [text_hash for text_hash, key in keys.items() if key not in self._vectors]
+        if missing:
+            encoded = encode([texts[text_hash] for text_hash in missing])
+            self._vectors.update({keys[text_hash]: vector for text_hash, vector in zip(missing, encoded, strict=True)})
+        for key in keys.values():
+            self._vectors.move_to_end(key)
+        result = {text_hash: self._vectors[key] for text_hash, key in keys.items()}
+        while len(self._vectors) > self._max_vectors:
+            self._vectors.popitem(last=False)
+        return result, len(missing)
+
+
+#: Cache of this process.
+_cache: VectorCache = DiskVectors()
+
+
+def use_cache(cache: VectorCache) -> None:
+    """Replace the cache of this process, ``DiskVectors`` by default: a service that scores keeps vectors in memory."""
+    global _cache
+    _cache = cache
 
 
 def cached_vectors(
     revision: str,
-    wanted: dict[str, str],
-    encode: Callable[[list[str]], np.ndarray],
+    texts: Mapping[str, Text],
+    encode: Callable[[list[Text]], np.ndarray],
     texts_per_save: int | None = None,
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Vectors of texts, from the folder of what reads them or read now and saved there.
+    """Return vectors of texts, from the cache if they are there, else encoded now.
 
     Parameters
     ----------
     revision : str
-        Revision of what reads: vectors of two are never mixed.
-    wanted : dict of str to str
+        Revision of the encoder: vectors of two revisions are never mixed.
+    texts : mapping of str to str
         Texts by their hash.
     encode : callable
-        Reads a list of texts into an array of shape (n_texts, dimension).
+        Encodes a list of texts into an array of shape (n_texts, dimension).
     texts_per_save : int, optional
-        Texts that are read between two saves; ``TEXTS_PER_SAVE`` of the device where not given.
+        Texts encoded between two saves; ``TEXTS_PER_SAVE`` of the device by default.
 
     Returns
     -------
     dict of str to ndarray
         A vector per hash.
     int
-        How many had to be read.
+        Number of texts that were encoded.
     """
-    if _at_hand is not None:
-        return _at_hand.vectors(revision, wanted, encode)
-    folder = _folder(revision)
-    vectors = _read_parts(folder, list(wanted))
-    missing = [text_hash for text_hash in wanted if text_hash not in vectors]
-    at_once = texts_per_save or TEXTS_PER_SAVE[choose_device(EncoderSettings.from_environment().device)]
-    for start in range(0, len(missing), at_once):
-        part = missing[start : start + at_once]
-        embedded = encode([wanted[text_hash] for text_hash in part])
-        _save_part(folder, part, embedded)
-        vectors.update(zip(part, embedded, strict=True))
-    return vectors, len(missing)
+    return _cache.vectors(revision, texts, encode, texts_per_save)
 
 
-class VectorsAtHand:
-    """Vectors in memory, those that were asked for last: for a service, which reads few texts often.
-
-    Parameters
-    ----------
-    most : int
-        Vectors that are kept.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self.revision: str | None = None
-        self._vectors: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
-
-    def load(self, revision: str) -> None:
-        """Take in what builds have saved, up to the limit."""
-        self.revision = revision
-        saved = _read_parts(_folder(revision), None, self._most)
-        self._vectors.update({(revision, text_hash): vector for text_hash, vector in saved.items()})
-
-    def vectors(
-        self, revision: str, wanted: dict[str, str], encode: Callable[[list[str]], np.ndarray]
-    ) -> tuple[dict[str, np.ndarray], int]:
-        """Return what ``cached_vectors`` does, with nothing saved on disk."""
-        missing = [text_hash for text_hash in wanted if (revision, text_hash) not in self._vectors]
-        if missing:
-            embedded = encode([wanted[text_hash] for text_hash in missing])
-            self._vectors.update({(revision, h): vector for h, vector in zip(missing, embedded, strict=True)})
-        found = {}
-        for text_hash in wanted:
-            self._vectors.move_to_end((revision, text_hash))
-            found[text_hash] = self._vectors[revision, text_hash]
-        while len(self._vectors) > self._most:
-            self._vectors.popitem(last=False)
-        return found, len(missing)
-
-
-#: Where this process keeps vectors instead of on disk; nowhere unless ``keep_at_hand`` was called.
-_at_hand: VectorsAtHand | None = None
-
-
-def keep_at_hand(vectors: VectorsAtHand | None) -> None:
-    """Make ``cached_vectors`` of this process use memory, or the disk again where None is given."""
-    global _at_hand
-    _at_hand = vectors
+def list_array(matrix: np.ndarray) -> pa.Array:
+    """Convert a matrix, float32, to an Arrow array with one list per row."""
+    offsets = pa.array(np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32))
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(matrix, dtype=np.float32).ravel()))
 
 
 def _folder(revision: str) -> Path:
@@ -114,39 +151,33 @@ def _folder(revision: str) -> Path:
     return folder
 
 
-def _read_parts(folder: Path, wanted: list[str] | None, most: int | None = None) -> dict[str, np.ndarray]:
-    """Read the saved vectors of these hashes, or of any where none are given."""
+def _read_files(folder: Path, hashes: list[str] | None, limit: int | None = None) -> dict[str, np.ndarray]:
+    """Read the saved vectors of some hashes, or any ``limit`` of them if hashes is None."""
     files = [str(file) for file in folder.glob("*.parquet")]
-    if wanted == [] or not files:
+    if hashes == [] or not files:
         return {}
-    of_these = "" if wanted is None else "semi join wanted using (text_hash)"
+    selection = "" if hashes is None else "semi join wanted using (text_hash)"
     with duckdb.connect() as connection:
-        if wanted is not None:
-            connection.register("wanted", pd.DataFrame({"text_hash": wanted}))
-        if wanted is not None and len(files) > FEW_PARTS:
-            # vectors are read of the parts alone that hold any: keys are a fiftieth of them
-            holding = f"select distinct filename from read_parquet($files, filename = true) {of_these}"
-            files = [file for (file,) in connection.execute(holding, {"files": files}).fetchall()]
+        if hashes is not None:
+            connection.register("wanted", pd.DataFrame({"text_hash": hashes}))
+        if hashes is not None and len(files) > FEW_FILES:
+            # read keys first (2 % of the bytes) to find the files that hold wanted vectors
+            query = f"select distinct filename from read_parquet($files, filename = true) {selection}"
+            files = [file for (file,) in connection.execute(query, {"files": files}).fetchall()]
             if not files:
                 return {}
-        parts = connection.execute(
-            f"select any_value(embedding) as embedding, text_hash from read_parquet($files) {of_these} "
-            f"group by text_hash {f'limit {most}' if most else ''}",
+        table = connection.execute(
+            f"select any_value(embedding) as embedding, text_hash from read_parquet($files) {selection} "
+            f"group by text_hash {f'limit {limit}' if limit else ''}",
             {"files": files},
         ).to_arrow_table()
-    if parts.num_rows == 0:
+    if table.num_rows == 0:
         return {}
-    matrix = parts["embedding"].combine_chunks().flatten().to_numpy().reshape(parts.num_rows, -1)
-    return dict(zip(parts["text_hash"].to_pylist(), matrix, strict=True))
+    matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    return dict(zip(table["text_hash"].to_pylist(), matrix, strict=True))
 
 
-def _save_part(folder: Path, hashes: list[str], embedded: np.ndarray) -> None:
-    # written beside and renamed: a part is whole or not there
-    partial = folder / f"{hashes[0]}.partial"
-    pq.write_table(pa.table({"text_hash": hashes, "embedding": _list_array(embedded)}), partial)
-    partial.replace(partial.with_suffix(".parquet"))
-
-
-def _list_array(matrix: np.ndarray) -> pa.Array:
-    offsets = pa.array(np.arange(0, matrix.size + 1, matrix.shape[1], dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(matrix, dtype=np.float32).ravel()))
+def _save_file(folder: Path, hashes: Iterable[str], vectors: np.ndarray) -> None:
+    hashes = list(hashes)
+    with whole_file(folder / f"{hashes[0]}.parquet") as partial:
+        pq.write_table(pa.table({"text_hash": hashes, "embedding": list_array(vectors)}), partial)

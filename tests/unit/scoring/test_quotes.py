@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.model.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
-from inference.scoring.quotes import MOST_CHARACTERS, mask, quote_words, sentences
+from inference.scoring.quotes import MAX_QUOTE_CHARACTERS, mask, quote_words, sentences
 from inference.text.masking import PERSONAL_DATA, SUSPECT
 
 AS_OF = pd.Timestamp("2024-05-10")
@@ -269,19 +269,19 @@ class TestQuoting:
         text = "broken " + "parcel " * 60
         told = quote_text(CountingModel(broken=1.0), text)
         assert told == "broken" + " parcel" * 21 + "…"
-        assert len(told) <= MOST_CHARACTERS
+        assert len(told) <= MAX_QUOTE_CHARACTERS
 
     def test_a_long_sentence_without_spaces_is_cut_too(self):
         told = quote_text(CountingModel(**{"坏": 1.0}), "坏了" * 200)
         assert told.endswith("…")
-        assert len(told) <= MOST_CHARACTERS + 1
+        assert len(told) <= MAX_QUOTE_CHARACTERS + 1
 
     def test_neighbours_join_only_as_far_as_they_fit(self):
         text = "Broken, broken. " + "It was broken and nobody ever answered me about it. " * 6
         told = quote_text(CountingModel(broken=1.0), text)
         assert told.startswith("Broken, broken. It was broken")
         assert told.endswith("about it.")
-        assert len(told) <= MOST_CHARACTERS
+        assert len(told) <= MAX_QUOTE_CHARACTERS
 
     @pytest.mark.parametrize(
         ("text", "told"),
@@ -299,7 +299,7 @@ class TestQuoting:
         assert said.removeprefix("My ") == told
 
     def test_a_mask_is_never_cut_in_two(self):
-        for length in range(MOST_CHARACTERS - 12, MOST_CHARACTERS + 2):
+        for length in range(MAX_QUOTE_CHARACTERS - 12, MAX_QUOTE_CHARACTERS + 2):
             told = quote_text(CountingModel(**{"坏": 1.0}), "坏" * length + "，a@b.com，" + "了" * 20)
             assert told.count("[") == told.count("]")
 

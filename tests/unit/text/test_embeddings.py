@@ -7,7 +7,7 @@ from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home
 from inference.text.aspects import ASPECTS, aspect_scores
 from inference.text.embeddings import embed_new_texts
-from inference.text.encoder import vector_cache as embeddings
+from inference.text.encoder import vector_cache
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.settings import EncoderSettings
 
@@ -39,7 +39,7 @@ def other(tmp_path_factory) -> Encoder:
 
 @pytest.fixture
 def encoded(monkeypatch) -> list[str]:
-    """Texts of customers that were really encoded, in order."""
+    """Texts of customers that were encoded, in order."""
     seen: list[str] = []
     encode = Encoder.encode
 
@@ -59,24 +59,27 @@ def test_every_text_with_words_gets_a_row(tiny):
     np.testing.assert_allclose(np.vstack(table.embedding), tiny.encode(["late parcel", "lovely"]), atol=1e-6)
 
 
-def test_a_shop_without_text_loads_no_encoder(capsys):
+def test_a_shop_without_text_loads_no_encoder(caplog):
+    caplog.set_level("INFO")
+
     def never() -> Encoder:
         raise AssertionError("the encoder was loaded")
 
     assert embed_new_texts(make_texts("", None), None, SEED, never).num_rows == 0
-    assert capsys.readouterr().out == "review_embeddings: no text to encode\n"
+    assert caplog.messages == ["review_embeddings: no text to encode"]
 
 
-def test_what_is_stored_is_not_encoded_again(tiny, encoded, capsys):
+def test_stored_texts_are_not_encoded_again(tiny, encoded, caplog):
+    caplog.set_level("INFO")
     texts = make_texts("late parcel", "lovely")
     stored = embed_new_texts(texts, None, SEED, lambda: tiny).to_pandas()
     encoded.clear()
     assert embed_new_texts(texts, stored, SEED, lambda: tiny).num_rows == 0
     assert encoded == []
-    assert "encoded 0 texts, 0 of 2 rows new" in capsys.readouterr().out
+    assert "encoded 0 texts, 0 of 2 rows new" in caplog.text
 
 
-def test_a_text_that_changed_is_encoded_again(tiny, encoded):
+def test_a_changed_text_is_encoded_again(tiny, encoded):
     stored = embed_new_texts(make_texts("late parcel", "lovely"), None, SEED, lambda: tiny).to_pandas()
     encoded.clear()
     again = embed_new_texts(make_texts("late parcel", "broken"), stored, SEED, lambda: tiny)
@@ -103,10 +106,10 @@ def test_new_aspect_descriptions_score_again_without_encoding_again(tiny, encode
     assert [text for text in encoded if text != "a late parcel"] == []
 
 
-def test_a_killed_build_continues_where_it_stopped(tiny, encoded, monkeypatch):
-    monkeypatch.setattr(embeddings, "TEXTS_PER_SAVE", dict.fromkeys(embeddings.TEXTS_PER_SAVE, 2))
+def test_a_killed_build_resumes(tiny, encoded, monkeypatch):
+    monkeypatch.setattr(vector_cache, "TEXTS_PER_SAVE", dict.fromkeys(vector_cache.TEXTS_PER_SAVE, 2))
     texts = make_texts("late", "parcel", "lovely", "broken", "fits")
-    save, saves = embeddings._save_part, []
+    save, saves = vector_cache._save_file, []
 
     def killed_at_the_second_save(folder, hashes, embedded):
         saves.append(hashes)
@@ -115,10 +118,10 @@ def test_a_killed_build_continues_where_it_stopped(tiny, encoded, monkeypatch):
             raise KeyboardInterrupt
         save(folder, hashes, embedded)
 
-    monkeypatch.setattr(embeddings, "_save_part", killed_at_the_second_save)
+    monkeypatch.setattr(vector_cache, "_save_file", killed_at_the_second_save)
     with pytest.raises(KeyboardInterrupt):
         embed_new_texts(texts, None, SEED, lambda: tiny)
-    monkeypatch.setattr(embeddings, "_save_part", save)
+    monkeypatch.setattr(vector_cache, "_save_file", save)
     encoded.clear()
     table = embed_new_texts(texts, None, SEED, lambda: tiny)
     assert encoded == ["lovely", "broken", "fits"]
@@ -128,6 +131,7 @@ def test_a_killed_build_continues_where_it_stopped(tiny, encoded, monkeypatch):
 
 def test_a_complaint_scores_above_a_praise_of_the_same_aspect():
     encoder = Encoder(EncoderSettings(device="cpu", fidelity=1.0))
+    described = encoder.encode(list(SEED.description))
     pairs = {
         "delivery": ("My parcel came three weeks late", "The parcel came a day early, great delivery"),
         "quality": ("The zip came off within a week", "Solid stitching, looks wonderful"),
@@ -139,7 +143,7 @@ def test_a_complaint_scores_above_a_praise_of_the_same_aspect():
         ),
     }
     for aspect, (complaint, praise) in pairs.items():
-        scores = aspect_scores(encoder.encode([complaint, praise]), SEED, encoder)
+        scores = aspect_scores(encoder.encode([complaint, praise]), SEED, described)
         assert scores[f"{aspect}_score"][0] > scores[f"{aspect}_score"][1] + 0.05
         assert scores["complaint_score"][0] > scores["complaint_score"][1]
 

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from inference.text.masking import MOST_SHOWN, masked_quotes, shorten
+from inference.text.masking import MAX_SHOWN_CHARACTERS, masked_quotes, shorten
 
 
 def test_a_short_text_stays_whole_and_a_long_one_is_cut_at_a_word():
@@ -10,11 +10,11 @@ def test_a_short_text_stays_whole_and_a_long_one_is_cut_at_a_word():
 
 def test_a_mask_is_never_cut_in_two():
     for length in range(5, 30):
-        told = shorten("call me at [phone] or [e-mail] today", length)
-        assert told.count("[") == told.count("]")
+        shortened = shorten("call me at [phone] or [e-mail] today", length)
+        assert shortened.count("[") == shortened.count("]")
 
 
-def test_what_may_be_shown_has_no_personal_data_mark_up_or_end_beyond_the_limit():
+def test_a_quote_has_no_personal_data_and_no_mark_up_and_is_short():
     texts = pd.DataFrame(
         {
             "text_id": ["a", "b", "c", "d"],
@@ -22,14 +22,14 @@ def test_what_may_be_shown_has_no_personal_data_mark_up_or_end_beyond_the_limit(
                 "<p>Late &amp; broken,\x00 write to anna@example.com</p>",
                 "",
                 "word " * 20_000,
-                "x" * MOST_SHOWN + " " + "anna@example.com",
+                "x" * MAX_SHOWN_CHARACTERS + " " + "anna@example.com",
             ],
         }
     )
     quotes = masked_quotes(texts).to_pandas().set_index("text_id").quote
     assert quotes["a"] == "Late & broken, write to [e-mail]"
     assert quotes["b"] == ""
-    assert quotes.str.len().max() <= MOST_SHOWN + 1
+    assert quotes.str.len().max() <= MAX_SHOWN_CHARACTERS + 1
     assert "anna" not in quotes["d"]
     assert masked_quotes(texts.head(0)).num_rows == 0
 

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from inference.text.pooling import SCHEMA, pool_texts, written_for
+from inference.text.pooling import SCHEMA, pool_texts, recent_texts_filter
 
 SNAPSHOTS = pd.DataFrame(
     {"customer_id": ["a", "b", "a"], "as_of_date": pd.to_datetime(["2024-03-01", "2024-03-01", "2024-04-15"])}
@@ -75,5 +75,5 @@ def test_no_snapshot_no_row():
 
 def test_only_texts_that_a_snapshot_may_average_are_read():
     written = "(values (timestamp '2024-01-01'), (timestamp '2023-12-31 23:59:59')) as texts (written_at)"
-    assert duckdb.sql(f"select {written_for(SNAPSHOTS)} from {written}").fetchall() == [(True,), (False,)]
-    assert duckdb.sql(f"select {written_for(SNAPSHOTS.head(0))} from {written}").fetchall() == [(False,), (False,)]
+    for snapshots, expected in ((SNAPSHOTS, [(True,), (False,)]), (SNAPSHOTS.head(0), [(False,), (False,)])):
+        assert duckdb.sql(f"select {recent_texts_filter(snapshots)} from {written}").fetchall() == expected

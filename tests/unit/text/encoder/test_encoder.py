@@ -13,13 +13,16 @@ from tiny_encoder import LATE, LATE_TOO, LOVELY, make_tiny_encoder
 
 from inference.errors import ChurnRadarError
 from inference.home import GRAPHS, home
-from inference.text.cleaning import MOST_CHARACTERS, clean_text
+from inference.text.cleaning import MAX_CHARACTERS, clean_text
 from inference.text.encoder import openvino_runtime, runtimes
 from inference.text.encoder import settings as encoder_settings
-from inference.text.encoder.encoder import PROBES, Encoder
+from inference.text.encoder.encoder import Encoder
+from inference.text.encoder.loading import sample_texts
 from inference.text.encoder.runtimes import token_batches
 from inference.text.encoder.settings import DEFAULT_ENCODER, EncoderSettings, choose_device
-from inference.text.encoder.tokenizer import FastTokenizer
+from inference.text.encoder.tokenizer import FastTokenizer, PlainTokenizer, make_tokenizer
+
+PROBES = sample_texts()[1][:8]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class TestEncoding:
-    def test_what_means_the_same_lies_close(self, encoder):
+    def test_texts_of_similar_meaning_have_similar_embeddings(self, encoder):
         late, late_too, lovely = encoder.encode([LATE, LATE_TOO, LOVELY])
         assert cosine(late, late_too) > cosine(late, lovely) + 0.2
 
@@ -48,13 +51,13 @@ class TestEncoding:
 
     def test_a_text_that_comes_twice_is_encoded_once(self, encoder, monkeypatch):
         seen = []
-        encode = Encoder._encode_different
+        encode = Encoder._encode_distinct
 
         def spy(self, texts):
             seen.extend(texts)
             return encode(self, texts)
 
-        monkeypatch.setattr(Encoder, "_encode_different", spy)
+        monkeypatch.setattr(Encoder, "_encode_distinct", spy)
         first, other, again = encoder.encode([LATE, LOVELY, f"  {LATE}\n"])
         assert seen == [LATE, LOVELY]
         np.testing.assert_array_equal(first, again)
@@ -83,59 +86,59 @@ class TestEncoding:
         assert encoder.encode([]).shape == (0, 384)
 
 
-def likeness(encoder: Encoder, exact: Encoder) -> float:
+def mean_cosine(encoder: Encoder, exact: Encoder) -> float:
     texts = [*PROBES, LATE, LOVELY, LATE * 20]
     return float(np.mean([cosine(a, b) for a, b in zip(encoder.encode(texts), exact.encode(texts), strict=True)]))
 
 
 class TestRuntimes:
     @pytest.mark.parametrize(
-        ("name", "least"),
+        ("name", "min_cosine"),
         [
             ("torch-bfloat16", 0.999),
             ("openvino-float32", 0.999999),
             ("openvino-bfloat16", 0.9999),
         ],
     )
-    def test_each_says_the_same_and_has_a_revision_of_its_own(self, encoder, name, least):
+    def test_each_gives_similar_embeddings_and_has_its_own_revision(self, encoder, name, min_cosine):
         other = Encoder(EncoderSettings(device="cpu", runtime=name))
         assert other.runtime == name
         assert other.revision != encoder.revision
-        assert likeness(other, encoder) > least
+        assert mean_cosine(other, encoder) > min_cosine
         texts = [LATE, LOVELY, "ok", "late " * 200, ""]
         alone = np.vstack([other.encode([text]) for text in texts])
         np.testing.assert_allclose(other.encode(texts), alone, atol=1e-5 if "float32" in name else 0.02)
 
-    def test_integers_are_calibrated_once_and_are_what_they_promise(self, encoder, monkeypatch):
+    def test_integers_are_calibrated_once_and_faithful(self, encoder, monkeypatch):
         settings = EncoderSettings(device="cpu", runtime="openvino-int8", fidelity=0.99)
         first = Encoder(settings)
-        assert likeness(first, encoder) > 0.99
-        monkeypatch.setattr(openvino_runtime, "quantised", None)  # not called again: the graph was kept
+        assert mean_cosine(first, encoder) > 0.99
+        monkeypatch.setattr(openvino_runtime, "quantised", None)  # not called again: the graph was saved
         again = Encoder(settings)
         assert again.revision == first.revision
         np.testing.assert_allclose(again.encode([LATE, LOVELY]), first.encode([LATE, LOVELY]), atol=1e-6)
 
-    def test_threads_that_read_at_once_get_their_own_vectors(self):
+    def test_concurrent_threads_get_their_own_vectors(self):
         shared = Encoder(EncoderSettings(device="cpu", runtime="openvino-bfloat16"))
         lists = [[f"{text} {number}" for text in (LATE, LOVELY, "ok") * 5] for number in range(8)]
         expected = [shared.encode(texts) for texts in lists]
         with ThreadPoolExecutor(4) as threads:
             for _ in range(3):
-                for found, known in zip(threads.map(shared.encode, lists), expected, strict=True):
-                    np.testing.assert_allclose(found, known, atol=0.02)
+                for vectors, alone in zip(threads.map(shared.encode, lists), expected, strict=True):
+                    np.testing.assert_allclose(vectors, alone, atol=0.02)
 
-    def test_openvino_tells_nobody_of_its_use(self):
+    def test_openvino_sends_no_telemetry(self):
         code = (
             "import sys\n"
             "from inference.text.encoder.encoder import Encoder\n"
             "from inference.text.encoder.settings import EncoderSettings\n"
-            "Encoder(EncoderSettings(device='cpu', runtime='openvino-int8'))\n"
+            "Encoder(EncoderSettings(device='cpu', runtime='openvino-int8')).load()\n"
             "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "[]"
 
-    def test_what_was_kept_reads_texts_without_torch(self):
+    def test_a_saved_graph_encodes_without_torch(self):
         texts = [LATE, LOVELY, "ok", "late " * 200, "", "价格涨了，质量却变差了。"]
         code = (
             "import sys, json\n"
@@ -146,33 +149,33 @@ class TestRuntimes:
             "absent = not {'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)\n"
             "print(json.dumps([absent, encoder.revision, encoder.dimension, vectors.tolist()]))"
         )
-        told = []
-        for _ in range(2):
-            asked = [sys.executable, "-c", code, json.dumps(texts)]
-            told.append(json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout))
-        (_, *first, vectors), (absent_then, *again, vectors_then) = told
-        assert absent_then
+        command = [sys.executable, "-c", code, json.dumps(texts)]
+        runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2)]
+        (_, *first, vectors), (absent, *again, vectors_again) = (json.loads(run.stdout) for run in runs)
+        assert absent
         assert first == again
-        np.testing.assert_allclose(vectors_then, vectors, atol=0.02)
+        np.testing.assert_allclose(vectors_again, vectors, atol=0.02)
 
     @pytest.mark.parametrize("kind", ["xml", "json"])
-    def test_what_was_kept_and_damaged_is_made_again(self, encoder, kind):
+    def test_a_damaged_file_is_written_again(self, encoder, kind):
         settings = EncoderSettings(device="cpu", runtime="openvino-float32")
         first = Encoder(settings)
-        kept = home() / GRAPHS / f"{first.revision}.{kind}"
-        kept.write_text("<net>")
+        file = home() / GRAPHS / f"{first.revision}.{kind}"
+        file.write_text("<net>")
         again = Encoder(settings)
         assert again.revision == first.revision
-        assert likeness(again, encoder) > 0.999999
-        assert kept.stat().st_size > 1000
+        assert mean_cosine(again, encoder) > 0.999999
+        assert file.stat().st_size > 1000
 
-    def test_the_fastest_that_is_faithful_is_chosen_once_per_home(self, monkeypatch):
+    def test_the_fastest_faithful_one_is_chosen_once_per_home(self, monkeypatch):
         chosen = Encoder(EncoderSettings(device="cpu"))
         assert chosen.fidelity >= 0.9999
         monkeypatch.setattr(runtimes, "choose", None)  # not called again
-        assert Encoder(EncoderSettings(device="cpu")).runtime == chosen.runtime
+        again = Encoder(EncoderSettings(device="cpu"))
+        again.load()
+        assert again.runtime == chosen.runtime
 
-    def test_what_is_fast_but_not_faithful_is_not_chosen(self):
+    def test_a_fast_but_unfaithful_one_is_not_chosen(self):
         seconds = {"exact": 0.03, "wrong": 0.0, "fast": 0.01, "slow": 0.05}
         angle = {"exact": 0.0, "wrong": 0.5, "fast": 0.001, "slow": 0.0}
 
@@ -189,49 +192,50 @@ class TestRuntimes:
         assert best == "fast"
         assert fidelity == pytest.approx(np.cos(0.001))
 
-    def test_nothing_but_float32_where_all_fidelity_is_asked_for(self, monkeypatch):
+    def test_full_fidelity_means_float32(self, monkeypatch):
         monkeypatch.setenv("CHURN_ENCODER_FIDELITY", "1")
         monkeypatch.setenv("CHURN_DEVICE", "cpu")
         assert Encoder().runtime == "torch-float32"
 
-    def test_torch_is_what_is_left_without_openvino(self, monkeypatch):
+    def test_without_openvino_torch_is_used(self, monkeypatch):
         monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
         assert runtimes.available("cpu", 0.9999) == ["torch-float32", "torch-bfloat16"]
 
-    def test_integers_are_tried_where_they_can_be_faithful_enough(self):
+    def test_integers_are_compared_only_if_they_can_be_faithful_enough(self):
         assert "openvino-int8" not in runtimes.available("cpu", 0.9999)
         assert "openvino-int8" in runtimes.available("cpu", 0.995)
 
-    @pytest.mark.parametrize("said", ["1.5", "high"])
-    def test_an_impossible_fidelity_is_refused(self, monkeypatch, said):
-        monkeypatch.setenv("CHURN_ENCODER_FIDELITY", said)
-        with pytest.raises(ChurnRadarError, match=f"CHURN_ENCODER_FIDELITY is {said}; expected a cosine from 0 to 1"):
+    @pytest.mark.parametrize("fidelity", ["1.5", "high"])
+    def test_an_impossible_fidelity_is_refused(self, monkeypatch, fidelity):
+        monkeypatch.setenv("CHURN_ENCODER_FIDELITY", fidelity)
+        with pytest.raises(ChurnRadarError, match=f"FIDELITY is {fidelity}; expected a cosine from 0 to 1"):
             EncoderSettings.from_environment()
 
     def test_an_unknown_runtime_is_refused(self):
         with pytest.raises(ChurnRadarError, match="encoder runtime is tpu; expected auto or one of torch-float32"):
-            Encoder(EncoderSettings(device="cpu", runtime="tpu"))
+            Encoder(EncoderSettings(device="cpu", runtime="tpu")).load()
 
 
 class TestTokenising:
     TEXTS = (*PROBES, "", "😀😀😀", "word " * 1000, "Ünïcödé straße", "[SEP] [CLS] [PAD]", "a\u0301")
 
-    def test_it_is_what_the_encoder_of_transformers_does(self, encoder):
+    def test_token_ids_are_those_of_transformers(self, encoder):
         plain = encoder._model.tokenizer
         limit = encoder._model.max_seq_length
-        ids = FastTokenizer.of(plain, limit).tokenise(self.TEXTS)
-        assert ids == plain(list(self.TEXTS), truncation=True, max_length=limit)["input_ids"]
+        ids = make_tokenizer(plain, limit).tokenise(self.TEXTS)
+        assert ids == PlainTokenizer(plain, limit).tokenise(self.TEXTS)
 
     @pytest.mark.parametrize("side", ["right", "left"])
     def test_batches_are_padded_alike(self, encoder, side, tmp_path, monkeypatch):
         plain = encoder._model.tokenizer
         monkeypatch.setattr(plain, "padding_side", side)
-        FastTokenizer.of(plain, 16).save(tmp_path / "tokenizer.json")
+        make_tokenizer(plain, 16).save(tmp_path / "tokenizer.json")
         fast = FastTokenizer.load(tmp_path / "tokenizer.json")
         ids = fast.tokenise(self.TEXTS)
         expected = plain.pad({"input_ids": ids}, return_tensors="np")
-        for name, values in fast.pad(ids).items():
-            np.testing.assert_array_equal(values, expected[name])
+        for tokenizer in (fast, PlainTokenizer(plain, 16)):
+            for name, values in tokenizer.pad(ids).items():
+                np.testing.assert_array_equal(values, expected[name])
 
 
 class TestLoading:
@@ -249,11 +253,11 @@ class TestLoading:
 
     def test_a_folder_that_does_not_exist_is_named(self, tmp_path):
         with pytest.raises(ChurnRadarError, match=r"CHURN_ENCODER is .*nowhere, but there is no such folder"):
-            Encoder(EncoderSettings(str(tmp_path / "nowhere")))
+            Encoder(EncoderSettings(str(tmp_path / "nowhere"))).load()
 
     def test_a_folder_without_a_model_is_named(self, tmp_path):
         with pytest.raises(ChurnRadarError, match="no sentence-transformers model could be loaded"):
-            Encoder(EncoderSettings(str(tmp_path)))
+            Encoder(EncoderSettings(str(tmp_path))).load()
 
     def test_the_default_comes_with_the_package(self, monkeypatch):
         monkeypatch.delenv("CHURN_ENCODER", raising=False)
@@ -270,7 +274,7 @@ class TestDevice:
         with pytest.raises(ChurnRadarError, match="CHURN_DEVICE is tpu; expected auto, cpu or cuda"):
             choose_device("tpu")
 
-    def test_attention_of_cudnn_is_left_out_where_there_is_cuda(self, monkeypatch):
+    def test_cudnn_attention_is_disabled_with_cuda(self, monkeypatch):
         was = torch.backends.cuda.cudnn_sdp_enabled()
         monkeypatch.setattr(encoder_settings, "_has_cuda", lambda: True)
         torch.backends.cuda.enable_cudnn_sdp(True)
@@ -288,21 +292,21 @@ class TestDevice:
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    def test_cuda_reads_in_bfloat16_where_that_is_faithful(self, encoder):
+    def test_cuda_uses_bfloat16_if_faithful(self, encoder):
         on_gpu = Encoder(EncoderSettings(device="cuda", fidelity=0.999))
         assert on_gpu.runtime in ("torch-float32", "torch-bfloat16")
-        assert likeness(on_gpu, encoder) > 0.999
+        assert mean_cosine(on_gpu, encoder) > 0.999
 
 
 class TestCleaning:
     def test_markup_control_characters_and_white_space_go(self):
         assert clean_text("<p>Late &amp; broken</p>\x00\n\n  twice") == "Late & broken twice"
 
-    def test_a_sign_is_no_tag(self):
+    def test_a_less_than_sign_is_not_a_tag(self):
         assert clean_text("size < 40 and > 30") == "size < 40 and > 30"
 
     def test_endless_texts_are_cut(self):
-        assert len(clean_text("ab " * 100_000)) <= MOST_CHARACTERS
+        assert len(clean_text("ab " * 100_000)) <= MAX_CHARACTERS
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=200), st.integers(1, 2000))
