@@ -10,7 +10,7 @@ customers as (
     select * from {{ ref('stg_customers') }}
 ),
 
--- nothing is known of a customer who had not signed up yet
+-- attributes are used only from the sign-up on
 known_customers as (
     select
         snapshots.as_of_date,

@@ -26,7 +26,7 @@ known_days as (
             and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
 ),
 
--- browsing arrives on its day, so a day's events are in one row
+-- events arrive on their own day, so all events of a day are in one row
 engagement as (
     select
         customer_id,
@@ -46,7 +46,7 @@ engagement as (
     group by customer_id, as_of_date
 ),
 
--- an order of the day may have arrived later than the cart, so the day's rows are put together first
+-- aggregated by day first, as an order of the day may have arrived in a later row than the cart_add event
 abandoned_cart_days as (
     select
         customer_id,

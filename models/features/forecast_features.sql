@@ -7,7 +7,7 @@ bounded as (
         {{ churn_radar.as_text('customer_id') }} as customer_id,
         cast(as_of_date as date) as as_of_date,
         no_order_probability,
-        -- log-odds of the certain would be infinite
+        -- clipped, as the log-odds of 0 and 1 are infinite
         least(greatest(no_order_probability, 1e-6), 1 - 1e-6) as bounded_probability,
         alive_logit,
         expected_orders

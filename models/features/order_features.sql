@@ -66,7 +66,7 @@ windowed_orders as (
     group by customer_id, as_of_date
 ),
 
--- one row per day with an order, although rows of one day may have arrived on several
+-- one row per order day, as orders of one day may have arrived on several days
 order_days as (
     select
         customer_id,
@@ -85,7 +85,7 @@ gaps as (
         customer_id,
         as_of_date,
         {{ churn_radar.mean('gap_days') }} as gap_mean_days,
-        -- from whole numbers, so that the order of adding does not matter
+        -- standard deviation from sums of integers, so that the result does not depend on the order of summation
         sqrt(
             cast(count(gap_days) * sum(gap_days * gap_days) - sum(gap_days) * sum(gap_days) as {{ double }})
             / nullif(count(gap_days) * (count(gap_days) - 1), 0)
@@ -157,7 +157,7 @@ arrivals as (
     group by arrived_date
 ),
 
--- as it was known at each date: an older order may have arrived since
+-- first order day of the shop as known at each date, as older orders may have arrived later
 shop_history as (
     select
         dates.as_of_date,
@@ -197,7 +197,7 @@ select
     (windowed_orders.spend_30d + 1) / (windowed_orders.spend_previous_30d + 1) as spend_trend_30d,
     (windowed_orders.spend_90d + 1) / (windowed_orders.spend_previous_90d + 1) as spend_trend_90d,
 
-    -- season: the label window, a year earlier, where the shop's history reaches back to it
+    -- season: the label window a year earlier; null before the shop's first order
     cast(
         case
             when shop_history.first_date <= {{ churn_radar.add_days('snapshots.as_of_date', -365) }}
@@ -211,7 +211,7 @@ select
         end as {{ double }}
     ) as spend_same_window_last_year,
 
-    -- rhythm
+    -- gaps between order days
     gaps.gap_mean_days,
     gaps.gap_std_days,
     gaps.gap_std_days / nullif(gaps.gap_mean_days, 0) as gap_cv,
@@ -244,7 +244,7 @@ select
         windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
     ) as cancelled_order_share,
 
-    -- when they buy
+    -- weekday and part of day
     cast(windowed_orders.weekend_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as weekend_order_share,
     cast(windowed_orders.night_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as night_order_share,
     cast(windowed_orders.morning_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as morning_order_share,

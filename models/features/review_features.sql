@@ -73,7 +73,7 @@ select
     review_history.rating_last - review_history.rating_mean_before as rating_change,
     cast(review_history.days_since_last_review as bigint) as days_since_last_review,
 
-    -- what the words say
+    -- complaint scores of the texts
     review_history.complaint_last as review_complaint_last,
     cast(review_history.complaint_max_90d as {{ double }}) as review_complaint_90d,
     review_history.complaint_last - review_history.complaint_mean_before as review_complaint_change,

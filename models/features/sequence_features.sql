@@ -4,8 +4,8 @@
     'event_days_ago': 'cast(days_ago as real)',
     'event_amounts': 'cast(coalesce(amount, 0) as real)',
 } -%}
-{#- events of one moment are told apart by what is read of them only -#}
-{%- set events_alike = [events.event_types, events.event_categories, events.event_amounts] -%}
+{#- tie-breakers for events with equal timestamps: only columns that the model reads, so that equal inputs have one order -#}
+{%- set tie_breakers = [events.event_types, events.event_categories, events.event_amounts] -%}
 {%- set texts = {
     'text_ids': 'text_id',
     'texts': 'substr(text, 1, 2000)',
@@ -23,7 +23,7 @@ snapshots as (
     from (
         {{ churn_radar.snapshots_to_build() }}
     ) as to_build
-    where is_sampled -- what effects are learned from has no sequences
+    where is_sampled -- snapshots that exist only because of a contact have no sequences
 ),
 
 known_events as (
@@ -49,7 +49,7 @@ event_sequences as (
     select
         customer_id,
         as_of_date,
-        {{ churn_radar.first_rows(events, ['-microseconds'] + events_alike, churn_radar.max_events()) }}
+        {{ churn_radar.first_rows(events, ['-microseconds'] + tie_breakers, churn_radar.max_events()) }}
     from known_events
     group by customer_id, as_of_date
 ),

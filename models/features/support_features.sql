@@ -24,7 +24,7 @@ known_tickets as (
         snapshots.customer_id,
         snapshots.as_of_date,
         support_tickets.opened_at,
-        -- what happened when the ticket was closed is known only from then on
+        -- closing time and satisfaction are known only after the ticket was closed
         case when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp) then support_tickets.closed_at end as closed_at,
         case
             when support_tickets.closed_at < cast(snapshots.as_of_date as timestamp)
@@ -71,7 +71,7 @@ select
     ticket_history.satisfaction_mean,
     cast(ticket_history.days_since_last_ticket as bigint) as days_since_last_ticket,
 
-    -- what the words say
+    -- complaint scores of the texts
     {%- for aspect in churn_radar.aspects() %}
     cast(ticket_history.{{ aspect }}_complaint_90d as {{ double }}) as ticket_{{ aspect }}_complaint_90d,
     {%- endfor %}

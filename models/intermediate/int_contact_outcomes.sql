@@ -11,7 +11,7 @@ daily_orders as (
     select * from {{ ref('int_customer_daily_activity') }} where orders > 0
 ),
 
--- of those who were customers then
+-- only contacts whose customer is in the spine at that date
 snapshots as (
     select
         contact_snapshots.touch_id,

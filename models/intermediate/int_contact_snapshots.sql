@@ -22,7 +22,7 @@ contacts as (
         and touches.touched_at < cast(newest.observed_until as timestamp)
 ),
 
--- nothing is learned from contacts with who was no customer any more
+-- only active customers, as effects are not learned from contacts with customers who had left
 contacts_with_customers as (
     select
         contacts.*,

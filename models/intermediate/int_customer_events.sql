@@ -38,7 +38,7 @@ order_events as (
     left join item_categories on orders.order_id = item_categories.order_id
 ),
 
--- a day's browsing is one event: what it came to, and how many steps it took
+-- the events of a day are one visit: its category is the event closest to a purchase, its amount the number of events
 visits as (
     select
         customer_id,

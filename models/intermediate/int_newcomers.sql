@@ -28,7 +28,7 @@ observed as (
     select as_of_date as observed_until from windows where is_newest
 ),
 
-starts as (
+start_dates as (
     select
         customer_id,
         min(start_date) as start_date
@@ -48,16 +48,16 @@ starts as (
     group by customer_id
 ),
 
--- those who started, or placed a single order, in the activity window; what came before it is looked up for them alone
+-- customers who started, or placed one order, in the activity window; only their earlier orders are looked up
 candidates as (
     select
-        starts.customer_id,
+        start_dates.customer_id,
         windows.as_of_date
     from windows
-    inner join starts
+    inner join start_dates
         on
-            windows.as_of_date > starts.start_date
-            and windows.activity_window_starts_on <= starts.start_date
+            windows.as_of_date > start_dates.start_date
+            and windows.activity_window_starts_on <= start_dates.start_date
     union distinct
     select
         daily_orders.customer_id,
@@ -92,17 +92,17 @@ newcomers as (
         windows.is_newest,
         windows.label_window_ends_on,
         case when known_orders.orders = 0 then 'sign_up_only' else 'one_order' end as kind,
-        case when known_orders.orders = 0 then starts.start_date else known_orders.first_order_date end as start_date,
+        case when known_orders.orders = 0 then start_dates.start_date else known_orders.first_order_date end as start_date,
         {{ churn_radar.stable_hash("known_orders.customer_id || ' ' || " ~ churn_radar.as_text('known_orders.as_of_date')) }} as position
     from known_orders
     inner join windows on known_orders.as_of_date = windows.as_of_date
-    left join starts on known_orders.customer_id = starts.customer_id
+    left join start_dates on known_orders.customer_id = start_dates.customer_id
     where
         known_orders.orders = 0
         or (known_orders.orders = 1 and windows.activity_window_starts_on <= known_orders.first_order_date)
 ),
 
--- one in how many: a power of two, so that a growing shop changes the sample rarely
+-- one in n is sampled; n is a power of two, so that the sample rarely changes as the shop grows
 training_sample as (
     select
         {{ churn_radar.power_of_two('count(*) * 1.0 / ' ~ var('churn__training_rows')) }} as one_in

@@ -6,7 +6,7 @@ newest as (
     where is_newest
 ),
 
-bought as (
+purchases as (
     select distinct
         daily_products.customer_id,
         daily_products.product_id,
@@ -29,7 +29,7 @@ returned_orders as (
     where status = 'returned'
 ),
 
-returned as (
+returns as (
     select distinct
         returned_orders.customer_id,
         order_items.product_id,
@@ -42,11 +42,11 @@ returned as (
 select
     *,
     false as is_returned
-from bought
+from purchases
 
 union all
 
 select
     *,
     true as is_returned
-from returned
+from returns

@@ -4,7 +4,7 @@ daily_orders as (
     select * from {{ ref('int_customer_daily_activity') }} where orders > 0
 ),
 
--- a date that somebody asked for holds every active customer, one that is only trained on a sample of them
+-- as-of dates of builds hold all active customers, other training dates a sample
 dates as (
     select
         as_of_date,
@@ -14,7 +14,7 @@ dates as (
     from {{ ref('int_snapshot_dates') }}
 ),
 
--- customers who were contacted by chance while they were active, on top
+-- plus active customers with a randomised contact
 contacts as (
     select distinct
         customer_id,
@@ -56,7 +56,7 @@ dates_to_build as (
     {% endif %}
 ),
 
--- of a date that only has contacts nobody else is held
+-- dates that are needed only for contacts hold no other customers
 active_customers as (
     select
         daily_orders.customer_id,
@@ -127,7 +127,7 @@ arrivals as (
     group by known_from
 ),
 
--- of those known at a date, not of those of today: a forecast must not change with what came later
+-- sampled from the customers known at the date, so that later customers do not change the forecast
 forecast_dates as (
     select
         dates.as_of_date,

@@ -1,6 +1,6 @@
 {%- set as_of_date = var('churn__as_of_date') -%}
 {%- set every = var('churn__snapshot_every_days') -%}
-{#- training snapshots are four weeks apart, or the next multiple of the grid -#}
+{#- training snapshots are 28 days apart, rounded up to a multiple of the grid -#}
 {%- set training_step = every * ((28 / every) | round(0, 'ceil') | int) -%}
 
 with
@@ -21,7 +21,7 @@ days as (
     {{ churn_radar.days_from_to('(select first_order_date from observed)', '(select observed_until from observed)') }}
 ),
 
--- grid dates before which a whole activity window was seen and after which a whole label window was
+-- grid dates with a complete activity window before and a closed label window after
 labelled as (
     select days.day as as_of_date
     from days
@@ -44,7 +44,7 @@ training as (
     where {{ churn_radar.days_between('labelled.as_of_date', 'newest_labelled.as_of_date') }} % {{ training_step }} = 0
 ),
 
--- what customers were like before they were contacted at random, so that it can be learned whom a contact changes
+-- grid dates before randomised contacts, whose features are needed to estimate effects
 contacts as (
     select distinct {{ churn_radar.grid_day('cast(touches.touched_at as date)') }} as as_of_date
     from {{ ref('stg_campaign_touches') }} as touches
@@ -59,8 +59,8 @@ contacts as (
         >= {{ churn_radar.add_days('observed.observed_until', -var('churn__history_days')) }}
 ),
 
--- the date that is asked for now, and those that were before
-asked as (
+-- the as-of dates of this build and of earlier ones
+build_dates as (
     select observed_until as as_of_date
     from observed
     {% if is_incremental() %}
@@ -71,27 +71,27 @@ asked as (
     {% endif %}
 ),
 
-newest_asked as (
-    select max(as_of_date) as as_of_date from asked
+newest_build_date as (
+    select max(as_of_date) as as_of_date from build_dates
 ),
 
-kept as (
-    select asked.as_of_date
-    from asked
-    cross join newest_asked
-    where asked.as_of_date > {{ churn_radar.add_days('newest_asked.as_of_date', -var('churn__keep_snapshots_days')) }}
+kept_build_dates as (
+    select build_dates.as_of_date
+    from build_dates
+    cross join newest_build_date
+    where build_dates.as_of_date > {{ churn_radar.add_days('newest_build_date.as_of_date', -var('churn__keep_snapshots_days')) }}
 ),
 
 all_dates as (
     select as_of_date from training
     union distinct
-    select as_of_date from kept
+    select as_of_date from kept_build_dates
     union distinct
     select as_of_date from contacts
     union distinct
     select observed_until as as_of_date from observed
     {%- if is_incremental() %}
-    -- dates that are not wanted any more get their marks taken off, then leave by the post-hook
+    -- all flags of dates that are no longer needed become false, and the post-hook deletes them
     union distinct
     select as_of_date from {{ this }}
     {%- endif %}
@@ -102,11 +102,11 @@ select
     all_dates.as_of_date = observed.observed_until as is_newest,
     training.as_of_date is not null as is_training,
     contacts.as_of_date is not null as is_contact,
-    kept.as_of_date is not null as was_asked
+    kept_build_dates.as_of_date is not null as was_asked
 from all_dates
 cross join observed
 left join training on all_dates.as_of_date = training.as_of_date
 left join contacts on all_dates.as_of_date = contacts.as_of_date
-left join kept on all_dates.as_of_date = kept.as_of_date
--- a shop that has not sold anything yet has no date
+left join kept_build_dates on all_dates.as_of_date = kept_build_dates.as_of_date
+-- null in a shop without orders
 where all_dates.as_of_date is not null

@@ -9,7 +9,7 @@ select
     reviews.superseded_at,
     reviews.review_text as text,
     reviews.rating,
-    -- a name that the product got later was not known when the text was
+    -- only if the name was known when the review was written
     case when products.known_at <= reviews.reviewed_at then products.product_name end as subject
 from {{ ref('stg_reviews') }} as reviews
 left join {{ ref('int_products') }} as products on reviews.product_id = products.product_id

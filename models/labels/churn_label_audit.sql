@@ -22,7 +22,7 @@ days as (
     {{ churn_radar.days_from_to('(select min(first_order_date) from customers)', '(select observed_until from observed)') }}
 ),
 
-questions as (
+customer_days as (
     select
         customers.customer_id,
         days.day as as_of_date,
@@ -36,38 +36,38 @@ questions as (
 
 orders_before as (
     select
-        questions.customer_id,
-        questions.as_of_date,
+        customer_days.customer_id,
+        customer_days.as_of_date,
         sum(daily_orders.orders) as orders,
         min(daily_orders.activity_date) as first_order_date,
         max(daily_orders.activity_date) as last_order_date
-    from questions
+    from customer_days
     inner join daily_orders
         on
-            questions.customer_id = daily_orders.customer_id
-            and {{ churn_radar.known_at('daily_orders', 'questions.as_of_date') }}
-    group by questions.customer_id, questions.as_of_date
+            customer_days.customer_id = daily_orders.customer_id
+            and {{ churn_radar.known_at('daily_orders', 'customer_days.as_of_date') }}
+    group by customer_days.customer_id, customer_days.as_of_date
 ),
 
 orders_in_window as (
     select
-        questions.customer_id,
-        questions.as_of_date,
+        customer_days.customer_id,
+        customer_days.as_of_date,
         min(daily_orders.activity_date) as next_order_date
-    from questions
+    from customer_days
     inner join daily_orders
         on
-            questions.customer_id = daily_orders.customer_id
-            and questions.as_of_date <= daily_orders.activity_date
-            and questions.window_ends_on > daily_orders.activity_date
-            and questions.observed_until > daily_orders.activity_date
+            customer_days.customer_id = daily_orders.customer_id
+            and customer_days.as_of_date <= daily_orders.activity_date
+            and customer_days.window_ends_on > daily_orders.activity_date
+            and customer_days.observed_until > daily_orders.activity_date
             and {{ churn_radar.known_now('daily_orders') }}
-    group by questions.customer_id, questions.as_of_date
+    group by customer_days.customer_id, customer_days.as_of_date
 ),
 
-answers as (
+statuses as (
     select
-        questions.*,
+        customer_days.*,
         coalesce(orders_before.orders, 0) as orders,
         orders_before.first_order_date,
         orders_before.last_order_date,
@@ -75,16 +75,16 @@ answers as (
         case
             when orders_before.orders is null then 'not_eligible'
             when orders_before.orders < {{ var('churn__min_orders') }} then 'not_eligible'
-            when orders_before.last_order_date < questions.activity_window_starts_on then 'not_eligible'
-            when questions.window_ends_on > questions.observed_until then 'censored'
+            when orders_before.last_order_date < customer_days.activity_window_starts_on then 'not_eligible'
+            when customer_days.window_ends_on > customer_days.observed_until then 'censored'
             when orders_in_window.next_order_date is null then 'churned'
             else 'retained'
         end as status
-    from questions
+    from customer_days
     left join orders_before
-        on questions.customer_id = orders_before.customer_id and questions.as_of_date = orders_before.as_of_date
+        on customer_days.customer_id = orders_before.customer_id and customer_days.as_of_date = orders_before.as_of_date
     left join orders_in_window
-        on questions.customer_id = orders_in_window.customer_id and questions.as_of_date = orders_in_window.as_of_date
+        on customer_days.customer_id = orders_in_window.customer_id and customer_days.as_of_date = orders_in_window.as_of_date
 )
 
 select
@@ -119,4 +119,4 @@ select
     next_order_date,
     window_ends_on,
     observed_until
-from answers
+from statuses

@@ -1,9 +1,9 @@
 {%- set band = var('churn__alert_band') -%}
 {%- set threshold = var('churn__band_' ~ band) -%}
-{#- one-sided, once in a thousand times for the four segments together (Bonferroni): 1 - 0.001 / 4 of the normal distribution -#}
-{%- set least_z = 3.4807564 -%}
-{#- in a large shop anything is significant: a smaller rise of the mean is nobody's alarm -#}
-{%- set least_rise = 0.01 -%}
+{#- one-sided significance level of 0.001 for the four segments together (Bonferroni): normal quantile of 1 - 0.001 / 4 -#}
+{%- set min_z = 3.4807564 -%}
+{#- minimum rise of the mean, as in a large shop even tiny changes are significant -#}
+{%- set min_rise = 0.01 -%}
 {%- set double = churn_radar.type_double() -%}
 
 with
@@ -40,7 +40,7 @@ newest as (
     select * from dates where age = 1
 ),
 
--- a date may be scored again, by another version of the model: what was said last counts
+-- a date may be scored again by another model version; the last score is used
 ranked as (
     select
         scores.*,
@@ -52,11 +52,11 @@ ranked as (
     inner join newest on scores.as_of_date in (newest.as_of_date, newest.previous_date)
 ),
 
-last_said as (
+last_scores as (
     select * from ranked where position = 1
 ),
 
-scored_by as (
+version_by_date as (
     select
         dates_and_versions.as_of_date,
         dates_and_versions.model_version
@@ -65,7 +65,7 @@ scored_by as (
             as_of_date,
             model_version,
             row_number() over (partition by as_of_date order by max(scored_at) desc, model_version desc) as position
-        from last_said
+        from last_scores
         group by as_of_date, model_version
     ) as dates_and_versions
     where dates_and_versions.position = 1
@@ -76,10 +76,10 @@ comparison as (
         newest.as_of_date,
         newest.previous_date,
         now.model_version,
-        case when now.model_version <> before.model_version then ', by another version of the model' else '' end as by_whom
+        case when now.model_version <> before.model_version then ', by another version of the model' else '' end as version_note
     from newest
-    inner join scored_by as now on newest.as_of_date = now.as_of_date
-    left join scored_by as before on newest.previous_date = before.as_of_date
+    inner join version_by_date as now on newest.as_of_date = now.as_of_date
+    left join version_by_date as before on newest.previous_date = before.as_of_date
 ),
 
 customer_alerts as (
@@ -94,10 +94,10 @@ customer_alerts as (
         now.value_at_risk,
         'Risk rose from ' || {{ churn_radar.as_percent('before.churn_probability') }} || ' to '
         || {{ churn_radar.as_percent('now.churn_probability') }} || ' since ' || {{ churn_radar.as_text('before.as_of_date') }}
-        || comparison.by_whom || '; ' || {{ churn_radar.as_decimal('now.value_at_risk') }} || ' at risk' as message,
+        || comparison.version_note || '; ' || {{ churn_radar.as_decimal('now.value_at_risk') }} || ' at risk' as message,
         now.as_of_date as holds_from
-    from last_said as now
-    inner join last_said as before on now.customer_id = before.customer_id
+    from last_scores as now
+    inner join last_scores as before on now.customer_id = before.customer_id
     cross join comparison
     where
         now.is_newest
@@ -106,34 +106,34 @@ customer_alerts as (
         and now.churn_probability >= {{ threshold }}
 ),
 
-members as (
+scored_customers as (
     select
-        last_said.as_of_date,
-        last_said.is_newest,
-        last_said.churn_probability,
-        last_said.value_at_risk,
+        last_scores.as_of_date,
+        last_scores.is_newest,
+        last_scores.churn_probability,
+        last_scores.value_at_risk,
         order_features.days_since_first_order,
         order_features.spend_365d
-    from last_said
+    from last_scores
     inner join order_features
-        on last_said.customer_id = order_features.customer_id and last_said.as_of_date = order_features.as_of_date
+        on last_scores.customer_id = order_features.customer_id and last_scores.as_of_date = order_features.as_of_date
 ),
 
-middles as (
+median_spends as (
     select
         as_of_date,
         percentile_cont(0.5) within group (order by spend_365d) as median_spend
-    from members
+    from scored_customers
     group by as_of_date
 ),
 
 segmented as (
     select
-        members.*,
-        case when members.days_since_first_order <= {{ var('churn__activity_days') }} then 'new' else 'established' end
-        || ', ' || case when members.spend_365d > middles.median_spend then 'high spend' else 'low spend' end as segment
-    from members
-    inner join middles on members.as_of_date = middles.as_of_date
+        scored_customers.*,
+        case when scored_customers.days_since_first_order <= {{ var('churn__activity_days') }} then 'new' else 'established' end
+        || ', ' || case when scored_customers.spend_365d > median_spends.median_spend then 'high spend' else 'low spend' end as segment
+    from scored_customers
+    inner join median_spends on scored_customers.as_of_date = median_spends.as_of_date
 ),
 
 segments as (
@@ -147,12 +147,12 @@ segments as (
         cast(sum({{ churn_radar.fixed_point('value_at_risk') }}) as {{ double }}) as value_at_risk
     from segmented
     group by as_of_date, is_newest, segment
-    -- a smaller group would tell of single customers
+    -- smaller groups could reveal single customers
     having count(*) >= {{ var('churn__min_group') }}
 ),
 
--- Welch's z of two means: their difference over sqrt(variance / n + variance / n); most customers are in both, so it errs
--- on the side of silence
+-- Welch's z of two means. Most customers are in both samples, and treating the samples as independent overstates the
+-- variance, so the test is conservative
 compared_segments as (
     select
         now.*,
@@ -178,17 +178,17 @@ segment_alerts as (
         'Mean risk of ' || {{ churn_radar.as_text('compared_segments.customers') }} || ' customers rose from '
         || {{ churn_radar.as_percent('compared_segments.previous_risk') }} || ' to '
         || {{ churn_radar.as_percent('compared_segments.mean_risk') }} || ' since '
-        || {{ churn_radar.as_text('compared_segments.previous_date') }} || comparison.by_whom || '; '
+        || {{ churn_radar.as_text('compared_segments.previous_date') }} || comparison.version_note || '; '
         || {{ churn_radar.as_decimal('compared_segments.value_at_risk') }} || ' at risk' as message,
         compared_segments.as_of_date as holds_from
     from compared_segments
     cross join comparison
     where
-        compared_segments.z > {{ least_z }}
-        and compared_segments.mean_risk - compared_segments.previous_risk >= {{ least_rise }}
+        compared_segments.z > {{ min_z }}
+        and compared_segments.mean_risk - compared_segments.previous_risk >= {{ min_rise }}
 ),
 
--- drift that began: of one that lasts the date before has told
+-- only new drift: continuing drift was an alert at an earlier date
 score_drift_alerts as (
     select
         now.as_of_date,
@@ -199,7 +199,7 @@ score_drift_alerts as (
         before.psi as previous_value,
         now.psi as current_value,
         cast(null as {{ double }}) as value_at_risk,
-        'The scores left what the model was validated on: population stability index '
+        'The scores drifted from those of the validation: population stability index '
         || {{ churn_radar.as_decimal('now.psi') }} as message,
         now.as_of_date as holds_from
     from comparison
@@ -220,7 +220,7 @@ feature_drift_alerts as (
         before.psi as previous_value,
         now.psi as current_value,
         cast(null as {{ double }}) as value_at_risk,
-        'The feature left what the model learned from: population stability index '
+        'The feature drifted from the training data: population stability index '
         || {{ churn_radar.as_decimal('now.psi') }} as message,
         now.as_of_date as holds_from
     from comparison
@@ -234,7 +234,7 @@ feature_drift_alerts as (
     where now.is_unusual and now.is_read and not coalesce(before.is_unusual, false)
 ),
 
--- nobody builds the table once the scores are stale, so it says beforehand from which day on they will be
+-- stored in advance with the day from which the scores are stale, as the table is not built on that day if builds stop
 stale_alerts as (
     select
         as_of_date,

@@ -6,7 +6,7 @@ scored_values as (
     select * from {{ ref('int_scored_values') }}
 ),
 
--- features alone; the score has churn_score_drift
+-- without the score, whose drift is in churn_score_drift
 reference as (
     select * from {{ ref('churn_drift_reference') }} where feature <> 'churn_probability'
 ),
@@ -22,7 +22,7 @@ features as (
     group by as_of_date, model_version, feature
 ),
 
--- every bin of the reference, whether anybody is in it now or not
+-- all bins of the reference, including those that are empty now
 bins as (
     select
         features.as_of_date,
@@ -67,7 +67,7 @@ measured as (
     group by as_of_date, model_version, feature
 ),
 
-judged as (
+assessed as (
     select
         *,
         {{ churn_radar.psi_critical_value('bins_in_use', 'customers', 'reference_customers') }} as psi_by_chance
@@ -78,20 +78,20 @@ select
     features.as_of_date,
     features.model_version,
     features.feature,
-    coalesce(judged.is_read, false) as is_read,
-    cast(judged.psi as {{ double }}) as psi,
-    cast({{ churn_radar.psi_band('judged.psi') }} as {{ churn_radar.type_string() }}) as band,
-    cast(judged.psi_by_chance as {{ double }}) as psi_by_chance,
-    cast(judged.usual_psi as {{ double }}) as usual_psi,
-    {{ churn_radar.is_unusual('judged.psi', 'judged.psi_by_chance', 'judged.usual_psi') }} as is_unusual,
+    coalesce(assessed.is_read, false) as is_read,
+    cast(assessed.psi as {{ double }}) as psi,
+    cast({{ churn_radar.psi_band('assessed.psi') }} as {{ churn_radar.type_string() }}) as band,
+    cast(assessed.psi_by_chance as {{ double }}) as psi_by_chance,
+    cast(assessed.usual_psi as {{ double }}) as usual_psi,
+    {{ churn_radar.is_unusual('assessed.psi', 'assessed.psi_by_chance', 'assessed.usual_psi') }} as is_unusual,
     cast(features.missing as {{ double }}) / features.customers as missing_rate,
-    cast(judged.reference_missing_rate as {{ double }}) as reference_missing_rate,
+    cast(assessed.reference_missing_rate as {{ double }}) as reference_missing_rate,
     features.customers,
-    cast(judged.reference_customers as bigint) as reference_customers,
-    judged.reference_date
+    cast(assessed.reference_customers as bigint) as reference_customers,
+    assessed.reference_date
 from features
-left join judged
+left join assessed
     on
-        features.as_of_date = judged.as_of_date
-        and features.model_version = judged.model_version
-        and features.feature = judged.feature
+        features.as_of_date = assessed.as_of_date
+        and features.model_version = assessed.model_version
+        and features.feature = assessed.feature

@@ -1,5 +1,5 @@
-{#- as the log-loss of scikit-learn clips: the distance of doubles at 1 -#}
-{%- set least = '2.220446049250313e-16' -%}
+{#- machine epsilon, at which scikit-learn's log_loss clips -#}
+{%- set epsilon = '2.220446049250313e-16' -%}
 {%- set double = churn_radar.type_double() -%}
 
 with
@@ -12,7 +12,7 @@ activity as (
     select * from {{ ref('int_customer_daily_activity') }}
 ),
 
--- a version that champions returned to has a row per decision, with the same promise
+-- one row per version: a version that became champion again has several decisions with the same validation figures
 models as (
     select
         model_version,
@@ -27,7 +27,7 @@ observed as (
     select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
 ),
 
--- of customers who were deleted nobody knows whether they churned
+-- deleted customers have no known outcome
 known_customers as (
     select customer_id from activity group by customer_id
 ),
@@ -46,7 +46,7 @@ closed_scores as (
     where {{ churn_radar.add_days('scores.as_of_date', 'scores.horizon_days') }} <= observed.observed_until
 ),
 
--- an outcome as churn_labels has it
+-- outcomes as in churn_labels
 ordered_again as (
     select
         closed_scores.customer_id,
@@ -70,7 +70,7 @@ outcomes as (
         closed_scores.horizon_days,
         closed_scores.churn_probability as p,
         case when ordered_again.customer_id is null then 1 else 0 end as churned,
-        least(greatest(closed_scores.churn_probability, {{ least }}), 1 - {{ least }}) as clipped_p,
+        least(greatest(closed_scores.churn_probability, {{ epsilon }}), 1 - {{ epsilon }}) as clipped_p,
         least(floor(closed_scores.churn_probability * 10), 9) as tenth,
         count(*) over (partition by closed_scores.as_of_date, closed_scores.model_version) as customers,
         row_number() over (
@@ -94,7 +94,7 @@ figures as (
         avg(cast(churned as {{ double }})) as churn_rate,
         avg(p) as mean_probability,
         avg(case when churned = 1 then -ln(clipped_p) else -ln(1 - clipped_p) end) as log_loss,
-        -- a tenth of the customers, at least one, halves rounded to even
+        -- a tenth of the customers, at least one, rounded half to even
         avg(
             case
                 when
@@ -131,42 +131,42 @@ calibration as (
     group by as_of_date, model_version
 ),
 
--- customers who share a probability share a rank
+-- grouped by probability, as ties share a rank
 ranks as (
     select
         as_of_date,
         model_version,
         p,
-        cast(sum(churned) as {{ double }}) as churners,
-        cast(sum(1 - churned) as {{ double }}) as stayers
+        cast(sum(churned) as {{ double }}) as churned_customers,
+        cast(sum(1 - churned) as {{ double }}) as retained
     from outcomes
     group by as_of_date, model_version, p
 ),
 
-running as (
+cumulative as (
     select
         *,
-        sum(churners) over (partition by as_of_date, model_version) as all_churners,
-        sum(stayers) over (partition by as_of_date, model_version) as all_stayers,
-        sum(churners) over (partition by as_of_date, model_version order by p) as churners_up_to,
-        sum(stayers) over (partition by as_of_date, model_version order by p) as stayers_up_to
+        sum(churned_customers) over (partition by as_of_date, model_version) as all_churned,
+        sum(retained) over (partition by as_of_date, model_version) as all_retained,
+        sum(churned_customers) over (partition by as_of_date, model_version order by p) as churned_up_to,
+        sum(retained) over (partition by as_of_date, model_version order by p) as retained_up_to
     from ranks
 ),
 
--- the share of stayers below each churner, and of churners above each stayer; a tie counts half
-placed as (
+-- share of retained customers below and of churned customers above each probability; ties count half
+rank_shares as (
     select
         *,
-        (stayers_up_to - stayers / 2) / nullif(all_stayers, 0) as stayers_below,
-        (all_churners - churners_up_to + churners / 2) / nullif(all_churners, 0) as churners_above
-    from running
+        (retained_up_to - retained / 2) / nullif(all_retained, 0) as retained_below,
+        (all_churned - churned_up_to + churned_customers / 2) / nullif(all_churned, 0) as churned_above
+    from cumulative
 ),
 
 areas as (
     select
         *,
-        sum(churners * stayers_below) over (partition by as_of_date, model_version) / nullif(all_churners, 0) as auroc
-    from placed
+        sum(churned_customers * retained_below) over (partition by as_of_date, model_version) / nullif(all_churned, 0) as auroc
+    from rank_shares
 ),
 
 -- DeLong's variance, as in inference/evaluation/metrics.py
@@ -177,10 +177,10 @@ intervals as (
         max(auroc) as auroc,
         1.959963984540054 * sqrt(
             case
-                when max(all_churners) > 1 and max(all_stayers) > 1
+                when max(all_churned) > 1 and max(all_retained) > 1
                     then
-                        sum(churners * power(stayers_below - auroc, 2)) / ((max(all_churners) - 1) * max(all_churners))
-                        + sum(stayers * power(churners_above - auroc, 2)) / ((max(all_stayers) - 1) * max(all_stayers))
+                        sum(churned_customers * power(retained_below - auroc, 2)) / ((max(all_churned) - 1) * max(all_churned))
+                        + sum(retained * power(churned_above - auroc, 2)) / ((max(all_retained) - 1) * max(all_retained))
             end
         ) as half_width
     from areas

@@ -1,4 +1,4 @@
-{#- named outside of the condition, where dbt would miss it -#}
+{#- outside the is_incremental() block, so that dbt finds the ref when it parses -#}
 {%- set dates = ref('int_snapshot_dates') -%}
 {%- set double = churn_radar.type_double() -%}
 
@@ -37,7 +37,7 @@ snapshots as (
     group by as_of_date, model_version
 ),
 
--- every bin of the reference, whether anybody is in it now or not
+-- all bins of the reference, including those that are empty now
 bins as (
     select
         snapshots.as_of_date,
@@ -75,7 +75,7 @@ measured as (
     group by as_of_date, model_version
 ),
 
-judged as (
+assessed as (
     select
         *,
         {{ churn_radar.psi_critical_value('bins_in_use', 'customers', 'reference_customers') }} as psi_by_chance
@@ -92,12 +92,12 @@ select
     cast(snapshots.medium_share as {{ double }}) as medium_share,
     cast(snapshots.high_share as {{ double }}) as high_share,
     cast(snapshots.critical_share as {{ double }}) as critical_share,
-    cast(judged.psi as {{ double }}) as psi,
-    cast({{ churn_radar.psi_band('judged.psi') }} as {{ churn_radar.type_string() }}) as band,
-    cast(judged.psi_by_chance as {{ double }}) as psi_by_chance,
-    cast(judged.usual_psi as {{ double }}) as usual_psi,
-    {{ churn_radar.is_unusual('judged.psi', 'judged.psi_by_chance', 'judged.usual_psi') }} as is_unusual,
-    cast(judged.reference_customers as bigint) as reference_customers,
-    judged.reference_date
+    cast(assessed.psi as {{ double }}) as psi,
+    cast({{ churn_radar.psi_band('assessed.psi') }} as {{ churn_radar.type_string() }}) as band,
+    cast(assessed.psi_by_chance as {{ double }}) as psi_by_chance,
+    cast(assessed.usual_psi as {{ double }}) as usual_psi,
+    {{ churn_radar.is_unusual('assessed.psi', 'assessed.psi_by_chance', 'assessed.usual_psi') }} as is_unusual,
+    cast(assessed.reference_customers as bigint) as reference_customers,
+    assessed.reference_date
 from snapshots
-left join judged on snapshots.as_of_date = judged.as_of_date and snapshots.model_version = judged.model_version
+left join assessed on snapshots.as_of_date = assessed.as_of_date and snapshots.model_version = assessed.model_version

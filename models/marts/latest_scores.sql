@@ -17,5 +17,5 @@ select
     model_version,
     scored_at
 from scores
--- a date that was scored again, by another version or for fewer customers, counts as it was scored last
+-- only the last scoring run of a date, which may be by another version or for fewer customers
 where scored_at = last_scored_at

@@ -1,4 +1,3 @@
-{#- visits before this day come by the day, those since one by one, as more of that day may arrive -#}
 {%- set scores = churn_radar.aspects() + ['complaint'] -%}
 
 with
@@ -7,12 +6,13 @@ newest as (
     select
         as_of_date,
         {{ churn_radar.add_days('as_of_date', -var('churn__history_days')) }} as history_from,
+        -- events are aggregated by day before this day and single from then on, as more events of those days may arrive
         {{ churn_radar.add_days('as_of_date', -2) }} as last_days_from
     from {{ ref('int_snapshot_dates') }}
     where is_newest
 ),
 
--- what is known now, whenever it happened: who reads it picks the rows of a moment
+-- all current versions; the service filters them by time
 orders as (
     select
         events.customer_id,
@@ -144,11 +144,11 @@ last_events as (
     group by events.customer_id
 ),
 
-written as (
+ranked_texts as (
     select
         texts.text_id,
         texts.subject,
-        -- longer ones are read no further
+        -- the encoder reads no more than this
         substr(texts.text, 1, 2000) as text,
         row_number() over (
             partition by texts.customer_id order by texts.written_at desc, texts.text_id asc
@@ -171,19 +171,19 @@ recent_reviews as (
         {{ churn_radar.json_lists(dict(
             [
                 ('review_id', 'reviews.review_id'),
-                ('text_id', 'written.text_id'),
+                ('text_id', 'ranked_texts.text_id'),
                 ('reviewed_at', churn_radar.microseconds('reviews.reviewed_at')),
                 ('known_at', churn_radar.microseconds('greatest(reviews.reviewed_at, coalesce(reviews.loaded_at, reviews.reviewed_at))')),
                 ('rating', 'reviews.rating'),
-                ('text', 'case when written.position <= ' ~ churn_radar.max_texts() ~ ' then written.text end'),
-                ('subject', 'written.subject')
+                ('text', 'case when ranked_texts.position <= ' ~ churn_radar.max_texts() ~ ' then ranked_texts.text end'),
+                ('subject', 'ranked_texts.subject')
             ]
             + churn_radar.same_names(scores, '_score', 'embeddings')
         ), 'reviews.reviewed_at, reviews.review_id') }} as reviews
     from reviews
     cross join newest
-    left join written on reviews.text_id = written.text_id
-    left join {{ ref('review_embeddings') }} as embeddings on written.text_id = embeddings.text_id
+    left join ranked_texts on reviews.text_id = ranked_texts.text_id
+    left join {{ ref('review_embeddings') }} as embeddings on ranked_texts.text_id = embeddings.text_id
     where cast(reviews.reviewed_at as date) >= newest.history_from
     group by reviews.customer_id
 ),
@@ -194,19 +194,19 @@ recent_tickets as (
         {{ churn_radar.json_lists(dict(
             [
                 ('ticket_id', 'tickets.ticket_id'),
-                ('text_id', 'written.text_id'),
+                ('text_id', 'ranked_texts.text_id'),
                 ('opened_at', churn_radar.microseconds('tickets.opened_at')),
                 ('closed_at', churn_radar.microseconds('tickets.closed_at')),
                 ('satisfaction', 'tickets.satisfaction'),
                 ('topic', 'tickets.topic'),
-                ('text', 'case when written.position <= ' ~ churn_radar.max_texts() ~ ' then written.text end')
+                ('text', 'case when ranked_texts.position <= ' ~ churn_radar.max_texts() ~ ' then ranked_texts.text end')
             ]
             + churn_radar.same_names(scores, '_score', 'embeddings')
         ), 'tickets.opened_at, tickets.ticket_id') }} as tickets
     from {{ ref('stg_support_tickets') }} as tickets
     cross join newest
-    left join written on 'support_tickets:' || tickets.ticket_id = written.text_id
-    left join {{ ref('review_embeddings') }} as embeddings on written.text_id = embeddings.text_id
+    left join ranked_texts on 'support_tickets:' || tickets.ticket_id = ranked_texts.text_id
+    left join {{ ref('review_embeddings') }} as embeddings on ranked_texts.text_id = embeddings.text_id
     where cast(tickets.opened_at as date) >= newest.history_from
     group by tickets.customer_id
 ),
@@ -232,7 +232,7 @@ vectors as (
         {{ churn_radar.json_lists({'text_id': 'embeddings.text_id'}, 'embeddings.text_id') }} as pooled,
         {{ churn_radar.concatenated_arrays('embeddings.embedding', 'embeddings.text_id') }} as vectors
     from {{ ref('review_embeddings') }} as embeddings
-    inner join written on embeddings.text_id = written.text_id
+    inner join ranked_texts on embeddings.text_id = ranked_texts.text_id
     cross join newest
     where embeddings.written_at >= cast({{ churn_radar.add_days('newest.as_of_date', -60) }} as timestamp)
     group by embeddings.customer_id
@@ -256,7 +256,7 @@ attributes as (
 select
     customers.customer_id,
     newest.as_of_date,
-    -- not in the history, which would be another one every day
+    -- a column of its own, as it would change every history every day
     cast({{ churn_radar.last_event_position() }} as bigint) as through,
     {{ churn_radar.json_object({
         'first_order_date': 'earlier_orders.first_order_date',

@@ -16,7 +16,7 @@ dated_predictions as (
     inner join newest on predictions.as_of_date = newest.as_of_date
 ),
 
--- of one date and the version that was asked last, all customers have the same level
+-- only the last scoring run of the date, in which all customers have the same level shift
 predictions as (
     select * from dated_predictions where scored_at = last_scored_at
 ),

@@ -1,4 +1,4 @@
-{%- set kept_for = var('churn__margin') ~ ' * ' ~ var('churn__value_days') ~ ' / ' ~ var('churn__horizon_days') -%}
+{%- set value_factor = var('churn__margin') ~ ' * ' ~ var('churn__value_days') ~ ' / ' ~ var('churn__horizon_days') -%}
 {%- set double = churn_radar.type_double() -%}
 
 with
@@ -7,7 +7,7 @@ contacts as (
     select
         *,
         1 / propensity as weight,
-        {{ churn_radar.as_double("horizon_spend") }} * {{ kept_for }}
+        {{ churn_radar.as_double("horizon_spend") }} * {{ value_factor }}
         - case when action = 'holdout' then 0 else coalesce(cost, 0) end as profit
     from {{ ref('int_contact_outcomes') }}
     where is_active and churned is not null and propensity > 0 and propensity < 1
@@ -90,7 +90,7 @@ arms as (
         means.churn_rate,
         means.profit,
         means.through_date,
-        -- of a weighted mean whose weights are normalised (Hajek 1971), by linearisation
+        -- linearised variance of a mean with normalised weights (Hajek 1971)
         sum(power(compared_contacts.weight * (compared_contacts.churned - means.churn_rate), 2)) / power(means.weight, 2)
             as churn_variance,
         sum(power(compared_contacts.weight * (compared_contacts.profit - means.profit), 2)) / power(means.weight, 2)

@@ -9,7 +9,7 @@ with
     from ({{ churn_radar.checked_rows(table) | indent(4) }}) as checked
 ),
 
--- sorted, as numbers of 64 bits are sorted far quicker than they are grouped
+-- sorted instead of grouped, which is much faster for 64-bit numbers
 sorted_{{ table }} as (
     select
         key_hash,

@@ -120,7 +120,7 @@ def mail() -> Iterator[Receiver]:
 
 
 def test_each_channel_gets_one_digest_without_names_and_a_second_run_sends_nothing(shop, web, mail):
-    publish(shop, risk(CUSTOMERS[0], 12.5), risk(CUSTOMERS[1], 1080.25), alert("d", "score_drift", "The scores left"))
+    publish(shop, risk(CUSTOMERS[0], 12.5), risk(CUSTOMERS[1], 1080.25), alert("d", "score_drift", "The scores drifted"))
     shop.settings = {"CHURN_NOTIFY_URLS": f"{web.url}\n  {mail.url} {web.url}"}
     done = checked(shop.run("churn-radar", "notify"), 0)
     assert done.stdout == "channel 1 (json://…): 3 alerts sent\nchannel 2 (mailto://…): 3 alerts sent\n"
@@ -133,7 +133,7 @@ def test_each_channel_gets_one_digest_without_names_and_a_second_run_sends_nothi
         assert lines[0] == "2 customers at higher risk, 1,092.75 at risk:"
         assert [line.split("; ")[-1] for line in lines[1:3]] == ["1080.25 at risk", "12.50 at risk"]
         assert all(line.startswith("- p_") for line in lines[1:3])
-        assert "- The scores left" in lines
+        assert "- The scores drifted" in lines
         assert message.last_line == f"Idempotency-Key: {message.key}"
         assert "customer-" not in message.text
     assert web.messages[0].key != mail.messages[0].key
