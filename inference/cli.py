@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -42,7 +42,7 @@ def main() -> None:
     try:
         app()
     except ChurnRadarError as error:
-        print(f"churn-radar: {error}", file=sys.stderr)
+        typer.echo(f"churn-radar: {error}", err=True)
         sys.exit(1)
 
 
@@ -229,30 +229,9 @@ def notify(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
 ) -> None:
     """Send each channel what it has not been sent of churn_alerts: Slack, e-mail, webhooks and the rest of Apprise."""
-    from inference.notifications.alerts import customer_ids, read_alerts
-    from inference.notifications.deliver import compose, deliver, open_channels, plan
-    from inference.notifications.sent_log import SentLog
-    from inference.progress import track
+    from inference.notifications import deliver
 
-    channels, alerts = open_channels(url), read_alerts(datetime.now(UTC).date())
-    refused = []
-    with SentLog() as log:
-        planned = plan(log, channels, alerts, dry_run)
-        customers = {a.customer for _, digests in planned for digest in digests for a in digest.alerts}
-        names = customer_ids(customers) if show_personal else {}
-        for channel, digests in track(planned, "Sending"):
-            if not digests:
-                typer.echo(f"{channel.name}: nothing new")
-            elif dry_run:
-                for digest in digests:
-                    typer.echo("\n".join([f"{channel.name}:", *compose(digest, channel, top, names)]))
-            elif reason := deliver(log, channel, digests, top, names, attempts):
-                refused.append(f"{channel.name}: {reason}")
-            else:
-                n_sent = sum(len(digest.alerts) for digest in digests)
-                typer.echo(f"{channel.name}: {n_sent:,} alert{'' if n_sent == 1 else 's'} sent")
-    if refused:
-        raise ChurnRadarError(f"{'; '.join(refused)}; what was not sent is kept for the next run")
+    deliver.notify(url, top, show_personal, attempts, dry_run)
 
 
 @app.command(epilog="Example: churn-radar desk --port 8501")
@@ -284,7 +263,7 @@ def api_key(
     from inference.serving.keys import new_key
 
     secret, entry = new_key(name, scope)
-    print(f"for {name}, in the header X-API-Key:\n{secret}\nto add to CHURN_API_KEYS:\n{entry}")
+    typer.echo(f"for {name}, in the header X-API-Key:\n{secret}\nto add to CHURN_API_KEYS:\n{entry}")
 
 
 @app.command(epilog='Example: churn-radar similar "parcel came broken" --top 5')

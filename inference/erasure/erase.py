@@ -35,7 +35,7 @@ from inference.erasure.scrubbing import (
 from inference.erasure.traces import Traces, kind_of
 from inference.errors import ChurnRadarError
 from inference.home import EFFECTS, GRAPHS, PROJECT_DIR, home, raw_dir
-from inference.notifications.sent_log import settle
+from inference.notifications.sent_log import merge_write_ahead_file
 from inference.progress import track
 from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql, erased_customers, pseudonym, salt, salted_hash
 from inference.warehouse.event_log import export
@@ -108,7 +108,7 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
         )
     variables = _vars() | dict(variables or {})
     export(home() / "events")  # what only the log knows is looked for as well
-    settle()
+    merge_write_ahead_file()
     done = Erasure(salted_hash("erased", customer_id))
     with _warehouse() as connection:
         person = find_person(connection, (customer_id, pseudonym(customer_id)), _relations(connection, variables))

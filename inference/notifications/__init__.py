@@ -1,1 +1,1 @@
-"""Alerts and their delivery."""
+"""Alerts and their delivery to people."""

@@ -1,10 +1,11 @@
-"""Sending alerts to people, through Apprise: a digest per channel, again until it is taken, and never twice."""
+"""Send alerts through Apprise: one digest per channel, retried until the channel accepts it, never sent twice."""
 
 import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
@@ -12,29 +13,31 @@ from apprise.plugins import NotifyBase
 from tenacity import Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
 from inference.errors import ChurnRadarError
-from inference.notifications.alerts import Alert, write_body, write_title
+from inference.notifications.alerts import Alert, customer_ids, read_alerts, write_body, write_title
 from inference.notifications.sent_log import Digest, SentLog
+from inference.progress import track
 from inference.pseudonyms import salted_hash
 
-#: Header of webhooks and e-mails, and the last line of every digest.
+#: Header of webhooks and e-mails; the key is also the last line of every digest.
 KEY_HEADER = "Idempotency-Key"
-#: Most seconds between two attempts, which begin with one and double.
-LONGEST_WAIT = 30
-#: A shorter part of a URL, such as a port, is nothing to hide.
-LEAST_SECRET = 5
+#: Maximum seconds between two attempts; pauses begin with one second and double.
+MAX_WAIT = 30
+#: Minimum characters of a part of a URL to hide it; shorter ones, such as a port, are not secret.
+MIN_SECRET = 5
 
-# Apprise tells its reasons in the result; without a handler Python would print them as well
+logger = logging.getLogger(__name__)
+# Apprise's reasons are in its result; without a handler Python would print them as well
 logging.getLogger("apprise").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class Channel:
-    """Where digests are sent.
+    """A receiver of digests.
 
     Parameters
     ----------
     name : str
-        Its position and scheme: nothing else of a URL is fit to be shown, because tokens stand anywhere in it.
+        Its position and URL scheme; tokens may be anywhere else in a URL, so nothing else is shown.
     fingerprint : str
         Salted hash of the URL; another URL is another channel.
     url : str
@@ -49,54 +52,101 @@ class Channel:
     service: NotifyBase
 
 
-def open_channels(urls: Sequence[str]) -> list[Channel]:
-    """Read the channels of ``CHURN_NOTIFY_URLS``, apart by spaces or lines, and others.
+def notify(urls: Sequence[str], top: int, show_personal: bool, attempts: int, dry_run: bool) -> None:
+    """Send each channel the alerts that it has not accepted yet, and log what was sent.
 
     Parameters
     ----------
     urls : sequence of str
-        Apprise URLs beside those of the environment.
+        Apprise URLs, in addition to those of ``CHURN_NOTIFY_URLS``.
+    top : int
+        Maximum alerts of each kind to list.
+    show_personal : bool
+        Write customers' ids instead of pseudonyms.
+    attempts : int
+        Maximum attempts per digest.
+    dry_run : bool
+        Log what would be sent, and send nothing.
 
     Raises
     ------
     ChurnRadarError
-        If there is none, or one that Apprise cannot read; so nothing is sent to the others either.
+        If a channel did not accept a digest, after all channels were tried.
     """
-    found = list(dict.fromkeys([*os.environ.get("CHURN_NOTIFY_URLS", "").split(), *urls]))
-    if not found:
+    channels, alerts = open_channels(urls), read_alerts(datetime.now(UTC).date())
+    refusals = []
+    with SentLog() as log:
+        planned = plan_digests(log, channels, alerts, dry_run)
+        customers = {a.customer for _, digests in planned for digest in digests for a in digest.alerts if a.customer}
+        names = customer_ids(customers) if show_personal else {}
+        for channel, digests in track(planned, "Sending"):
+            if not digests:
+                logger.info("%s: nothing new", channel.name)
+            elif dry_run:
+                for digest in digests:
+                    logger.info("\n".join([f"{channel.name}:", *write_message(digest, channel, top, names)]))
+            elif reason := send_digests(log, channel, digests, top, names, attempts):
+                refusals.append(f"{channel.name}: {reason}")
+            else:
+                n_sent = sum(len(digest.alerts) for digest in digests)
+                logger.info("%s: %s alert%s sent", channel.name, f"{n_sent:,}", "" if n_sent == 1 else "s")
+    if refusals:
+        raise ChurnRadarError(f"{'; '.join(refusals)}; what was not sent is kept for the next run")
+
+
+def open_channels(urls: Sequence[str]) -> list[Channel]:
+    """Open the channels of ``CHURN_NOTIFY_URLS``, separated by spaces or lines, and others.
+
+    Parameters
+    ----------
+    urls : sequence of str
+        Apprise URLs in addition to those of the environment.
+
+    Raises
+    ------
+    ChurnRadarError
+        If there is no URL, or one that Apprise cannot read; then nothing is sent to the others either.
+    """
+    unique = list(dict.fromkeys([*os.environ.get("CHURN_NOTIFY_URLS", "").split(), *urls]))
+    if not unique:
         raise ChurnRadarError("no channel: CHURN_NOTIFY_URLS is empty; expected Apprise URLs there, or --url")
     asset = AppriseAsset(app_id="Churn Radar", app_desc="Churn Radar", async_mode=False)
-    services = [(_name(i, url), url, Apprise.instantiate(url, asset=asset)) for i, url in enumerate(found, 1)]
-    if wrong := [name for name, _, service in services if service is None]:
+    channels, unknown = [], []
+    for position, url in enumerate(unique, 1):
+        service = Apprise.instantiate(url, asset=asset)
+        if service is None:
+            unknown.append(_name(position, url))
+        else:
+            service.optional = False  # with ?optional=yes in a URL, a refusal would count as success
+            channels.append(Channel(_name(position, url), salted_hash("channel", url), url, service))
+    if unknown:
         raise ChurnRadarError(
-            f"{', '.join(wrong)}: not a URL that Apprise knows; expected one such as json://host/path or "
+            f"{', '.join(unknown)}: not a URL that Apprise knows; expected one such as json://host/path or "
             "mailto://user:password@host, see https://appriseit.com/services; nothing was sent"
         )
-    for _, _, service in services:
-        service.optional = False  # ?optional=yes would make what was refused look like what was taken
-    return [Channel(name, salted_hash("channel", url), url, service) for name, url, service in services]
+    return channels
 
 
-def plan(
+def plan_digests(
     log: SentLog, channels: Sequence[Channel], alerts: Sequence[Alert], dry_run: bool = False
 ) -> list[tuple[Channel, list[Digest]]]:
-    """Decide what each channel is to be told: what it did not take yet, then what is new to it.
+    """Digests for each channel: those not accepted yet, then one of the alerts that are new to the channel.
 
     Parameters
     ----------
     log : SentLog
-        Holds every digest when this returns, so that whatever happens next, none is lost.
+        Every digest is written to it before this returns, so none is lost in a crash.
     channels : sequence of Channel
         Where to send.
     alerts : sequence of Alert
         All that hold today.
     dry_run : bool
-        Leave the log as it is.
+        Do not write to the log.
     """
     planned = []
     for channel in channels:
         digests = log.unsent(channel.fingerprint)
-        if new := log.unknown(channel.fingerprint, alerts):
+        if new := log.new_alerts(channel.fingerprint, alerts):
             digests.append(Digest.of(channel.fingerprint, new))
             if not dry_run:
                 log.add(digests[-1])
@@ -104,67 +154,67 @@ def plan(
     return planned
 
 
-def deliver(
+def send_digests(
     log: SentLog, channel: Channel, digests: Sequence[Digest], top: int, names: Mapping[str, str], attempts: int
 ) -> str | None:
-    """Send digests in their order, up to the first that the channel does not take, and log each that it took.
+    """Send digests in order until the channel does not accept one; mark each accepted one in the log.
 
     Parameters
     ----------
     log : SentLog
-        Where they were planned.
+        Holds the digests.
     channel : Channel
-        Where to send; it gets the key of a digest in a header, where it has any, and in the last line.
+        Where to send; the idempotency key is in a header, if the channel has any, and in the last line.
     digests : sequence of Digest
         What to send.
     top, names
-        As in ``compose``.
+        As of ``write_message``.
     attempts : int
-        How often to try each, the pauses doubling from one second on.
+        Maximum attempts per digest.
 
     Returns
     -------
     str or None
-        Why the channel did not take one; None where it took them all.
+        Why the channel did not accept a digest; None if it accepted all.
     """
     retrying = Retrying(
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential(max=LONGEST_WAIT),
+        wait=wait_exponential(max=MAX_WAIT),
         retry=retry_if_result(lambda result: not result),
-        retry_error_callback=lambda state: state.outcome.result(),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
     for digest in digests:
-        title, body = compose(digest, channel, top, names)
+        title, body = write_message(digest, channel, top, names)
         if "headers" in channel.service.template_kwargs:
-            channel.service.headers[KEY_HEADER] = digest.idempotency_key
+            vars(channel.service)["headers"][KEY_HEADER] = digest.idempotency_key
         result = retrying(
             Apprise(channel.service).notify, body, title, NotifyType.WARNING, body_format=NotifyFormat.TEXT
         )
         if not result:
-            said = next((entry.message for entry in result.logs()), "no answer")
-            return _without_secrets(said, channel)
-        log.took(digest)
+            reason = next((entry.message for entry in result.logs()), "no answer")
+            return _without_secrets(reason, channel)
+        log.mark_sent(digest)
     return None
 
 
-def compose(digest: Digest, channel: Channel, top: int, names: Mapping[str, str]) -> tuple[str, str]:
-    """Write title and text of a digest, as long as the channel allows.
+def write_message(digest: Digest, channel: Channel, top: int, names: Mapping[str, str]) -> tuple[str, str]:
+    """Title and text of a digest, at most as long as the channel allows.
 
     Parameters
     ----------
     digest : Digest
-        What to tell.
+        The alerts.
     channel : Channel
-        Whom.
+        The receiver.
     top : int
-        How many of each kind to list at most.
+        Maximum alerts of each kind to list.
     names : mapping of str to str
-        What to call customers instead of their pseudonyms.
+        What to show instead of pseudonyms.
     """
     title = write_title(digest.alerts)
-    # services that know no titles put them above the text
-    room = channel.service.body_maxlen - len(title) - 2
-    return title, write_body(digest.alerts, digest.idempotency_key, top, room, names)
+    # services without titles put them above the text
+    max_characters = channel.service.body_maxlen - len(title) - 2
+    return title, write_body(digest.alerts, digest.idempotency_key, top, max_characters, names)
 
 
 def _name(position: int, url: str) -> str:
@@ -175,5 +225,5 @@ def _name(position: int, url: str) -> str:
 def _without_secrets(reason: str, channel: Channel) -> str:
     parts = re.split(r"[^A-Za-z0-9_.%-]+", channel.url) + re.split(r"[:/@?&=#]+", unquote(channel.url))
     for part in sorted(parts, key=len, reverse=True):
-        reason = reason.replace(part, "…") if len(part) >= LEAST_SECRET else reason
+        reason = reason.replace(part, "…") if len(part) >= MIN_SECRET else reason
     return reason.rstrip(".")

@@ -1,8 +1,8 @@
-"""The log of what was sent: a digest is on disk, with its key, before it leaves, and told apart once it was taken.
+"""Log of the digests that were sent, in SQLite: each is written with its key before it is sent, and marked afterwards.
 
-Killed in between, another run sends the same digest with the same key, by which a receiver may know it again. The log
-holds hashes of channels and alerts; what a digest says stays until it was taken, customers by their pseudonyms, in a
-column by which ``churn-radar erase`` finds them.
+After a crash in between, the next run sends the same digest with the same idempotency key, by which a receiver can
+recognise it. The log holds hashes of channels and alerts. The contents of a digest are kept until it was accepted;
+customers are pseudonyms in a column of their own, by which ``churn-radar erase`` finds them.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from inference.home import home
 from inference.notifications.alerts import Alert
 
 #: Seconds to wait for another process that holds the log.
-PATIENCE = 2
+LOCK_TIMEOUT = 2
 _SCHEMA = """
 create table if not exists digests (
     sequence integer primary key,
@@ -40,7 +40,7 @@ create table if not exists alerts (
 
 @dataclass(frozen=True)
 class Digest:
-    """What one channel is told at once.
+    """Alerts that one channel gets in one message.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Digest:
     alerts : tuple of Alert
         At least one.
     idempotency_key : str
-        Depends on the channel and the ids of the alerts alone when a digest is made, and is kept with it.
+        Hash of the channel and the ids of the alerts, stored with the digest.
     """
 
     channel: str
@@ -59,12 +59,12 @@ class Digest:
     @classmethod
     def of(cls, channel: str, alerts: Sequence[Alert]) -> "Digest":
         """Make a digest and its key."""
-        said = "\n".join([channel, *sorted(alert.alert_id for alert in alerts)])
-        return cls(channel, tuple(alerts), hashlib.sha256(said.encode()).hexdigest()[:32])
+        content = "\n".join([channel, *sorted(alert.alert_id for alert in alerts)])
+        return cls(channel, tuple(alerts), hashlib.sha256(content.encode()).hexdigest()[:32])
 
 
 class SentLog:
-    """A SQLite file in write-ahead mode, flushed at each commit; one process at a time holds it.
+    """A SQLite file in write-ahead mode, flushed at each commit and locked by one process at a time.
 
     Parameters
     ----------
@@ -74,15 +74,15 @@ class SentLog:
     Raises
     ------
     ChurnRadarError
-        If another process holds it.
+        If another process holds the lock.
     """
 
     def __init__(self, file: Path | None = None) -> None:
         file = file or log_file()
         file.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(file, isolation_level=None, timeout=PATIENCE)
+        self._connection = sqlite3.connect(file, isolation_level=None, timeout=LOCK_TIMEOUT)
         try:
-            # held until it is closed or the process ends: two runs at once would send everything twice
+            # locked until it is closed or the process ends: two concurrent runs would send everything twice
             self._connection.execute("pragma locking_mode = exclusive")
             self._connection.execute("pragma journal_mode = wal")
             self._connection.execute("pragma synchronous = full")
@@ -98,14 +98,14 @@ class SentLog:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def unknown(self, channel: str, alerts: Sequence[Alert]) -> list[Alert]:
-        """Return the alerts that are in no digest of a channel, sent or not."""
-        found = self._connection.execute("select alert_id from alerts where channel = ?", [channel])
-        known = {alert_id for (alert_id,) in found}
+    def new_alerts(self, channel: str, alerts: Sequence[Alert]) -> list[Alert]:
+        """Alerts that are in no digest of a channel, sent or not."""
+        rows = self._connection.execute("select alert_id from alerts where channel = ?", [channel])
+        known = {alert_id for (alert_id,) in rows}
         return [alert for alert in alerts if alert.alert_id not in known]
 
     def add(self, digest: Digest) -> None:
-        """Log a digest that is going to be sent."""
+        """Write a digest that is going to be sent."""
         key = digest.idempotency_key
         self._connection.execute("begin immediate")
         self._connection.execute(
@@ -118,23 +118,20 @@ class SentLog:
         self._connection.execute("commit")
 
     def unsent(self, channel: str) -> list[Digest]:
-        """Return the digests of a channel that nobody took yet, the oldest first.
-
-        A digest of which everybody was erased is none.
-        """
-        found = self._connection.execute(
+        """Digests that a channel has not accepted yet, the oldest first; none whose customers were all erased."""
+        rows = self._connection.execute(
             "select idempotency_key, alert_id, customer_id, content from digests "
             "inner join alerts using (channel, idempotency_key) "
             "where channel = ? and sent_at is null order by sequence, alerts.rowid",
             [channel],
         )
         digests: dict[str, list[Alert]] = {}
-        for key, *columns in found:
+        for key, *columns in rows:
             digests.setdefault(key, []).append(_alert(*columns))
         return [Digest(channel, tuple(alerts), key) for key, alerts in digests.items()]
 
-    def took(self, digest: Digest) -> None:
-        """Note that the channel took a digest, and forget what it said."""
+    def mark_sent(self, digest: Digest) -> None:
+        """Mark a digest as accepted by its channel, and delete its contents."""
         key = [digest.idempotency_key]
         self._connection.execute("begin immediate")
         self._connection.execute("update digests set sent_at = ? where idempotency_key = ?", [_now(), *key])
@@ -143,25 +140,26 @@ class SentLog:
 
 
 def log_file() -> Path:
-    """Return where the log lies."""
+    """Path of the log."""
     return home() / "notify" / "sent.db"
 
 
-def settle() -> None:
-    """Put what a killed run left in the write-ahead file in its place, so that the log is one file."""
+def merge_write_ahead_file() -> None:
+    """Merge the write-ahead file that a killed run left into the log."""
     if log_file().exists():
         with SentLog():
             pass
 
 
 def _content(alert: Alert) -> str:
-    said = {name: value for name, value in asdict(alert).items() if name not in ("alert_id", "customer")}
-    return json.dumps(said | {"as_of_date": alert.as_of_date.isoformat()})
+    content = {name: value for name, value in asdict(alert).items() if name not in ("alert_id", "customer")}
+    return json.dumps(content | {"as_of_date": alert.as_of_date.isoformat()})
 
 
 def _alert(alert_id: str, customer: str | None, content: str) -> Alert:
-    said = json.loads(content)
-    return Alert(alert_id=alert_id, customer=customer, **said | {"as_of_date": date.fromisoformat(said["as_of_date"])})
+    values = json.loads(content)
+    values["as_of_date"] = date.fromisoformat(values["as_of_date"])
+    return Alert(alert_id=alert_id, customer=customer, **values)
 
 
 def _now() -> str:

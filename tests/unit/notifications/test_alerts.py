@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from inference.errors import ChurnRadarError
 from inference.home import published
-from inference.notifications.alerts import COUNTED, Alert, customer_ids, read_alerts, write_body, write_title
+from inference.notifications.alerts import HEADINGS, Alert, customer_ids, read_alerts, write_body, write_title
 from inference.pseudonyms import pseudonym
 
-NOBODY: dict[str, str] = {}
+NO_NAMES: dict[str, str] = {}
 TODAY = date(2024, 3, 5)
 
 
@@ -29,7 +29,7 @@ def publish(**columns: list) -> None:
     pq.write_table(pa.table(table), published("churn_alerts"))
 
 
-def test_alerts_are_read_without_ids_and_their_own_ids_cannot_be_guessed():
+def test_alerts_hold_pseudonyms_and_hashed_ids():
     publish(alert_id=["a", "b"], customer_id=["1301", None], subject=[None, "orders_30d"])
     first, second = read_alerts(TODAY)
     assert (first.customer, first.subject) == (pseudonym("1301"), None)
@@ -38,7 +38,7 @@ def test_alerts_are_read_without_ids_and_their_own_ids_cannot_be_guessed():
     assert len(first.alert_id) == 64
 
 
-def test_a_customer_whom_staging_has_hashed_is_not_hashed_again():
+def test_a_pseudonym_from_staging_is_not_hashed_again():
     publish(alert_id=["a"], customer_id=[pseudonym("1301")])
     assert read_alerts(TODAY)[0].customer == pseudonym("1301")
 
@@ -50,26 +50,26 @@ def test_an_alert_holds_from_its_day_on():
     assert read_alerts(date(2024, 3, 3)) == []
 
 
-def test_without_a_build_there_is_nothing_to_tell():
+def test_without_a_build_the_command_is_named():
     with pytest.raises(ChurnRadarError, match=r"churn_alerts\.parquet: no scores yet, and so no alerts"):
         read_alerts(TODAY)
 
 
-def test_only_the_wanted_pseudonyms_are_looked_up():
+def test_ids_of_the_given_pseudonyms_are_looked_up():
     publish(alert_id=["a"])
     pq.write_table(pa.table({"customer_id": ["1301", "1302", "1301"]}), published("churn_scores"))
     assert customer_ids({pseudonym("1301"), pseudonym("unknown")}) == {pseudonym("1301"): "1301"}
 
 
-def test_a_digest_tells_the_most_valuable_first_and_counts_the_others():
-    found = [
+def test_a_digest_lists_the_most_value_at_risk_first_and_counts_the_others():
+    alerts = [
         alert(1, value=5),
         alert(2, value=20.5),
         alert(3, value=1000),
         alert(4, "feature_drift", None, subject="f"),
     ]
-    assert write_title(found) == "Churn Radar, 2024-03-01: 3 customers at higher risk, 1 feature drifted"
-    assert write_body(found, "key", 2, 10_000, {found[2].customer: "1301"}) == (
+    assert write_title(alerts) == "Churn Radar, 2024-03-01: 3 customers at higher risk, 1 feature drifted"
+    assert write_body(alerts, "key", 2, 10_000, {alerts[2].customer: "1301"}) == (
         "3 customers at higher risk, 1,025.50 at risk:\n"
         "- 1301: Message 3\n"
         "- p_000000000000: Message 2\n"
@@ -82,22 +82,22 @@ def test_a_digest_tells_the_most_valuable_first_and_counts_the_others():
     )
 
 
-def test_an_alert_about_nobody_is_told_as_it_is():
-    told = write_body([alert(1, "stale_scores", None)], "key", 5, 10_000, NOBODY)
-    assert told == "Scores too old:\n- Message 1\n\nIdempotency-Key: key"
+def test_an_alert_without_customer_or_subject_is_its_message():
+    body = write_body([alert(1, "stale_scores", None)], "key", 5, 10_000, NO_NAMES)
+    assert body == "Scores too old:\n- Message 1\n\nIdempotency-Key: key"
 
 
-kinds = st.lists(st.sampled_from(list(COUNTED)), min_size=1, max_size=60)
+kinds = st.lists(st.sampled_from(list(HEADINGS)), min_size=1, max_size=60)
 
 
 @given(kinds, st.integers(1, 40), st.integers(0, 4000))
-def test_a_text_has_room_or_lists_nobody_and_counts_everybody(kinds, top, most_characters):
-    found = [alert(number, kind, float(number)) for number, kind in enumerate(kinds)]
-    told = write_body(found, "key", top, most_characters, NOBODY)
-    lines = told.splitlines()
+def test_a_body_keeps_to_its_length_and_counts_every_alert(kinds, top, max_characters):
+    alerts = [alert(number, kind, float(number)) for number, kind in enumerate(kinds)]
+    body = write_body(alerts, "key", top, max_characters, NO_NAMES)
+    lines = body.splitlines()
     listed = sum(": Message" in line or line.startswith("- Message") for line in lines)
     counted = sum(int(line.split()[2]) for line in lines if line.startswith("- and "))
-    assert listed + counted == len(found)
-    assert listed == 0 or len(told) <= most_characters
+    assert listed + counted == len(alerts)
+    assert listed == 0 or len(body) <= max_characters
     assert listed <= top * len(set(kinds))
-    assert told.endswith("Idempotency-Key: key")
+    assert body.endswith("Idempotency-Key: key")

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from inference.errors import ChurnRadarError
 from inference.notifications.alerts import Alert
-from inference.notifications.deliver import compose, deliver, open_channels, plan
+from inference.notifications.deliver import open_channels, plan_digests, send_digests, write_message
 from inference.notifications.sent_log import Digest, SentLog
 
-NOBODY: dict[str, str] = {}
-#: Of services that do not have a token in the same place.
+NO_NAMES: dict[str, str] = {}
+#: URLs of services with tokens in different places.
 URLS = {
     "json://user:{0}@127.0.0.1:9/{1}": "json",
     "jsons://127.0.0.1:9/?+Authorization={0}&:extra={1}": "jsons",
@@ -22,11 +22,11 @@ URLS = {
 
 
 def alert(number: int) -> Alert:
-    said = f"Risk rose from 52.0 % to 74.5 % since 2024-02-29; {number}.00 at risk"
-    return Alert(f"{number:064x}", date(2024, 3, 1), "customer_risk", f"p_{number:032x}", None, float(number), said)
+    message = f"Risk rose from 52.0 % to 74.5 % since 2024-02-29; {number}.00 at risk"
+    return Alert(f"{number:064x}", date(2024, 3, 1), "customer_risk", f"p_{number:032x}", None, float(number), message)
 
 
-def test_channels_are_those_of_the_environment_then_others_each_once(monkeypatch):
+def test_channels_of_the_environment_come_first_and_each_once(monkeypatch):
     monkeypatch.setenv("CHURN_NOTIFY_URLS", " json://one.example/x\n\tmailto://u:p@two.example  ")
     channels = open_channels(["json://three.example", "json://one.example/x"])
     assert [channel.name for channel in channels] == [
@@ -38,7 +38,7 @@ def test_channels_are_those_of_the_environment_then_others_each_once(monkeypatch
     assert open_channels([])[0].fingerprint == channels[0].fingerprint
 
 
-def test_no_channel_and_no_url_are_refused():
+def test_no_url_and_unknown_urls_are_refused():
     with pytest.raises(ChurnRadarError, match="no channel: CHURN_NOTIFY_URLS is empty"):
         open_channels([])
     with pytest.raises(ChurnRadarError) as error:
@@ -51,34 +51,34 @@ def test_no_channel_and_no_url_are_refused():
     url=st.sampled_from(list(URLS)),
     tokens=st.tuples(*[st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=12)] * 2),
 )
-def test_nothing_of_a_url_is_in_a_name_but_its_scheme(url, tokens):
+def test_a_name_shows_only_the_scheme_of_a_url(url, tokens):
     (channel,) = open_channels([url.format(*tokens)])
     assert channel.name == f"channel 1 ({URLS[url]}://…)"
     assert not any(token in channel.fingerprint for token in tokens)
 
 
 @pytest.mark.parametrize("url", [u for u in URLS if "127.0.0.1" in u])
-def test_why_a_channel_did_not_take_a_digest_says_nothing_of_its_url(url):
+def test_the_reason_of_a_refusal_hides_the_url(url):
     # nobody listens at port 9
     (channel,) = open_channels([url.format("zebra-striped", "um%40brella-blue")])
     with SentLog() as log:
-        ((_, digests),) = plan(log, [channel], [alert(1)])
-        reason = deliver(log, channel, digests, 5, NOBODY, attempts=1)
+        ((_, digests),) = plan_digests(log, [channel], [alert(1)])
+        reason = send_digests(log, channel, digests, 5, NO_NAMES, attempts=1)
         assert reason
         assert not re.search("zebra|umbrella|um@brella|127.0.0.1", reason)
         assert log.unsent(channel.fingerprint) == digests
 
 
-def test_a_plan_is_kept_before_anything_is_sent_but_in_a_dry_run():
+def test_digests_are_logged_before_they_are_sent_except_in_a_dry_run():
     channels = open_channels(["json://one.example", "json://two.example"])
     with SentLog() as log:
-        dry = plan(log, channels, [alert(1), alert(2)], dry_run=True)
+        dry = plan_digests(log, channels, [alert(1), alert(2)], dry_run=True)
         assert [log.unsent(channel.fingerprint) for channel in channels] == [[], []]
-        assert plan(log, channels, [alert(1), alert(2)]) == dry
+        assert plan_digests(log, channels, [alert(1), alert(2)]) == dry
         assert [log.unsent(channel.fingerprint) for channel in channels] == [digests for _, digests in dry]
-        # the first was taken, the second was not; one alert is new
-        log.took(dry[0][1][0])
-        again = plan(log, channels, [alert(2), alert(3)])
+        # the first channel accepted its digest, the second did not; one alert is new
+        log.mark_sent(dry[0][1][0])
+        again = plan_digests(log, channels, [alert(2), alert(3)])
     assert [[digest.alerts for digest in digests] for _, digests in again] == [
         [(alert(3),)],
         [(alert(1), alert(2)), (alert(3),)],
@@ -90,7 +90,7 @@ def test_a_digest_is_as_long_as_the_channel_allows():
     # Discord takes 2,000 characters
     roomy, narrow = open_channels(["json://one.example", f"discord://{'1' * 18}/{'t' * 60}"])
     digest = Digest.of("channel", [alert(number) for number in range(100)])
-    long, short = (compose(digest, channel, 100, NOBODY)[1] for channel in (roomy, narrow))
+    long, short = (write_message(digest, channel, 100, NO_NAMES)[1] for channel in (roomy, narrow))
     assert long.count("Risk rose") == 100
     assert 15 < short.count("Risk rose") < 30
     assert len(short) <= 2000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from inference.errors import ChurnRadarError
 from inference.notifications.alerts import Alert
-from inference.notifications.sent_log import Digest, SentLog, log_file, settle
+from inference.notifications.sent_log import Digest, SentLog, log_file, merge_write_ahead_file
 
 CHANNELS = ("slack", "mail")
 
@@ -27,32 +27,32 @@ def rows(query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
-def test_a_key_depends_on_channel_and_alerts_alone():
+def test_a_key_depends_on_channel_and_alert_ids_only():
     first = Digest.of("slack", [alert("a"), alert("b")])
     assert len(first.idempotency_key) == 32
-    told_otherwise = Digest.of("slack", [alert("b"), replace(alert("a"), message="Other words", customer=None)])
-    assert told_otherwise.idempotency_key == first.idempotency_key
+    reworded = Digest.of("slack", [alert("b"), replace(alert("a"), message="Other words", customer=None)])
+    assert reworded.idempotency_key == first.idempotency_key
     assert Digest.of("mail", first.alerts).idempotency_key != first.idempotency_key
     assert Digest.of("slack", first.alerts[:1]).idempotency_key != first.idempotency_key
 
 
-def test_a_digest_waits_until_it_was_taken_and_is_then_forgotten_but_for_its_alerts():
+def test_contents_of_a_digest_are_deleted_once_it_was_accepted():
     digest = Digest.of("slack", [alert("a"), alert("b", None)])
     with SentLog() as log:
         log.add(digest)
     with SentLog() as log:
         assert log.unsent("slack") == [digest]
         assert log.unsent("mail") == []
-        assert log.unknown("slack", [alert("a"), alert("c")]) == [alert("c")]
-        assert log.unknown("mail", [alert("a")]) == [alert("a")]
-        log.took(digest)
+        assert log.new_alerts("slack", [alert("a"), alert("c")]) == [alert("c")]
+        assert log.new_alerts("mail", [alert("a")]) == [alert("a")]
+        log.mark_sent(digest)
         assert log.unsent("slack") == []
-        assert log.unknown("slack", [alert("a"), alert("c")]) == [alert("c")]
+        assert log.new_alerts("slack", [alert("a"), alert("c")]) == [alert("c")]
     assert rows("select customer_id, content from alerts") == [(None, None)] * 2
     assert b"p_1" not in log_file().read_bytes()
 
 
-def test_a_digest_of_whom_nobody_is_left_is_not_sent():
+def test_a_digest_whose_customers_were_all_erased_is_not_sent():
     with SentLog() as log:
         log.add(Digest.of("slack", [alert("a", "p_1")]))
         log.add(Digest.of("slack", [alert("b", "p_1"), alert("c", "p_2")]))
@@ -63,7 +63,7 @@ def test_a_digest_of_whom_nobody_is_left_is_not_sent():
         assert [digest.alerts for digest in log.unsent("slack")] == [(alert("c", "p_2"),)]
 
 
-def test_an_alert_is_in_one_digest_of_a_channel():
+def test_an_alert_is_in_at_most_one_digest_of_a_channel():
     with SentLog() as log:
         log.add(Digest.of("slack", [alert("a")]))
         with pytest.raises(sqlite3.IntegrityError):
@@ -72,7 +72,7 @@ def test_an_alert_is_in_one_digest_of_a_channel():
     assert rows("select count(*) from digests") == [(1,)]
 
 
-def test_one_process_at_a_time_and_what_a_killed_one_wrote_is_there():
+def test_the_log_is_locked_and_survives_a_killed_process():
     script = (
         "from datetime import date; from inference.notifications.alerts import Alert; "
         "from inference.notifications.sent_log import *;"
@@ -88,14 +88,14 @@ def test_one_process_at_a_time_and_what_a_killed_one_wrote_is_there():
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert log_file().with_name("sent.db-wal").stat().st_size > 0
-    settle()
+    merge_write_ahead_file()
     assert [file.name for file in log_file().parent.iterdir()] == ["sent.db"]
     with SentLog() as log:
         assert log.unsent("slack")[0].alerts == (alert("a"),)
 
 
-def test_where_nothing_was_sent_there_is_no_log_to_settle(churn_home):
-    settle()
+def test_without_a_log_there_is_nothing_to_merge(churn_home):
+    merge_write_ahead_file()
     assert not churn_home.exists()
 
 
@@ -105,16 +105,14 @@ steps = st.lists(
 
 
 @given(steps=steps)
-def test_whatever_fails_each_channel_takes_each_alert_once_and_repeats_itself_after_a_crash_alone(
-    steps, tmp_path_factory
-):
+def test_each_channel_accepts_each_alert_once_and_repeats_only_after_a_crash(steps, tmp_path_factory):
     file = tmp_path_factory.mktemp("log") / "sent.db"
     published, taken = {name: set() for name in CHANNELS}, {name: [] for name in CHANNELS}
     crashes = 0
 
     def run(names: set[str], channel: str, refuses: bool, crashes_after: bool) -> None:
         with SentLog(file) as log:
-            if new := log.unknown(channel, [alert(name) for name in sorted(names)]):
+            if new := log.new_alerts(channel, [alert(name) for name in sorted(names)]):
                 log.add(Digest.of(channel, new))
             for digest in log.unsent(channel):
                 if refuses:
@@ -122,7 +120,7 @@ def test_whatever_fails_each_channel_takes_each_alert_once_and_repeats_itself_af
                 taken[channel].append((digest.idempotency_key, {alert.alert_id for alert in digest.alerts}))
                 if crashes_after:
                     return
-                log.took(digest)
+                log.mark_sent(digest)
 
     for names, channel, refuses, crashes_after in steps:
         published[channel] |= names
@@ -133,6 +131,6 @@ def test_whatever_fails_each_channel_takes_each_alert_once_and_repeats_itself_af
         run(set(), channel, False, False)
         by_key = dict(taken[channel])
         assert all(by_key[key] == names for key, names in taken[channel]), "the same key, the same alerts"
-        told = [name for names in by_key.values() for name in names]
-        assert sorted(told) == sorted(published[channel])
-    assert sum(len(found) - len(dict(found)) for found in taken.values()) <= crashes
+        received = [name for names in by_key.values() for name in names]
+        assert sorted(received) == sorted(published[channel])
+    assert sum(len(sent) - len(dict(sent)) for sent in taken.values()) <= crashes
