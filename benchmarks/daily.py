@@ -11,7 +11,7 @@ that makes every table anew with the model that is there (``--full-refresh``).
 import statistics
 import sys
 import tempfile
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -50,7 +50,7 @@ def main() -> None:
         (last,) = duckdb.sql(f"select max(ordered_at)::date from '{everything}/orders.parquet'").fetchone()
         days = [last + timedelta(days=1 - n) for n in range(arguments.new_days, -1, -1)]
 
-        def arrive(day) -> str:
+        def arrive(day: date) -> str:
             truncate_raw(everything, home / "raw", day)
             return day.isoformat()
 

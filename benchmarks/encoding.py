@@ -25,7 +25,7 @@ import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from inference.feature_store import client as feature_store
+from inference.feature_store.client import snapshot_features
 from inference.registry import registry
 from inference.simulation.words import ASPECTS, LANGUAGES, complaint, neutral, praise
 from inference.text.cleaning import hash_text
@@ -95,7 +95,7 @@ def churn_probabilities(shop: Path, fidelity: float) -> np.ndarray:
             asked = connection.sql(
                 "select customer_id, as_of_date from int_customer_snapshots where is_newest order by all"
             ).df()
-        rows = feature_store.snapshot_features(asked)
+        rows = snapshot_features(asked)
         return model.predict_proba(model.matrix(rows))[:, 1]
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from rich.table import Table
 
-from inference.feature_store import client as feature_store
+from inference.feature_store.client import apply
 from inference.model.churn_model import feature_matrix
 from inference.model.members import BoostingMember, LogisticMember
 from inference.model.sequences import read_sequences
@@ -30,7 +30,7 @@ from inference.model.transformer.batches import Tokens
 from inference.model.transformer.checkpoints import History, forget_checkpoints
 from inference.model.transformer.member import TransformerMember, device
 from inference.model.transformer.settings import TransformerSettings
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 from inference.training.champion import training_rows
@@ -74,7 +74,7 @@ def rows_with_words(home: Path, n_rows: int) -> pd.DataFrame:
         simulate(SHOP, home / "raw", home / "truth")
     dbt.run("seed", quiet=True)
     dbt.run("run", "--exclude", "churn_model+", quiet=True)
-    feature_store.apply()
+    apply()
     with duckdb.connect(home / "churn_radar.duckdb", read_only=True) as connection:
         labels = connection.sql("select * from churn_labels").df()
     rows = training_rows(labels)
@@ -166,7 +166,7 @@ def main() -> None:
         rows = rows_with_words((arguments.home or Path(folder)).resolve(), arguments.rows)
         settings = replace(TransformerSettings(), fine_tuning=arguments.mode, most_rows_with_words=arguments.rows)
         measured = measure(rows, settings)
-    console = terminal.console()
+    console = tables.console()
     console.print(results_table(measured))
     console.print(curve_table(measured.fine_tuned))
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from inference.evaluation.metrics import auroc_interval
 from inference.model.churn_model import feature_matrix
 from inference.model.words import embedding_matrix, enough_words
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.reporting.report import champion_labels
 from inference.training.champion import training_rows
 from inference.training.settings import TrainingSettings
@@ -56,7 +56,7 @@ def main() -> None:
         drops.append(before - now)
         table.add_row(str(date.date()), f"{before:.4f}", f"{now:.4f}", f"{before - now:+.4f}")
     table.add_row("mean", "", "", f"{np.mean(drops):+.4f}")
-    terminal.console().print(table)
+    tables.console().print(table)
 
 
 if __name__ == "__main__":

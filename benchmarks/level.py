@@ -23,10 +23,10 @@ from rich.table import Table
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
-from inference.feature_store import client as feature_store
+from inference.feature_store.client import apply, historical_features
 from inference.model.churn_model import feature_matrix
 from inference.model.level import anchored_shift, level_history, level_shift
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.training.settings import TrainingSettings
 from inference.training.train import LABEL_COLUMNS, choose_level, choose_members
@@ -49,10 +49,10 @@ def build_shop(home: Path, settings: SimulationSettings | None) -> pd.DataFrame:
             (home / "raw" / f"{name}.parquet").unlink()
     dbt.run("seed", quiet=True)
     dbt.run("run", "--exclude", "churn_model+", quiet=True)
-    feature_store.apply()
+    apply()
     with duckdb.connect(home / "churn_radar.duckdb", read_only=True) as connection:
         labels = connection.sql("select * from churn_labels").df()
-    rows = feature_store.historical_features(labels).assign(as_of_date=lambda r: pd.to_datetime(r.as_of_date))
+    rows = historical_features(labels).assign(as_of_date=lambda r: pd.to_datetime(r.as_of_date))
     return rows.sort_values(["as_of_date", "customer_id"], ignore_index=True)
 
 
@@ -145,7 +145,7 @@ def main() -> None:
         rows = build_shop((arguments.home or Path(folder)).resolve(), settings)
     results = roll(rows, int(rows.horizon_days.iloc[0]), arguments.cut_offs)
     where = arguments.home or f"season {arguments.season}, {arguments.customers:,} customers, seed {arguments.seed}"
-    terminal.console().print(results_table(results, f"The level at rolling cut-offs: {where}"))
+    tables.console().print(results_table(results, f"The level at rolling cut-offs: {where}"))
 
 
 if __name__ == "__main__":

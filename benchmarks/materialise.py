@@ -27,6 +27,7 @@ from pathlib import Path
 
 import duckdb
 import suite
+from redis import Redis
 from serving import BIN, free_port, listening
 
 from inference.home import PROJECT_DIR, home
@@ -87,7 +88,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def rows_of(client, moment: datetime, views: list) -> list[tuple[bytes, dict]]:
+def rows_of(client: Redis, moment: datetime, views: list) -> list[tuple[bytes, dict]]:
     """Read what Redis holds of each row of a day: its key, and its fields with their values."""
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -107,7 +108,7 @@ def rows_of(client, moment: datetime, views: list) -> list[tuple[bytes, dict]]:
     return rows
 
 
-def bare(client, rows: list[tuple[bytes, dict]]) -> None:
+def bare(client: Redis, rows: list[tuple[bytes, dict]]) -> None:
     """Write rows as redis-py does."""
     for start in range(0, len(rows), AT_ONCE):
         with client.pipeline(transaction=False) as pipeline:
@@ -120,7 +121,6 @@ def load(folder: Path, days: list[str], times: int, runs: int) -> None:
     """Materialise both days so often and print the figures, for a process of its own."""
     warnings.simplefilter("ignore")
     from feast.infra.online_stores.redis import RedisOnlineStoreConfig
-    from redis import Redis
 
     from inference.feature_store.client import open_store
 

@@ -21,7 +21,7 @@ from scipy.special import expit
 from inference.evaluation.metrics import auroc_interval, expected_calibration_error
 from inference.evaluation.paired_gain import paired_gain
 from inference.model.members import MEMBERS
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.reporting.backtest import truncate_raw
 from inference.reporting.report import champion_labels
 from inference.training.champion import training_rows
@@ -81,7 +81,7 @@ def main() -> None:
             f"{losses.mean():.5f}",
             "" if logit is ours else f"{worse['mean']:+.5f} ({worse['low']:+.5f} to {worse['high']:+.5f})",
         )
-    console = terminal.console()
+    console = tables.console()
     console.print(table)
     console.print(
         f"Churn Radar is the average of {', '.join(model.names)}; worse by: log-loss at the true level, in nats"

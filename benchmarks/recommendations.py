@@ -23,7 +23,7 @@ from rich.table import Table
 
 from inference.recommendations.recommend import LEARN_DAYS, MOST, blocks, next_bought, ranked, recommend
 from inference.recommendations.signals import SIGNALS, SOLD_WITHIN_DAYS, Names, Signals, read_history
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--large", type=int, nargs=2, default=(100_000, 1_000), metavar=("CUSTOMERS", "PRODUCTS"))
     parser.add_argument("--home", type=Path, help="keep the raw tables here; what is there is not made again")
     arguments = parser.parse_args()
-    console = terminal.console()
+    console = tables.console()
     console.print(measure_large_shop(*arguments.large))
     with tempfile.TemporaryDirectory(prefix="churn-radar-recommendations-") as folder:
         home = (arguments.home or Path(folder)).resolve()

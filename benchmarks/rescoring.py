@@ -24,7 +24,7 @@ from rich.table import Table
 from serving import free_port, listening, percentiles, timed, wait_until_ready
 
 from inference.home import PROJECT_DIR
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.warehouse import dbt
 
 BIN = Path(sys.executable).parent
@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if shutil.which("redis-server") is None:
         raise SystemExit("redis-server is not installed; expected Debian's package of that name")
-    console, port, service = terminal.console(), free_port(), free_port()
+    console, port, service = tables.console(), free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="churn-radar-rescoring-") as folder:
         home = Path(folder) / "home"
         if arguments.home:

@@ -28,7 +28,7 @@ import suite
 import torch
 from scipy.special import expit
 
-from inference.feature_store import client as feature_store
+from inference.feature_store.client import MODEL_SERVICE, SEQUENCES_SERVICE, snapshot_features
 from inference.home import home
 from inference.model.churn_model import ChurnModel
 from inference.model.members import BoostingMember, LogisticMember
@@ -40,7 +40,7 @@ from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 from inference.warehouse import dbt
 
-SERVICES = (feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
+SERVICES = (MODEL_SERVICE, SEQUENCES_SERVICE)
 BATCH = 64
 #: Passes over the rows. So few teach the network little; its answer is made louder, so that differences would be heard.
 EPOCHS, LOUDER = 1.0, 0.3
@@ -70,7 +70,7 @@ def snapshots(which: str) -> pd.DataFrame:
 def all_members(model: ChurnModel) -> ChurnModel:
     """Give a model every member: trees, regression and a transformer with fine-tuned words."""
     asked = snapshots("s.is_training and l.churned is not null").sample(1500, random_state=0)
-    rows = feature_store.snapshot_features(asked, *SERVICES)
+    rows = snapshot_features(asked, *SERVICES)
     X, sequences, y = model.matrix(rows), read_sequences(rows), asked.churned.to_numpy(float)
     members = [LogisticMember().fit(X, y), BoostingMember().fit(X, y)]
     tabular = np.mean([member.logit(X) for member in members], axis=0)
@@ -197,7 +197,7 @@ def main() -> None:
         if not (home() / "churn_radar.duckdb").exists():
             build(arguments.customers)
         model = all_members(registry.champion().model)
-        rows = feature_store.snapshot_features(snapshots("s.is_newest")[["customer_id", "as_of_date"]], *SERVICES)
+        rows = snapshot_features(snapshots("s.is_newest")[["customer_id", "as_of_date"]], *SERVICES)
         taken, theirs, far = [], [], []
         for _ in range(arguments.runs):
             forget_texts(model)

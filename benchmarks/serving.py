@@ -31,7 +31,7 @@ from rich.table import Table
 
 from inference.features.packing import pack
 from inference.home import PROJECT_DIR
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.serving.keys import new_key
 from inference.warehouse import dbt
 from inference.warehouse.manifest import Manifest
@@ -245,7 +245,7 @@ def main() -> None:
     for program in ("redis-server", "wrk"):
         if shutil.which(program) is None:
             raise SystemExit(f"{program} is not installed; expected Debian's package of that name")
-    console, port = terminal.console(), free_port()
+    console, port = tables.console(), free_port()
     with tempfile.TemporaryDirectory(prefix="churn-radar-serving-") as folder:
         home = Path(folder)
         settings = {

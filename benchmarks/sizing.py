@@ -53,8 +53,7 @@ def main() -> None:
 
         compare("not counted: it prepares", texts_of(arguments.texts[0]))
         figures = [compare(f"{n:,} texts", texts_of(n)) for n in arguments.texts]
-        for tokens in arguments.tokens:
-            figures.append(compare(f"{tokens} tokens each", texts_of(arguments.at_length, tokens)))
+        figures += [compare(f"{n} tokens each", texts_of(arguments.at_length, n)) for n in arguments.tokens]
         if arguments.device == "cuda":
             texts = texts_of(max(arguments.texts))
             for runtime in ("torch-float32", "torch-bfloat16"):

@@ -19,7 +19,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import suite
@@ -101,14 +103,14 @@ def build(home: Path) -> None:
     (home / "seconds.json").write_text(json.dumps({"filling": filling, "models": seconds}))
 
 
-def _invoke(runner: dbtRunner, *arguments: str):
+def _invoke(runner: dbtRunner, *arguments: str) -> Any:
     done = runner.invoke(list(arguments))
     if not done.success:
         raise SystemExit(f"dbt {arguments[0]} failed: {done.exception}")
     return done.result
 
 
-def _models(result) -> dict[str, float]:
+def _models(result: Iterable[Any]) -> dict[str, float]:
     return {node.node.name: node.execution_time for node in result}
 
 

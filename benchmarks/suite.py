@@ -21,7 +21,7 @@ import psutil
 from rich.table import Table
 
 from inference.home import PROJECT_DIR
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = PROJECT_DIR / "docs" / "benchmarks.md"
@@ -130,7 +130,7 @@ def report(
     table.add_column("target")
     for f in figures:
         table.add_row(f.what, f"{f.ours:,.5g} {f.unit}", f"{f.peer:,.5g} {f.unit}", f"{f.ratio:.3g}", f.target)
-    terminal.console().print(table)
+    tables.console().print(table)
     if forget:
         return
     RESULTS.mkdir(exist_ok=True)

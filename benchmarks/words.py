@@ -23,7 +23,7 @@ import pandas as pd
 from rich.table import Table
 
 from inference.home import PROJECT_DIR
-from inference.reporting import tables as terminal
+from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.simulation.words import ENGLISH
 from inference.text.pooling import WINDOW_DAYS
@@ -162,7 +162,7 @@ def main() -> None:
             # the same texts: nothing to encode anew
             shutil.copytree(folder / "own" / "embeddings", home / "embeddings")
         reports[kind] = make_shop(home, kind, settings)
-    console = terminal.console()
+    console = tables.console()
     console.print(f"{arguments.customers:,} customers, {arguments.days} days, seed {arguments.seed}")
     console.print(shops_table(reports))
     for kind in ("own", "shuffled"):

@@ -1,4 +1,4 @@
-"""Shops whose rows arrive bit by bit, built day by day in this process."""
+"""Shops whose rows arrive over time, built day by day in this process."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import duckdb
 import pandas as pd
 from shop import PROJECT, Shop
 
-#: Tables that a build of features and labels makes, whatever it had built before.
+#: Tables of features and labels, which must not depend on earlier builds.
 TABLES = (
     "int_customer_daily_activity",
     "int_customer_daily_products",
@@ -24,7 +24,7 @@ TABLES = (
     "forecast_features",
     "churn_labels",
 )
-#: Those that read words besides.
+#: Tables that depend on texts as well.
 TEXT_TABLES = (
     "review_embeddings",
     "text_pools",
@@ -35,8 +35,8 @@ TEXT_TABLES = (
     "sequence_features",
     "searchable_texts",
 )
-#: When a row of a table happens, where it has no time of arrival.
-HAPPENS = {
+#: Event time of tables without an arrival time.
+EVENT_TIMES = {
     "events": "occurred_at",
     "support_tickets": "opened_at",
     "campaign_touches": "touched_at",
@@ -45,20 +45,20 @@ HAPPENS = {
 
 
 def arrived(tables: Mapping[str, pd.DataFrame], moment: pd.Timestamp) -> dict[str, pd.DataFrame]:
-    """What a shop has at a moment: rows by ``arrives_at``, else ``loaded_at``, else when they happen."""
+    """Rows that have arrived by a time: by ``arrives_at``, else ``loaded_at``, else the event time."""
     known = {}
     for name, table in tables.items():
         if name == "order_items":
             known[name] = table
             continue
-        happens = table[HAPPENS[name]] if name in HAPPENS else table.loaded_at
-        at = table.arrives_at if "arrives_at" in table else happens
+        event_time = table[EVENT_TIMES[name]] if name in EVENT_TIMES else table.loaded_at
+        at = table.arrives_at if "arrives_at" in table else event_time
         known[name] = table[at < moment].drop(columns="arrives_at", errors="ignore")
     return known
 
 
 def build(shop: Shop, as_of_date: str, *arguments: str, tables: Iterable[str] = TABLES, **variables: object) -> None:
-    """Build tables as of a date, in this process: starting dbt anew takes longer than a small shop."""
+    """Build tables as of a date, in this process, as starting dbt takes longer than building a small shop."""
     from dbt.cli.main import dbtRunner
 
     select = [f"+{name}" for name in tables]
@@ -83,12 +83,12 @@ def save(shop: Shop, folder: Path, tables: Iterable[str] = TABLES) -> Path:
 
 
 def differences(one: Path, other: Path, tables: Iterable[str] = TABLES) -> dict[str, int]:
-    """Rows that are in one of two folders and not in the other, by table; tables that are equal are left out."""
-    found = {}
+    """Number of rows that are in only one of two folders, by table; equal tables are left out."""
+    counts = {}
     with duckdb.connect() as connection:
         for name in tables:
             a, b = f"from '{one / name}.parquet'", f"from '{other / name}.parquet'"
             rows = connection.sql(f"select count(*) from ((({a}) except all ({b})) union all (({b}) except all ({a})))")
             if count := rows.fetchone()[0]:
-                found[name] = count
-    return found
+                counts[name] = count
+    return counts

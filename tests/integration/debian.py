@@ -1,4 +1,4 @@
-"""Programs that come from packages of Debian."""
+"""Programs from Debian packages."""
 
 import os
 import shutil
@@ -9,20 +9,20 @@ import pytest
 
 
 def debian_program(name: str, package: str, folders: str = "bin") -> str:
-    """Path of a program; its package is installed where this process may, and the test is skipped where it may not.
+    """Path of a program. Its package is installed if this process is allowed to, otherwise the test is skipped.
 
-    ``folders`` is a pattern of folders, below the root, beside those of ``PATH``.
+    ``folders`` is a glob pattern of folders below the root that are searched besides ``PATH``.
     """
-    found = _which(name, folders)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+    path = _which(name, folders)
+    if path is None and os.geteuid() == 0 and shutil.which("apt-get"):
         for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-qq", "-y", package]):
             subprocess.run(command, capture_output=True, check=False)
-        found = _which(name, folders)
-    if found is None:
+        path = _which(name, folders)
+    if path is None:
         pytest.skip(f"{name} is not installed (Debian package {package})")
-    return found
+    return path
 
 
 def _which(name: str, folders: str) -> str | None:
-    beside = sorted((str(folder) for folder in Path("/").glob(folders)), reverse=True)
-    return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *beside]))
+    others = sorted((str(folder) for folder in Path("/").glob(folders)), reverse=True)
+    return shutil.which(name, path=os.pathsep.join([os.environ["PATH"], *others]))

@@ -1,4 +1,4 @@
-"""The rows of one customer after the other, from a warehouse, as inference/realtime/features.py takes them."""
+"""Histories of single customers from a warehouse, in the form that inference/realtime/features.py reads."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -66,7 +66,7 @@ class Warehouse:
         return {customer: kept(group) for customer, group in rows.groupby("customer_id")}
 
     def history(self, customer: str, as_of: date, history_days: int) -> History:
-        """Return what was known of a customer."""
+        """Return the history of a customer as known at a date."""
         daily = _known(self.arrays["daily_activity"][customer], as_of, history_days)
         products = self.arrays["daily_products"].get(customer, {})
         return History(
@@ -76,7 +76,7 @@ class Warehouse:
         )
 
     def facts(self, as_of: date) -> ShopFacts:
-        """Return what was known of the shop."""
+        """Return the facts about the shop as known at a date."""
         arrived = self.first_dates[self.first_dates.arrived_date < pd.Timestamp(as_of)]
         first_date = None if arrived.empty else arrived.first_date.min().date()
         return ShopFacts(
@@ -89,18 +89,18 @@ class Warehouse:
 
 
 def differences(warehouse: Warehouse, history_days: int, shape: SequenceShape) -> Iterator[tuple[str, str, date, str]]:
-    """Yield what differs by more than 1e-9, or is known to one of the two: table, customer, as-of date and feature."""
+    """Yield differences above 1e-9 and values missing on one side: table, customer, as-of date and feature."""
     for table in (*BEHAVIOUR, "sequence_features"):
         for row in warehouse.connection.sql(f"from {table}").df().to_dict("records"):
             customer, as_of = row.pop("customer_id"), row.pop("as_of_date").date()
             history = warehouse.history(customer, as_of, history_days)
-            found: Features = (
+            computed: Features = (
                 sequence_features(history, as_of, shape)
                 if table == "sequence_features"
                 else BEHAVIOUR[table](history, as_of, warehouse.facts(as_of))
             )
-            assert set(found) == set(row), table
-            yield from ((table, customer, as_of, name) for name in row if not _same(row[name], found[name]))
+            assert set(computed) == set(row), table
+            yield from ((table, customer, as_of, name) for name in row if not _same(row[name], computed[name]))
 
 
 def _same(one: object, other: object) -> bool:

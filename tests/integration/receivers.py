@@ -1,4 +1,4 @@
-"""Real receivers of notifications on loopback: a web server and a mail server, which may refuse and may kill."""
+"""A web server and a mail server on loopback that receive notifications, can refuse them and can kill the sender."""
 
 import email
 import email.policy
@@ -15,13 +15,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiosmtpd.controller import Controller
 
-#: Part of every URL, and of nothing that is said or kept.
+#: Secret in every URL, which must never be printed or stored.
 TOKEN = "TOKENTOKEN"
 
 
 @dataclass
 class Message:
-    """What arrived, whatever became of it."""
+    """A message that arrived, accepted or refused."""
 
     key: str | None
     title: str
@@ -34,21 +34,21 @@ class Message:
 
 @dataclass
 class Receiver:
-    """Messages in the order in which they came, and what to do with the next ones."""
+    """Messages in the order of arrival, and how to treat the next ones."""
 
     url: str = ""
     messages: list[Message] = field(default_factory=list)
     #: How many of the next messages are refused.
     refuse: int = 0
-    #: Whether the sender is killed once its message is here, before it hears so.
+    #: Whether the sender is killed when its message has arrived, before it gets the answer.
     kill: bool = False
-    #: The sender, once it runs.
+    #: Process id of the sender.
     sender: int = 0
     started: threading.Event = field(default_factory=threading.Event)
     arrived: threading.Event = field(default_factory=threading.Event)
-    #: Seconds that an answer takes.
+    #: Delay of an answer, in seconds.
     pause: float = 0
-    #: Answers wait for it.
+    #: Answers wait until it is set.
     answer: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -73,8 +73,8 @@ def web_server() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            taken = receiver.take(Message(self.headers["Idempotency-Key"], said["title"], said["message"]))
+            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            taken = receiver.take(Message(self.headers["Idempotency-Key"], content["title"], content["message"]))
             self.send_response(200 if taken else 503)
             self.end_headers()
 
@@ -82,7 +82,7 @@ def web_server() -> Iterator[Receiver]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.handle_error = lambda *_: None  # a sender that was killed does not hear the answer
+    server.handle_error = lambda *_: None  # a killed sender closes the connection
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     receiver.url = f"json://127.0.0.1:{server.server_port}/{TOKEN}"

@@ -1,4 +1,4 @@
-"""A shop in a folder of its own, built and served by the real commands."""
+"""A shop in its own folder, built and served by the real commands."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-# tests compare builds to the last digits, and only float32 gives a text the same vector in every batch
+# tests compare builds exactly, and only float32 gives a text the same vector in every batch
 os.environ.setdefault("CHURN_ENCODER_FIDELITY", "1")
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 
 @dataclass
 class Shop:
-    """State, raw tables and dbt's target of one shop."""
+    """One shop: its CHURN_HOME, raw tables and dbt target."""
 
     home: Path
     project: Path = PROJECT
@@ -87,9 +87,9 @@ def small_shop_orders(n_customers: int = 120, days: int = 260, seed: int = 0) ->
     rows = []
     for i in range(n_customers):
         gap = rng.uniform(7, 35)
-        leaves = rng.uniform(60, 2 * days)
+        stops_after = rng.uniform(60, 2 * days)
         day = rng.uniform(0, gap)
-        while day < min(days, leaves):
+        while day < min(days, stops_after):
             rows.append((f"c{i}", start + pd.Timedelta(days=int(day)), round(rng.gamma(4, 10), 2)))
             day += rng.exponential(gap)
     return orders(rows)

@@ -46,14 +46,14 @@ def test_the_experiment_is_what_the_raw_tables_say(decided):
     overall = results[(results.campaign_id == "all") & (results.segment == "all")].set_index("action")
     assert sorted(overall.index) == ["coupon", "recommendation", "service_call"]
     held = rows[rows.action == "holdout"]
-    for action, told in overall.iterrows():
+    for action, row in overall.iterrows():
         contacted = rows[rows.action == action]
-        assert (told.contacts, told.holdouts) == (len(contacted), len(held))
+        assert (row.contacts, row.holdouts) == (len(contacted), len(held))
         # propensities are the same for all within an action, so weights cancel
-        assert told.churn_rate_contacted == pytest.approx(contacted.churned.mean())
-        assert told.effect == pytest.approx(held.churned.mean() - contacted.churned.mean())
+        assert row.churn_rate_contacted == pytest.approx(contacted.churned.mean())
+        assert row.effect == pytest.approx(held.churned.mean() - contacted.churned.mean())
         error = np.sqrt(contacted.churned.var(ddof=0) / len(contacted) + held.churned.var(ddof=0) / len(held))
-        assert told.effect_high - told.effect_low == pytest.approx(2 * 1.96 * error)
+        assert row.effect_high - row.effect_low == pytest.approx(2 * 1.96 * error)
     one = results[(results.campaign_id == "w112") & (results.action == "coupon") & (results.segment == "all")].iloc[0]
     assert one.contacts == ((rows.campaign_id == "w112") & (rows.action == "coupon")).sum()
 

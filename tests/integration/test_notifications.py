@@ -120,7 +120,9 @@ def mail() -> Iterator[Receiver]:
 
 
 def test_each_channel_gets_one_digest_without_names_and_a_second_run_sends_nothing(shop, web, mail):
-    publish(shop, risk(CUSTOMERS[0], 12.5), risk(CUSTOMERS[1], 1080.25), alert("d", "score_drift", "The scores drifted"))
+    publish(
+        shop, risk(CUSTOMERS[0], 12.5), risk(CUSTOMERS[1], 1080.25), alert("d", "score_drift", "The scores drifted")
+    )
     shop.settings = {"CHURN_NOTIFY_URLS": f"{web.url}\n  {mail.url} {web.url}"}
     done = checked(shop.run("churn-radar", "notify"), 0)
     assert done.stdout == "channel 1 (json://…): 3 alerts sent\nchannel 2 (mailto://…): 3 alerts sent\n"

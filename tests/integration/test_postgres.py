@@ -1,4 +1,4 @@
-"""The same shop in DuckDB and in PostgreSQL: the same features, labels and scores, the same answers of Feast."""
+"""One shop in DuckDB and PostgreSQL: features, labels, scores and values from Feast are the same."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from warehouses import (
     accept_order,
     check_accepted_and_erased,
     check_feast,
-    check_files_of_features,
+    check_feature_files,
     check_scores,
     check_table,
     erase_customer,
@@ -55,7 +55,7 @@ class PostgresShop(DuckDBShop):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, str]]:
-    """A server of Debian's package that sorts texts as English does; what connects to it, as environment variables."""
+    """Environment variables to connect to a Debian PostgreSQL server with an English collation."""
     programs = "usr/lib/postgresql/*/bin"
     initdb, postgres_program, pg_isready = (
         debian_program(name, "postgresql", programs) for name in ("initdb", "postgres", "pg_isready")
@@ -63,7 +63,7 @@ def server() -> Iterator[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    # root may not run it, and the folder of pytest is root's alone
+    # the server refuses to run as root, and pytest's folder is readable only by root
     folder = Path(tempfile.mkdtemp(prefix="churn-postgres-"))
     user = {"user": "postgres", "cwd": folder} if os.geteuid() == 0 else {"cwd": folder}
     if os.geteuid() == 0:
@@ -91,33 +91,33 @@ def server() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str]]:
-    """One shop in both warehouses, built on two days, and what dbt said of it in PostgreSQL."""
+    """One shop in both warehouses, built on two days, and dbt's output in PostgreSQL."""
     folder, tables = tmp_path_factory.mktemp("postgres"), raw_tables()
     ours, theirs = DuckDBShop(folder / "duckdb"), PostgresShop(folder / "postgres", settings=server)
-    said = []
+    outputs = []
     for day in DAYS:
         known = arrived(tables, pd.Timestamp(day))
         variables = {"churn__as_of_date": day, "churn__transformer": False}
         ours.write(**known).dbt("build", *WITHOUT_TESTS, **variables)
-        if day == DAYS[0]:  # one model and one reading of texts for both
+        if day == DAYS[0]:  # both warehouses use the same model and text embeddings
             for name in ("mlflow", "embeddings"):
                 shutil.copytree(ours.home / name, theirs.home / name)
             shutil.copy(ours.home / "salt", theirs.home / "salt")
         theirs.write(**known).run("dbt", "run-operation", "load_raw_tables")
         tests = () if day == DAYS[0] else WITHOUT_TESTS
-        said.append(theirs.dbt("build", *tests, **variables, churn__train="never").stdout)
+        outputs.append(theirs.dbt("build", *tests, **variables, churn__train="never").stdout)
         if day == DAYS[0]:
             accept_order(ours.home)
             erase_customer(ours.home, "c2")
             shutil.copytree(ours.home / "events", theirs.home / "events")
             shutil.copy(ours.home / ERASED_CUSTOMERS, theirs.home)
-    return ours, theirs, said
+    return ours, theirs, outputs
 
 
-def test_a_build_passes_every_test_of_the_project(shops):
-    _, _, said = shops
-    assert "WARN=0 ERROR=0 SKIP=0" in said[0]
-    assert not any(word in text.lower() for text in said for word in ("warning", "deprecat"))
+def test_a_build_passes_all_tests_of_the_project(shops):
+    _, _, outputs = shops
+    assert "WARN=0 ERROR=0 SKIP=0" in outputs[0]
+    assert not any(word in text.lower() for text in outputs for word in ("warning", "deprecat"))
 
 
 @pytest.mark.parametrize(("name", "key"), TABLES)
@@ -129,31 +129,31 @@ def test_scores_are_the_same_and_published_as_parquet(shops):
     check_scores(shops[:2])
 
 
-def test_files_of_features_have_the_same_columns_and_types(shops):
-    check_files_of_features(shops[:2])
+def test_feature_files_have_the_same_columns_and_types(shops):
+    check_feature_files(shops[:2])
 
 
-def test_accepted_events_are_rows_and_erased_customers_none(shops):
+def test_accepted_events_have_rows_and_erased_customers_do_not(shops):
     check_accepted_and_erased(shops[:2])
 
 
-def test_nothing_is_left_between_builds(shops):
+def test_no_temporary_tables_are_left_between_builds(shops):
     assert shops[1].query("select tablename from pg_tables where tablename like '%\\_\\_dbt%'").empty
 
 
-def test_a_value_that_cannot_be_read_is_named(shops, tmp_path):
+def test_an_unreadable_value_is_named(shops, tmp_path):
     rows = pd.DataFrame({"order_id": ["1"], "customer_id": ["a"], "ordered_at": ["yesterday"], "amount": ["x"]})
     settings = {**shops[1].settings, "CHURN_POSTGRES_SCHEMA": "bad"}
     bad = replace(shops[1], home=tmp_path / "home", settings=settings).write(orders=rows)
     with postgres.connect(shops[1].dsn) as connection:
         postgres.execute(connection, "create schema bad")
         postgres.load(connection, "bad", "orders", bad.raw / "orders.parquet")
-    said = bad.dbt("build", "--select", "stg_orders", check=False, churn__orders_source="bad.orders").stdout
-    assert "orders.ordered_at: 1 values cannot be read as timestamp, for example 'yesterday'" in said
-    assert "orders.amount: 1 values cannot be read as double, for example 'x'" in said
-    assert "no such var" not in said
+    output = bad.dbt("build", "--select", "stg_orders", check=False, churn__orders_source="bad.orders").stdout
+    assert "orders.ordered_at: 1 values cannot be read as timestamp, for example 'yesterday'" in output
+    assert "orders.amount: 1 values cannot be read as double, for example 'x'" in output
+    assert "no such var" not in output
 
 
-def test_feast_answers_alike_offline_and_online(shops):
+def test_feast_returns_the_same_values_offline_and_online(shops):
     served = replace(shops[1], settings={**shops[1].settings, "CHURN_ONLINE_SCHEMA": "churn_online"})
     check_feast((shops[0], served), ["postgres", "postgres"])

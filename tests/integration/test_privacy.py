@@ -92,13 +92,13 @@ def values(file: Path) -> str:
 
 def holding(folder: Path, *needles: str) -> set[str]:
     """Files with one of the strings in their bytes or values, by their path."""
-    found = set()
+    files = set()
     for file in (f for f in folder.rglob("*") if f.is_file()):
         content, raw = values(file), file.read_bytes()
         # repr escapes what is not ASCII in bytes, and quotes
         if any(n in content or n in content.replace("\\'", "'") or n.encode() in raw for n in needles):
-            found.add(str(file.relative_to(folder)))
-    return found
+            files.add(str(file.relative_to(folder)))
+    return files
 
 
 def traces(leaver: str) -> tuple[str, ...]:
@@ -111,10 +111,10 @@ def outside_raw(files: set[str]) -> set[str]:
 
 def test_the_search_finds_what_is_there(built):
     shop, leaver = built
-    found = holding(shop.home, leaver)
-    validation = {file for file in found if file.endswith("validation.parquet")}
+    files = holding(shop.home, leaver)
+    validation = {file for file in files if file.endswith("validation.parquet")}
     assert not pd.read_parquet(shop.published.with_name("retention_recommendations.parquet")).empty
-    assert {"churn_radar.duckdb", "feast/online.db", "raw/orders.parquet", "published/churn_scores.parquet"} <= found
+    assert {"churn_radar.duckdb", "feast/online.db", "raw/orders.parquet", "published/churn_scores.parquet"} <= files
     assert validation
     for words in THEIRS:
         assert {"churn_radar.duckdb", "feast/online.db", "raw/reviews.parquet"} <= holding(shop.home, words[10:30])
@@ -153,7 +153,7 @@ def test_asking_for_personal_columns_is_refused(built):
         "churn__customers_columns.signed_up_at: customers.phone is tagged pii and is never read; leave it out",
         "churn__pseudonymise is yes please; expected true or false",
     ):
-        assert len([said for said in done.stdout.splitlines() if line in said]) == 1
+        assert len([printed for printed in done.stdout.splitlines() if line in printed]) == 1
     assert outside_raw(holding(built[0].home, *PLANTED)) == set()
 
 
@@ -209,7 +209,7 @@ def test_nothing_is_found_of_who_was_erased(built):
 
 
 def test_the_champion_still_loads_and_the_online_store_still_answers(built, monkeypatch):
-    from inference.feature_store import client as feature_store
+    from inference.feature_store.client import online_scores
     from inference.registry import registry
 
     shop, leaver = built
@@ -217,7 +217,7 @@ def test_the_champion_still_loads_and_the_online_store_still_answers(built, monk
         monkeypatch.setenv(name, value)
     assert leaver not in set(registry.champion().model.validation.customer_id)
     stayed = shop.scores().customer_id.iloc[0]
-    assert feature_store.online_scores([stayed, leaver]).customer_id.tolist() == [stayed]
+    assert online_scores([stayed, leaver]).customer_id.tolist() == [stayed]
 
 
 def test_who_was_erased_does_not_come_back_with_the_shops_own_tables(built):

@@ -34,14 +34,14 @@ def test_the_first_reason_of_the_riskiest_tells_their_own_numbers(real_shop):
     shop, _ = real_shop
     features = shop.table("order_features").set_index(["customer_id", "as_of_date"])
     scores = shop.scores().sort_values("churn_probability", ascending=False).head(20)
-    told = 0
+    matched = 0
     for row in scores.itertuples():
-        said = re.match(r"last order (\d+) days? ago", row.reason_1)
-        if said:
+        match = re.match(r"last order (\d+) days? ago", row.reason_1)
+        if match:
             own = features.loc[(row.customer_id, pd.Timestamp(row.as_of_date)), "days_since_last_order"]
-            assert int(said.group(1)) == own
-            told += 1
-    assert told >= 10
+            assert int(match.group(1)) == own
+            matched += 1
+    assert matched >= 10
 
 
 def test_dbt_and_feast_say_nothing_that_a_user_should_not_see(real_shop):
@@ -101,10 +101,10 @@ def test_every_published_file_has_an_exposure(real_shop):
 
 def test_metrics_say_what_the_scores_add_up_to(real_shop):
     shop, _ = real_shop
-    told = json.loads((shop.home / "target" / "semantic_manifest.json").read_text())
+    manifest = json.loads((shop.home / "target" / "semantic_manifest.json").read_text())
     measured = {}
     with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
-        for model in told["semantic_models"]:
+        for model in manifest["semantic_models"]:
             for measure in model["measures"]:
                 newest = measure["non_additive_dimension"]
                 assert newest["window_choice"] == "max"
@@ -114,7 +114,7 @@ def test_metrics_say_what_the_scores_add_up_to(real_shop):
                     f"select {how}({column}) from {relation} "
                     f"where {newest['name']} = (select max({newest['name']}) from {relation})"
                 ).fetchone()[0]
-    values = {metric["name"]: measured[metric["type_params"]["measure"]["name"]] for metric in told["metrics"]}
+    values = {metric["name"]: measured[metric["type_params"]["measure"]["name"]] for metric in manifest["metrics"]}
     scores, actions = shop.scores(), pd.read_parquet(shop.published.with_name("retention_actions.parquet"))
     scores = scores[scores.as_of_date == scores.as_of_date.max()]
     assert values == {
@@ -155,10 +155,10 @@ def test_who_is_recommended_products_did_not_just_buy_them(real_shop):
     assert offered.merge(lines[lines.days_ago <= 14], on=key).empty
     own = offered[offered.source == "bought_before"].set_index(key).reason
     days = lines.groupby(key).days_ago.agg(["nunique", "min"]).loc[own.index]
-    said = own.str.extract(r"bought (?:(\d+) times|once),.* (\d+) days? ago")
+    parts = own.str.extract(r"bought (?:(\d+) times|once),.* (\d+) days? ago")
     assert len(own) > 100
-    assert (said[0].fillna(1).astype(int) == days["nunique"]).all()
-    assert (said[1].astype(int) == days["min"]).all()
+    assert (parts[0].fillna(1).astype(int) == days["nunique"]).all()
+    assert (parts[1].astype(int) == days["min"]).all()
 
 
 def test_labels_agree_with_their_audit(real_shop):
@@ -217,12 +217,14 @@ def test_a_shop_without_texts_says_that_there_is_none_to_find(real_shop):
 def test_a_stored_score_is_computed_again_from_what_it_came_from(real_shop):
     shop, _ = real_shop
     riskiest = shop.scores().nlargest(1, "churn_probability").iloc[0]
-    said = shop.run("churn-radar", "explain", riskiest.customer_id, "--as-of", f"{riskiest.as_of_date:%Y-%m-%d}").stdout
-    stored, again, difference = re.search(r"churn_probability\W+([\d.]+)\W+([\d.]+)\W+([\d.e+-]+)", said).groups()
+    output = shop.run(
+        "churn-radar", "explain", riskiest.customer_id, "--as-of", f"{riskiest.as_of_date:%Y-%m-%d}"
+    ).stdout
+    stored, again, difference = re.search(r"churn_probability\W+([\d.]+)\W+([\d.]+)\W+([\d.e+-]+)", output).groups()
     assert stored == again == f"{riskiest.churn_probability:.6f}"
     assert float(difference) < 1e-9
-    assert riskiest.reason_1.split(",")[0] in said
-    assert "days_since_last_order" in said
+    assert riskiest.reason_1.split(",")[0] in output
+    assert "days_since_last_order" in output
     never = shop.run("churn-radar", "explain", riskiest.customer_id, "--as-of", "2016-01-01", check=False)
     assert never.returncode == 1
     assert "has no score as of 2016-01-01; the newest are of 20" in never.stderr

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 from inference.errors import ChurnRadarError
-from inference.feature_store import text_search as similar
+from inference.feature_store.text_search import find_similar
 from inference.text.encoder.encoder import Encoder
 
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
@@ -123,7 +123,7 @@ def test_a_paraphrase_finds_late_parcels(built, inside):
     incidents = pd.read_parquet(shop.home / "truth" / "incidents.parquet")
     late = incidents[incidents.aspect == "delivery"]
     about_delivery = {*("reviews:" + late.review_id.dropna()), *("support_tickets:" + late.ticket_id.dropna())}
-    found = similar.find_similar("my package arrived weeks after the promised date", 10)
+    found = find_similar("my package arrived weeks after the promised date", 10)
     assert len(about_delivery & set(found.text_id)) >= 7
     # of all texts, about one in thirteen is
     assert len(about_delivery) / len(shop.table("searchable_texts")) < 0.1
@@ -137,7 +137,7 @@ def test_what_feast_finds_is_what_an_exhaustive_comparison_of_the_built_vectors_
     vectors = np.vstack(texts.embedding)
     asked = Encoder().encode([query])[0]
     cosines = vectors @ asked / np.linalg.norm(vectors, axis=1) / np.linalg.norm(asked)
-    found = similar.find_similar(query, 20).set_index("text_id")
+    found = find_similar(query, 20).set_index("text_id")
     np.testing.assert_allclose(found.similarity, np.sort(cosines)[::-1][:20], atol=1e-5)
     pd.testing.assert_frame_equal(
         found[["kind", "customer_id", "quote"]], texts.loc[found.index, ["kind", "customer_id", "quote"]]
@@ -231,13 +231,13 @@ def test_another_encoder_is_one_setting_and_its_vectors_are_never_mixed(built, i
 
     # the online store still holds the vectors of the other encoder
     with pytest.raises(ChurnRadarError, match="run feast materialize first"):
-        similar.find_similar("late parcel", 5)
+        find_similar("late parcel", 5)
     as_of = f"{shop.scores().as_of_date.max():%Y-%m-%dT%H:%M:%S}"
     changed.run("feast", "-c", "feature_repo", "materialize", as_of, as_of, "--views", "searchable_texts")
-    assert len(similar.find_similar("late parcel", 5)) == 5
+    assert len(find_similar("late parcel", 5)) == 5
     inside.delenv("CHURN_ENCODER")
     with pytest.raises(ChurnRadarError, match="the shop's texts were read by encoder revision"):
-        similar.find_similar("late parcel", 5)
+        find_similar("late parcel", 5)
 
     again = changed.run("dbt", "run", "--select", "review_embeddings")
     assert f"review_embeddings: encoded 0 texts, 0 of {len(before):,} rows new" in again.stdout

@@ -1,4 +1,4 @@
-"""One shop in two warehouses: its raw tables, and how alike what they make of it is."""
+"""One shop in two warehouses: its raw tables, and comparisons of the tables built from them."""
 
 import json
 import subprocess
@@ -20,12 +20,12 @@ from inference.warehouse.event_log import Event, EventLog
 
 DAYS = ("2023-09-04", "2023-09-05")
 WITHOUT_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
-#: When something was done, and what it was done with: no two builds agree.
+#: Columns with times and fingerprints of a build, which differ between builds.
 OF_A_BUILD = ("scored_at", "feature_snapshot_at", "decided_at", "manifest_hash", "run_id")
-#: JSON, whose whole numbers may be written with a point or without.
+#: JSON columns, in which whole numbers may be written with or without a decimal point.
 JSON = ("history", "score", "facts", "row_content")
 
-#: Tables and views that every warehouse makes alike, with their keys.
+#: Tables and views that must be equal in all warehouses, with their keys.
 TABLES = [
     ("stg_orders", ["order_id", "version"]),
     ("stg_reviews", ["review_id", "version"]),
@@ -58,7 +58,7 @@ TABLES = [
 
 @dataclass
 class DuckDBShop(Shop):
-    """A shop whose session knows the salt, so that views of staging can be read."""
+    """A shop whose session has the salt, so that staging views can be read."""
 
     @property
     def salt(self) -> str:
@@ -74,15 +74,15 @@ class DuckDBShop(Shop):
 
 
 def raw_tables() -> dict[str, pd.DataFrame]:
-    """All raw tables, with corrections and contacts by chance."""
+    """All raw tables, with corrections and randomised contacts."""
     tables = shop_with_corrections()
     touches = tables["campaign_touches"]
-    by_chance = touches.assign(action=np.where(touches.index % 2, "mail", "holdout"), propensity=0.5, cost=0.25)
-    return {**tables, "campaign_touches": by_chance}
+    randomised = touches.assign(action=np.where(touches.index % 2, "mail", "holdout"), propensity=0.5, cost=0.25)
+    return {**tables, "campaign_touches": randomised}
 
 
 def accept_order(home: Path) -> None:
-    """Log an order as the service does."""
+    """Append an order to the event log, as the service does."""
     now = datetime.now(UTC).isoformat()
     order = {"order_id": "new", "customer_id": "c1", "ordered_at": now, "amount": 5.0, "status": "completed"}
     log = EventLog(home / "events" / "log.db")
@@ -91,7 +91,7 @@ def accept_order(home: Path) -> None:
 
 
 def erase_customer(home: Path, name: str) -> None:
-    """Remember a customer as erased, as ``churn-radar erase`` does."""
+    """Register a customer as erased, as ``churn-radar erase`` does."""
     salt = (home / "salt").read_text().strip()
     with duckdb.connect() as connection:
         file = home / ERASED_CUSTOMERS
@@ -104,21 +104,21 @@ def comparable(value: object) -> object:
     return None if pd.isna(value) else value
 
 
-def unlike(name: str, ours: pd.Series, theirs: pd.Series) -> int:
-    """In how many rows a column differs: numbers by more than 1e-9 of theirs, anything else at all."""
+def n_different(name: str, ours: pd.Series, theirs: pd.Series) -> int:
+    """Number of rows in which a column differs: numbers by more than 1e-9 relative, other values at all."""
     if name in JSON and ours.dtype == object:
         ours, theirs = ours.map(json.loads), theirs.map(json.loads)
-        return sum(not alike(a, b) for a, b in zip(ours, theirs, strict=True))
+        return sum(not equal(a, b) for a, b in zip(ours, theirs, strict=True))
     if pd.api.types.is_float_dtype(ours) or pd.api.types.is_float_dtype(theirs):
         return int((~np.isclose(ours.astype(float), theirs.astype(float), rtol=1e-9, atol=0, equal_nan=True)).sum())
     return sum(comparable(a) != comparable(b) for a, b in zip(ours, theirs, strict=True))
 
 
-def alike(a: object, b: object) -> bool:
+def equal(a: object, b: object) -> bool:
     if isinstance(a, Mapping):
-        return a.keys() == b.keys() and all(alike(a[key], b[key]) for key in a)
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
     if isinstance(a, list):
-        return len(a) == len(b) and all(alike(*pair) for pair in zip(a, b, strict=True))
+        return len(a) == len(b) and all(equal(*pair) for pair in zip(a, b, strict=True))
     return a == pytest.approx(b, rel=1e-9, nan_ok=True) if isinstance(a, float) else a == b
 
 
@@ -127,16 +127,16 @@ def rows_by_key(table: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 
 
 def check_table(shops: Sequence[DuckDBShop], name: str, key: list[str]) -> None:
-    """Both shops have the same rows in a table."""
+    """Check that both shops have the same rows in a table."""
     ours, theirs = (rows_by_key(shop.table(name), key) for shop in shops)
     assert len(ours) > 0
     assert list(ours) == list(theirs)
     assert len(ours) == len(theirs)
-    assert {c: n for c in ours if (n := unlike(c, ours[c], theirs[c]))} == {}
+    assert {c: n for c in ours if (n := n_different(c, ours[c], theirs[c]))} == {}
 
 
 def check_scores(shops: Sequence[DuckDBShop]) -> None:
-    """Both shops have the same scores, in their warehouse and published."""
+    """Check that both shops have the same scores, in the warehouse and in the published file."""
     ours, theirs = (rows_by_key(shop.table("churn_scores"), ["customer_id", "as_of_date"]) for shop in shops)
     assert len(ours) > 50
     pd.testing.assert_frame_equal(ours, theirs, rtol=0, atol=1e-6, check_dtype=False)
@@ -145,8 +145,8 @@ def check_scores(shops: Sequence[DuckDBShop]) -> None:
     assert len(published[0]) == len(published[1]) == len(ours)
 
 
-def check_files_of_features(shops: Sequence[DuckDBShop]) -> None:
-    """Files of features have the same columns and types."""
+def check_feature_files(shops: Sequence[DuckDBShop]) -> None:
+    """Check that the exported feature files have the same columns and types."""
     ours, theirs = shops
     files = sorted(file.name for file in (ours.home / "features").glob("*.parquet"))
     assert files == sorted(file.name for file in (theirs.home / "features").glob("*.parquet"))
@@ -158,7 +158,7 @@ def check_files_of_features(shops: Sequence[DuckDBShop]) -> None:
 
 
 def check_accepted_and_erased(shops: Sequence[DuckDBShop]) -> None:
-    """The accepted order is a row; the customer who was erased has none, another has."""
+    """Check that the accepted order is in staging and the erased customer is not."""
     for shop in shops:
         staged = shop.table("stg_orders")
         assert (staged.order_id == "new").sum() == 1
@@ -167,7 +167,7 @@ def check_accepted_and_erased(shops: Sequence[DuckDBShop]) -> None:
 
 
 def check_feast(shops: Sequence[DuckDBShop], stores: list[str]) -> None:
-    """Feast answers alike offline and online; ``stores`` are the second shop's, offline and online."""
+    """Check that Feast returns equal values for both shops; ``stores`` are the types of the second shop."""
     asked = f"{DAYS[-1]}T00:00:00"
     answers = []
     for shop in shops:
@@ -181,4 +181,4 @@ def check_feast(shops: Sequence[DuckDBShop], stores: list[str]) -> None:
     assert ours.pop("stores") == ["duckdb", "sqlite"]
     assert theirs.pop("stores") == stores
     assert len(ours["online"]) > 50
-    assert alike(ours, theirs)
+    assert equal(ours, theirs)

@@ -16,7 +16,7 @@ from shop import Shop
 
 from inference.decisions.allocation import Limits, allocate
 from inference.decisions.catalogue import costs, eligible
-from inference.feature_store import client as feature_store
+from inference.feature_store.client import snapshot_features
 from inference.registry import registry
 
 CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "25000"))
@@ -56,8 +56,8 @@ class Truth:
         lived = [self.leaving(incidents, own.customer_id, day) for day, own in before.groupby("as_of_date")]
         before = pd.concat([own for _, own in before.groupby("as_of_date")])
         model = registry.champion().model
-        features = feature_store.snapshot_features(scored[["customer_id", "as_of_date"]])
-        today, past = model.matrix(features), model.matrix(feature_store.snapshot_features(before))
+        features = snapshot_features(scored[["customer_id", "as_of_date"]])
+        today, past = model.matrix(features), model.matrix(snapshot_features(before))
         known = []
         for which in range(2):
             truth = np.concatenate([told[which] for told in lived])
