@@ -1,4 +1,4 @@
-"""Bad input ends in one clear line and a non-zero exit, and earlier published scores stay as they were."""
+"""Bad input gives one error line and a non-zero exit code, and published scores stay unchanged."""
 
 import json
 
@@ -7,12 +7,12 @@ import pytest
 from shop import Shop, orders, small_shop_orders
 
 GOOD = small_shop_orders()
-#: For what a model itself refuses, after dozens of data tests that have nothing to find.
+#: Skips the data tests, for errors that a model raises.
 WITHOUT_TESTS = ("--exclude-resource-type", "test")
 
 
-def refused(shop: Shop, *expected: str, options: tuple[str, ...] = (), **variables) -> None:
-    """Build and see that it fails with the lines, publishing nothing new."""
+def check_refused(shop: Shop, *expected: str, options: tuple[str, ...] = (), **variables) -> None:
+    """Build, and check that it fails with these lines and publishes nothing new."""
     shop.published.parent.mkdir(parents=True, exist_ok=True)
     shop.published.write_bytes(b"what was published before")
     done = shop.dbt("build", "--exclude-resource-type", "unit_test", *options, check=False, **variables)
@@ -25,7 +25,7 @@ def refused(shop: Shop, *expected: str, options: tuple[str, ...] = (), **variabl
 
 
 def test_missing_orders(shop):
-    refused(shop, f"orders: no such table; expected the file '{shop.raw}/orders.parquet', or a relation in")
+    check_refused(shop, f"orders: no such table; expected the file '{shop.raw}/orders.parquet', or a relation in")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_missing_orders(shop):
         ),
         (
             GOOD.assign(status="shipped"),
-            "orders.status: found 'shipped'; expected completed, cancelled or returned",
+            "orders.status: failures 'shipped'; expected completed, cancelled or returned",
         ),
         (
             GOOD.assign(amount=-1.0),
@@ -49,12 +49,12 @@ def test_missing_orders(shop):
     ],
     ids=["empty", "missing column", "wrong type", "unparsable date", "unknown status", "all rejected"],
 )
-def test_orders_that_break_the_contract(shop, table, expected):
-    refused(shop.write(orders=table), expected)
+def test_orders_that_violate_the_contract(shop, table, expected):
+    check_refused(shop.write(orders=table), expected)
 
 
-def test_every_problem_is_named_at_once(shop):
-    refused(
+def test_one_message_names_every_problem(shop):
+    check_refused(
         shop.write(orders=GOOD),
         "churn__horizon_days is 0; expected a whole number from 1 to 365",
         "churn__train is sometimes; expected if_missing, auto, always or never",
@@ -74,7 +74,7 @@ def test_every_problem_is_named_at_once(shop):
 
 
 def test_an_as_of_date_before_the_first_order(shop):
-    refused(
+    check_refused(
         shop.write(orders=GOOD),
         "churn__as_of_date is 2020-01-01, but the first completed order is of 2023-01-02; expected a later date",
         churn__as_of_date="2020-01-01",
@@ -82,7 +82,7 @@ def test_an_as_of_date_before_the_first_order(shop):
 
 
 def test_too_few_labelled_customers(shop):
-    refused(
+    check_refused(
         shop.write(orders=small_shop_orders(20)),
         "churn_labels: 20 customers with a known outcome; expected at least 50. Too little history to train",
         options=WITHOUT_TESTS,
@@ -90,7 +90,7 @@ def test_too_few_labelled_customers(shop):
 
 
 def test_too_little_history(shop):
-    refused(
+    check_refused(
         shop.write(orders=small_shop_orders(100, days=60)),
         "churn_labels: no snapshot has a whole activity window before it and a whole label window after it",
         options=WITHOUT_TESTS,
@@ -100,7 +100,7 @@ def test_too_little_history(shop):
 def test_only_one_outcome(shop):
     days = pd.date_range("2023-01-02", periods=200, freq="D")
     everybody = [(f"c{i}", day, 10.0) for i in range(60) for day in days]
-    refused(
+    check_refused(
         shop.write(orders=orders(everybody)),
         "churn_labels.churned: all ",
         options=WITHOUT_TESTS,
@@ -108,34 +108,34 @@ def test_only_one_outcome(shop):
     )
 
 
-def test_rows_of_one_key_that_disagree_and_do_not_say_which_is_newer(shop):
+def test_conflicting_rows_of_one_key_without_an_arrival_time(shop):
     again = GOOD.head(1).assign(amount=999.0)
-    refused(
+    check_refused(
         shop.write(orders=pd.concat([GOOD, GOOD.tail(3), again], ignore_index=True)),
         "Failure in test no_conflicting_rows_stg_orders_orders",
         "Got 1 result, configured to fail if != 0",
     )
 
 
-def test_a_key_that_is_null_or_repeated_is_found(shop):
+def test_null_and_repeated_keys_fail_the_primary_key_test(shop):
     rows = "(select * from (values ('a', 1), ('a', 1), ('a', 2), ('b', null), (null, 3)) as rows (name, number))"
-    found = {}
+    failures = {}
     for columns in (["name", "number"], ["number"]):
         inline = f'{{{{ churn_radar.test_primary_key("{rows}", {columns}) }}}}'
         shown = shop.write(orders=GOOD).dbt("show", "--quiet", "--output", "json", "--inline", inline)
-        found[len(columns)] = [tuple(row.values()) for row in json.loads(shown.stdout)["show"]]
-    assert sorted(found[2], key=str) == [("a", 1), ("b", None), (None, 3)]
-    assert sorted(found[1], key=str) == [(1,), (None,)]
+        failures[len(columns)] = [tuple(row.values()) for row in json.loads(shown.stdout)["show"]]
+    assert sorted(failures[2], key=str) == [("a", 1), ("b", None), (None, 3)]
+    assert sorted(failures[1], key=str) == [(1,), (None,)]
 
 
 def test_a_table_that_lost_rows_or_columns_since_the_last_build(shop):
     shop.write(orders=GOOD.assign(discount_amount=0.0)).dbt("run", "--select", "int_raw_tables")
     half = len(GOOD) // 2
-    refused(
+    check_refused(
         shop.write(orders=GOOD.assign(discount_amount=0.0).head(half)),
         f"orders: {half} rows, {len(GOOD)} at the last build; expected a fall of at most 10% (churn__max_row_drop)",
     )
-    refused(
+    check_refused(
         shop.write(orders=GOOD),
         "orders.discount_amount: there at the last build and missing now; expected the same columns",
     )
@@ -143,15 +143,15 @@ def test_a_table_that_lost_rows_or_columns_since_the_last_build(shop):
     shop.write(orders=GOOD.head(half)).dbt("run", "--select", "int_raw_tables", churn__max_row_drop=0.6)
 
 
-def test_a_clock_that_jumped_a_year_ahead(shop):
+def test_an_order_a_year_in_the_future(shop):
     ahead = GOOD.head(1).assign(order_id="x", ordered_at=GOOD.ordered_at.max() + pd.Timedelta(days=365))
     shop.write(orders=pd.concat([GOOD, ahead], ignore_index=True))
     before, after = (f"{day:%Y-%m-%d}" for day in (GOOD.ordered_at.max(), ahead.ordered_at[0]))
-    refused(shop, f"orders.ordered_at: no completed order between {before} and {after}, just before the newest")
+    check_refused(shop, f"orders.ordered_at: no completed order between {before} and {after}, just before the newest")
     shop.dbt("run", "--select", "int_raw_tables", churn__as_of_date=before)
 
 
-def test_impossible_rows_are_set_aside_with_the_reason_and_the_rest_is_used(shop):
+def test_invalid_rows_are_rejected_with_a_reason_and_the_rest_is_used(shop):
     bad = pd.DataFrame(
         {
             "order_id": ["b1", None, "b3", "b4", "b5"],
@@ -175,7 +175,7 @@ def test_impossible_rows_are_set_aside_with_the_reason_and_the_rest_is_used(shop
     assert len(shop.table("stg_orders")) == len(GOOD)
 
 
-def test_of_two_rows_with_one_key_each_holds_until_the_next_arrives(shop):
+def test_each_version_of_a_row_is_valid_until_the_next_arrives(shop):
     first = GOOD.assign(loaded_at=GOOD.ordered_at)
     again = first.head(1).assign(amount=999.0, loaded_at=first.ordered_at.iloc[0] + pd.Timedelta(days=1))
     shop.write(orders=pd.concat([again, first], ignore_index=True))
@@ -184,17 +184,17 @@ def test_of_two_rows_with_one_key_each_holds_until_the_next_arrives(shop):
     assert len(staged) == len(GOOD) + 1
     versions = staged[staged.order_id == first.order_id.iloc[0]].set_index("version")
     assert versions.amount.tolist() == [first.amount.iloc[0], 999.0]
-    # the first one holds until the second arrived
+    # the first version is valid until the second arrives
     assert versions.superseded_at[1] == versions.loaded_at[2]
     assert pd.isna(versions.superseded_at[2])
 
 
-def test_a_small_shop_with_orders_alone_gets_scores(shop):
+def test_a_small_shop_with_only_orders_is_scored(shop):
     shop.write(orders=small_shop_orders(120, 300))
     shop.dbt("build", "--exclude-resource-type", "unit_test")
     scores = shop.scores()
     assert len(scores) > 30
-    # fewer than 300 labelled customers are left to logistic regression alone
+    # with fewer than 300 labelled customers logistic regression is the only member
     assert scores.boosting_probability.isna().all()
     assert scores.logistic_probability.notna().all()
     engagement = shop.table("engagement_features").drop(columns=["customer_id", "as_of_date"])

@@ -1,4 +1,4 @@
-"""Decisions of a simulated shop whose campaigns were random: what is learned from them, and what follows."""
+"""Effects and decisions in a simulated shop with randomised campaigns."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def decide(shop: Shop) -> None:
 
 
 def outcomes_of_touches(shop: Shop) -> pd.DataFrame:
-    """Contacts with active customers and whether they ordered in the thirty days after, by pandas alone."""
+    """Contacts with active customers and their orders in the next 30 days, computed independently with pandas."""
     touches, orders = (pd.read_parquet(shop.raw / f"{name}.parquet") for name in ("campaign_touches", "orders"))
     orders = orders[orders.status == "completed"]
     ordered = orders.ordered_at.dt.normalize().groupby(orders.customer_id).agg(list)
@@ -41,7 +41,7 @@ def outcomes_of_touches(shop: Shop) -> pd.DataFrame:
     return rows[rows.is_active & (day + pd.Timedelta(days=31) <= end)]
 
 
-def test_the_experiment_is_what_the_raw_tables_say(decided):
+def test_experiment_results_equal_those_computed_from_raw_tables(decided):
     rows, results = outcomes_of_touches(decided), decided.table("retention_experiment_results")
     overall = results[(results.campaign_id == "all") & (results.segment == "all")].set_index("action")
     assert sorted(overall.index) == ["coupon", "recommendation", "service_call"]
@@ -58,18 +58,18 @@ def test_the_experiment_is_what_the_raw_tables_say(decided):
     assert one.contacts == ((rows.campaign_id == "w112") & (rows.action == "coupon")).sum()
 
 
-def test_actions_are_within_the_budget_and_say_why(decided):
+def test_actions_are_within_the_budget_and_have_reasons(decided):
     actions = decided.table("retention_actions")
     assert len(actions) == len(decided.table("churn_scores"))
     assert 0 < actions.contact_cost.sum() <= BUDGET
     assert abs(actions.is_holdout.mean() - 0.1) < 3 * np.sqrt(0.09 / len(actions))
-    assert set(actions.effect_source) <= {"segment", "model", "none"}  # contacts enough to measure every action
+    assert set(actions.effect_source) <= {"segment", "model", "none"}  # every action has enough contacts to be measured
     measured = actions[(actions.action != "none") & ~actions.is_holdout]
     assert measured.reason.str.contains(r"keeps -?[0-9.]+% of those about to leave .*, by [0-9,]+ contacts").all()
     assert actions.campaign_id.str.match(r"20\d\d-\d\d-\d\d (coupon|recommendation|service_call|none)$").all()
 
 
-def test_policies_are_valued_on_contacts_that_nothing_was_learned_from(decided):
+def test_policies_are_evaluated_on_contacts_not_used_for_training(decided):
     values = decided.table("retention_policy_values").set_index("policy")
     assert set(values.index) == {"chosen", "coupon", "none", "recommendation", "service_call"}
     assert values.loc["none", "gain"] == 0
@@ -82,7 +82,7 @@ def test_policies_are_valued_on_contacts_that_nothing_was_learned_from(decided):
     assert values.loc["coupon", "qini"] == pytest.approx(0, abs=0.1)
 
 
-def test_the_same_day_decided_again_is_the_same(decided):
+def test_deciding_the_same_day_again_gives_the_same_actions(decided):
     before = decided.table("retention_actions")
     decide(decided)
     pd.testing.assert_frame_equal(decided.table("retention_actions"), before)

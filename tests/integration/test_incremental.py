@@ -1,4 +1,4 @@
-"""Building day by day, with rows that come late, are corrected or go, equals building all at once."""
+"""Daily incremental builds with late, corrected and deleted rows equal one full build."""
 
 import os
 import tempfile
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import one_customer
 import pandas as pd
 import pytest
 from arrivals import TABLES, TEXT_TABLES, arrived, build, differences, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_customer import Warehouse
-from one_customer import differences as one_by_one
 from shop import Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
 
@@ -47,7 +47,7 @@ def shop_with_corrections(seed: int = 2) -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def daily(tmp_path_factory) -> Shop:
-    """Three days of builds, on what had arrived by each."""
+    """Builds of three days, each with the rows that had arrived by then."""
     shop, tables = Shop(tmp_path_factory.mktemp("daily") / "home"), shop_with_corrections()
     for day in DAYS:
         shop.write(**arrived(tables, pd.Timestamp(day)))
@@ -61,13 +61,13 @@ def rows(shop: Shop, query: str) -> list[tuple]:
         return connection.sql(query.replace("$home", str(shop.home))).fetchall()
 
 
-def test_day_by_day_equals_all_at_once(daily, tmp_path):
+def test_daily_builds_equal_a_full_build(daily, tmp_path):
     build(daily, DAYS[-1], "--full-refresh", tables=(*TABLES, *TEXT_TABLES))
-    anew = save(daily, tmp_path / "anew", (*TABLES, *TEXT_TABLES))
-    assert differences(daily.home / DAYS[-1], anew, (*TABLES, *TEXT_TABLES)) == {}
+    rebuilt = save(daily, tmp_path / "rebuilt", (*TABLES, *TEXT_TABLES))
+    assert differences(daily.home / DAYS[-1], rebuilt, (*TABLES, *TEXT_TABLES)) == {}
 
 
-def test_snapshots_stay_and_new_ones_are_added(daily):
+def test_snapshots_are_kept_and_new_ones_added(daily):
     dates = rows(
         daily,
         f"select as_of_date::varchar, is_newest from '$home/{DAYS[-1]}/int_snapshot_dates.parquet' "
@@ -83,24 +83,24 @@ def test_snapshots_stay_and_new_ones_are_added(daily):
         assert changed == [(0,)], table
 
 
-def test_features_of_one_customer_are_those_of_the_sql(daily):
-    # as dbt opened it, which may still have it open in this process
+def test_realtime_features_equal_those_of_the_sql(daily):
+    # opened like dbt does, which may still have the file open in this process
     with duckdb.connect(daily.home / "churn_radar.duckdb") as connection:
         connection.execute(duckdb_salt_sql((daily.home / "salt").read_text()))
         settings = {"horizon_days": 30, "history_days": 730, "complaint_from": 0.1}
         warehouse = Warehouse(connection, settings)
         assert len(connection.sql("from order_features").fetchall()) > 500
-        assert list(one_by_one(warehouse, 730, SequenceShape(180, 32, 4))) == []
+        assert list(one_customer.differences(warehouse, 730, SequenceShape(180, 32, 4))) == []
 
 
 def last_snapshots(shop: Shop) -> dict[str, int]:
-    """Orders of the customer at each snapshot that was asked for."""
-    found = rows_of(
+    """Orders of the customer `late` at the as-of date of each build."""
+    orders_by_date = rows_of(
         shop,
         "select as_of_date::varchar, orders_total from order_features "
         "inner join int_snapshot_dates using (as_of_date) where was_asked and customer_id = 'late'",
     )
-    return dict(found)
+    return dict(orders_by_date)
 
 
 def rows_of(shop: Shop, query: str) -> list[tuple]:
@@ -109,27 +109,27 @@ def rows_of(shop: Shop, query: str) -> list[tuple]:
 
 
 def with_late_rows(until: str, *placed: str) -> pd.DataFrame:
-    """The small shop up to a day, and a customer with orders on these days."""
+    """The small shop up to a day, plus the customer `late` with orders on the given days."""
     known = small_shop_orders(12, 200, 3)
     known = known[known.ordered_at < until]
     late = orders([("late", day, 5.0) for day in placed]).assign(order_id=list(placed))
     return pd.concat([known, late], ignore_index=True) if placed else known
 
 
-def test_late_rows_that_do_not_say_so_change_the_lookback_window_alone(shop):
+def test_late_rows_without_loaded_at_change_only_the_lookback_window(shop):
     for day, placed in (
         ("2023-07-10", ["2023-06-01"]),
         ("2023-07-13", ["2023-06-01"]),
         ("2023-07-14", ["2023-06-01", "2023-06-20", "2023-07-11"]),
     ):
-        # the order of 20 June comes after more than the lookback window of three days, that of the 11th within it
+        # the order of 20 June arrives after the lookback window of three days, the one of 11 July within it
         build(shop.write(orders=with_late_rows(day, *placed)), day, tables=["order_features"], churn__lookback_days=3)
     assert last_snapshots(shop) == {"2023-07-10": 1, "2023-07-13": 2, "2023-07-14": 2}
     build(shop, "2023-07-14", "--full-refresh", tables=["order_features"])
     assert last_snapshots(shop) == {"2023-07-10": 2, "2023-07-13": 3, "2023-07-14": 3}
 
 
-def test_an_order_that_goes_within_the_lookback_window_leaves_the_day_that_it_was_on(shop):
+def test_an_order_deleted_within_the_lookback_window_is_removed_from_its_day(shop):
     for day, placed in (("2023-07-13", ["2023-06-01", "2023-07-12"]), ("2023-07-14", ["2023-06-01"])):
         build(shop.write(orders=with_late_rows(day, *placed)), day, tables=["order_features"], churn__lookback_days=3)
     days = "select activity_date::varchar from int_customer_daily_activity where customer_id = 'late'"
@@ -137,7 +137,7 @@ def test_an_order_that_goes_within_the_lookback_window_leaves_the_day_that_it_wa
     assert last_snapshots(shop) == {"2023-07-13": 1, "2023-07-14": 1}
 
 
-def test_a_customer_who_is_deleted_leaves_what_was_built_long_ago(shop):
+def test_a_deleted_customer_is_removed_from_old_rows(shop):
     build(shop.write(orders=with_late_rows("2023-07-10", "2023-02-01", "2023-07-01")), "2023-07-10", tables=FEW)
     assert last_snapshots(shop) == {"2023-07-10": 2}
     build(shop.write(orders=with_late_rows("2023-07-11")), "2023-07-11", tables=FEW)
@@ -145,19 +145,19 @@ def test_a_customer_who_is_deleted_leaves_what_was_built_long_ago(shop):
         assert rows_of(shop, f"select count(*) from {table} where customer_id = 'late'") == [(0,)], table
 
 
-def test_another_setting_builds_everything_anew(shop, tmp_path):
+def test_a_changed_setting_rebuilds_everything(shop, tmp_path):
     shop.write(orders=with_late_rows("2023-07-11", "2023-06-01"))
     build(shop, "2023-07-10", tables=FEW)
     build(shop, "2023-07-11", tables=FEW, churn__horizon_days=14)
     changed = save(shop, tmp_path / "changed", FEW)
     build(shop, "2023-07-11", "--full-refresh", tables=FEW, churn__horizon_days=14)
-    assert differences(changed, save(shop, tmp_path / "anew", FEW), FEW) == {}
+    assert differences(changed, save(shop, tmp_path / "rebuilt", FEW), FEW) == {}
 
 
 def small_shop(loaded: list[int], corrected: list[int], contacted: list[int]) -> dict[str, pd.DataFrame]:
-    """Orders of twelve customers that are loaded so many days late, the first of whom are corrected so much later.
+    """Orders of twelve customers with the given delays in days; the first ones are corrected after the given days.
 
-    Contacts by chance, one every nine days, come so many days late and do not say so.
+    Randomised contacts, one every nine days, arrive with the given delays and have no arrival time.
     """
     placed = small_shop_orders(12, 200, 3)
     placed["loaded_at"] = placed.ordered_at + pd.to_timedelta(np.resize(loaded, len(placed)), "D")
@@ -169,7 +169,7 @@ def small_shop(loaded: list[int], corrected: list[int], contacted: list[int]) ->
     touches["touched_at"] = LAST - pd.to_timedelta(9 * np.arange(len(contacted)) + 1, "D") + pd.Timedelta(hours=9)
     touches["arrives_at"] = touches.touched_at + pd.to_timedelta(contacted, "D")
     touches = touches.assign(touch_id=touches.index.astype(str), campaign_id="c", action="coupon", propensity=0.5)
-    texts = dict.fromkeys(("customer_id", "touch_id", "campaign_id", "action"), "string")  # known of an empty table too
+    texts = dict.fromkeys(("customer_id", "touch_id", "campaign_id", "action"), "string")
     return {"orders": pd.concat([placed, again], ignore_index=True), "campaign_touches": touches.astype(texts)}
 
 
@@ -181,25 +181,23 @@ def small_shop(loaded: list[int], corrected: list[int], contacted: list[int]) ->
     before=st.lists(st.integers(1, 40), min_size=1, max_size=3, unique=True),
     shuffled=st.randoms(use_true_random=False),
 )
-def test_any_order_of_arrivals_and_builds_gives_the_tables_of_a_full_build(
-    loaded, corrected, contacted, before, shuffled
-):
+def test_any_order_of_arrivals_and_builds_equals_a_full_build(loaded, corrected, contacted, before, shuffled):
     with tempfile.TemporaryDirectory() as folder:
         shop, tables = Shop(Path(folder) / "home"), small_shop(loaded, corrected, contacted)
         days = [f"{LAST - pd.Timedelta(days=n):%Y-%m-%d}" for n in before]
         shuffled.shuffle(days)
         for number, day in enumerate([*days, f"{LAST:%Y-%m-%d}"]):
-            # what has arrived by then, in any order of the file
+            # the rows that have arrived by then, in random order
             known = arrived(tables, pd.Timestamp(day))
             shop.write(**{n: t.iloc[shuffled.sample(range(len(t)), len(t))] for n, t in known.items()})
             build(shop, day, tables=FEW)
             save(shop, shop.home / f"build{number}", FEW)
         build(shop, f"{LAST:%Y-%m-%d}", "--full-refresh", tables=FEW)
-        last, anew = shop.home / f"build{len(days)}", save(shop, shop.home / "anew", FEW)
-        assert differences(last, anew, FEW) == {}
+        last, rebuilt = shop.home / f"build{len(days)}", save(shop, shop.home / "rebuilt", FEW)
+        assert differences(last, rebuilt, FEW) == {}
         for number, day in enumerate(days):
             if LAST - pd.Timestamp(day) < pd.Timedelta(days=KEPT):
                 for table in ("order_features", "forecast_features"):
                     was = f"from '$home/build{number}/{table}.parquet' where as_of_date = '{day}'"
-                    now = f"from '$home/anew/{table}.parquet' where as_of_date = '{day}'"
+                    now = f"from '$home/rebuilt/{table}.parquet' where as_of_date = '{day}'"
                     assert rows(shop, f"select count(*) from (({was}) except ({now}))") == [(0,)], (day, table)

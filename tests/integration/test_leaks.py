@@ -1,4 +1,4 @@
-"""Nothing that happens at or after an as-of date changes what is known at it."""
+"""No row from on or after an as-of date changes features at that date."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ FEATURES = (
     "text_features",
     "int_newcomers",
 )
-#: What recommendations read; it has the newest as-of date only.
+#: Input of recommendations, which has only the newest as-of date.
 PURCHASES = "int_product_purchases"
 CUT = pd.Timestamp("2023-08-07")
 TEXTS = ["Came weeks late", "Lovely, fits perfectly", "Broke at once", "Nobody answers", "Good value", "Fine", ""]
@@ -27,10 +27,10 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     """All seven raw tables, with rows before, on and after the cut, some of which arrive late."""
     rng = np.random.default_rng(seed)
 
-    def moments(size: int) -> pd.DatetimeIndex:
+    def times(size: int) -> pd.DatetimeIndex:
         return pd.Timestamp("2023-01-02") + pd.to_timedelta(rng.uniform(0, 300 * 86400, size), "s").floor("s")
 
-    newcomers = pd.DataFrame({"customer_id": [f"n{i}" for i in range(150)], "signed_up_at": moments(150)})
+    newcomers = pd.DataFrame({"customer_id": [f"n{i}" for i in range(150)], "signed_up_at": times(150)})
     first_orders = newcomers[["customer_id"]].assign(order_id=newcomers.customer_id, amount=20.0)
     first_orders["ordered_at"] = newcomers.signed_up_at + pd.to_timedelta(rng.uniform(0, 60, 150), "D").floor("s")
     orders = pd.concat([small_shop_orders(60, 300, seed), first_orders[rng.random(150) < 0.6]], ignore_index=True)
@@ -42,7 +42,7 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     orders["discount_amount"] = rng.gamma(1, 3, n).round(2)
     customers = sorted(orders.customer_id.unique())
 
-    def who(size: int) -> np.ndarray:
+    def ids(size: int) -> np.ndarray:
         return rng.choice(customers, size)
 
     items = orders[["order_id"]].loc[orders.index.repeat(2)].reset_index(drop=True)
@@ -54,21 +54,23 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     items["category"] = items.product_id.str[-1]
     types = ["view", "search", "cart_add", "cart_remove", "wishlist", "login", "share"]
     events = pd.DataFrame(
-        {"customer_id": who(4000), "event_type": rng.choice(types, 4000), "occurred_at": moments(4000)}
+        {
+            "customer_id": ids(4000),
+            "event_type": rng.choice(types, 4000),
+            "occurred_at": times(4000),
+        }
     )
     events["event_id"], events["session_id"] = (
         [f"e{i}" for i in range(4000)],
         rng.integers(0, 900, 4000).astype(str),
     )
-    reviews = pd.DataFrame({"customer_id": who(300), "reviewed_at": moments(300), "rating": rng.integers(1, 6, 300)})
+    reviews = pd.DataFrame({"customer_id": ids(300), "reviewed_at": times(300), "rating": rng.integers(1, 6, 300)})
     reviews["review_id"], reviews["review_text"] = [f"r{i}" for i in range(300)], rng.choice(TEXTS, 300)
     reviews["loaded_at"] = reviews.reviewed_at + pd.to_timedelta(rng.integers(0, 5, 300), "D")
-    tickets = pd.DataFrame(
-        {"customer_id": who(200), "opened_at": moments(200), "satisfaction": rng.integers(1, 6, 200)}
-    )
+    tickets = pd.DataFrame({"customer_id": ids(200), "opened_at": times(200), "satisfaction": rng.integers(1, 6, 200)})
     tickets["ticket_id"], tickets["ticket_text"] = [f"t{i}" for i in range(200)], rng.choice(TEXTS, 200)
     tickets["closed_at"] = tickets.opened_at + pd.to_timedelta(rng.uniform(1, 20, 200), "D").floor("s")
-    touches = pd.DataFrame({"customer_id": who(400), "touched_at": moments(400), "action": "mail", "campaign_id": "x"})
+    touches = pd.DataFrame({"customer_id": ids(400), "touched_at": times(400), "action": "mail", "campaign_id": "x"})
     touches["touch_id"] = [f"x{i}" for i in range(400)]
     redeemed = pd.to_timedelta(rng.uniform(0, 20, 400), "D").floor("s")
     touches["redeemed_at"] = (touches.touched_at + redeemed).where(rng.random(400) < 0.4)
@@ -83,8 +85,8 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     }
 
 
-def without_what_came_later(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> dict[str, pd.DataFrame]:
-    """Leave out every row that happened or arrived at or after the cut, and forget later moments."""
+def known_before(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> dict[str, pd.DataFrame]:
+    """Leave out rows that happened or arrived at or after the cut, and set later timestamps to null."""
     orders = tables["orders"]
     known = orders[(orders.ordered_at < cut) & (orders.loaded_at < cut)]
     reviews, tickets, touches = tables["reviews"], tables["support_tickets"], tables["campaign_touches"]
@@ -106,16 +108,16 @@ def without_what_came_later(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) 
 
 
 def numbers(value: object) -> np.ndarray:
-    """A value or vector as numbers; text by its hash, null as not a number."""
+    """A value or vector as numbers: strings by their hash, null as NaN."""
     if isinstance(value, str):
         return np.array([float(hash(value))])
     return np.array([np.nan]) if value is None or value is pd.NA else np.atleast_1d(np.asarray(value, dtype=float))
 
 
 def leaking_features(project: Path, folder: Path) -> set[str]:
-    """Build with and without the future; return ``table.column`` of every feature that differs."""
+    """Build with and without rows after the cut; return ``table.column`` of every feature that differs."""
     tables = shop_with_everything()
-    past = without_what_came_later(tables, CUT)
+    past = known_before(tables, CUT)
     built = []
     for name, raw in {"whole": tables, "past": past}.items():
         shop = Shop(folder / name, project).write(**raw)
@@ -140,7 +142,7 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
     return different
 
 
-#: A mistake in one file of the project, and a feature that then reads one day too far.
+#: Mistakes in the project: file, correct SQL, wrong SQL, and a feature that then uses one day too many.
 MISTAKES = [
     (
         "models/features/order_features.sql",
@@ -170,7 +172,7 @@ MISTAKES = [
 
 
 def project_with_mistakes(folder: Path) -> Path:
-    """Copy the dbt project and plant every mistake; no one of them reads the table of another."""
+    """Copy the dbt project with all mistakes, none of which affects the table of another."""
     project = folder / "project"
     for name in ("models", "python_models", "macros", "seeds"):
         shutil.copytree(PROJECT / name, project / name)
@@ -183,11 +185,11 @@ def project_with_mistakes(folder: Path) -> Path:
     return project
 
 
-def test_no_feature_reads_what_came_later(tmp_path):
+def test_no_feature_depends_on_later_rows(tmp_path):
     assert leaking_features(PROJECT, tmp_path) == set()
 
 
-def test_features_that_read_one_day_too_far_are_caught(tmp_path):
-    found = leaking_features(project_with_mistakes(tmp_path), tmp_path)
-    assert found >= {caught for *_, caught in MISTAKES}
-    assert {name.split(".")[0] for name in found} == {caught.split(".")[0] for *_, caught in MISTAKES}
+def test_features_that_use_one_day_too_many_are_detected(tmp_path):
+    leaking = leaking_features(project_with_mistakes(tmp_path), tmp_path)
+    assert leaking >= {caught for *_, caught in MISTAKES}
+    assert {name.split(".")[0] for name in leaking} == {caught.split(".")[0] for *_, caught in MISTAKES}

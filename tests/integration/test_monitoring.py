@@ -1,4 +1,4 @@
-"""Drift and performance in SQL, against the same figures in Python, and what they do to a build."""
+"""Drift and performance in SQL equal the same figures in Python, and can warn or fail a build."""
 
 import json
 import os
@@ -21,14 +21,14 @@ from inference.training.drift_reference import SCORE
 
 MONITORING = ("churn_feature_drift", "churn_score_drift", "churn_model_performance")
 BUILT = (*MONITORING, "churn_alerts")
-#: Two days whose windows are closed at the third, then a day to which no orders came for five weeks.
+#: Two days with closed label windows at the third, then a day before which no orders arrived for five weeks.
 DAYS = ("2023-08-07", "2023-08-08", "2023-09-14")
 BROKEN = "2023-10-20"
 FEATURES = ("order_features", "engagement_features", "campaign_features", "forecast_features", "text_features")
 
 
 def table(shop: Shop, name: str) -> pd.DataFrame:
-    """A table, read in the process that built it and holds the file."""
+    """A table, read in the process that built it and has the file open."""
     with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
         return connection.sql(f"select * from {name} order by all").df()
 
@@ -38,8 +38,8 @@ def at(day: str, rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.as_of_date == pd.Timestamp(day)]
 
 
-def alarms(shop: Shop, **variables: object) -> dict[str, str]:
-    """How the tests of the monitoring tables that did not pass ended, by the table."""
+def failed_tests(shop: Shop, **variables: object) -> dict[str, str]:
+    """Status of the failed tests of monitoring tables, by table."""
     from dbt.cli.main import dbtRunner
 
     command = ["--quiet", "test", "--exclude-resource-type", "unit_test", "--vars", json.dumps(variables)]
@@ -53,7 +53,7 @@ def alarms(shop: Shop, **variables: object) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Shop:
-    """A shop that is scored at three days, by the model of the first."""
+    """A shop scored on three days by the model of the first."""
     shop, placed = Shop(tmp_path_factory.mktemp("monitored") / "home"), small_shop_orders()
     for day in DAYS:
         shop.write(orders=placed[placed.ordered_at < day])
@@ -63,14 +63,14 @@ def shop(tmp_path_factory) -> Shop:
 
 
 def outcomes(shop: Shop, as_of_date: pd.Timestamp) -> pd.DataFrame:
-    """Scores of a date by customer, and whether raw orders followed."""
+    """Scores of a date by customer, with outcomes from raw orders."""
     scores, placed = table(shop, "churn_scores"), small_shop_orders()
     scores = scores[scores.as_of_date == as_of_date].sort_values("customer_id")
     after = placed[placed.ordered_at.between(as_of_date, as_of_date + pd.Timedelta(days=30), inclusive="left")]
     return scores.assign(churned=(~scores.customer_id.isin(after.customer_id)).astype(int))
 
 
-def test_performance_is_known_once_the_window_is_closed_and_equals_the_evaluation(shop):
+def test_performance_appears_with_a_closed_window_and_equals_the_evaluation(shop):
     performance = table(shop, "churn_model_performance").set_index("as_of_date")
     assert [str(day.date()) for day in performance.index] == list(DAYS[:2])
     promised = table(shop, "churn_model").iloc[0]
@@ -87,12 +87,12 @@ def test_performance_is_known_once_the_window_is_closed_and_equals_the_evaluatio
         assert row.auroc_below_promise == pytest.approx(promised.validation_auroc - figures.auroc, abs=1e-9)
 
 
-def test_the_sql_of_performance_equals_the_evaluation_of_any_scores(shop):
+def test_performance_in_sql_equals_the_evaluation_for_any_scores(shop):
     sql = (shop.home / "target" / "compiled" / "churn_radar" / "models" / "marts" / f"{MONITORING[2]}.sql").read_text()
     rng = np.random.default_rng(0)
     scored = []
     for number, n in enumerate([2, 3, 5, 9, 14, 15, 25, 35, 45, 95, 100, 1000, *rng.integers(2, 300, 60)]):
-        # few decimals make ties; some are certain
+        # few decimals, so that there are ties, and some probabilities of 0 and 1
         probability = np.clip(rng.normal(0.5, 0.4, n).round(rng.integers(1, 4)), 0, 1)
         churned = (rng.random(n) < 0.5 * rng.random() + 0.5 * probability).astype(int)
         churned[0], churned[-1] = 0, 1
@@ -117,16 +117,16 @@ def test_the_sql_of_performance_equals_the_evaluation_of_any_scores(shop):
         connection.sql("create table churn_model (model_version varchar, validation_auroc double)")
         connection.sql("alter table churn_model add validation_log_loss double")
         connection.sql("alter table churn_model add validation_ece double")
-        found = connection.sql(sql).df().set_index("as_of_date").sort_index()
-    assert len(found) == len(scored)
+        computed = connection.sql(sql).df().set_index("as_of_date").sort_index()
+    assert len(computed) == len(scored)
     names = ["auroc", "auroc_low", "auroc_high", "log_loss", "ece", "top_decile_lift", "churn_rate", "mean_probability"]
-    for date, row in found.iterrows():
+    for date, row in computed.iterrows():
         one = every[every.as_of_date == date]
         figures = evaluate(one.churned.to_numpy(), one.churn_probability.to_numpy(), 0.5).to_dict()
         np.testing.assert_allclose(row[names].astype(float), [figures[name] for name in names], rtol=0, atol=1e-9)
 
 
-def test_drift_of_every_numeric_feature_equals_the_index_in_python(shop):
+def test_feature_drift_equals_the_psi_in_python(shop):
     drift, reference = table(shop, "churn_feature_drift"), table(shop, "churn_drift_reference")
     newest = at(DAYS[-1], drift).set_index("feature")
     scored = at(DAYS[-1], table(shop, "churn_scores"))[["customer_id"]]
@@ -146,7 +146,7 @@ def test_drift_of_every_numeric_feature_equals_the_index_in_python(shop):
     assert newest.is_read.sum() > 20
 
 
-def test_what_is_unknown_throughout_is_stable_and_not_read(shop):
+def test_a_feature_that_is_always_null_is_stable_and_not_read(shop):
     drift = table(shop, "churn_feature_drift").query("feature == 'reviews_total'")
     assert len(drift) == len(DAYS)
     assert not drift.is_read.any()
@@ -154,22 +154,22 @@ def test_what_is_unknown_throughout_is_stable_and_not_read(shop):
     assert (drift.missing_rate == 1).all()
 
 
-def test_drift_of_the_score_equals_the_index_in_python(shop):
+def test_score_drift_equals_the_psi_in_python(shop):
     drift, reference = table(shop, "churn_score_drift"), table(shop, "churn_drift_reference")
     bins = reference[reference.feature == SCORE].sort_values("bin")
     scores = table(shop, "churn_scores")
     assert [str(day.date()) for day in drift.as_of_date] == list(DAYS)
     for row in drift.itertuples():
-        said = scores[scores.as_of_date == row.as_of_date]
-        assert row.psi == pytest.approx(population_stability(bins, said.churn_probability.to_numpy()), abs=1e-9)
-        assert row.mean_probability == pytest.approx(said.churn_probability.mean())
-        assert row.median_probability == pytest.approx(said.churn_probability.median())
+        scored_rows = scores[scores.as_of_date == row.as_of_date]
+        assert row.psi == pytest.approx(population_stability(bins, scored_rows.churn_probability.to_numpy()), abs=1e-9)
+        assert row.mean_probability == pytest.approx(scored_rows.churn_probability.mean())
+        assert row.median_probability == pytest.approx(scored_rows.churn_probability.median())
         shares = [getattr(row, f"{band}_share") for band in ("low", "medium", "high", "critical")]
-        bands = said.risk_band.value_counts(normalize=True)
+        bands = scored_rows.risk_band.value_counts(normalize=True)
         assert shares == pytest.approx([bands.get(band, 0) for band in ("low", "medium", "high", "critical")])
 
 
-def test_drift_of_dates_past_stays_as_it_was(shop):
+def test_drift_of_past_dates_does_not_change(shop):
     now = table(shop, "churn_feature_drift")
     for day in DAYS[:2]:
         was = at(day, pd.read_parquet(shop.home / f"{day}.parquet"))
@@ -179,14 +179,14 @@ def test_drift_of_dates_past_stays_as_it_was(shop):
 
 
 def crossed(shop: Shop, band: float) -> pd.DataFrame:
-    """Customers whose probability reached a band between the last two days, in Python."""
+    """Customers whose probability reached a band between the last two days, computed in Python."""
     scores = table(shop, "churn_scores")
     before, now = (at(day, scores).set_index("customer_id") for day in DAYS[-2:])
     both = now.join(before.churn_probability, rsuffix="_before", how="inner")
     return both[(both.churn_probability >= band) & (both.churn_probability_before < band)].sort_index()
 
 
-def test_alerts_are_of_who_crossed_since_the_day_before_and_are_sent(shop):
+def test_customers_who_crossed_the_band_are_alerts_and_are_sent(shop):
     alerts = pq.read_table(shop.home / "published" / "churn_alerts.parquet")
     assert alerts.schema.remove_metadata() == SCHEMA
     alerts = alerts.to_pandas().set_index("customer_id").sort_index()
@@ -209,8 +209,8 @@ def test_alerts_are_of_who_crossed_since_the_day_before_and_are_sent(shop):
     )
 
 
-def test_a_usual_day_says_nothing_and_orders_that_do_not_come_warn_or_fail(shop):
-    assert alarms(shop, churn__as_of_date=DAYS[-1]) == {}
+def test_a_usual_day_passes_and_missing_orders_warn_or_fail(shop):
+    assert failed_tests(shop, churn__as_of_date=DAYS[-1]) == {}
     build(shop, BROKEN, tables=BUILT, churn__transformer=False)
     drift = at(BROKEN, table(shop, "churn_feature_drift")).query("is_unusual")
     alerts = table(shop, "churn_alerts").query("kind == 'feature_drift'")
@@ -218,18 +218,18 @@ def test_a_usual_day_says_nothing_and_orders_that_do_not_come_warn_or_fail(shop)
     assert sorted(alerts.subject) == sorted(set(drift[drift.is_read].feature) - known)
     assert len(alerts) > 2
     assert {"orders_30d", "days_since_last_order"} <= set(drift.feature)
-    assert alarms(shop, churn__as_of_date=BROKEN)["churn_feature_drift"] == "warn"
-    failed = alarms(shop, churn__as_of_date=BROKEN, churn__monitoring_severity="error")
+    assert failed_tests(shop, churn__as_of_date=BROKEN)["churn_feature_drift"] == "warn"
+    failed = failed_tests(shop, churn__as_of_date=BROKEN, churn__monitoring_severity="error")
     assert failed["churn_feature_drift"] == "fail"
 
 
-def test_every_feature_table_of_the_model_is_packed_and_watched():
+def test_every_feature_table_of_the_model_is_packed_and_monitored():
     sql = (PROJECT / "models" / "intermediate" / "int_scored_values.sql").read_text()
     python = (PROJECT / "python_models" / "packed_features.py").read_text()
     for table in (PROJECT / "models" / "features").glob("*.sql"):
         contract = table.with_suffix(".yml").read_text()
         if "churn_features_v1" in contract:
             assert f'dbt.ref("{table.stem}")' in python
-            # attributes are packed texts: there is no number to watch
+            # attributes are strings: there is no number to monitor
             has_numbers = any(f"data_type: {kind}" in contract for kind in ("bigint", "integer", "double"))
             assert (f"ref('{table.stem}')" in sql) == has_numbers == (table.stem in TABLES)

@@ -1,4 +1,4 @@
-"""``churn-radar notify`` as people run it, against a real web server and a real mail server."""
+"""``churn-radar notify`` as a command, with a real web server and a real mail server."""
 
 import io
 import os
@@ -53,17 +53,17 @@ def alert(alert_id: str, kind: str, message: str, day: date = AS_OF, **others: o
 
 
 def risk(customer: str, value: float, day: date = AS_OF) -> dict:
-    said = f"Risk rose from 52.0 % to 74.5 % since 2024-02-29; {value:.2f} at risk"
-    return alert(f"{customer}:{day}", "customer_risk", said, day, customer_id=customer, value_at_risk=value)
+    text = f"Risk rose from 52.0 % to 74.5 % since 2024-02-29; {value:.2f} at risk"
+    return alert(f"{customer}:{day}", "customer_risk", text, day, customer_id=customer, value_at_risk=value)
 
 
 def stale(day: date, holds_from: date) -> dict:
-    said = f"The newest scores are of {day} and older than 2 days"
-    return alert(f"stale:{day}", "stale_scores", said, day, holds_from=holds_from)
+    text = f"The newest scores are of {day} and older than 2 days"
+    return alert(f"stale:{day}", "stale_scores", text, day, holds_from=holds_from)
 
 
 def publish(shop: Shop, *alerts: dict) -> None:
-    """Put alerts where dbt puts them, and scores of the same customers."""
+    """Write alerts and scores of the same customers where dbt publishes them."""
     folder = shop.home / "published"
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(alerts), SCHEMA), folder / "churn_alerts.parquet")
@@ -71,7 +71,7 @@ def publish(shop: Shop, *alerts: dict) -> None:
 
 
 def checked(done: subprocess.CompletedProcess, code: int) -> subprocess.CompletedProcess:
-    """Whatever the command ends with, it does not say a URL's secrets, and says in one line what went wrong."""
+    """Check the exit code, that no secret of a URL is printed, and that an error is one line."""
     assert done.returncode == code, done.stdout + done.stderr
     assert TOKEN not in done.stdout + done.stderr
     assert len(done.stderr.splitlines()) == (code == 1)
@@ -79,28 +79,28 @@ def checked(done: subprocess.CompletedProcess, code: int) -> subprocess.Complete
 
 
 def notify(shop: Shop, *options: str, code: int = 0) -> subprocess.CompletedProcess:
-    """Run the command in this process: starting one anew takes longer than what it does."""
-    arguments, said, errors = ["churn-radar", "notify", *options], io.StringIO(), io.StringIO()
+    """Run the command in this process, which is faster than starting one."""
+    arguments, text, errors = ["churn-radar", "notify", *options], io.StringIO(), io.StringIO()
     with (
         patch.dict(os.environ, shop.env),
         patch.object(sys, "argv", arguments),
-        redirect_stdout(said),
+        redirect_stdout(text),
         redirect_stderr(errors),
         pytest.raises(SystemExit) as ended,
     ):
         main()
-    return checked(subprocess.CompletedProcess(arguments, ended.value.code, said.getvalue(), errors.getvalue()), code)
+    return checked(subprocess.CompletedProcess(arguments, ended.value.code, text.getvalue(), errors.getvalue()), code)
 
 
-def notify_and_be_killed(shop: Shop, receiver: Receiver, *options: str) -> None:
-    """Run the command until the receiver has its message and kills it before it hears so."""
+def notify_and_kill(shop: Shop, receiver: Receiver, *options: str) -> None:
+    """Run the command until the receiver has its message and kills it before answering."""
     receiver.kill = True
     command = [BIN / "churn-radar", "notify", *options]
     process = subprocess.Popen(command, cwd=PROJECT, env=shop.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     receiver.sender = process.pid
     receiver.started.set()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == -9, said
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == -9, text
 
 
 def bytes_of(shop: Shop) -> bytes:
@@ -143,7 +143,7 @@ def test_each_channel_gets_one_digest_without_names_and_a_second_run_sends_nothi
     assert TOKEN.encode() not in bytes_of(shop)
 
 
-def test_what_is_new_the_next_day_is_sent_alone(shop, web):
+def test_only_new_alerts_are_sent_the_next_day(shop, web):
     publish(shop, risk(CUSTOMERS[0], 10))
     notify(shop, "--url", web.url)
     publish(shop, risk(CUSTOMERS[0], 10), risk(CUSTOMERS[1], 20))
@@ -155,10 +155,10 @@ def test_what_is_new_the_next_day_is_sent_alone(shop, web):
 
 
 @pytest.mark.parametrize("server", [web_server, mail_server])
-def test_killed_between_sending_and_logging_it_sends_the_same_again_once(shop, server):
+def test_a_run_killed_between_sending_and_logging_repeats_the_digest_once(shop, server):
     with server() as receiver:
         publish(shop, risk(CUSTOMERS[0], 10), risk(CUSTOMERS[1], 20))
-        notify_and_be_killed(shop, receiver, "--url", receiver.url)
+        notify_and_kill(shop, receiver, "--url", receiver.url)
         assert len(receiver.messages) == 1
         assert "2 alerts sent" in notify(shop, "--url", receiver.url).stdout
         assert "nothing new" in notify(shop, "--url", receiver.url).stdout
@@ -167,10 +167,10 @@ def test_killed_between_sending_and_logging_it_sends_the_same_again_once(shop, s
         assert first.key is not None
 
 
-def test_what_a_killed_run_did_not_send_is_sent_though_a_build_has_replaced_it(shop, web):
+def test_a_digest_of_a_killed_run_is_sent_although_a_build_has_replaced_its_alerts(shop, web):
     with web_server() as other:
         publish(shop, risk(CUSTOMERS[0], 10))
-        notify_and_be_killed(shop, web, "--url", web.url, "--url", other.url)
+        notify_and_kill(shop, web, "--url", web.url, "--url", other.url)
         assert other.messages == []
         publish(shop, risk(CUSTOMERS[1], 20, AS_OF + timedelta(days=1)))
         notify(shop, "--url", web.url, "--url", other.url)
@@ -180,7 +180,7 @@ def test_what_a_killed_run_did_not_send_is_sent_though_a_build_has_replaced_it(s
     assert web.messages[0] == web.messages[1]
 
 
-def test_a_channel_that_refuses_stops_no_other_and_loses_nothing(shop, web, mail):
+def test_a_refusing_channel_does_not_stop_others_and_is_retried_later(shop, web, mail):
     publish(shop, risk(CUSTOMERS[0], 10))
     web.refuse = 2
     done = notify(shop, "--url", web.url, "--url", mail.url, "--attempts", "2", code=1)
@@ -196,7 +196,7 @@ def test_a_channel_that_refuses_stops_no_other_and_loses_nothing(shop, web, mail
     assert len(mail.messages) == 1
 
 
-def test_a_mail_server_that_refuses_and_one_that_is_not_there_are_named(shop, mail):
+def test_refusing_and_unreachable_channels_are_named(shop, mail):
     publish(shop, risk(CUSTOMERS[0], 10))
     mail.refuse = 1
     nobody = f"json://127.0.0.1:9/{TOKEN}?optional=yes"
@@ -206,7 +206,7 @@ def test_a_mail_server_that_refuses_and_one_that_is_not_there_are_named(shop, ma
     assert "channel 2 (json://…): A Connection error occurred" in done.stderr
 
 
-def test_bad_input_is_one_line_and_nothing_is_sent_or_kept(shop, web):
+def test_bad_input_is_one_line_and_nothing_is_sent_or_stored(shop, web):
     no_scores = notify(shop, "--url", web.url, code=1)
     assert "churn_alerts.parquet: no scores yet, and so no alerts; run dbt build first" in no_scores.stderr
     publish(shop, risk(CUSTOMERS[0], 10))
@@ -225,7 +225,7 @@ def test_bad_input_is_one_line_and_nothing_is_sent_or_kept(shop, web):
     assert not (shop.home / "notify").exists()
 
 
-def test_ids_are_shown_to_who_asks_and_never_kept(shop, web):
+def test_ids_are_shown_on_request_and_never_stored(shop, web):
     publish(shop, risk(CUSTOMERS[0], 10), risk(CUSTOMERS[1], 20), risk(CUSTOMERS[2], 30))
     done = notify(shop, "--url", web.url, "--dry-run", "--show-personal", "--top", "1")
     assert f"- {CUSTOMERS[2]}: Risk rose" in done.stdout
@@ -241,7 +241,7 @@ def test_ids_are_shown_to_who_asks_and_never_kept(shop, web):
     assert b"customer-" not in bytes_of(shop)
 
 
-def test_scores_are_too_old_from_a_day_on(shop, web):
+def test_stale_scores_are_an_alert_from_their_day_on(shop, web):
     today = datetime.now(UTC).date()
     publish(shop, stale(today, today + timedelta(days=2)))
     assert "nothing new" in notify(shop, "--url", web.url).stdout
@@ -251,7 +251,7 @@ def test_scores_are_too_old_from_a_day_on(shop, web):
     assert "- The newest scores are of 2024-03-01 and older than 2 days" in web.messages[0].text
 
 
-def test_of_two_runs_at_once_one_sends(shop, web):
+def test_of_two_concurrent_runs_one_sends(shop, web):
     publish(shop, risk(CUSTOMERS[0], 10))
     web.answer.clear()
     command = [BIN / "churn-radar", "notify", "--url", web.url]
@@ -259,16 +259,16 @@ def test_of_two_runs_at_once_one_sends(shop, web):
         assert web.arrived.wait(30)
         refused = notify(shop, "--url", web.url, code=1)
         web.answer.set()
-        said, _ = process.communicate(timeout=30)
+        text, _ = process.communicate(timeout=30)
     assert "database is locked; expected one churn-radar notify at a time" in refused.stderr
-    assert "1 alert sent" in said
+    assert "1 alert sent" in text
     assert len(web.messages) == 1
 
 
-def test_nothing_is_found_of_who_was_erased_while_a_digest_waited(shop, web, monkeypatch):
+def test_an_erased_customer_is_removed_from_a_pending_digest(shop, web, monkeypatch):
     publish(shop, risk(CUSTOMERS[0], 10), risk(CUSTOMERS[1], 20))
     monkeypatch.setenv("CHURN_HOME", str(shop.home))
-    notify_and_be_killed(shop, web, "--url", web.url)
+    notify_and_kill(shop, web, "--url", web.url)
     assert (shop.home / "notify" / "sent.db-wal").exists(), "the log was left open"
     theirs, others = (pseudonym(customer).encode() for customer in CUSTOMERS[:2])
     assert theirs in bytes_of(shop)

@@ -1,6 +1,6 @@
-"""Scores that follow events equal those of the next build, on a simulated shop whose last days come as events.
+"""Scores re-computed from events equal those of the next build, on a simulated shop whose last days arrive as events.
 
-One shop is built once; the tests stand in the order in which they change it. CHURN_CUSTOMERS makes it larger.
+The shop is built once, and the tests run in the order in which they change it. CHURN_CUSTOMERS makes it larger.
 """
 
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from happened import split
+from raw_events import split
 from service import serving
 from shop import Shop
 
@@ -32,28 +32,31 @@ VARS = ("--vars", "{churn__transformer: false}")
 
 @dataclass
 class Online:
-    """A shop, what happened since its first build, and what scores it."""
+    """A shop, the events since its first build, and its rescorer."""
 
     shop: Shop
     events: list[Event]
     rescorer: Rescorer
 
     def compare(self) -> dict:
-        """Largest differences between the batch's newest scores and those of the service at the same midnight."""
+        """Largest differences between the newest scores of the build and those of the service at the same midnight."""
         scores = self.shop.scores()
         batch = scores[scores.as_of_date == scores.as_of_date.max()].set_index("customer_id")
         fresh = pd.DataFrame.from_dict(
             self.rescorer.score(batch.index, as_of=pd.Timestamp(batch.as_of_date.iloc[0]).date()), orient="index"
         )
         assert list(fresh.index) == list(batch.index)
-        told = ["risk_band", "model_version", "reason_1", "reason_2", "reason_3"]
-        same = (fresh[told].fillna("") == batch[told].fillna("")).all(axis=1)
+        columns = ["risk_band", "model_version", "reason_1", "reason_2", "reason_3"]
+        fresh_values, batch_values = fresh[columns].fillna(""), batch[columns].fillna("")
+        same = (fresh_values == batch_values).all(axis=1)
         return {
             "customers": len(batch),
             "probability": float(np.abs(fresh.churn_probability - batch.churn_probability).max()),
             "spend": float(np.abs(fresh.expected_spend - batch.expected_spend).max()),
             "percentile": float(np.abs(fresh.risk_percentile - batch.risk_percentile).max()),
-            "told otherwise": list(zip(fresh[told][~same].to_numpy(), batch[told][~same].to_numpy(), strict=True)),
+            "other differences": list(
+                zip(fresh[columns][~same].to_numpy(), batch[columns][~same].to_numpy(), strict=True)
+            ),
         }
 
 
@@ -63,8 +66,8 @@ def materialize(shop: Shop, *options: str) -> None:
     shop.run("feast", "-c", "feature_repo", "materialize", as_of, as_of, *options)
 
 
-def silent_days(shop: Shop, customer_id: str) -> float:
-    """Days since the last order, as the model's service has them now."""
+def days_since_last_order(shop: Shop, customer_id: str) -> float:
+    """Days since the last order, from the feature service of the model."""
     code = (
         "from inference.feature_store.client import MODEL_SERVICE, online_features\n"
         f"print(online_features([{customer_id!r}], MODEL_SERVICE).days_since_last_order[0])"
@@ -74,7 +77,7 @@ def silent_days(shop: Shop, customer_id: str) -> float:
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory) -> Online:
-    """The shop as it was two weeks before its end."""
+    """The shop built two weeks before its end."""
     shop = Shop(tmp_path_factory.mktemp("online") / "home")
     shop.run("churn-radar", "simulate", "--customers", str(N_CUSTOMERS), "--days", "200", "--seed", "5")
     tables = {file.stem: pd.read_parquet(file) for file in shop.raw.glob("*.parquet")}
@@ -94,17 +97,17 @@ def online(tmp_path_factory) -> Online:
         use_cache(DiskVectors())
 
 
-def test_before_any_event_the_service_says_what_the_build_said(online):
-    found = online.compare()
-    print(found)
-    assert found["customers"] > N_CUSTOMERS / 5
-    assert found["probability"] <= 1e-6
-    assert found["spend"] <= 1e-6
-    assert found["percentile"] <= 0.02
-    assert found["told otherwise"] == []
+def test_without_events_scores_equal_those_of_the_build(online):
+    differences = online.compare()
+    print(differences)
+    assert differences["customers"] > N_CUSTOMERS / 5
+    assert differences["probability"] <= 1e-6
+    assert differences["spend"] <= 1e-6
+    assert differences["percentile"] <= 0.02
+    assert differences["other differences"] == []
 
 
-def test_the_desk_shows_what_the_build_said_and_asks_the_same_model(online):
+def test_the_desk_shows_the_scores_of_the_build_and_uses_the_same_model(online):
     scores, engine = open_scores(), WhatIf.load()
     published = scores.page(Filters(), "churn probability", 0, 20).set_index("customer_id")
     for customer, probability in published.churn_probability.items():
@@ -121,7 +124,7 @@ def test_the_desk_shows_what_the_build_said_and_asks_the_same_model(online):
     assert data.feature_drift(5) is not None
 
 
-def test_after_events_the_service_says_what_the_next_build_will_say(online):
+def test_scores_after_events_equal_those_of_the_next_build(online):
     shuffled = np.random.default_rng(0).permutation(len(online.events))
     events = [online.events[i] for i in shuffled]
     log = EventLog()
@@ -129,14 +132,14 @@ def test_after_events_the_service_says_what_the_next_build_will_say(online):
     assert all(added)
     assert not any(log.append(events)), "each is accepted once"
     log.close()
-    # as if they had arrived when they happened
+    # so that they count as arrived when they happened
     with sqlite3.connect(online.shop.home / "events" / "log.db") as connection:
         connection.execute("update events set received_at = '2000-01-01T00:00:00+00:00'")
     online.shop.run(*BUILD, *VARS)
-    # the histories are those of the build before; only the shop as a whole is as it is now
+    # only the shop-wide facts are of the new build; the histories are of the build before
     materialize(online.shop, "--views", "online_shop")
-    found = online.compare()
-    print(len(events), found)
+    differences = online.compare()
+    print(len(events), differences)
     assert {table for event in events for table in event.rows} == {
         "orders",
         "order_items",
@@ -144,12 +147,12 @@ def test_after_events_the_service_says_what_the_next_build_will_say(online):
         "reviews",
         "support_tickets",
     }
-    assert found["probability"] <= 1e-6
-    assert found["spend"] <= 1e-6
-    assert found["told otherwise"] == []
+    assert differences["probability"] <= 1e-6
+    assert differences["spend"] <= 1e-6
+    assert differences["other differences"] == []
 
 
-def test_features_that_follow_events_are_those_that_the_next_build_packs(online):
+def test_features_after_events_equal_those_of_the_next_build(online):
     built = pd.read_parquet(online.shop.home / "features" / "model_features.parquet")
     built = built[built.as_of_date == built.as_of_date.max()].set_index("customer_id")
     midnight = pd.Timestamp(built.as_of_date.iloc[0])
@@ -170,17 +173,17 @@ def test_features_that_follow_events_are_those_that_the_next_build_packs(online)
             np.testing.assert_allclose(own, their, atol=1e-5)
 
 
-def test_once_the_build_knows_the_events_they_are_not_counted_again(online):
+def test_events_that_are_in_the_build_are_not_counted_twice(online):
     materialize(online.shop)
     (history,) = online.rescorer._store.read("online_histories", [online.events[0].customer_id])
     assert history[1]["through"] == len(online.events)
-    found = online.compare()
-    assert found["probability"] <= 1e-6
-    assert found["told otherwise"] == []
+    differences = online.compare()
+    assert differences["probability"] <= 1e-6
+    assert differences["other differences"] == []
     assert online.rescorer.behind() == []
 
 
-def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
+def test_an_order_over_http_changes_the_score_and_survives_a_kill(online):
     scores = online.shop.scores()
     quiet = scores.sort_values("churn_probability").customer_id.iloc[-1]
     now = pd.Timestamp.now(tz="UTC")
@@ -193,10 +196,10 @@ def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
         assert fresh["source"] == "fresh"
         assert fresh["feature_age_seconds"] < 5
         assert fresh["as_of"] == f"{now.normalize() + pd.Timedelta(days=1):%Y-%m-%dT00:00:00Z}"
-        assert silent_days(online.shop, quiet) == 1, "the features follow as well, to the midnight to come"
+        assert days_since_last_order(online.shop, quiet) == 1, "the features follow as well, to the midnight to come"
         again = service.get(f"/v1/customers/{quiet}/churn").json()
         assert {**again, "feature_age_seconds": 0} == {**fresh, "feature_age_seconds": 0}
-        # a build that began before the order and ends after it: its score is stored, then follows the order again
+        # a build that began before the order and ends after it stores its score, which is then re-computed
         materialize(online.shop, "--views", "online_scores")
         for _ in range(300):
             again = service.get(f"/v1/customers/{quiet}/churn").json()
@@ -206,14 +209,14 @@ def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
         assert again["churn_probability"] == fresh["churn_probability"]
         nobody = {**order, "event_id": "x", "order_id": "x", "customer_id": "nobody", "ordered_at": now.isoformat()}
         (first,) = service.post("/v1/events", json={"events": [nobody]}).json()["scores"]
-        # which reason is the strongest depends on the model of the shop's size; each tells of the only order
-        told, known = (
+        # the strongest reason depends on the model; each possible one mentions the only order
+        reasons, expected = (
             " ".join(first["reasons"]),
             ("1 order in the last 90 days", "spent 12.50", "first order 1 day ago"),
         )
-        assert any(said in told for said in known), "whom no build knew"
+        assert any(reason in reasons for reason in expected), "a customer unknown to every build"
         service.process.kill()
-    # as if the kill had come between the log and the store
+    # as if the process had been killed between writing the log and the store
     log = EventLog()
     log.append([Event("unseen", quiet, {"orders": [{**_row(order, now), "order_id": "unseen"}]})])
     log.close()
@@ -228,7 +231,7 @@ def test_a_score_follows_an_order_over_http_and_survives_a_kill(online):
         assert newest["expected_spend"] != fresh["expected_spend"]
 
 
-def test_a_model_that_cannot_be_loaded_leaves_stored_scores_with_their_age(online, tmp_path):
+def test_stored_scores_with_their_age_are_served_if_the_model_cannot_be_loaded(online, tmp_path):
     (config,) = (online.shop.home / "mlflow").rglob("model/config.json")
     content = config.read_bytes()
     config.write_text("{")
@@ -263,10 +266,10 @@ def test_a_model_that_cannot_be_loaded_leaves_stored_scores_with_their_age(onlin
         config.write_bytes(content)
 
 
-def test_who_was_erased_leaves_the_log_and_is_not_taken_in_again(online):
+def test_an_erased_customer_is_removed_from_the_log_and_not_accepted_again(online):
     customer = next(event.customer_id for event in online.events if "reviews" in event.rows)
-    said = online.shop.run("churn-radar", "erase", "--customer", customer).stdout
-    assert "events/log.db" in said
+    output = online.shop.run("churn-radar", "erase", "--customer", customer).stdout
+    assert "events/log.db" in output
     log = EventLog()
     assert list(log.since(0, customer)) == []
     assert len(list(log.since())) > 100

@@ -1,11 +1,11 @@
-"""A shop's own names: other tables, other columns, seconds for times and cents for money."""
+"""Mapped sources: other table and column names, times in seconds, amounts in cents."""
 
 import pandas as pd
 from shop import small_shop_orders
-from test_bad_input import refused
+from test_bad_input import check_refused
 
 ORDERS = small_shop_orders()
-#: The same orders as another shop keeps them.
+#: The same orders in the format of another shop.
 PURCHASES = pd.DataFrame(
     {
         "id": ORDERS.order_id.str.removeprefix("o").astype("int64"),
@@ -22,7 +22,7 @@ COLUMNS = {
 }
 
 
-def test_tables_and_columns_go_by_the_shops_names(shop):
+def test_tables_and_columns_can_have_other_names(shop):
     shop.write(purchases=PURCHASES)
     shop.dbt(
         *("run", "--select", "+stg_orders"),
@@ -39,7 +39,7 @@ def test_tables_and_columns_go_by_the_shops_names(shop):
 
 def test_a_mapped_column_that_the_table_lacks_is_named(shop):
     source = f"'{shop.raw / 'purchases.parquet'}'"
-    refused(
+    check_refused(
         shop.write(purchases=PURCHASES),
         f"churn__orders_columns.customer_id: {source} has no column bayer; it has id, buyer, created, cents",
         churn__orders_source=source,
@@ -48,7 +48,7 @@ def test_a_mapped_column_that_the_table_lacks_is_named(shop):
 
 
 def test_unknown_vars_and_columns_are_refused_with_the_nearest_name(shop):
-    refused(
+    check_refused(
         shop.write(orders=ORDERS),
         "churn__horizn_days: no such var; did you mean churn__horizon_days?",
         "churn__orders_columns.buyer: orders has no such column; expected one of order_id, customer_id, ordered_at",

@@ -1,18 +1,18 @@
-"""Rows of raw tables as the events that would have told of them."""
+"""Rows of raw tables as the events that would have reported them."""
 
 import pandas as pd
 
 from inference.warehouse.event_log import Event
 
-#: Raw tables that events tell of, and when their rows happened.
-HAPPENED = {
+#: Raw tables with events, and the columns of their event times.
+EVENT_TIMES = {
     "orders": "ordered_at",
     "events": "occurred_at",
     "reviews": "reviewed_at",
     "support_tickets": "opened_at",
 }
 KEYS = {"orders": "order_id", "events": "event_id", "reviews": "review_id", "support_tickets": "ticket_id"}
-#: What events have of a row.
+#: Columns that events contain.
 COLUMNS = {
     "orders": ["order_id", "customer_id", "ordered_at", "amount", "status", "discount_amount", "coupon_code"],
     "order_items": ["order_id", "product_id", "quantity", "unit_price", "product_name", "category"],
@@ -31,9 +31,9 @@ COLUMNS = {
 
 
 def split(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> tuple[dict[str, pd.DataFrame], list[Event]]:
-    """Rows before a moment, and events of those from then on.
+    """Rows before a time, and events for the rows from then on.
 
-    Contacts from then on are left out, as no event tells of them.
+    Later contacts are left out, as there are no events for them.
     """
     tables = dict(tables)
     before, events = dict(tables), []
@@ -44,15 +44,15 @@ def split(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> tuple[dict[str,
     late_orders = tables["orders"][tables["orders"].ordered_at >= cut].order_id
     before["order_items"] = items[~items.order_id.isin(late_orders)]
     items = dict(list(items[items.order_id.isin(late_orders)].groupby("order_id")))
-    for table, happened in HAPPENED.items():
+    for table, event_time in EVENT_TIMES.items():
         rows = tables[table]
-        late = rows[happened] >= cut
+        late = rows[event_time] >= cut
         before[table] = rows[~late]
         for row in _records(rows[late], COLUMNS[table]):
-            told = {table: [row]}
+            content = {table: [row]}
             if table == "orders" and row["order_id"] in items:
-                told["order_items"] = _records(items[row["order_id"]], COLUMNS["order_items"])
-            events.append(Event(f"{table} {row[KEYS[table]]}", row["customer_id"], told))
+                content["order_items"] = _records(items[row["order_id"]], COLUMNS["order_items"])
+            events.append(Event(f"{table} {row[KEYS[table]]}", row["customer_id"], content))
     return before, events
 
 
