@@ -1,4 +1,4 @@
-"""Who is to be erased: their ids, and what is known by other keys than those or has no key at all."""
+"""The person to erase: their ids, the keys of their orders and texts, and the passages that only they wrote."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from inference.text.cleaning import clean_text, hash_text
 from inference.text.masking import MAX_SHOWN_CHARACTERS, mask, shorten
 from inference.text.sentences import sentences, without_sentence
 
-#: Columns by which a row belongs to somebody.
-KEYS = ("customer_id", "order_id", "text_id", "text_hash")
-#: Columns that hold what customers wrote, whole or in part, and what the seed says that they may write.
-WORDS = ("review_text", "ticket_text", "text", "texts", "quote", "description")
-#: A shorter passage may be anybody's.
-LEAST_PASSAGE = 16
-#: The transformer reads as much of a text (models/features/sequence_features.sql).
-MOST_READ = 2000
+#: Columns that identify the owner of a row.
+KEY_COLUMNS = ("customer_id", "order_id", "text_id", "text_hash")
+#: Columns with texts of customers or parts of them, and of the seeds, whose phrases are nobody's alone.
+TEXT_COLUMNS = ("review_text", "ticket_text", "text", "texts", "quote", "description")
+#: Minimum characters of a passage; a shorter one may be in anybody's text.
+MIN_PASSAGE = 16
+#: Characters of a text that the transformer reads (models/features/sequence_features.sql).
+MAX_READ_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table, view or Parquet file, and SQL for the columns that matter here, by the contract's names."""
+    """A table, view or Parquet file, with SQL expressions for its key and text columns by their contract names."""
 
     source: str
     columns: Mapping[str, str]
@@ -31,20 +31,20 @@ class Relation:
 
 @dataclass(frozen=True)
 class Person:
-    """One customer, as they may be met.
+    """One customer and the keys of their data.
 
     Parameters
     ----------
     ids : tuple of str
         The shop's id first, then the pseudonym.
     orders, texts, hashes : frozenset of str
-        ``order_id``, ``text_id`` and ``text_hash`` of what is theirs alone.
+        ``order_id``, ``text_id`` and ``text_hash`` that are no other customer's.
     passages : tuple of str
-        What they wrote, whole and in sentences, that nobody else did.
+        Texts and sentences that only they wrote.
     is_part_of_other : bool
         Whether another customer's id contains one of theirs.
     n_rows : int
-        How many rows were found.
+        Number of their rows.
     """
 
     ids: tuple[str, ...]
@@ -57,70 +57,80 @@ class Person:
     keys: dict[str, Iterable[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        found = (self.ids, self.orders, self.texts, self.hashes)
-        object.__setattr__(self, "keys", dict(zip(KEYS, found, strict=True)))
+        values = (self.ids, self.orders, self.texts, self.hashes)
+        object.__setattr__(self, "keys", dict(zip(KEY_COLUMNS, values, strict=True)))
 
 
 def find_person(connection: duckdb.DuckDBPyConnection, ids: tuple[str, ...], relations: list[Relation]) -> Person:
-    """Look a customer up in all relations.
+    """Find a customer in all relations.
 
     Parameters
     ----------
     connection : DuckDBPyConnection
-        Where the relations can be read; temporary tables are made in it.
+        Where the relations can be read; temporary tables are created in it.
     ids : tuple of str
-        What they may be called.
+        The shop's id and the pseudonym.
     relations : list of Relation
-        Those with ``customer_id``, and others with words.
+        With ``customer_id`` or text columns.
     """
     person = Person(ids)
-    remember(connection, person)
-    n_rows, part_of_other, orders, texts, hashes = 0, False, set(), set(), set()
+    store_keys(connection, person)
+    n_rows, is_part_of_other = 0, False
+    keys: dict[str, set[str]] = {name: set() for name in KEY_COLUMNS}
     for relation in relations:
         if "customer_id" not in relation.columns:
             continue
-        n_rows += _one(connection, f"select count(*) from {relation.source} where {is_theirs(relation)}")
-        part_of_other |= _one(connection, _contained(relation, ids)) > 0
-        for name, found in (("order_id", orders), ("text_id", texts), ("text_hash", hashes)):
+        n_rows += count_rows(connection, relation, is_theirs(relation))
+        is_part_of_other |= count_rows(connection, relation, _contains_id(relation, ids)) > 0
+        for name in KEY_COLUMNS[1:]:
             if name in relation.columns:
-                found |= _theirs_alone(connection, relation, relation.columns[name])
-    remember(connection, Person(ids, frozenset(orders), frozenset(texts)))
-    own, passages = _words(connection, relations)
-    hashes |= {hash_text(part) for text in own for part in _as_encoded(text)}
+                keys[name] |= _only_theirs(connection, relation, relation.columns[name])
+    orders, texts, hashes = (frozenset(keys[name]) for name in KEY_COLUMNS[1:])
+    store_keys(connection, Person(ids, orders, texts))
+    own_texts, passages = _passages_of(connection, relations)
+    hashes |= {hash_text(part) for text in own_texts for part in _encoded_forms(text)}
     for relation in relations:
         if {"customer_id", "text_hash"} <= relation.columns.keys():
             column = relation.columns["text_hash"]
             others = f"select distinct {column} from {relation.source} where not {is_theirs(relation)}"
             hashes -= {row[0] for row in connection.execute(others).fetchall()}
-    return Person(ids, frozenset(orders), frozenset(texts), frozenset(hashes), passages, part_of_other, n_rows)
+    return Person(ids, orders, texts, hashes, passages, is_part_of_other, n_rows)
 
 
-def remember(connection: duckdb.DuckDBPyConnection, person: Person) -> None:
-    """Put a person's keys into temporary tables, for ``is_theirs``."""
+def store_keys(connection: duckdb.DuckDBPyConnection, person: Person) -> None:
+    """Write a person's keys to temporary tables, which ``is_theirs`` reads."""
     for name, values in person.keys.items():
-        connection.execute(f"create or replace temp table their_{name} (key varchar)")
+        connection.execute(f"create or replace temp table person_{name} (key varchar)")
         if values:
-            connection.execute(f"insert into their_{name} select unnest(?)", [list(values)])
+            connection.execute(f"insert into person_{name} select unnest(?)", [list(values)])
+
+
+def count_rows(
+    connection: duckdb.DuckDBPyConnection, relation: Relation, condition: str, parameters: dict | None = None
+) -> int:
+    """Number of rows of a relation that meet an SQL condition."""
+    query = f"select count(*) from {relation.source} where {condition}"
+    return connection.execute(query, parameters).fetchall()[0][0]
 
 
 def is_theirs(relation: Relation) -> str:
-    """SQL that tells whether a row belongs to the person; never null."""
+    """SQL condition for rows of the person; never null."""
     conditions = [
-        f"coalesce(cast({column} as varchar) in (select key from temp.main.their_{name}), false)"
+        f"coalesce(cast({column} as varchar) in (select key from temp.main.person_{name}), false)"
         for name, column in relation.columns.items()
-        if name in KEYS
+        if name in KEY_COLUMNS
     ]
-    if row := relation.columns.get("row_content"):  # impossible rows, as JSON
+    if row := relation.columns.get("row_content"):  # rejected rows, as JSON
         conditions += [
-            f"coalesce(json_extract_string({row}, '$.{name}') in (select key from temp.main.their_{name}), false)"
+            f"coalesce(json_extract_string({row}, '$.{name}') in (select key from temp.main.person_{name}), false)"
             for name in ("customer_id", "order_id")
         ]
     return f"({' or '.join(conditions) or 'false'})"
 
 
-def of_warehouse(connection: duckdb.DuckDBPyConnection, with_views: bool) -> list[Relation]:
-    """List the tables of the open database, and the views that can be read."""
-    found = connection.execute(
+def warehouse_relations(connection: duckdb.DuckDBPyConnection, with_views: bool) -> list[Relation]:
+    """Tables of the open database, and the views that can be read."""
+    rows = connection.execute(
         """
         select schema_name, table_name, list(column_name), bool_or(table_name in (
             select view_name from duckdb_views() where not internal and database_name = current_database()
@@ -132,39 +142,39 @@ def of_warehouse(connection: duckdb.DuckDBPyConnection, with_views: bool) -> lis
         """
     ).fetchall()
     relations = []
-    for schema, table, columns, is_view in found:
+    for schema, table, columns, is_view in rows:
         source = f'"{schema}"."{table}"'
         if not is_view or (with_views and _is_readable(connection, source)):
-            relations.append(Relation(source, _known({name: f'"{name}"' for name in columns})))
+            relations.append(Relation(source, _selected({name: f'"{name}"' for name in columns})))
     return relations
 
 
-def of_parquet(file: Path, mapping: Mapping[str, str] | None = None) -> Relation:
-    """Describe a Parquet file; ``mapping`` is ``churn__<table>_columns`` where the shop names things otherwise."""
+def parquet_relation(file: Path, mapping: Mapping[str, str] | None = None) -> Relation:
+    """Describe a Parquet file; ``mapping`` is ``churn__<table>_columns``, where the shop's column names differ."""
     names = {name: f'"{name}"' for name in pq.read_schema(file).names}
     path = str(file).replace("'", "''")
-    return Relation(f"read_parquet('{path}')", _known(names | {k: f"({v})" for k, v in (mapping or {}).items()}))
+    return Relation(f"read_parquet('{path}')", _selected(names | {k: f"({v})" for k, v in (mapping or {}).items()}))
 
 
-def _known(columns: Mapping[str, str]) -> dict[str, str]:
-    return {name: column for name, column in columns.items() if name in (*KEYS, *WORDS, "row_content")}
+def _selected(columns: Mapping[str, str]) -> dict[str, str]:
+    return {name: column for name, column in columns.items() if name in (*KEY_COLUMNS, *TEXT_COLUMNS, "row_content")}
 
 
 def _is_readable(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
     try:
         connection.execute(f"select * from {source} limit 0").fetchall()
-    except duckdb.Error:  # a view whose raw tables are gone
+    except duckdb.Error:  # a view whose raw tables were removed
         return False
     return True
 
 
-def _contained(relation: Relation, ids: tuple[str, ...]) -> str:
+def _contains_id(relation: Relation, ids: tuple[str, ...]) -> str:
     column = relation.columns["customer_id"]
-    holds = " or ".join("contains(cast({} as varchar), '{}')".format(column, i.replace("'", "''")) for i in ids)
-    return f"select count(*) from {relation.source} where ({holds}) and not {is_theirs(relation)}"
+    contains = " or ".join("contains(cast({} as varchar), '{}')".format(column, i.replace("'", "''")) for i in ids)
+    return f"({contains}) and not {is_theirs(relation)}"
 
 
-def _theirs_alone(connection: duckdb.DuckDBPyConnection, relation: Relation, column: str) -> set[str]:
+def _only_theirs(connection: duckdb.DuckDBPyConnection, relation: Relation, column: str) -> set[str]:
     customers = Relation(relation.source, {"customer_id": relation.columns["customer_id"]})
     query = (
         f"select cast({column} as varchar) from {relation.source} where {column} is not null "
@@ -173,46 +183,44 @@ def _theirs_alone(connection: duckdb.DuckDBPyConnection, relation: Relation, col
     return {row[0] for row in connection.execute(query).fetchall()}
 
 
-def _words(connection: duckdb.DuckDBPyConnection, relations: list[Relation]) -> tuple[set[str], tuple[str, ...]]:
-    """What the person wrote, and the passages of it that are in no text of others."""
-    connection.execute("create or replace temp table said (words varchar, is_theirs boolean)")
+def _passages_of(connection: duckdb.DuckDBPyConnection, relations: list[Relation]) -> tuple[set[str], tuple[str, ...]]:
+    """Texts of the person, and passages of them that are in no text of others."""
+    connection.execute("create or replace temp table all_texts (content varchar, is_theirs boolean)")
     for relation in relations:
-        for name in WORDS:
+        for name in TEXT_COLUMNS:
             if column := relation.columns.get(name):
                 each = f"unnest({column})" if name == "texts" else column
                 connection.execute(
-                    f"insert into said select distinct cast({each} as varchar), {is_theirs(relation)} "
+                    f"insert into all_texts select distinct cast({each} as varchar), {is_theirs(relation)} "
                     f"from {relation.source}"
                 )
-    own = {row[0] for row in connection.execute("select distinct words from said where is_theirs").fetchall() if row[0]}
-    candidates = sorted({passage for text in own for passage in _passages(text) if len(passage) >= LEAST_PASSAGE})
+    rows = connection.execute("select distinct content from all_texts where is_theirs").fetchall()
+    own = {content for (content,) in rows if content}
+    candidates = sorted({passage for text in own for passage in _passages(text) if len(passage) >= MIN_PASSAGE})
     if not candidates:
         return own, ()
     squeezed = r"regexp_replace({}, '\s+', ' ', 'g')"
-    found = connection.execute(
+    rows = connection.execute(
         f"""
-        with others as (select distinct {squeezed.format("words")} as words from said where not is_theirs)
+        with others as (select distinct {squeezed.format("content")} as content from all_texts where not is_theirs)
         select passage from (select unnest(?) as passage)
-        where not exists (select 1 from others where contains(words, {squeezed.format("passage")}))
+        where not exists (select 1 from others where contains(content, {squeezed.format("passage")}))
         """,
         [candidates],
-    )
-    return own, tuple(row[0] for row in found.fetchall())
+    ).fetchall()
+    return own, tuple(passage for (passage,) in rows)
 
 
 def _passages(text: str) -> list[str]:
+    """Forms in which a text is stored: whole, cleaned, masked, as quotes, and in sentences."""
     cleaned = clean_text(text)
     shown = mask(cleaned)
-    # quotes stop at a word and end in an ellipsis
-    parts = [text, text[:MOST_READ], cleaned, shown, shorten(shown, MAX_SHOWN_CHARACTERS).rstrip("…")]
+    # quotes are shortened at a word and end in an ellipsis
+    parts = [text, text[:MAX_READ_CHARACTERS], cleaned, shown, shorten(shown, MAX_SHOWN_CHARACTERS).rstrip("…")]
     return [part.strip() for part in parts] + [whole[a:b] for whole in (cleaned, shown) for a, b in sentences(whole)]
 
 
-def _as_encoded(text: str) -> list[str]:
-    """The forms in which a text's vectors are kept: whole, and with each sentence left out."""
-    forms = [clean_text(text), clean_text(text[:MOST_READ])]
+def _encoded_forms(text: str) -> list[str]:
+    """Forms of a text whose vectors are cached: whole, and with each sentence left out."""
+    forms = [clean_text(text), clean_text(text[:MAX_READ_CHARACTERS])]
     return [part for form in forms for part in (form, *(without_sentence(form, *span) for span in sentences(form)))]
-
-
-def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    return connection.execute(query).fetchone()[0]

@@ -1,92 +1,90 @@
-"""Taking a person's rows out of files, so that not even their bytes stay behind."""
+"""Remove a person's rows from files, including their bytes in free space."""
 
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inference.erasure.person import Person, Relation, is_theirs, of_warehouse
+from inference.erasure.person import Person, Relation, count_rows, is_theirs, warehouse_relations
 from inference.erasure.traces import Traces, sqlite_tables
 from inference.errors import ChurnRadarError
+from inference.home import whole_file
 
-#: What is written beside a file and renamed into its place.
-BESIDE = ".erasing"
 #: Seconds to wait for another process that writes the same SQLite file.
-PATIENCE = 30
+LOCK_TIMEOUT = 30
 #: Columns of the tables of Feast's online store.
-STORED = {"entity_key", "feature_name", "value"}
+ONLINE_COLUMNS = {"entity_key", "feature_name", "value"}
 
 
 def scrub_parquet(connection: duckdb.DuckDBPyConnection, file: Path, relation: Relation) -> int:
-    """Write a Parquet file anew without the person's rows; its schema, order and compression stay.
+    """Rewrite a Parquet file without the person's rows; its schema, order and compression stay.
 
     Returns
     -------
     int
-        How many rows left; where there is none, the file is not touched.
+        Number of removed rows; without any, the file is not touched.
     """
     theirs = is_theirs(relation)
-    count = connection.execute(f"select count(*) from {relation.source} where {theirs}").fetchone()[0]
+    count = count_rows(connection, relation, theirs)
     if not count:
         return 0
-    beside = file.with_name(file.name + BESIDE)
-    with pq.ParquetFile(file) as parquet:
+    with replace_file(file) as partial, pq.ParquetFile(file) as parquet:
         compression = parquet.metadata.row_group(0).column(0).compression.replace("UNCOMPRESSED", "NONE")
-        with pq.ParquetWriter(beside, parquet.schema_arrow, compression=compression) as writer:
+        with pq.ParquetWriter(partial, parquet.schema_arrow, compression=compression) as writer:
             for batch in parquet.iter_batches():
                 connection.register("batch", pa.Table.from_batches([batch]))
                 kept = connection.sql(f"select not {theirs} as kept from batch").to_arrow_table()
                 writer.write_table(pa.Table.from_batches([batch]).filter(kept["kept"].combine_chunks()))
-    put_in_place(beside, file)
     return count
 
 
 def scrub_duckdb(connection: duckdb.DuckDBPyConnection, file: Path) -> dict[str, int]:
-    """Write the open database anew without the person's rows, and put it in the place of the old one.
+    """Replace the open database by a copy without the person's rows; deleting would leave the bytes in free blocks.
 
-    Deleting would leave the bytes in free blocks. The connection still holds the old file, and keeps others off it,
-    until it is closed.
+    The connection keeps the old file open, and locked for other processes, until it is closed.
 
     Returns
     -------
     dict of str to int
-        Rows that left, by table.
+        Removed rows by table.
     """
-    beside = file.with_name(file.name + BESIDE)
-    beside.unlink(missing_ok=True)
-    old = connection.execute("select current_database()").fetchone()[0]
-    connection.execute(f"attach '{_quoted(beside)}' as fresh")
-    connection.execute(f'copy from database "{old}" to fresh (schema)')
     removed = {}
-    for relation in of_warehouse(connection, with_views=False):
-        theirs = is_theirs(relation)
-        if count := connection.execute(f"select count(*) from {relation.source} where {theirs}").fetchone()[0]:
-            removed[relation.source.replace('"', "").removeprefix("main.")] = count
-        connection.execute(f"insert into fresh.{relation.source} select * from {relation.source} where not {theirs}")
-    connection.execute("detach fresh")
-    connection.execute("checkpoint")  # nothing stays in the log of the old file
-    put_in_place(beside, file)
+    with replace_file(file) as partial:
+        quoted = str(partial).replace("'", "''")
+        connection.execute(f"attach '{quoted}' as fresh")
+        ((old,),) = connection.execute("select current_database()").fetchall()
+        connection.execute(f'copy from database "{old}" to fresh (schema)')
+        for relation in warehouse_relations(connection, with_views=False):
+            source, theirs = relation.source, is_theirs(relation)
+            if count := count_rows(connection, relation, theirs):
+                removed[source.replace('"', "").removeprefix("main.")] = count
+            connection.execute(f"insert into fresh.{source} select * from {source} where not {theirs}")
+        connection.execute("detach fresh")
+        connection.execute("checkpoint")  # empties the write-ahead file of the old database
     return removed
 
 
 def scrub_sqlite(file: Path, person: Person) -> int:
-    """Delete the person's rows from an SQLite file, Feast's or any with customers, and overwrite their bytes."""
-    with closing(sqlite3.connect(file, timeout=PATIENCE, isolation_level=None)) as connection:
+    """Delete the person's rows from an SQLite file and overwrite their bytes; return their number.
+
+    Tables of Feast's online store and those with a ``customer_id`` are searched.
+    """
+    with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT, isolation_level=None)) as connection:
         tables = sqlite_tables(connection)
-        stored = [name for name, columns in tables.items() if set(columns) >= STORED]
-        listed = [name for name, columns in tables.items() if "customer_id" in columns]
-        if not stored and not listed:
+        online = [name for name, columns in tables.items() if set(columns) >= ONLINE_COLUMNS]
+        by_customer = [name for name, columns in tables.items() if "customer_id" in columns]
+        if not online and not by_customer:
             return 0
         try:
             connection.execute("pragma secure_delete = on")
-            count = sum(_delete(connection, t, "customer_id", person.ids) for t in listed)
-            count += sum(_delete(connection, t, "entity_key", _stored_keys(connection, t, person)) for t in stored)
+            count = sum(_delete(connection, t, "customer_id", person.ids) for t in by_customer)
+            count += sum(_delete(connection, t, "entity_key", _online_keys(connection, t, person)) for t in online)
             connection.execute("pragma wal_checkpoint(truncate)")
             connection.execute("vacuum")
         except sqlite3.OperationalError as error:
@@ -94,26 +92,26 @@ def scrub_sqlite(file: Path, person: Person) -> int:
     return count
 
 
-def held_in_sqlite(file: Path, person: Person) -> int:
+def count_in_sqlite(file: Path, person: Person) -> int:
     """Count the person's rows in a Feast online store in SQLite."""
-    with closing(sqlite3.connect(file, timeout=PATIENCE)) as connection:
-        stored = [name for name, columns in sqlite_tables(connection).items() if set(columns) >= STORED]
+    with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT)) as connection:
+        online = [name for name, columns in sqlite_tables(connection).items() if set(columns) >= ONLINE_COLUMNS]
         return sum(
             connection.execute(f'select count(*) from "{table}" where entity_key = ?', [key]).fetchone()[0]
-            for table in stored
-            for key in _stored_keys(connection, table, person)
+            for table in online
+            for key in _online_keys(connection, table, person)
         )
 
 
 def scrub_redis(person: Person) -> int:
-    """Delete the person from Redis, where that is Feast's online store; return how many keys there were."""
+    """Delete the person from Redis, where Feast's online store uses it; return the number of deleted keys."""
     if not os.environ.get("CHURN_REDIS"):
         return 0
     client, keys = _redis(person)
     return sum(client.delete(key) for key in keys)
 
 
-def left_in_redis(person: Person) -> int:
+def count_in_redis(person: Person) -> int:
     """Count the person's keys in Redis."""
     if not os.environ.get("CHURN_REDIS"):
         return 0
@@ -121,31 +119,25 @@ def left_in_redis(person: Person) -> int:
     return sum(client.exists(key) for key in keys)
 
 
-def scrub_text(file: Path, kind: str, traces: Traces) -> int:
-    """Mask the person in a file of text; return in how many places."""
-    count = traces.in_file(file, kind)
+def scrub_text(file: Path, traces: Traces) -> int:
+    """Mask the person in a text file; return the number of masked places."""
+    count = traces.count_in_file(file, "text")
     if count:
-        beside = file.with_name(file.name + BESIDE)
-        beside.write_bytes(traces.masked(file.read_bytes(), kind))
-        put_in_place(beside, file)
+        with replace_file(file) as partial:
+            partial.write_bytes(traces.mask(file.read_bytes()))
     return count
 
 
-def put_in_place(beside: Path, file: Path) -> None:
-    """Rename what was written beside a file into its place: readers find the old one or the new one."""
-    if file.exists():
-        shutil.copymode(file, beside)
-    beside.replace(file)
-
-
-def entity_keys(person: Person) -> set[bytes]:
-    """Feast's keys of the customer and of what they wrote."""
-    from feast.infra.key_encoding_utils import serialize_entity_key
-
-    return {serialize_entity_key(key, entity_key_serialization_version=3) for key in _entities(person)}
+@contextmanager
+def replace_file(file: Path) -> Iterator[Path]:
+    """Path to write the new contents of a file to; the file keeps its permissions."""
+    with whole_file(file) as partial:
+        yield partial
+        shutil.copymode(file, partial)
 
 
 def _entities(person: Person) -> list:
+    """Feast's entity keys of the customer and of their texts."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
@@ -153,11 +145,12 @@ def _entities(person: Person) -> list:
     return [EntityKey(join_keys=[name], entity_values=[Value(string_val=value)]) for name, value in named]
 
 
-def _stored_keys(connection: sqlite3.Connection, table: str, person: Person) -> set[bytes]:
-    """Keys of rows about the person, and of others, such as texts, that say that they are theirs."""
+def _online_keys(connection: sqlite3.Connection, table: str, person: Person) -> set[bytes]:
+    """Serialised keys of the person's rows: of the customer and their texts, and of rows with their ``customer_id``."""
+    from feast.infra.key_encoding_utils import serialize_entity_key
     from feast.protos.feast.types.Value_pb2 import Value
 
-    keys = entity_keys(person)
+    keys = {serialize_entity_key(key, entity_key_serialization_version=3) for key in _entities(person)}
     for customer_id in person.ids:
         value = Value(string_val=customer_id).SerializeToString()
         query = f"select entity_key from \"{table}\" where feature_name = 'customer_id' and value = ?"
@@ -171,7 +164,7 @@ def _delete(connection: sqlite3.Connection, table: str, column: str, values: Ite
 
 
 def _redis(person: Person) -> tuple:
-    """Connect to Redis as Feast does, and name the person's keys as it does."""
+    """Feast's client of Redis, and the person's keys."""
     from feast.infra.online_stores.helpers import _redis_key
     from feast.infra.online_stores.redis import RedisOnlineStore
 
@@ -180,7 +173,3 @@ def _redis(person: Person) -> tuple:
     config = open_store().config
     client = RedisOnlineStore()._get_client(config.online_store)
     return client, [_redis_key(config.project, key, 3) for key in _entities(person)]
-
-
-def _quoted(file: Path) -> str:
-    return str(file).replace("'", "''")

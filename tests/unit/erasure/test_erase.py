@@ -2,7 +2,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -14,7 +15,7 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from inference.erasure import erase as erasure
+from inference.erasure import erase as erasing
 from inference.erasure import scrubbing
 from inference.erasure.erase import erase
 from inference.errors import ChurnRadarError
@@ -43,7 +44,7 @@ def shop(churn_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_online_store(churn_home / "feast" / "online.db")
     cached_vectors("encoder", {hash_text(t): t for t in texts_that_are_encoded()}, encode)
     (churn_home / "logs" / "dbt.log").write_text(f"found '{LEAVER}' and {OTHERS[0]}\nkept: {THEIRS}\nlast line\n")
-    (churn_home / "target" / "manifest.json").write_text(json.dumps({"said": THEIRS, "by": LEAVER, "and": OTHERS[1]}))
+    (churn_home / "target" / "manifest.json").write_text(json.dumps({"text": THEIRS, "by": LEAVER, "and": OTHERS[1]}))
     (churn_home / "target" / "partial_parse.msgpack").write_bytes(b"\x00\xffvars" + LEAVER.encode())
     (churn_home / "features" / "tmp_half.parquet").write_bytes(b"PAR1" + LEAVER.encode())
     (churn_home / "published" / "report.html").write_text("<p>It&#39;s my third one!</p>")
@@ -152,7 +153,7 @@ def assert_gone(folder: Path) -> None:
         assert kept in values_of(folder), kept
 
 
-def test_nothing_is_left_of_who_is_erased_and_everything_of_others(shop):
+def test_nothing_is_left_of_the_customer_and_everything_of_others(shop):
     done = erase(LEAVER)
     assert_gone(shop)
     assert pq.read_table(shop / "raw" / "order_items.parquet")["order_id"].to_pylist() == ["o1", "o2"]
@@ -177,7 +178,7 @@ def test_the_warehouse_keeps_views_comments_and_constraints(shop):
             connection.execute("insert into churn_predictions (customer_id) values (null)")
 
 
-def test_the_receipt_says_what_was_done_but_not_to_whom(shop):
+def test_the_receipt_does_not_identify_the_customer(shop):
     done = erase(LEAVER)
     receipt = json.loads(done.receipt.read_text())
     assert done.receipt.parent == shop / "erasures"
@@ -190,7 +191,7 @@ def test_the_receipt_says_what_was_done_but_not_to_whom(shop):
     assert (shop / "salt").stat().st_mode & 0o777 == 0o600
 
 
-def test_who_is_not_there_is_refused_and_nothing_changes(shop):
+def test_an_unknown_customer_is_refused_and_nothing_changes(shop):
     with pytest.raises(ChurnRadarError, match=r"customer customer-000099 is not in .*; nothing was changed"):
         erase("customer-000099")
     assert not (shop / "erased_customers.parquet").exists()
@@ -206,32 +207,37 @@ def test_erasing_again_searches_again(shop):
     assert len(pq.read_table(shop / "erased_customers.parquet")) == 1
 
 
-def test_killed_at_any_moment_another_run_finishes(shop, monkeypatch):
-    put_in_place, replaced, most = scrubbing.put_in_place, [], [0]
+def test_a_run_after_a_killed_one_finishes(shop, monkeypatch):
+    replaced, max_files = [], 0
 
-    def replace_a_few_files(beside: Path, file: Path) -> None:
-        if len(replaced) == most[0]:
-            raise KeyboardInterrupt
+    @contextmanager
+    def replace_a_few_files(file: Path) -> Iterator[Path]:
+        partial = file.with_name(f"{file.name}.killed.partial")
+        file.parent.mkdir(exist_ok=True)
+        yield partial
+        if len(replaced) == max_files:
+            raise KeyboardInterrupt  # and the partial file stays
         replaced.append(file)
-        put_in_place(beside, file)
+        partial.replace(file)
 
-    for module in (scrubbing, erasure):
-        monkeypatch.setattr(module, "put_in_place", replace_a_few_files)
+    for module in (scrubbing, erasing):
+        monkeypatch.setattr(module, "whole_file", replace_a_few_files)
+    (shop / "published" / "churn_scores.parquet.erasing").write_bytes(b"PAR1" + LEAVER.encode())  # of an older version
     n_kills = 0
     while not list(shop.glob("erasures/*.json")) and n_kills < 30:
-        # none at first, then the list of the erased; later two, as the warehouse is written anew each time
+        # none at first, then the list of the erased; later two, as the warehouse is rewritten in each run
         replaced.clear()
-        most[0] = min(n_kills, 2)
+        max_files = min(n_kills, 2)
         try:
             erase(LEAVER)
         except KeyboardInterrupt:
             n_kills += 1
     assert 5 < n_kills < 30
     assert_gone(shop)
-    assert not list(shop.rglob("*.erasing"))
+    assert not [*shop.rglob("*.erasing"), *shop.rglob("*.partial*")]
 
 
-def test_what_cannot_be_removed_is_named_and_there_is_no_receipt(shop):
+def test_files_that_cannot_be_scrubbed_are_named_and_there_is_no_receipt(shop):
     (shop / "notes.bin").write_bytes(b"\x00\x01" + LEAVER.encode())
     with pytest.raises(ChurnRadarError, match=r"still found in 1 places, and no receipt was written: notes.bin \(1\)"):
         erase(LEAVER)
@@ -241,7 +247,7 @@ def test_what_cannot_be_removed_is_named_and_there_is_no_receipt(shop):
     assert_gone(shop)
 
 
-def test_a_build_that_runs_is_not_disturbed(shop):
+def test_a_running_build_is_not_disturbed(shop):
     holds = f"import duckdb; c = duckdb.connect('{shop}/churn_radar.duckdb'); print('open', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as build:
         assert build.stdout.readline() == b"open\n"
@@ -251,7 +257,7 @@ def test_a_build_that_runs_is_not_disturbed(shop):
     assert LEAVER.encode() in bytes_of(shop / "logs")
 
 
-def test_tables_of_the_shop_that_lie_elsewhere_are_named_and_left_alone(shop, tmp_path, monkeypatch):
+def test_tables_of_the_shop_outside_the_home_are_named_and_not_changed(shop, tmp_path, monkeypatch):
     (shop / "raw").rename(tmp_path / "lake")
     (shop / "raw").mkdir()
     monkeypatch.setenv("CHURN_RAW_DIR", str(tmp_path / "lake"))
@@ -264,7 +270,7 @@ def test_tables_of_the_shop_that_lie_elsewhere_are_named_and_left_alone(shop, tm
     assert LEAVER in pq.read_table(tmp_path / "lake" / "orders.parquet")["customer_id"].to_pylist()
 
 
-def test_a_column_that_the_shop_calls_otherwise_is_found(shop):
+def test_renamed_columns_are_found(shop):
     orders = pd.read_parquet(shop / "raw" / "orders.parquet")
     renamed = orders.rename(columns={"customer_id": "buyer", "order_id": "no"})
     renamed.to_parquet(shop / "raw" / "orders.parquet", index=False)
@@ -275,7 +281,7 @@ def test_a_column_that_the_shop_calls_otherwise_is_found(shop):
     assert_gone(shop)
 
 
-def test_a_pseudonymised_shop_is_asked_by_the_shops_own_id(shop):
+def test_a_pseudonymised_customer_is_found_by_the_shops_own_id(shop):
     hidden = pseudonym(LEAVER)
     with duckdb.connect(shop / "churn_radar.duckdb") as connection:
         connection.execute(f"update churn_predictions set customer_id = '{hidden}' where customer_id = '{LEAVER}'")
@@ -320,7 +326,7 @@ def test_an_empty_id_is_refused(shop):
         erase(" ")
 
 
-def test_who_is_in_postgresql_is_not_said_to_be_erased(shop, monkeypatch):
+def test_tables_in_postgresql_are_refused(shop, monkeypatch):
     monkeypatch.setenv("CHURN_ONLINE_SCHEMA", "feast")
     with pytest.raises(ChurnRadarError, match="expected no dbt or Feast in PostgreSQL"):
         erase(LEAVER)
