@@ -8,28 +8,28 @@ import pandas as pd
 from inference.model.sequences import Sequences
 from inference.model.words import WORDS_LOGIT
 
-#: Arrays of the sequences that say what happened, one row per customer.
+#: Arrays of the sequences that enter the fingerprint, one row per customer.
 SEQUENCE_ARRAYS = ("event_types", "event_numbers", "text_numbers")
 
 
 def features_hash(X: pd.DataFrame, sequences: Sequences | None, embeddings: np.ndarray | None) -> list[str]:
-    """Fingerprint what a model read of each customer.
+    """Fingerprint the inputs of a model for each customer.
 
     Parameters
     ----------
     X : DataFrame of shape (n_customers, n_features)
         Features, float64.
     sequences : Sequences or None
-        Events and texts, where the model reads them.
+        Events and texts; None where the model does not read them.
     embeddings : ndarray of shape (n_customers, dimension) or None
-        Pooled embeddings, where the model reads them.
+        Pooled embeddings; None where the model does not read them.
 
     Returns
     -------
     list of str
-        32 hexadecimal digits per customer; equal features give equal ones on any machine.
+        32 hexadecimal digits per customer, equal for equal inputs on any machine.
     """
-    # what the model makes of the embeddings is left out: its last bits depend on who is scored beside
+    # the log-odds of the words are computed from the embeddings, and their last bits depend on the batch
     names = list(X.columns)
     kept = [position for position, name in enumerate(names) if name != WORDS_LOGIT]
     columns, numbers = ",".join(names[position] for position in kept).encode(), X.to_numpy(dtype="<f8")[:, kept]

@@ -1,7 +1,7 @@
-"""Newcomers: a score that leans on what similar newcomers did, and an interval that says how little is known.
+"""Scores of newcomers: churn rates of similar earlier newcomers, with credible intervals.
 
-Hierarchical empirical Bayes on counts. The churn rate of a group of similar newcomers has a Beta prior made of its
-siblings' counts, those of the kind of its parent's, and so on up to Jeffreys' prior, where nothing is known.
+Hierarchical empirical Bayes on counts. The churn rate of a group of similar newcomers has a Beta prior from the counts
+of the other groups of its kind; the rate of a kind has one from the other kinds and Jeffreys' prior.
 """
 
 from datetime import UTC, datetime
@@ -16,16 +16,16 @@ from inference.scoring.reasons import count
 
 KINDS = ("sign_up_only", "one_order")
 
-#: Newcomers of one kind are similar when these numbers lie in the same bins; each edge belongs to the bin below it,
-#: and what is unknown to the bin above the last.
+#: Newcomers of one kind are similar if these numbers fall into the same bins. An edge belongs to the bin below it, and
+#: unknown values to the last bin.
 BINS = {"days_since_start": (7, 14, 28, 56), "days_since_last_visit": (7, 30), "visit_days_30d": (2,)}
 
 GROUP = ["kind", *BINS]
 
-#: Probability that the interval holds.
+#: Probability of the credible interval.
 LEVEL = 0.95
 
-#: Jeffreys' prior of a rate: half an observation of each outcome.
+#: Jeffreys' prior of a rate, in observations of each outcome.
 JEFFREYS = 0.5
 
 SCHEMA = pa.schema(
@@ -47,12 +47,12 @@ SCHEMA = pa.schema(
 
 
 def score_newcomers(newcomers: pd.DataFrame, horizon_days: int) -> pa.Table:
-    """Score the newcomers of the newest snapshot by what similar ones did at earlier snapshots.
+    """Score the newcomers of the newest snapshot by the outcomes of similar ones at earlier snapshots.
 
     Parameters
     ----------
     newcomers : DataFrame
-        ``int_newcomers``; rows whose ``churned`` is null teach nothing.
+        ``int_newcomers``; rows whose ``churned`` is null do not count as outcomes.
     horizon_days : int
         Length of the label window.
 
@@ -75,10 +75,10 @@ def score_newcomers(newcomers: pd.DataFrame, horizon_days: int) -> pa.Table:
 
 
 def group_rates(newcomers: pd.DataFrame) -> pd.DataFrame:
-    """Churn rate of every group of similar newcomers, and how well it is known.
+    """Churn rate of every group of similar newcomers, with its credible interval.
 
-    A group counts as many observations as it has customers, at the rate of all its rows: a customer of several
-    snapshots is one customer, and no row is preferred, which would favour those who stayed newcomers longer.
+    A group has as many observations as customers, at the mean rate of all its rows. A customer of several snapshots
+    counts once, and no row is preferred: that would favour customers who stayed newcomers longer.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def group_rates(newcomers: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by ``GROUP``, a row per group with anybody in it: ``churn_probability``, ``probability_low``,
+        Indexed by ``GROUP``, one row per group that is not empty: ``churn_probability``, ``probability_low``,
         ``probability_high``, ``similar_newcomers`` and ``similar_churned``.
     """
     binned = _binned(newcomers)
@@ -96,40 +96,40 @@ def group_rates(newcomers: pd.DataFrame) -> pd.DataFrame:
     groups = _observations(labelled, GROUP).reindex(pd.MultiIndex.from_frame(binned[GROUP].drop_duplicates()))
     groups = groups.fillna(0.0).sort_index()
     kinds = _observations(labelled, ["kind"]).reindex(pd.Index(KINDS, name="kind")).fillna(0.0)
-    nothing = pd.Series({"churned": 0.0, "stayed": 0.0})
-    above = lent_by_siblings(kinds, labelled.customer_id.nunique(), nothing)
-    lent = pd.concat(
-        lent_by_siblings(members, kinds.loc[kind].sum(), above.loc[kind]) for kind, members in groups.groupby("kind")
+    no_prior = pd.Series({"churned": 0.0, "stayed": 0.0})
+    of_kinds = sibling_prior(kinds, labelled.customer_id.nunique(), no_prior)
+    of_groups = pd.concat(
+        sibling_prior(members, kinds.loc[kind].sum(), of_kinds.loc[kind]) for kind, members in groups.groupby("kind")
     )
-    known = groups + lent + JEFFREYS
+    posterior = groups + of_groups + JEFFREYS
     tail = (1 - LEVEL) / 2
     return pd.DataFrame(
         {
-            "churn_probability": known.churned / (known.churned + known.stayed),
-            "probability_low": beta.ppf(tail, known.churned, known.stayed),
-            "probability_high": beta.ppf(1 - tail, known.churned, known.stayed),
+            "churn_probability": posterior.churned / (posterior.churned + posterior.stayed),
+            "probability_low": beta.ppf(tail, posterior.churned, posterior.stayed),
+            "probability_high": beta.ppf(1 - tail, posterior.churned, posterior.stayed),
             "similar_newcomers": (groups.churned + groups.stayed).round().astype("int64"),
             "similar_churned": groups.churned.round().astype("int64"),
         }
     )
 
 
-def lent_by_siblings(members: pd.DataFrame, customers: float, above: pd.Series) -> pd.DataFrame:
-    """Observations that each member of a family borrows from its siblings.
+def sibling_prior(members: pd.DataFrame, customers: float, parent_prior: pd.Series) -> pd.DataFrame:
+    """Beta prior of each member of a family from its siblings, as counts of observations.
 
     The rate of a member has mean ``m``, the parent's posterior mean without the member itself, and varies around it
-    by the likeness of the family. If that posterior is worth ``n`` observations and the likeness ``s``, the Beta
-    with the same mean and variance is worth ``s n / (s + n + 1)``: all of ``n`` where members are alike, none where
-    they have nothing in common.
+    with the concentration ``s`` of the family. If that posterior is worth ``n`` observations, the Beta distribution
+    with the same mean and variance is worth ``s n / (s + n + 1)``: near ``n`` where all rates are equal, near 0 where
+    they vary without limit.
 
     Parameters
     ----------
     members : DataFrame of shape (n_members, 2)
         Observations ``churned`` and ``stayed`` of each.
     customers : float
-        Different customers in the family: one who belongs to several members lends once.
-    above : Series
-        Observations that the parent itself borrowed: ``churned`` and ``stayed``.
+        Distinct customers of the family: one who belongs to several members counts once.
+    parent_prior : Series
+        Prior of the parent, as counts: ``churned`` and ``stayed``.
 
     Returns
     -------
@@ -138,17 +138,17 @@ def lent_by_siblings(members: pd.DataFrame, customers: float, above: pd.Series) 
     """
     total = members.to_numpy().sum()
     once = customers / total if total else 1.0
-    parent = once * (members.sum() - members) + above + JEFFREYS
-    worth, likeness = parent.sum(axis=1), family_likeness(members)
-    return parent.mul(likeness / (likeness + worth + 1), axis=0)
+    parent = once * (members.sum() - members) + parent_prior + JEFFREYS
+    n, s = parent.sum(axis=1), concentration(members)
+    return parent.mul(s / (s + n + 1), axis=0)
 
 
-def family_likeness(members: pd.DataFrame) -> float:
-    """How alike the rates of a family's members are, in observations.
+def concentration(members: pd.DataFrame) -> float:
+    """Concentration of the Beta distribution of a family's rates, in observations.
 
-    Rates are Beta(m s, (1 - m) s), so counts are beta-binomial with an intraclass correlation of 1 / (s + 1). Its
-    posterior mean is taken, with uniform priors of it and of the mean rate ``m``, and not the likelihood's maximum:
-    that is at no variation at all (s infinite) for many a family of few members.
+    Rates are Beta(m s, (1 - m) s), so counts are beta-binomial with an intraclass correlation of 1 / (s + 1). The
+    estimate is the posterior mean of that correlation, with uniform priors of it and of the mean rate ``m``. The
+    maximum of the likelihood would often be at no variation (infinite s) for families of few members.
 
     Parameters
     ----------
@@ -158,25 +158,25 @@ def family_likeness(members: pd.DataFrame) -> float:
     Returns
     -------
     float
-        s: 1 where nothing is known, large where rates hardly differ.
+        s: 1 without observations, large where rates hardly differ.
     """
     counts = members[members.sum(axis=1) > 0].to_numpy()
-    # dense where the mean must lie if members are alike
-    alike = beta.ppf(ndtr(np.linspace(-5, 5, 60)), *(counts.sum(axis=0) + JEFFREYS))
-    mean = np.unique(np.concatenate([np.linspace(0.01, 0.99, 40), alike]))
+    # a denser grid where the mean lies if all rates are equal
+    dense = beta.ppf(ndtr(np.linspace(-5, 5, 60)), *(counts.sum(axis=0) + JEFFREYS))
+    mean = np.unique(np.concatenate([np.linspace(0.01, 0.99, 40), dense]))
     logit = np.linspace(-12, 12, 161)[:, None]
     correlation, s = expit(logit), np.exp(-logit)
     a, b = mean * s, (1 - mean) * s
     likelihood = -len(counts) * betaln(a, b)
     for churned, stayed in counts:
         likelihood += betaln(churned + a, stayed + b)
-    # weights of the grid: uniform in the mean, and in the correlation, of which the grid has the logits
+    # weights of the grid: uniform in the mean and in the correlation, whose grid is uniform in logits
     posterior = softmax(likelihood + np.log(np.gradient(mean)) + np.log(correlation * (1 - correlation)))
     return float(1 / (posterior * correlation).sum() - 1)
 
 
 def _binned(newcomers: pd.DataFrame) -> pd.DataFrame:
-    # not a number sorts after every edge
+    # NaN sorts after every edge
     bins = {name: np.searchsorted(edges, newcomers[name].astype(float)) for name, edges in BINS.items()}
     return newcomers.assign(**bins)
 
@@ -189,10 +189,10 @@ def _observations(labelled: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _reasons(rows: pd.DataFrame, horizon_days: int) -> list[str]:
-    return [f"{_story(row)}; {_evidence(row, horizon_days)}" for row in rows.to_dict("records")]
+    return [f"{_history(row)}; {_outcomes(row, horizon_days)}" for row in rows.to_dict("records")]
 
 
-def _story(row: dict) -> str:
+def _history(row: dict) -> str:
     start = f"{count(row['days_since_start'], 'day')} ago"
     text = f"one order {start}" if row["kind"] == "one_order" else f"first seen {start}, no order yet"
     if pd.isna(row["visit_days_30d"]):
@@ -204,7 +204,7 @@ def _story(row: dict) -> str:
     return f"{text}, last visit {count(row['days_since_last_visit'], 'day')} ago"
 
 
-def _evidence(row: dict, horizon_days: int) -> str:
+def _outcomes(row: dict, horizon_days: int) -> str:
     if not row["similar_newcomers"]:
         return "no similar newcomer's outcome is known yet"
     similar = count(row["similar_newcomers"], "similar newcomer")

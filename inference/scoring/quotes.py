@@ -1,4 +1,4 @@
-"""What a customer wrote that moved the score: quotes found by leaving sentences out, with personal data masked."""
+"""Quotes of what a customer wrote that moved the score: occlusion of sentences, with personal data masked."""
 
 from dataclasses import replace
 from itertools import groupby
@@ -10,7 +10,7 @@ import pandas as pd
 
 from inference.model.churn_model import ChurnModel
 from inference.model.sequences import Columns, Sequences
-from inference.model.words import WORDS_LOGIT
+from inference.model.words import WORDS_LOGIT, WordsModel
 from inference.text.cleaning import hash_text
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.vector_cache import cached_vectors
@@ -18,21 +18,21 @@ from inference.text.masking import MAX_QUOTE_CHARACTERS, mask, shorten
 from inference.text.pooling import HALF_LIFE_DAYS, WINDOW_DAYS
 from inference.text.sentences import sentences, without_sentence
 
-#: Sentences that move the log-odds by less are not worth quoting.
-LEAST_EFFECT = 0.02
+#: Smallest change of the log-odds by a quoted sentence.
+MIN_EFFECT = 0.02
 
 
 class Variant(NamedTuple):
-    """A customer's texts without one sentence, or without one text.
+    """One of a customer's texts with one sentence, or all of them, left out.
 
     Attributes
     ----------
     row, slot : int
-        The customer's place among the rows, the text's among the customer's.
+        Position of the customer, and of the text among the customer's texts.
     text : str
-        The whole text.
+        The complete text.
     start, end : int
-        Where what is left out begins and ends.
+        Range of characters that is left out.
     rest : str
         The text without it.
     whole : bool
@@ -58,117 +58,125 @@ def quote_words(
 ) -> list[str | None]:
     """Quote what moved each customer's score most in a direction.
 
-    Every sentence is left out in turn, then every text, and the whole model asked again (occlusion; Zeiler and
+    Each sentence, then each text, is left out in turn and the whole model scores the rest (occlusion; Zeiler and
     Fergus 2014).
 
     Parameters
     ----------
     model : ChurnModel
-        Reads words.
+        A model that reads words.
     rows : DataFrame or mapping
         ``text_ids``, ``text_days_ago`` and ``as_of_date``.
-    X : DataFrame
-        The model's features of these rows.
+    X : DataFrame of shape (n_rows, n_features)
+        The model's features.
     sequences : Sequences
-        Their events and texts.
+        Events and texts of the rows.
     direction : ndarray of shape (n_rows,)
-        1 where what raises the score is wanted, -1 where what lowers it.
+        1 to quote what raises the score, -1 to quote what lowers it.
     logit : ndarray of shape (n_rows,)
-        What the model says with all that was written, in log-odds.
+        Log-odds of the model with all texts.
 
     Returns
     -------
     list of str or None
-        Such as ``review of 3 May: “arrived broken, nobody answered”``; None where no sentence moved it.
+        Such as ``review of 3 May: “arrived broken, nobody answered”``; None where no sentence moved the score.
     """
     variants = _variants(sequences)
-    told: list[str | None] = [None] * len(sequences)
-    ids, days_ago, as_of = (list(rows[name]) for name in ("text_ids", "text_days_ago", "as_of_date"))
+    quotes: list[str | None] = [None] * len(sequences)
     if not variants:
-        return told
+        return quotes
+    ids, days_ago, as_of = (list(rows[name]) for name in ("text_ids", "text_days_ago", "as_of_date"))
     row = np.array([variant.row for variant in variants])
     effects = (logit[row] - _logit_without(model, X, sequences, variants)) * direction[row]
-    for position, of_row in groupby(zip(variants, effects.tolist(), strict=True), key=lambda found: found[0].row):
-        found = list(of_row)
-        best, effect = max(found, key=itemgetter(1))
-        if effect < LEAST_EFFECT:
-            continue
-        # where sentences say the same, only all of them together are missed
-        of_text = [(variant, own) for variant, own in found if variant.slot == best.slot and not variant.whole]
-        strongest = max(range(len(of_text)), key=lambda i, of_text=of_text: of_text[i][1])
-        if of_text[strongest][1] < LEAST_EFFECT:
-            of_text, strongest = [(best, effect)], 0
-        slot = of_text[strongest][0].slot
-        written = pd.Timestamp(as_of[position]) - pd.Timedelta(days=float(days_ago[position][slot]))
-        source = "ticket" if str(ids[position][slot]).startswith("support_tickets:") else "review"
-        told[position] = f"{source} of {written.day} {written:%B}: “{_said(of_text, strongest)}”"
-    return told
+    scored = list(zip(variants, effects.tolist(), strict=True))
+    for position, of_row in groupby(scored, key=lambda pair: pair[0].row):
+        best = _best_passage(list(of_row))
+        if best is not None:
+            slot, passage = best
+            written = pd.Timestamp(as_of[position]) - pd.Timedelta(days=float(days_ago[position][slot]))
+            source = "ticket" if str(ids[position][slot]).startswith("support_tickets:") else "review"
+            quotes[position] = f"{source} of {written.day} {written:%B}: “{passage}”"
+    return quotes
 
 
 def _variants(sequences: Sequences) -> list[Variant]:
-    """One per customer, text and sentence, and one for each whole text, by customer."""
-    found = []
+    """One per customer, text and sentence, and one for each text of several sentences, by customer."""
+    variants = []
     for row, slot in zip(*np.nonzero(sequences.texts >= 0), strict=True):
         text = sequences.words[sequences.texts[row, slot]]
         spans = sentences(text)
         for start, end in spans:
-            found.append(Variant(int(row), int(slot), text, start, end, without_sentence(text, start, end), False))
+            variants.append(Variant(int(row), int(slot), text, start, end, without_sentence(text, start, end), False))
         if len(spans) > 1:
-            found.append(Variant(int(row), int(slot), text, spans[0][0], spans[-1][1], "", True))
-    return found
+            variants.append(Variant(int(row), int(slot), text, spans[0][0], spans[-1][1], "", True))
+    return variants
 
 
 def _logit_without(model: ChurnModel, X: pd.DataFrame, sequences: Sequences, variants: list[Variant]) -> np.ndarray:
+    """Log-odds of the model for each variant, shape (n_variants,)."""
     row, slot = (np.array(indices) for indices in zip(*((v.row, v.slot) for v in variants), strict=True))
-    asked = sequences.take(row)
+    complete = sequences.take(row)
     words = [*sequences.words, *(variant.rest for variant in variants)]
-    texts = asked.texts.copy()
+    texts = complete.texts.copy()
     texts[np.arange(len(row)), slot] = len(sequences.words) + np.arange(len(row))
-    # a text of one sentence is left out as a whole, and those after it move up
-    gone = np.array([variant.rest == "" for variant in variants])
-    texts[gone, slot[gone]] = -1
+    # a text left out completely is removed, and the texts after it move up
+    removed = np.array([variant.rest == "" for variant in variants])
+    texts[removed, slot[removed]] = -1
     order = np.argsort(texts < 0, axis=1, kind="stable")
-    without = replace(
-        asked,
+    occluded = replace(
+        complete,
         words=words,
         texts=np.take_along_axis(texts, order, axis=1),
-        text_subjects=np.take_along_axis(asked.text_subjects, order, axis=1),
-        text_numbers=np.take_along_axis(asked.text_numbers, order[..., None], axis=1),
+        text_subjects=np.take_along_axis(complete.text_subjects, order, axis=1),
+        text_numbers=np.take_along_axis(complete.text_numbers, order[..., None], axis=1),
     )
-    X_without = X.to_numpy()[row]
+    X_occluded = X.to_numpy()[row]
     if model.words is not None:
-        X_without[:, X.columns.get_loc(WORDS_LOGIT)] -= _lost_of_pool(model, asked, variants, slot)
-    return model.logit(pd.DataFrame(X_without, columns=X.columns), without)
+        X_occluded[:, X.columns.get_loc(WORDS_LOGIT)] -= _pooled_effect(model.words, complete, variants, slot)
+    return model.logit(pd.DataFrame(X_occluded, columns=X.columns), occluded)
 
 
-def _lost_of_pool(model: ChurnModel, asked: Sequences, variants: list[Variant], slot: np.ndarray) -> np.ndarray:
-    """By how much each pooled embedding's log-odds fall without the sentence."""
+def _pooled_effect(words: WordsModel, complete: Sequences, variants: list[Variant], slot: np.ndarray) -> np.ndarray:
+    """Decrease of the pooled embedding's log-odds by leaving out each variant's sentence, shape (n_variants,)."""
     encoder = Encoder.shared()
     whole, rest = [variant.text for variant in variants], [variant.rest for variant in variants]
-    wanted = {hash_text(text): text for text in (*whole, *rest) if text}
-    vectors, _ = cached_vectors(encoder.revision, wanted, encoder.encode)
-    said = dict(zip(vectors, model.words.transform(np.vstack(list(vectors.values())).astype(np.float64)), strict=True))
-    silent = model.words.intercept_
-    before, after = (np.array([said[hash_text(text)] if text else silent for text in texts]) for texts in (whole, rest))
-    days = np.expm1(asked.text_numbers[..., 0].astype(np.float64))
-    weights = np.where((asked.texts >= 0) & (days <= WINDOW_DAYS), 0.5 ** (days / HALF_LIFE_DAYS), 0.0)
+    texts = {hash_text(text): text for text in (*whole, *rest) if text}
+    vectors, _ = cached_vectors(encoder.revision, texts, encoder.encode)
+    logits = dict(zip(vectors, words.transform(np.vstack(list(vectors.values())).astype(np.float64)), strict=True))
+    before, after = (
+        np.array([logits[hash_text(text)] if text else words.intercept_ for text in texts]) for texts in (whole, rest)
+    )
+    days = np.expm1(complete.text_numbers[..., 0].astype(np.float64))
+    weights = np.where((complete.texts >= 0) & (days <= WINDOW_DAYS), 0.5 ** (days / HALF_LIFE_DAYS), 0.0)
     own = weights[np.arange(len(variants)), slot]
     total = weights.sum(axis=1)
     share = np.divide(own, total, out=np.zeros_like(own), where=total > 0)
     return share * (before - after)
 
 
-def _said(found: list[tuple[Variant, float]], best: int) -> str:
-    """Quote the sentence with its neighbours, as far as they say the same and fit."""
+def _best_passage(scored: list[tuple[Variant, float]]) -> tuple[int, str] | None:
+    """Slot and passage of the strongest effect among a customer's variants; None where all are too small."""
+    best, effect = max(scored, key=itemgetter(1))
+    if effect < MIN_EFFECT:
+        return None
+    single = [(variant, own) for variant, own in scored if variant.slot == best.slot and not variant.whole]
+    strongest = max(range(len(single)), key=lambda i: single[i][1])
+    if single[strongest][1] < MIN_EFFECT:
+        # sentences that repeat each other matter only when all of them are left out
+        return best.slot, _passage([(best, effect)], 0)
+    return best.slot, _passage(single, strongest)
+
+
+def _passage(scored: list[tuple[Variant, float]], best: int) -> str:
+    """Quote a sentence with the neighbours that move the score in the same direction, as far as they fit."""
     first = last = best
     grown = True
     while grown:
         grown = False
-        for a, b in ((first, last + 1), (first - 1, last)):
-            outside = b if b > last else a
-            if 0 <= outside < len(found) and found[outside][1] > 0:
-                length = found[b if b > last else last][0].end - found[min(a, first)][0].start
-                if length <= MAX_QUOTE_CHARACTERS:
-                    first, last, grown = min(a, first), max(b, last), True
-                    break
-    return shorten(mask(found[best][0].text[found[first][0].start : found[last][0].end]))
+        for start, end in ((first, last + 1), (first - 1, last)):
+            if start < 0 or end >= len(scored) or scored[end if end > last else start][1] <= 0:
+                continue
+            if scored[end][0].end - scored[start][0].start <= MAX_QUOTE_CHARACTERS:
+                first, last, grown = start, end, True
+                break
+    return shorten(mask(scored[best][0].text[scored[first][0].start : scored[last][0].end]))

@@ -1,7 +1,7 @@
-"""Why a score is what it is: plain sentences in the customer's own numbers.
+"""Reasons of a score: plain sentences with the customer's own numbers.
 
-Features that tell the same story share the credit for it, so contributions are summed by theme before
-they are compared; a theme then speaks one sentence.
+Contributions of features about the same thing are summed by theme before they are compared; each theme has one
+sentence.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Theme:
-    """Features that tell one story, and how to tell it.
+    """Features about the same thing, and a sentence about them.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Theme:
     patterns : tuple of str
         Feature names or shell patterns of them.
     sentence : callable
-        Makes the sentence from the known features of a row, or returns None where it has nothing to say.
+        Builds the sentence from the known features of a row; None where there is nothing to report.
     """
 
     name: str
@@ -41,30 +41,25 @@ class Theme:
         """Whether a feature belongs to the theme."""
         return any(fnmatchcase(feature, pattern) for pattern in self.patterns)
 
-    def tell(self, row: Row) -> str | None:
-        """Make the sentence; None where the row lacks a number that it needs."""
+    def describe(self, row: Row) -> str | None:
+        """Build the sentence; None where the row lacks a number that it needs."""
         try:
             return self.sentence(row)
         except KeyError:
             return None
 
 
-def known(row: Row, name: str) -> bool:
-    """Whether a row has a value for a feature."""
-    return name in row
-
-
 def count(number: float, noun: str) -> str:
-    """'1 order', '2 orders'."""
+    """Number and noun in singular or plural, such as '1 order' or '2 orders'."""
     return f"{number:,.0f} {noun}" + ("" if round(number) == 1 else "s")
 
 
 def _rhythm(row: Row) -> str:
     text = f"last order {count(row['days_since_last_order'], 'day')} ago"
-    if not known(row, "gap_mean_days"):
+    if "gap_mean_days" not in row:
         return text + "; only one day with an order so far"
     usual = row["gap_mean_days"]
-    if not known(row, "gap_std_days"):
+    if "gap_std_days" not in row:
         return text + f"; the pause before it was {count(usual, 'day')}"
     return text + (f"; usually every {usual:.0f}" if usual >= 1.5 else "; usually every day")
 
@@ -81,7 +76,7 @@ def _trend(row: Row) -> str:
 
 def _spend(row: Row) -> str:
     text = f"spent {row['spend_90d']:,.2f} in the last 90 days"
-    if known(row, "average_order_amount"):
+    if "average_order_amount" in row:
         text += f", {row['average_order_amount']:,.2f} per order"
     return text
 
@@ -92,19 +87,19 @@ def _tenure(row: Row) -> str:
 
 
 def _basket(row: Row) -> str | None:
-    if not known(row, "distinct_products_90d"):
+    if "distinct_products_90d" not in row:
         return None
     text = f"{count(row['distinct_products_90d'], 'different product')} in the last 90 days"
-    if known(row, "items_per_order"):
+    if "items_per_order" in row:
         text += f", {count(row['items_per_order'], 'item')} per order"
     return text
 
 
 def _discounts(row: Row) -> str | None:
     parts = []
-    if known(row, "discount_share"):
+    if "discount_share" in row:
         parts.append(f"{row['discount_share']:.0%} discount")
-    if known(row, "coupon_order_share_90d"):
+    if "coupon_order_share_90d" in row:
         parts.append(f"coupons on {row['coupon_order_share_90d']:.0%} of recent orders")
     return ", ".join(parts) or None
 
@@ -121,15 +116,15 @@ def _timing(row: Row) -> str:
 
 
 def _season(row: Row) -> str | None:
-    if not known(row, "orders_same_window_last_year"):
+    if "orders_same_window_last_year" not in row:
         return None
     return f"{count(row['orders_same_window_last_year'], 'order')} in the same weeks last year"
 
 
 def _visits(row: Row) -> str | None:
-    if not known(row, "visit_days_30d"):
+    if "visit_days_30d" not in row:
         return None
-    if not known(row, "days_since_last_visit"):
+    if "days_since_last_visit" not in row:
         return "no visit on record"
     before = (row["visit_days_30d"] + 1) / row["visit_trend_30d"] - 1
     return (
@@ -139,7 +134,7 @@ def _visits(row: Row) -> str | None:
 
 
 def _carts(row: Row) -> str | None:
-    if not known(row, "abandoned_carts_30d"):
+    if "abandoned_carts_30d" not in row:
         return None
     return (
         f"{count(row['cart_add_events_30d'], 'item')} put in the cart in the last 30 days, "
@@ -148,29 +143,28 @@ def _carts(row: Row) -> str | None:
 
 
 def _reviews(row: Row) -> str | None:
-    if not known(row, "reviews_total"):
+    if "reviews_total" not in row:
         return None
     if row["reviews_total"] == 0:
         return "never wrote a review"
     text = f"last review {count(row['days_since_last_review'], 'day')} ago"
-    return text + (f", {count(row['rating_last'], 'star')}" if known(row, "rating_last") else "")
+    return text + (f", {count(row['rating_last'], 'star')}" if "rating_last" in row else "")
 
 
 def _words(row: Row) -> str | None:
     def worst(source: str) -> str:
-        scores = {aspect: row.get(f"{source}_{aspect}_complaint_90d", -np.inf) for aspect in ASPECTS}
-        return max(scores, key=scores.get)
+        return max(ASPECTS, key=lambda aspect: row.get(f"{source}_{aspect}_complaint_90d", -np.inf))
 
-    if known(row, "days_since_last_review_complaint") and row["days_since_last_review_complaint"] <= 90:
+    if "days_since_last_review_complaint" in row and row["days_since_last_review_complaint"] <= 90:
         days = count(row["days_since_last_review_complaint"], "day")
         return f"complained about {worst('review')} in a review, last {days} ago"
-    if known(row, "ticket_complaint_90d"):
+    if "ticket_complaint_90d" in row:
         return f"wrote to support about {worst('ticket')} in the last 90 days"
     return None
 
 
 def _support(row: Row) -> str | None:
-    if not known(row, "tickets_90d"):
+    if "tickets_90d" not in row:
         return None
     if row["tickets_90d"] == 0 and row["open_tickets"] == 0:
         return "no support ticket in the last 90 days"
@@ -179,103 +173,76 @@ def _support(row: Row) -> str | None:
 
 
 def _campaigns(row: Row) -> str | None:
-    if not known(row, "contacts_90d"):
+    if "contacts_90d" not in row:
         return None
     text = f"{count(row['contacts_90d'], 'campaign contact')} in the last 90 days"
-    if known(row, "redemption_rate"):
+    if "redemption_rate" in row:
         text += f"; redeemed {row['redemption_rate']:.0%} of all"
     return text
 
 
 def _attributes(row: Row) -> str | None:
-    said = []
+    parts = []
     for feature, value in row.items():
         name, _, category = feature.removeprefix(PREFIX).partition("=")
         if feature.startswith(PREFIX) and (value == 1 or not category):
-            said.append(f"{name.replace('_', ' ')} {category or f'{value:,.4g}'}")
-    return ", ".join(said[:3]) or None
+            parts.append(f"{name.replace('_', ' ')} {category or f'{value:,.4g}'}")
+    return ", ".join(parts[:3]) or None
 
 
-#: In this order a feature is given to the first theme that covers it.
-THEMES = (
-    Theme(
-        "rhythm",
+#: A feature belongs to the first theme that covers it. ``*`` stands for any characters.
+THEMES = tuple(
+    Theme(name, tuple(patterns.split()), sentence)
+    for name, patterns, sentence in (
         (
-            "days_since_last_order",
-            "overdue_ratio",
-            "gap_*",
-            "last_gap_days",
-            "no_order_*",
-            "alive_*",
-            "expected_orders",
-            "transformer_events",
-            "transformer_numbers",
+            "rhythm",
+            "days_since_last_order overdue_ratio gap_* last_gap_days no_order_* alive_* expected_orders "
+            "transformer_events transformer_numbers",
+            _rhythm,
         ),
-        _rhythm,
-    ),
-    Theme("trend", ("orders_trend_*", "spend_trend_*"), _trend),
-    Theme("season", ("*_same_window_last_year",), _season),
-    Theme("carts", ("cart_*", "abandoned_carts_*", "orders_per_cart_add_*"), _carts),
-    Theme(
-        "visits",
+        ("trend", "orders_trend_* spend_trend_*", _trend),
+        ("season", "*_same_window_last_year", _season),
+        ("carts", "cart_* abandoned_carts_* orders_per_cart_add_*", _carts),
         (
-            "days_since_last_visit",
-            "visit_*",
-            "sessions_*",
-            "view_*",
-            "search_*",
-            "wishlist_*",
-            "login_*",
-            "other_events_*",
+            "visits",
+            "days_since_last_visit visit_* sessions_* view_* search_* wishlist_* login_* other_events_* "
             "orders_per_view_*",
+            _visits,
         ),
-        _visits,
-    ),
-    Theme("frequency", ("orders_*d", "orders_total"), _frequency),
-    Theme("spend", ("spend_*", "average_order_amount", "largest_order_amount"), _spend),
-    Theme("tenure", ("days_since_first_order", "months_since_first_order"), _tenure),
-    Theme("basket", ("items_*", "distinct_*", "favourite_category_share_*"), _basket),
-    Theme("discounts", ("discount_share", "coupon_order_share_*"), _discounts),
-    Theme("returns", ("returned_order_share", "cancelled_order_share"), _returns),
-    Theme("timing", ("*_order_share",), _timing),
-    Theme(
-        "words",
+        ("frequency", "orders_*d orders_total", _frequency),
+        ("spend", "spend_* average_order_amount largest_order_amount", _spend),
+        ("tenure", "days_since_first_order months_since_first_order", _tenure),
+        ("basket", "items_* distinct_* favourite_category_share_*", _basket),
+        ("discounts", "discount_share coupon_order_share_*", _discounts),
+        ("returns", "returned_order_share cancelled_order_share", _returns),
+        ("timing", "*_order_share", _timing),
         (
-            "review_complaint_*",
-            "review_*_complaint_90d",
-            "days_since_last_review_complaint",
-            "rating_words_gap",
-            "ticket_*complaint_90d",
-            "words_logit",
-            "texts_60d",
-            "transformer_words",
+            "words",
+            "review_complaint_* review_*_complaint_90d days_since_last_review_complaint rating_words_gap "
+            "ticket_*complaint_90d words_logit texts_60d transformer_words",
+            _words,
         ),
-        _words,
-    ),
-    Theme("reviews", ("review*", "rating_*", "days_since_last_review"), _reviews),
-    Theme(
-        "support",
-        ("tickets_*", "open_tickets", "hours_to_close_mean", "satisfaction_mean", "days_since_last_ticket"),
-        _support,
-    ),
-    Theme(
-        "campaigns",
-        ("contacts_*", "redemption*", "days_since_last_redemption", "days_since_last_contact"),
-        _campaigns,
-    ),
-    Theme("attributes", (f"{PREFIX}*",), _attributes),
+        ("reviews", "review* rating_* days_since_last_review", _reviews),
+        (
+            "support",
+            "tickets_* open_tickets hours_to_close_mean satisfaction_mean days_since_last_ticket",
+            _support,
+        ),
+        ("campaigns", "contacts_* redemption* days_since_last_redemption days_since_last_contact", _campaigns),
+        ("attributes", f"{PREFIX}*", _attributes),
+    )
 )
 
 
 @lru_cache(maxsize=4096)
 def theme_of(feature: str) -> Theme:
-    """Return the theme of a feature; a feature that no theme covers speaks for itself."""
+    """Return the theme of a feature; a feature that no theme covers is a theme of its own."""
     for theme in THEMES:
         if theme.covers(feature):
             return theme
 
     def sentence(row: Row) -> str | None:
-        return f"{feature.replace('_', ' ')}: {row[feature]:,.4g}" if known(row, feature) else None
+        return f"{feature.replace('_', ' ')}: {row[feature]:,.4g}" if feature in row else None
 
     return Theme(f"feature {feature}", (feature,), sentence)
 
@@ -286,26 +253,25 @@ def reasons(
     quote: Callable[[np.ndarray, np.ndarray], list[str | None]] | None = None,
     n_reasons: int = 3,
 ) -> list[list[str]]:
-    """Tell what moved each score away from the average customer's, strongest first.
+    """Explain what moved each score away from the base value, strongest theme first.
 
     Parameters
     ----------
     features : DataFrame or mapping
-        What sentences may tell of: columns of numbers, null where unknown.
+        Numbers for the sentences, null where unknown.
     contributions : DataFrame of shape (n_customers, n_contributions)
-        What moved the score, in log-odds, by feature.
+        Contribution of each feature to the score, in log-odds.
     quote : callable, optional
-        Finds what customers wrote that moved their score, from their positions and directions (1 up, -1 down);
-        asked only of those whose words count among the strongest reasons.
+        Returns a quote per customer from positions and directions (1 raises, -1 lowers); called only for customers
+        whose words are among the strongest reasons, because it is slow.
     n_reasons : int
-        Most reasons per customer.
+        Maximum number of reasons per customer.
 
     Returns
     -------
     list of list of str
-        Sentences per customer: of what raises the score where it lies above the base value, of what
-        lowers it where it lies below. What a customer at risk wrote has the last place at least, because
-        nothing else says as well what to do.
+        Sentences per customer: about what raises a score above the base value, or lowers one below it. The quote of
+        a customer at risk gets at least the last place, because it shows best what to do.
     """
     themes: dict[str, Theme] = {}
     columns: dict[str, list[int]] = {}
@@ -321,23 +287,23 @@ def reasons(
     ordered_themes = list(themes.values())
     quotes = _quotes(list(themes), strength, order, direction, quote, n_reasons)
 
-    told = []
+    result = []
     names = list(features)
     rows = np.array([features[name] for name in names], dtype=np.float64).T
     for position, (row, ranking) in enumerate(zip(rows, order, strict=True)):
-        # a sentence sees known numbers only
+        # sentences get known numbers only
         numbers = {name: value for name, value in zip(names, row.tolist(), strict=True) if value == value}
         sentences = (
-            quotes.get(position) or theme.tell(numbers) if theme.name == "words" else theme.tell(numbers)
-            for theme, force in ((ordered_themes[i], strength[position, i]) for i in ranking)
-            if force > 0
+            (quotes.get(position) if theme.name == "words" else None) or theme.describe(numbers)
+            for theme, effect in ((ordered_themes[i], strength[position, i]) for i in ranking)
+            if effect > 0
         )
         chosen = [s for s in sentences if s]
         quoted = quotes.get(position) if direction[position] > 0 else None
         if quoted in chosen[n_reasons:]:
             chosen[n_reasons - 1] = quoted
-        told.append(chosen[:n_reasons])
-    return told
+        result.append(chosen[:n_reasons])
+    return result
 
 
 def _quotes(
@@ -348,11 +314,11 @@ def _quotes(
     quote: Callable[[np.ndarray, np.ndarray], list[str | None]] | None,
     n_reasons: int,
 ) -> dict[int, str | None]:
-    """Quotes by position: of those at risk whose words raise the score, of others where words are a strong reason."""
+    """Quotes by position: for customers at risk whose words raise the score, and where words are a strong reason."""
     if quote is None or "words" not in names:
         return {}
     words = names.index("words")
-    # one more than is told, as a theme may have nothing to say
+    # one more than the reasons returned, because a theme may have no sentence
     strong = (order[:, : n_reasons + 1] == words).any(axis=1) | (direction > 0)
     positions = np.flatnonzero(strong & (strength[:, words] > 0))
     return dict(zip(positions.tolist(), quote(positions, direction[positions]), strict=True)) if len(positions) else {}

@@ -1,4 +1,4 @@
-"""Scores: the champion's answer for a snapshot, with reasons."""
+"""Churn probability, expected spend and reasons of customers at one as-of date."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -19,9 +19,9 @@ from inference.scoring.lineage import features_hash
 from inference.scoring.quotes import quote_words
 from inference.scoring.reasons import reasons
 
-#: Risk bands, the safest first.
+#: Risk bands, from the lowest probability to the highest.
 BANDS = ("low", "medium", "high", "critical")
-#: Columns of churn_predictions, and what they hold.
+#: Columns of the table churn_predictions, and their types.
 SCHEMA = pa.schema(
     {
         "customer_id": pa.string(),
@@ -57,18 +57,24 @@ def score(
     rows : DataFrame
         ``customer_id``, ``as_of_date`` and features.
     labels : DataFrame, optional
-        ``churn_labels``: observed churn rates set the level where the model's anchor asks for them; with
-        ``days_since_first_order`` and ``days_since_last_order``, rates not yet observed are estimated as well.
+        ``churn_labels``: observed churn rates, from which some anchors set the level. With the columns
+        ``days_since_first_order`` and ``days_since_last_order``, open label windows are estimated as well. Needed
+        unless ``shift`` is given.
     shift : float, optional
-        Log-odds to add to the members' mean, where the level is known; then no labels are needed.
+        Log-odds to add to the mean of the members.
     manifest : str, optional
         Fingerprint of the dbt project, for the lineage.
 
     Returns
     -------
     DataFrame
-        One row per customer: probabilities, ``level_shift`` (log-odds added to the members' mean),
-        expected spend in the shop's currency, reasons, lineage.
+        One row per customer, columns of ``SCHEMA``: probabilities, ``level_shift`` in log-odds, expected spend in
+        the shop's currency, reasons and lineage.
+
+    Raises
+    ------
+    ChurnRadarError
+        If the model lacks a feature, or texts were embedded by another encoder than the model's.
     """
     return pd.DataFrame(score_columns(current, rows, labels, shift, manifest), index=rows.index)
 
@@ -81,10 +87,21 @@ def score_columns(
     manifest: str | None = None,
     member_logits: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, object]:
-    """Score as ``score`` does, without a table in between, which takes longer than the score of one customer.
+    """Score like ``score``, but from and to mappings: building a DataFrame takes longer than scoring one customer.
 
-    Parameters are the same, but that ``rows`` may be a mapping whose numbers are arrays, and that what the members
-    say of them may be known. The answer is a mapping as well, in which what is the same for all customers stands once.
+    Parameters
+    ----------
+    current, labels, shift, manifest
+        As in ``score``.
+    rows : DataFrame or mapping
+        Columns by name; numbers are arrays.
+    member_logits : mapping of str to ndarray of shape (n_customers,), optional
+        Log-odds of the members, where they were computed before.
+
+    Returns
+    -------
+    dict
+        Columns of ``SCHEMA``; values that all customers share are scalars.
     """
     model = current.model
     X, sequences = model.inputs(rows)
@@ -95,9 +112,10 @@ def score_columns(
     as_of_date = pd.Timestamp(next(iter(rows["as_of_date"])))
     if shift is None:
         shift = level_shift_of(current, as_of_date, labels, logit, rows["no_order_probability"])
-    told = reasons(
-        # the words speak through what they complain about, which the model need not read
-        {name: rows[name] for name in rows if is_numeric_dtype(getattr(rows[name], "dtype", object))} | _columns(X),
+    # sentences also use numbers that the model does not read, such as complaints
+    numbers = {name: rows[name] for name in rows if is_numeric_dtype(getattr(rows[name], "dtype", object))}
+    sentences = reasons(
+        numbers | dict(zip(X.columns, X.to_numpy().T, strict=True)),
         model.contributions(X, sequences),
         _quoter(model, rows, X, logit) if model.reads_words and has_sequences(rows) else None,
     )
@@ -112,7 +130,7 @@ def score_columns(
         "level_shift": shift,
         **{f"{m}_probability": expit(member_logits[m]) if m in member_logits else np.nan for m in members},
         **{
-            f"reason_{position + 1}": np.array([r[position] if len(r) > position else None for r in told], object)
+            f"reason_{position + 1}": np.array([s[position] if len(s) > position else None for s in sentences], object)
             for position in range(3)
         },
         "features_hash": features_hash(X, sequences, embedding_matrix(rows) if model.words else None),
@@ -123,43 +141,39 @@ def score_columns(
 
 
 def now() -> datetime:
-    """Return the moment in UTC, without a zone."""
+    """Return the current time in UTC, without a time zone."""
     return datetime.now(UTC).replace(tzinfo=None)
 
 
 def mean_logit(member_logits: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Average what members say of each customer, shape (n_customers,)."""
+    """Mean log-odds of the members, shape (n_customers,)."""
     return np.mean(list(member_logits.values()), axis=0)
 
 
 def level_shift_of(
     current: RegisteredModel, as_of_date: object, labels: pd.DataFrame, logit: np.ndarray, forecast: pd.Series
 ) -> float:
-    """Log-odds to add to the members' mean of a snapshot, by the model's anchor."""
+    """Log-odds to add to the members' mean at a snapshot, by the model's anchor; see ``inference.model.level``."""
     history = level_history(labels, current.model.horizon_days)
     return anchored_shift(current.model.anchor, pd.Timestamp(as_of_date), history, logit, forecast)
 
 
 def refuse_other_encoder(current: RegisteredModel, rows: Columns) -> None:
-    """Raise a ChurnRadarError where a model that reads words has rows that another encoder read."""
+    """Raise a ChurnRadarError if the model reads words and the rows' texts were embedded by another encoder."""
     model = current.model
-    read = {r for r in rows["encoder_revision"] if isinstance(r, str)} if model.reads_words else set()
-    if other := sorted(read - {model.encoder_revision}):
+    used = {r for r in rows["encoder_revision"] if isinstance(r, str)} if model.reads_words else set()
+    if other := sorted(used - {model.encoder_revision}):
         raise ChurnRadarError(
-            f"model {current.version} learned from texts by encoder {model.encoder_revision}, but text_features were "
-            f"read by {other[0]}; expected one encoder: set CHURN_ENCODER and CHURN_ENCODER_FIDELITY back, or train "
-            "again"
+            f"model {current.version} was trained on texts embedded by encoder {model.encoder_revision}, but "
+            f"text_features were embedded by {other[0]}; expected one encoder: set CHURN_ENCODER and "
+            "CHURN_ENCODER_FIDELITY back, or train again"
         )
-
-
-def _columns(X: pd.DataFrame) -> dict[str, np.ndarray]:
-    return dict(zip(X.columns, X.to_numpy().T, strict=True))
 
 
 def _quoter(model: ChurnModel, rows: Columns, X: pd.DataFrame, logit: np.ndarray) -> Callable:
     def quote(positions: np.ndarray, direction: np.ndarray) -> list[str | None]:
         columns = {name: list(rows[name]) for name in (*EVENT_COLUMNS, *TEXT_COLUMNS, "as_of_date")}
-        asked = {name: [values[i] for i in positions] for name, values in columns.items()}
-        return quote_words(model, asked, X.iloc[positions], read_sequences(asked), direction, logit[positions])
+        selected = {name: [values[i] for i in positions] for name, values in columns.items()}
+        return quote_words(model, selected, X.iloc[positions], read_sequences(selected), direction, logit[positions])
 
     return quote

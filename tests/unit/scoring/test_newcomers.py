@@ -10,10 +10,10 @@ from inference.scoring.newcomers import (
     GROUP,
     JEFFREYS,
     SCHEMA,
-    family_likeness,
+    concentration,
     group_rates,
-    lent_by_siblings,
     score_newcomers,
+    sibling_prior,
 )
 
 #: Days since start, days since last visit and days with a visit: of a fresh newcomer and of a fading one.
@@ -44,7 +44,7 @@ def seen(n: int, churned: int, kind: str = "one_order", numbers: tuple = FRESH) 
     return [(f"{name} {i}", kind, numbers, int(i < churned)) for i in range(n)]
 
 
-def ask(*groups: list[tuple], kind: str = "one_order", numbers: tuple = FRESH) -> pd.Series:
+def score_one(*groups: list[tuple], kind: str = "one_order", numbers: tuple = FRESH) -> pd.Series:
     """Score one new customer after what was seen."""
     rows = [row for group in groups for row in group]
     return score_newcomers(newcomers(*rows, ("new", kind, numbers, None)), 30).to_pandas().iloc[0]
@@ -69,46 +69,46 @@ class TestScoreNewcomers:
         assert set(scored.as_of_date.astype(str)) == {"2024-05-01"}
         assert set(scored.feature_snapshot_at) == {pd.Timestamp("2024-05-01")}
 
-    def test_with_plenty_seen_the_answer_is_their_rate(self) -> None:
-        answer = ask(seen(2000, 1400))
+    def test_with_many_outcomes_the_answer_is_their_rate(self) -> None:
+        answer = score_one(seen(2000, 1400))
         assert answer.churn_probability == pytest.approx(0.7, abs=0.002)
         low, high = beta.ppf([0.025, 0.975], 1400, 600)
         assert (answer.probability_low, answer.probability_high) == pytest.approx((low, high), abs=0.002)
         assert (answer.similar_newcomers, answer.similar_churned) == (2000, 1400)
 
-    def test_the_interval_shrinks_with_more_evidence(self) -> None:
-        widths = [width(ask(seen(n, n // 2), seen(100, 50, numbers=FADING))) for n in (0, 4, 40, 400, 4000)]
+    def test_the_interval_shrinks_with_more_outcomes(self) -> None:
+        widths = [width(score_one(seen(n, n // 2), seen(100, 50, numbers=FADING))) for n in (0, 4, 40, 400, 4000)]
         assert widths == sorted(widths, reverse=True)
         assert widths[0] > 5 * widths[-1]
 
-    def test_a_group_without_evidence_leans_on_its_kind(self) -> None:
+    def test_a_group_without_outcomes_gets_the_rate_of_its_kind(self) -> None:
         others = [seen(200, 160, numbers=numbers) for numbers in (FADING, (10, 2, 1), (20, 9, 4), (20, 2, 4))]
-        lonely = ask(*others, seen(200, 20, "sign_up_only"))
+        lonely = score_one(*others, seen(200, 20, "sign_up_only"))
         assert lonely.similar_newcomers == 0
         assert lonely.churn_probability == pytest.approx(0.8, abs=0.03)
-        assert width(lonely) > 2 * width(ask(*others, numbers=FADING))
+        assert width(lonely) > 2 * width(score_one(*others, numbers=FADING))
 
-    def test_it_leans_less_where_the_groups_of_its_kind_differ(self) -> None:
+    def test_its_interval_is_wider_where_the_groups_of_its_kind_differ(self) -> None:
         places = [(3, 2, 4), (10, 2, 1), (20, 9, 4), (20, 2, 4)]
         alike = [seen(200, 100, numbers=numbers) for numbers in places]
         different = [seen(200, k, numbers=numbers) for k, numbers in zip((5, 70, 130, 195), places, strict=True)]
-        assert width(ask(*different)) > 2 * width(ask(*alike))
+        assert width(score_one(*different)) > 2 * width(score_one(*alike))
 
-    def test_few_seen_are_pulled_to_their_kind_and_many_are_not(self) -> None:
+    def test_a_small_group_is_shrunk_to_its_kind_and_a_large_one_is_not(self) -> None:
         others = [seen(200, 160, numbers=numbers) for numbers in (FADING, (10, 2, 1), (20, 9, 4), (20, 2, 4))]
-        few, many = ask(*others, seen(4, 1)), ask(*others, seen(400, 100))
+        few, many = score_one(*others, seen(4, 1)), score_one(*others, seen(400, 100))
         assert 0.5 < few.churn_probability < 0.8
         assert many.churn_probability == pytest.approx(0.25, abs=0.02)
 
     @pytest.mark.parametrize("elsewhere", [[], seen(1000, 1), seen(1000, 900)])
-    def test_a_kind_never_seen_gets_a_wide_answer(self, elsewhere: list[tuple]) -> None:
-        answer = ask(elsewhere, kind="sign_up_only")
+    def test_a_kind_without_outcomes_gets_a_wide_interval(self, elsewhere: list[tuple]) -> None:
+        answer = score_one(elsewhere, kind="sign_up_only")
         assert answer.similar_newcomers == 0
         assert width(answer) > 0.7
         assert answer.reason.endswith("; no similar newcomer's outcome is known yet")
 
-    def test_with_nothing_seen_at_all_the_answer_lies_between_jeffreys_and_uniform(self) -> None:
-        answer = ask()
+    def test_without_any_outcome_the_interval_lies_between_jeffreys_and_uniform(self) -> None:
+        answer = score_one()
         assert answer.churn_probability == pytest.approx(0.5)
         assert beta.ppf(0.025, 0.5, 0.5) <= answer.probability_low <= 0.025
         assert answer.probability_high == pytest.approx(1 - answer.probability_low)
@@ -119,7 +119,7 @@ class TestScoreNewcomers:
         once = [(f"c{i}", "one_order", old, i % 2, days[0]) for i in range(60)]
         thrice = [(f"c{i}", "one_order", old, i % 2, day) for i in range(60) for day in days]
         columns = ["churn_probability", "probability_low", "probability_high", "similar_newcomers", "similar_churned"]
-        pd.testing.assert_series_equal(ask(once, numbers=old)[columns], ask(thrice, numbers=old)[columns])
+        pd.testing.assert_series_equal(score_one(once, numbers=old)[columns], score_one(thrice, numbers=old)[columns])
 
     def test_the_rate_is_of_all_rows_whichever_customers_stay_newcomers_longer(self) -> None:
         old = (60, 20, 1)
@@ -128,12 +128,12 @@ class TestScoreNewcomers:
         for turn, day in enumerate(days):
             left = 32 >> turn
             rows += [(f"c{i}", "one_order", old, int(i < left // 2), day) for i in range(left)]
-        answer = ask(rows, numbers=old)
+        answer = score_one(rows, numbers=old)
         assert (answer.similar_newcomers, answer.similar_churned) == (32, 16)
         assert answer.churn_probability == pytest.approx(0.5, abs=1e-9)
 
     @pytest.mark.parametrize(
-        ("kind", "numbers", "story"),
+        ("kind", "numbers", "history"),
         [
             ("one_order", (12, 12, 1), "one order 12 days ago, no visit since"),
             ("one_order", (12, 30, 1), "one order 12 days ago, no visit since"),
@@ -144,14 +144,14 @@ class TestScoreNewcomers:
             ("sign_up_only", (40, None, None), "first seen 40 days ago, no order yet"),
         ],
     )
-    def test_the_reason_tells_the_newcomers_numbers_and_those_of_similar_ones(
-        self, kind: str, numbers: tuple, story: str
+    def test_the_reason_holds_the_newcomers_numbers_and_those_of_similar_ones(
+        self, kind: str, numbers: tuple, history: str
     ) -> None:
-        answer = ask(seen(1240, 870, kind, numbers), kind=kind, numbers=numbers)
-        assert answer.reason == f"{story}; of 1,240 similar newcomers 870 did not order within 30 days"
+        answer = score_one(seen(1240, 870, kind, numbers), kind=kind, numbers=numbers)
+        assert answer.reason == f"{history}; of 1,240 similar newcomers 870 did not order within 30 days"
 
-    def test_one_is_told_in_the_singular(self) -> None:
-        assert ask(seen(1, 0)).reason.endswith("; of 1 similar newcomer 0 did not order within 30 days")
+    def test_one_similar_newcomer_is_in_the_singular(self) -> None:
+        assert score_one(seen(1, 0)).reason.endswith("; of 1 similar newcomer 0 did not order within 30 days")
 
     def test_the_order_of_rows_does_not_matter(self) -> None:
         table = newcomers(*seen(30, 9), *seen(20, 15, numbers=FADING), ("x", "one_order", FADING, None))
@@ -176,7 +176,7 @@ places = [(3, 2, 1), (10, 2, 1), (20, 9, 4), (40, 35, 0)]
 
 
 def rate(churned: float, n: float) -> float:
-    """What counts alone say, by Jeffreys' prior."""
+    """Posterior mean with Jeffreys' prior."""
     return (churned + JEFFREYS) / (n + 2 * JEFFREYS)
 
 
@@ -198,12 +198,12 @@ def test_answers_lie_in_their_intervals_and_among_the_rates_seen(table: list[tup
 
 
 @given(st.lists(counts, min_size=2, max_size=4), counts)
-def test_a_pooled_rate_lies_between_the_members_own_and_that_of_its_parent(table: list[tuple], lent: tuple) -> None:
+def test_a_pooled_rate_lies_between_the_members_own_and_that_of_its_parent(table: list[tuple], prior: tuple) -> None:
     members = pd.DataFrame([(c, n - c) for n, c in table], columns=["churned", "stayed"], dtype=float)
-    above = pd.Series({"churned": lent[1], "stayed": lent[0] - lent[1]}, dtype=float)
-    borrowed = lent_by_siblings(members, members.to_numpy().sum(), above)
+    parent_prior = pd.Series({"churned": prior[1], "stayed": prior[0] - prior[1]}, dtype=float)
+    borrowed = sibling_prior(members, members.to_numpy().sum(), parent_prior)
     for i, (n, churned) in enumerate(table):
-        siblings = members.drop(index=i).sum() + above
+        siblings = members.drop(index=i).sum() + parent_prior
         parent = rate(siblings.churned, siblings.sum())
         own = rate(churned, n)
         assert borrowed.churned[i] / borrowed.loc[i].sum() == pytest.approx(parent)
@@ -212,34 +212,34 @@ def test_a_pooled_rate_lies_between_the_members_own_and_that_of_its_parent(table
         assert min(own, parent) - 1e-9 <= pooled <= max(own, parent) + 1e-9
 
 
-def test_a_family_lends_each_customer_once() -> None:
+def test_a_customer_of_several_members_counts_once() -> None:
     members = pd.DataFrame({"churned": [30.0, 30.0], "stayed": [30.0, 30.0]})
-    nothing = pd.Series({"churned": 0.0, "stayed": 0.0})
-    twice, once = (lent_by_siblings(members, customers, nothing).to_numpy() for customers in (120, 60))
+    no_prior = pd.Series({"churned": 0.0, "stayed": 0.0})
+    twice, once = (sibling_prior(members, customers, no_prior).to_numpy() for customers in (120, 60))
     # worth 61 and 31 observations: 60 or half of them, and Jeffreys' one
-    s = family_likeness(members)
+    s = concentration(members)
     assert twice[0].sum() == pytest.approx(s * 61 / (s + 62))
     assert once[0].sum() == pytest.approx(s * 31 / (s + 32))
 
 
-class TestFamilyLikeness:
+class TestConcentration:
     @staticmethod
     def of(*members: tuple[float, float]) -> float:
-        return family_likeness(pd.DataFrame(members, columns=["churned", "stayed"], dtype=float))
+        return concentration(pd.DataFrame(members, columns=["churned", "stayed"], dtype=float))
 
-    def test_where_nothing_is_known_it_is_one_observation(self) -> None:
+    def test_is_one_without_observations(self) -> None:
         assert self.of((0, 0)) == pytest.approx(1)
         assert self.of((0, 0), (0, 0)) == pytest.approx(1)
 
-    def test_members_who_agree_are_alike_and_those_who_do_not_are_not(self) -> None:
+    def test_is_high_for_equal_rates_and_low_for_different_ones(self) -> None:
         assert self.of(*[(300, 700)] * 20) > 300
         assert self.of((100, 0), (0, 100)) < 1
 
-    def test_a_member_without_observations_says_nothing(self) -> None:
+    def test_a_member_without_observations_changes_nothing(self) -> None:
         assert self.of((3, 9), (5, 5), (0, 0)) == pytest.approx(self.of((3, 9), (5, 5)))
 
     @pytest.mark.parametrize("s", [0.5, 4, 40])
-    def test_it_finds_the_likeness_that_counts_were_drawn_with(self, s: float) -> None:
+    def test_recovers_the_concentration_that_counts_were_drawn_with(self, s: float) -> None:
         rng = np.random.default_rng(0)
         rates = rng.beta(0.3 * s, 0.7 * s, 400)
         churned = rng.binomial(200, rates)

@@ -58,18 +58,18 @@ def quote(model: CountingModel, *customers: list[tuple[str, str, float]], direct
 
 
 def quote_text(model: CountingModel, text: str, direction: int = 1) -> str | None:
-    """What is quoted of the one review that a customer wrote on 3 May."""
-    (told,) = quote(model, [("reviews", text, 7.0)], direction=direction)
-    if told is None:
+    """The passage quoted from a customer's only review, of 3 May."""
+    (quoted,) = quote(model, [("reviews", text, 7.0)], direction=direction)
+    if quoted is None:
         return None
-    assert told.startswith("review of 3 May: “")
-    assert told.endswith("”")
-    return told.removeprefix("review of 3 May: “").removesuffix("”")
+    assert quoted.startswith("review of 3 May: “")
+    assert quoted.endswith("”")
+    return quoted.removeprefix("review of 3 May: “").removesuffix("”")
 
 
 class TestMasking:
     @pytest.mark.parametrize(
-        ("said", "told"),
+        ("text", "masked"),
         [
             ("write to anna.b+shop@mail.example.co.uk please", "write to [e-mail] please"),
             ("I am anna_b@example.com.", "I am [e-mail]."),
@@ -103,11 +103,11 @@ class TestMasking:
             ("customer 12345678901 here", "customer [phone] here"),
         ],
     )
-    def test_personal_data_is_told_by_what_it_is(self, said, told):
-        assert mask(said) == told
+    def test_personal_data_is_replaced_by_its_kind(self, text, masked):
+        assert mask(text) == masked
 
     @pytest.mark.parametrize(
-        "said",
+        "text",
         [
             "it cost $19.99",
             "EUR 1,299.00 is a lot",
@@ -134,12 +134,12 @@ class TestMasking:
             "an email @ home",
         ],
     )
-    def test_ordinary_numbers_stay(self, said):
-        assert mask(said) == said
+    def test_ordinary_numbers_stay(self, text):
+        assert mask(text) == text
 
     @given(st.text(st.sampled_from("0123456789 -./()+#@:aAorder单号٣３"), max_size=60))
-    def test_no_long_run_of_digits_survives(self, said):
-        assert not re.search(r"\d{5,}", mask(said))
+    def test_no_long_run_of_digits_survives(self, text):
+        assert not re.search(r"\d{5,}", mask(text))
 
     @given(st.from_regex(r"[a-z]{1,8}[.+-]?[a-z]{1,5}@[a-z]{1,8}\.[a-z]{2,3}", fullmatch=True))
     def test_no_e_mail_address_survives(self, address):
@@ -150,12 +150,12 @@ class TestMasking:
     )
     @given(data=st.data())
     def test_a_text_with_anything_to_mask_is_never_passed_over(self, pattern, data):
-        said = pattern.search(data.draw(st.from_regex(pattern))).group()
-        assert SUSPECT.search(said)
+        text = pattern.search(data.draw(st.from_regex(pattern))).group()
+        assert SUSPECT.search(text)
 
     @given(st.text(max_size=200))
-    def test_what_is_masked_stays_as_it_is(self, said):
-        assert mask(mask(said)) == mask(said)
+    def test_masking_is_idempotent(self, text):
+        assert mask(mask(text)) == mask(text)
 
     @pytest.mark.parametrize("part", ["a", "1-", "a.", "x@a-", "1 ", "AB12 ", "order "])
     def test_a_text_of_two_thousand_characters_takes_no_time(self, part):
@@ -193,20 +193,20 @@ class TestSentences:
 
 
 class TestQuoting:
-    def test_the_sentence_that_moves_the_score_is_found(self):
+    def test_the_sentence_that_moves_the_score_is_quoted(self):
         text = "I bought a lamp. It arrived broken. The colour is nice."
         assert quote_text(CountingModel(broken=1.0), text) == "It arrived broken."
 
     def test_the_text_it_stands_in_is_named_by_source_and_day(self):
-        told = quote(
+        quotes = quote(
             CountingModel(broken=1.0),
             [("reviews", "All is well.", 1.0), ("support_tickets", "Hello. It is broken!", 9.5)],
             [("reviews", "Broken again.", 40.0), ("support_tickets", "Where is it?", 70.0)],
         )
         # 9.5 days before the midnight that begins 10 May is noon on 30 April
-        assert told == ["ticket of 30 April: “It is broken!”", "review of 31 March: “Broken again.”"]
+        assert quotes == ["ticket of 30 April: “It is broken!”", "review of 31 March: “Broken again.”"]
 
-    def test_what_lowers_the_score_is_found_where_that_is_asked(self):
+    def test_direction_selects_what_raises_or_lowers_the_score(self):
         text = "It arrived broken. I love the colour."
         model = CountingModel(broken=1.0, love=-1.0)
         assert quote_text(model, text, direction=1) == "It arrived broken."
@@ -214,23 +214,23 @@ class TestQuoting:
 
     def test_each_customer_has_a_direction_of_their_own(self):
         texts = [("reviews", "It arrived broken. I love the colour.", 7.0)]
-        told = quote(CountingModel(broken=1.0, love=-1.0), texts, texts, direction=[-1, 1])
-        assert told == ["review of 3 May: “I love the colour.”", "review of 3 May: “It arrived broken.”"]
+        quotes = quote(CountingModel(broken=1.0, love=-1.0), texts, texts, direction=[-1, 1])
+        assert quotes == ["review of 3 May: “I love the colour.”", "review of 3 May: “It arrived broken.”"]
 
     def test_the_strongest_sentence_is_taken(self):
         text = "It is broken. Fine colour. Broken, and the new one broken too."
         assert quote_text(CountingModel(broken=1.0), text) == "Broken, and the new one broken too."
 
-    def test_sentences_that_say_the_same_are_missed_only_together(self):
+    def test_sentences_that_repeat_each_other_are_quoted_together(self):
         class AnyBroken(CountingModel):
-            """The same log-odds whether one sentence says so or two do."""
+            """The same log-odds for one sentence as for two."""
 
             def logit(self, X: pd.DataFrame, sequences: Sequences) -> np.ndarray:
                 return np.minimum(super().logit(X, sequences), 1.0)
 
         assert quote_text(AnyBroken(broken=1.0), "Hello. It is broken. Broken!") == "Hello. It is broken. Broken!"
 
-    def test_neighbours_that_say_the_same_are_quoted_along(self):
+    def test_neighbours_with_the_same_effect_are_quoted_too(self):
         text = "A lamp. It is broken. The second was broken too. Nice colour."
         assert quote_text(CountingModel(broken=1.0), text) == "It is broken. The second was broken too."
 
@@ -256,35 +256,35 @@ class TestQuoting:
             None,
         ]
 
-    def test_nobody_asks(self):
+    def test_no_customers(self):
         assert quote(CountingModel(broken=1.0)) == []
 
     def test_an_empty_text_does_not_stop_it(self):
-        told = quote(CountingModel(broken=1.0), [("reviews", "", 1.0), ("reviews", "<p></p>", 2.0)])
-        assert told == [None]
-        told = quote(CountingModel(broken=1.0), [("reviews", "", 1.0), ("reviews", "Broken.", 7.0)])
-        assert told == ["review of 3 May: “Broken.”"]
+        quotes = quote(CountingModel(broken=1.0), [("reviews", "", 1.0), ("reviews", "<p></p>", 2.0)])
+        assert quotes == [None]
+        quotes = quote(CountingModel(broken=1.0), [("reviews", "", 1.0), ("reviews", "Broken.", 7.0)])
+        assert quotes == ["review of 3 May: “Broken.”"]
 
     def test_a_long_sentence_is_cut_at_a_word(self):
         text = "broken " + "parcel " * 60
-        told = quote_text(CountingModel(broken=1.0), text)
-        assert told == "broken" + " parcel" * 21 + "…"
-        assert len(told) <= MAX_QUOTE_CHARACTERS
+        quoted = quote_text(CountingModel(broken=1.0), text)
+        assert quoted == "broken" + " parcel" * 21 + "…"
+        assert len(quoted) <= MAX_QUOTE_CHARACTERS
 
     def test_a_long_sentence_without_spaces_is_cut_too(self):
-        told = quote_text(CountingModel(**{"坏": 1.0}), "坏了" * 200)
-        assert told.endswith("…")
-        assert len(told) <= MAX_QUOTE_CHARACTERS + 1
+        quoted = quote_text(CountingModel(**{"坏": 1.0}), "坏了" * 200)
+        assert quoted.endswith("…")
+        assert len(quoted) <= MAX_QUOTE_CHARACTERS + 1
 
     def test_neighbours_join_only_as_far_as_they_fit(self):
         text = "Broken, broken. " + "It was broken and nobody ever answered me about it. " * 6
-        told = quote_text(CountingModel(broken=1.0), text)
-        assert told.startswith("Broken, broken. It was broken")
-        assert told.endswith("about it.")
-        assert len(told) <= MAX_QUOTE_CHARACTERS
+        quoted = quote_text(CountingModel(broken=1.0), text)
+        assert quoted.startswith("Broken, broken. It was broken")
+        assert quoted.endswith("about it.")
+        assert len(quoted) <= MAX_QUOTE_CHARACTERS
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "quoted"),
         [
             ("Hi. It is broken, call 0171 1234567. Bye.", "It is broken, call [phone]."),
             ("Hi. Broken; mail anna@example.com! Bye.", "Broken;"),
@@ -293,29 +293,29 @@ class TestQuoting:
             ("Hi. My order no. 4711 arrived broken. Bye.", "[order] arrived broken."),
         ],
     )
-    def test_personal_data_in_a_quote_is_masked(self, text, told):
-        said = quote_text(CountingModel(broken=1.0), text)
-        assert "4711" not in said
-        assert said.removeprefix("My ") == told
+    def test_personal_data_in_a_quote_is_masked(self, text, quoted):
+        passage = quote_text(CountingModel(broken=1.0), text)
+        assert "4711" not in passage
+        assert passage.removeprefix("My ") == quoted
 
     def test_a_mask_is_never_cut_in_two(self):
         for length in range(MAX_QUOTE_CHARACTERS - 12, MAX_QUOTE_CHARACTERS + 2):
-            told = quote_text(CountingModel(**{"坏": 1.0}), "坏" * length + "，a@b.com，" + "了" * 20)
-            assert told.count("[") == told.count("]")
+            quoted = quote_text(CountingModel(**{"坏": 1.0}), "坏" * length + "，a@b.com，" + "了" * 20)
+            assert quoted.count("[") == quoted.count("]")
 
-    def test_the_model_is_asked_twice_however_many_customers_there_are(self):
+    def test_the_model_runs_twice_for_any_number_of_customers(self):
         model = CountingModel(broken=1.0)
         quote(model, *[[("reviews", "It is broken. Bye.", float(i + 1))] for i in range(20)])
         assert model.calls == 2
 
     def test_the_same_text_of_two_customers_is_quoted_to_each_with_its_own_day(self):
-        told = quote(
+        quotes = quote(
             CountingModel(broken=1.0),
             [("reviews", "It is broken.", 7.0)],
             [("support_tickets", "It is broken.", 1.0), ("reviews", "It is broken.", 8.0)],
         )
-        assert told[0] == "review of 3 May: “It is broken.”"
-        assert told[1] == "ticket of 9 May: “It is broken.”"
+        assert quotes[0] == "review of 3 May: “It is broken.”"
+        assert quotes[1] == "ticket of 9 May: “It is broken.”"
 
 
 words = st.sampled_from(["broken", "late", "fine", "坏了", "😀", "19.99", "lamp"])
@@ -326,12 +326,12 @@ texts = st.lists(st.tuples(words, signs), max_size=40).map(lambda parts: "".join
 @given(st.lists(st.lists(texts, max_size=4), min_size=1, max_size=3), st.sampled_from([1, -1]))
 def test_a_quote_is_made_of_nothing_but_what_the_customer_wrote(customers, direction):
     rows = [[("reviews", text, float(i + 1)) for i, text in enumerate(texts)] for texts in customers]
-    told = quote(CountingModel(broken=0.7, fine=-0.4, lamp=0.1), *rows, direction=direction)
-    assert len(told) == len(customers)
-    for said, own in zip(told, customers, strict=True):
-        if said is not None:
-            quoted = said.partition("“")[2].removesuffix("”").removesuffix("…").strip()
-            assert any(quoted in " ".join(text.split()) for text in own)
+    quotes = quote(CountingModel(broken=0.7, fine=-0.4, lamp=0.1), *rows, direction=direction)
+    assert len(quotes) == len(customers)
+    for quoted, own in zip(quotes, customers, strict=True):
+        if quoted is not None:
+            passage = quoted.partition("“")[2].removesuffix("”").removesuffix("…").strip()
+            assert any(passage in " ".join(text.split()) for text in own)
 
 
 @given(st.lists(st.lists(texts, max_size=4), min_size=1, max_size=4), st.randoms(use_true_random=False))
@@ -339,5 +339,5 @@ def test_the_order_of_customers_does_not_matter(customers, random):
     rows = [[("reviews", text, float(i + 1)) for i, text in enumerate(texts)] for texts in customers]
     permuted = random.sample(range(len(rows)), len(rows))
     model = CountingModel(broken=0.7, fine=-0.4)
-    told = quote(model, *rows)
-    assert quote(model, *(rows[i] for i in permuted)) == [told[i] for i in permuted]
+    quotes = quote(model, *rows)
+    assert quote(model, *(rows[i] for i in permuted)) == [quotes[i] for i in permuted]

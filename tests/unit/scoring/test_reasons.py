@@ -58,8 +58,8 @@ COLUMNS = [
 ]
 
 
-def tell(customer: dict, feature: str) -> list[str]:
-    """What is said of a customer whose score was moved by one feature alone."""
+def describe(customer: dict, feature: str) -> list[str]:
+    """Reasons of a customer whose score was moved by one feature alone."""
     features = pd.DataFrame([customer])
     contributions = pd.DataFrame([{name: float(name == feature) for name in customer}])
     return reasons(features, contributions)[0]
@@ -152,7 +152,7 @@ def tell(customer: dict, feature: str) -> list[str]:
     ],
 )
 def test_sentences_are_in_the_customers_own_numbers(feature: str, changes: dict, sentence: str) -> None:
-    assert tell(CUSTOMER | changes, feature) == [sentence]
+    assert describe(CUSTOMER | changes, feature) == [sentence]
 
 
 @pytest.mark.parametrize(
@@ -169,8 +169,8 @@ def test_sentences_are_in_the_customers_own_numbers(feature: str, changes: dict,
         ("loyalty_points", ["loyalty_points"]),
     ],
 )
-def test_what_a_shop_does_not_record_is_not_spoken_of(feature: str, unknown: list[str]) -> None:
-    assert tell(CUSTOMER | {feature: 1.0} | dict.fromkeys(unknown), feature) == []
+def test_features_that_a_shop_does_not_record_have_no_sentence(feature: str, unknown: list[str]) -> None:
+    assert describe(CUSTOMER | {feature: 1.0} | dict.fromkeys(unknown), feature) == []
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -217,41 +217,41 @@ class TestRanking:
         ],
     )
 
-    def tell(self, *contributions: float, n_reasons: int = 3) -> list[str]:
+    def themes(self, *contributions: float, n_reasons: int = 3) -> list[str]:
         moved = pd.DataFrame([contributions], columns=self.features.columns)
         themes = [sentence.split()[0] for sentence in reasons(self.features, moved, n_reasons=n_reasons)[0]]
         names = {"last": "rhythm", "spent": "spend", "first": "tenure", "2": "support"}
         return [names[theme] for theme in themes]
 
     def test_strongest_reason_comes_first(self) -> None:
-        assert self.tell(0.2, 0.9, 0.5, 0.0, 0.0) == ["spend", "tenure", "rhythm"]
+        assert self.themes(0.2, 0.9, 0.5, 0.0, 0.0) == ["spend", "tenure", "rhythm"]
 
     def test_a_raised_score_is_explained_by_what_raises_it(self) -> None:
-        assert self.tell(0.2, -0.3, 0.5, 0.0, 0.0) == ["tenure", "rhythm"]
+        assert self.themes(0.2, -0.3, 0.5, 0.0, 0.0) == ["tenure", "rhythm"]
 
     def test_a_lowered_score_is_explained_by_what_lowers_it(self) -> None:
-        assert self.tell(0.2, -0.3, -0.5, 0.0, 0.0) == ["tenure", "spend"]
+        assert self.themes(0.2, -0.3, -0.5, 0.0, 0.0) == ["tenure", "spend"]
 
     def test_features_of_one_theme_share_the_credit(self) -> None:
-        assert self.tell(0.5, 0.0, 0.0, 0.3, 0.3) == ["support", "rhythm"]
+        assert self.themes(0.5, 0.0, 0.0, 0.3, 0.3) == ["support", "rhythm"]
 
     def test_features_of_one_theme_can_cancel(self) -> None:
-        assert self.tell(0.5, 0.0, 0.0, 0.9, -0.9) == ["rhythm"]
+        assert self.themes(0.5, 0.0, 0.0, 0.9, -0.9) == ["rhythm"]
 
     def test_as_many_as_asked_for_at_most(self) -> None:
-        assert self.tell(0.4, 0.3, 0.2, 0.1, 0.0) == ["rhythm", "spend", "tenure"]
-        assert self.tell(0.4, 0.3, 0.2, 0.1, 0.0, n_reasons=1) == ["rhythm"]
+        assert self.themes(0.4, 0.3, 0.2, 0.1, 0.0) == ["rhythm", "spend", "tenure"]
+        assert self.themes(0.4, 0.3, 0.2, 0.1, 0.0, n_reasons=1) == ["rhythm"]
 
-    def test_a_theme_with_nothing_to_say_makes_room_for_the_next(self) -> None:
+    def test_a_theme_without_a_sentence_makes_room_for_the_next(self) -> None:
         features = pd.DataFrame([{"tickets_90d": None, "spend_90d": 10.0}])
         assert reasons(features, pd.DataFrame([[0.9, 0.1]], columns=features.columns)) == [
             ["spent 10.00 in the last 90 days"]
         ]
 
-    def test_every_customer_is_told_for_themselves(self) -> None:
+    def test_every_customer_has_their_own_reasons(self) -> None:
         features = pd.DataFrame({"spend_90d": [10.0, 20.0], "contacts_90d": [1.0, 2.0]}, index=[7, 3])
-        told = reasons(features, pd.DataFrame([[0.5, 0.1], [-0.1, -0.5]], columns=features.columns))
-        assert told == [
+        result = reasons(features, pd.DataFrame([[0.5, 0.1], [-0.1, -0.5]], columns=features.columns))
+        assert result == [
             ["spent 10.00 in the last 90 days", "1 campaign contact in the last 90 days"],
             ["2 campaign contacts in the last 90 days", "spent 20.00 in the last 90 days"],
         ]
@@ -262,7 +262,7 @@ class TestRanking:
             pytest.param(0.05, 1, 2, id="the weakest reason of one at risk takes the last place"),
             pytest.param(0.9, 1, 0, id="the strongest reason has the first place"),
             pytest.param(0.05, -1, None, id="a weak reason of one who stays has none"),
-            pytest.param(-0.05, 1, None, id="words against the score are not asked for"),
+            pytest.param(-0.05, 1, None, id="words against the score are not quoted"),
         ],
     )
     def test_what_a_customer_at_risk_wrote_has_a_place(self, words: float, sign: int, place: int | None) -> None:
@@ -273,45 +273,45 @@ class TestRanking:
             asked.extend(positions)
             return ["review of 3 May: “late”"] * len(positions)
 
-        told = reasons(self.features, sign * moved, quote)[0]
-        assert len(told) == 3
+        result = reasons(self.features, sign * moved, quote)[0]
+        assert len(result) == 3
         assert bool(asked) == (place is not None)
-        assert [i for i, sentence in enumerate(told) if "late" in sentence] == ([] if place is None else [place])
+        assert [i for i, sentence in enumerate(result) if "late" in sentence] == ([] if place is None else [place])
 
-    def test_nobody_gets_nothing(self) -> None:
+    def test_no_customers(self) -> None:
         assert reasons(self.features[:0], self.features[:0]) == []
 
 
-def speak(customer: dict[str, float | None]) -> list[str]:
-    """All sentences about a customer, each theme asked."""
+def all_sentences(customer: dict[str, float | None]) -> list[str]:
+    """The sentence of every theme about a customer."""
     features = pd.DataFrame([customer], columns=COLUMNS, dtype=float)
     return reasons(features, pd.DataFrame([dict.fromkeys(COLUMNS, 1.0)]), n_reasons=99)[0]
 
 
-def test_a_shop_with_orders_alone_is_told_about_orders_alone() -> None:
-    told = speak(
+def test_a_shop_with_orders_alone_has_sentences_about_orders_alone() -> None:
+    sentences = all_sentences(
         {name: value for name, value in CUSTOMER.items() if "order" in name or "gap" in name or "spend" in name}
     )
-    assert "last order 41 days ago; usually every 12" in told
-    assert not [s for s in told if "nan" in s or "visit" in s or "review" in s or "ticket" in s or "contact" in s]
+    assert "last order 41 days ago; usually every 12" in sentences
+    assert not [s for s in sentences if "nan" in s or "visit" in s or "review" in s or "ticket" in s or "contact" in s]
 
 
-def test_a_customer_of_whom_nothing_is_known_is_told_nothing() -> None:
-    assert speak({}) == []
+def test_a_customer_without_known_features_has_no_sentence() -> None:
+    assert all_sentences({}) == []
 
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_one_unknown_feature_spoils_no_sentence(column: str) -> None:
-    told = speak(dict.fromkeys(COLUMNS, 1.0) | {column: None})
-    assert not [sentence for sentence in told if "nan" in sentence]
+    sentences = all_sentences(dict.fromkeys(COLUMNS, 1.0) | {column: None})
+    assert not [sentence for sentence in sentences if "nan" in sentence]
 
 
 @given(st.dictionaries(st.sampled_from(COLUMNS), st.integers(1, 500)))
 def test_no_pattern_of_unknown_features_raises(customer: dict[str, float]) -> None:
-    assert not [sentence for sentence in speak(customer) if "nan" in sentence]
+    assert not [sentence for sentence in all_sentences(customer) if "nan" in sentence]
 
 
 @given(st.dictionaries(st.sampled_from(COLUMNS), st.integers(1, 500), min_size=1))
 def test_a_model_may_read_any_selection_of_features(customer: dict[str, float]) -> None:
-    told = reasons(pd.DataFrame([customer]), pd.DataFrame([dict.fromkeys(customer, 1.0)]), n_reasons=99)
-    assert len(told) == 1
+    result = reasons(pd.DataFrame([customer]), pd.DataFrame([dict.fromkeys(customer, 1.0)]), n_reasons=99)
+    assert len(result) == 1

@@ -62,12 +62,12 @@ def scores(trained: ChurnModel, customers: pd.DataFrame) -> pd.DataFrame:
     return score(RegisteredModel("7", trained), customers, LABELS)
 
 
-def make_customers(*said: float) -> pd.DataFrame:
+def make_customers(*logits: float) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "customer_id": [f"c{i}" for i in range(len(said))],
+            "customer_id": [f"c{i}" for i in range(len(logits))],
             "as_of_date": pd.Timestamp("2024-04-22"),
-            "said": said,
+            "said": logits,
             "no_order_probability": 0.4,
         }
     )
@@ -100,7 +100,7 @@ def test_each_anchor_sets_its_level(anchor: str, as_of_date: str, level: float) 
 
 
 @pytest.mark.parametrize(("anchor", "as_of_date"), [("model", "2024-04-22"), ("last_year", "2024-04-22")])
-def test_without_a_level_to_go_by_the_models_own_stands(anchor: str, as_of_date: str) -> None:
+def test_without_a_known_level_nothing_is_shifted(anchor: str, as_of_date: str) -> None:
     rows = make_customers(-3.0, 0.0, 1.0).assign(as_of_date=pd.Timestamp(as_of_date))
     scored = score(RegisteredModel("1", make_saying_model(anchor)), rows, LABELS)
     np.testing.assert_allclose(scored.churn_probability, expit([-3, 0, 1]))
@@ -123,7 +123,7 @@ def test_one_shift_moves_everybody() -> None:
     np.testing.assert_allclose(scored.churn_probability, expit(np.array([-3, 0, 1]) + scored.level_shift))
 
 
-def test_members_speak_for_themselves_before_the_level_is_set() -> None:
+def test_probabilities_of_members_are_before_the_level_shift() -> None:
     scored = score(RegisteredModel("1", make_saying_model("latest_rate")), make_customers(-3.0, 0.0), LABELS)
     np.testing.assert_allclose(scored.logistic_probability, expit([-3, 0]))
     assert scored.boosting_probability.isna().all()
@@ -136,18 +136,19 @@ def test_longer_silence_means_higher_risk(scores: pd.DataFrame, customers: pd.Da
     assert risk[silence > 80].mean() > risk[silence < 10].mean() + 0.3
 
 
-def test_reasons_are_told_in_the_customers_own_numbers() -> None:
+def test_reasons_hold_the_customers_own_numbers() -> None:
     rows = make_rows(n_customers=200, n_snapshots=3)
     model = make_model(rows)
     silent = rows[rows.days_since_last_order > 85].head(1)
-    told = score(RegisteredModel("1", model), silent, LABELS).iloc[0]
+    scored = score(RegisteredModel("1", model), silent, LABELS).iloc[0]
     days = int(silent.days_since_last_order.iloc[0])
     assert any(
-        reason.startswith(f"last order {days} days ago") for reason in (told.reason_1, told.reason_2, told.reason_3)
+        reason.startswith(f"last order {days} days ago")
+        for reason in (scored.reason_1, scored.reason_2, scored.reason_3)
     )
 
 
-def test_reasons_that_there_are_not_are_null() -> None:
+def test_missing_reasons_are_null() -> None:
     scored = score(RegisteredModel("1", make_saying_model()), make_customers(2.5, 0.0), LABELS)
     assert scored.reason_1.tolist() == ["said: 2.5", None]
     assert scored.reason_2.tolist() == [None, None]
@@ -168,7 +169,7 @@ def test_rows_may_come_in_any_order_and_with_any_index(
     )
 
 
-def test_lineage_says_of_when_the_features_are_and_when_they_were_scored(scores: pd.DataFrame) -> None:
+def test_lineage_holds_the_time_of_the_features_and_of_the_score(scores: pd.DataFrame) -> None:
     assert set(scores.feature_snapshot_at) == {pd.Timestamp("2024-04-22")}
     now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
     assert (now - scores.scored_at).max() < datetime.timedelta(minutes=10)
@@ -203,12 +204,12 @@ class TestNewestSnapshot:
         monkeypatch.setattr(
             registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model("forecast"))
         )
-        said, forecast = {"a": 2.0, "b": -1.0}, {"a": 0.9, "b": 0.2}
+        logits, forecast = {"a": 2.0, "b": -1.0}, {"a": 0.9, "b": 0.2}
         monkeypatch.setattr(
             feature_store,
             "snapshot_features",
             lambda rows, *services: rows.assign(
-                said=rows.customer_id.map(said), no_order_probability=rows.customer_id.map(forecast)
+                said=rows.customer_id.map(logits), no_order_probability=rows.customer_id.map(forecast)
             ),
         )
         together = score_newest_snapshot(self.snapshots, LABELS)
@@ -220,10 +221,10 @@ class TestNewestSnapshot:
         expected = together.read_pandas()
         assert expected.level_shift.nunique() == 1
         assert expected.level_shift[0] != 0
-        assert in_parts.scored_at.nunique() == 1  # who was scored at another moment would be taken for outdated
+        assert in_parts.scored_at.nunique() == 1  # readers take the latest time of a date
         pd.testing.assert_frame_equal(in_parts.drop(columns="scored_at"), expected.drop(columns="scored_at"))
 
-    def test_snapshots_tell_who_was_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_labels_get_the_days_since_orders_from_the_snapshots(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
         monkeypatch.setattr(registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model()))
         monkeypatch.setattr(
