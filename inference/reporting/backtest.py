@@ -1,4 +1,4 @@
-"""Backtests: cut the raw data off at a date, build from that, compare with what happened after."""
+"""Backtests: truncate the raw tables at a date, build from them, compare with what happened afterwards."""
 
 import shutil
 import tempfile
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -19,27 +20,27 @@ from inference.home import PROJECT_DIR, home, raw_dir
 from inference.pseudonyms import ERASED_CUSTOMERS, PSEUDONYM, pseudonym, salt
 from inference.warehouse import dbt
 
-#: Rolling backtests go back in steps of this many days.
+#: Days between the cut-offs of rolling backtests.
 STEP_DAYS = 28
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """What was said at a date, and what recency alone would have said, against what happened.
+    """Metrics of the scores of a past date, and of recency alone, against what happened afterwards.
 
     Parameters
     ----------
     as_of_date : date
         Cut-off.
     model, recency : Evaluation
-        Figures of the churn probability.
+        Metrics of the model, and of a logistic regression on the days since the last order.
     spend_error, naive_spend_error : float
-        Mean absolute error of ``expected_spend`` for those who did order, in the shop's currency, and of
-        taking their last 90 days' spend at the same pace.
+        Mean absolute error of ``expected_spend`` and of the spend of the last 90 days scaled to the horizon, among
+        customers who ordered, in the shop's currency.
     mean_spend : float
-        What those who ordered spent, on average.
+        Mean spend of customers who ordered.
     promised_auroc : float or None
-        AUROC that the champion had on the later snapshots that validated it; None where there were none.
+        AUROC of the champion on its validation snapshots; None without any.
     """
 
     as_of_date: date
@@ -52,15 +53,24 @@ class Backtest:
 
     @property
     def forward_drop(self) -> float | None:
-        """By how much AUROC was lower than validation had promised."""
+        """Decrease of AUROC from validation to the cut-off."""
         return None if self.promised_auroc is None else self.promised_auroc - self.model.auroc
+
+
+class _Build(NamedTuple):
+    """Tables of a build at a cut-off: scores with features, labelled history, and facts about the champion."""
+
+    scores: pd.DataFrame
+    history: pd.DataFrame
+    threshold: float
+    validation_auroc: float | None
 
 
 def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
     """Score a past date from the raw rows before it, and compare with the orders after it.
 
-    The raw tables are cut off first and dbt builds from them in a folder of its own, so nothing that
-    happened later can be used: neither by a feature, nor by the model, nor by its level.
+    Raw tables are truncated first and dbt builds from them in a temporary home, so that neither features nor the
+    model nor its level can use later rows.
 
     Parameters
     ----------
@@ -76,62 +86,66 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
     Raises
     ------
     ChurnRadarError
-        If the horizon after the date was not observed, or there is too little history before it.
+        If the horizon after the date is not observed, or there is too little history before it.
     """
     with tempfile.TemporaryDirectory(prefix="churn-radar-backtest-") as folder:
-        state = Path(folder)
-        truncate_raw(raw_dir(), state / "raw", as_of_date)
-        if (erased := home() / ERASED_CUSTOMERS).exists():
-            shutil.copy(erased, state)
-        dbt.run(
-            "build",
-            "--exclude-resource-type=unit_test",
-            variables={**(variables or {}), "churn__as_of_date": as_of_date.isoformat()},
-            env=dbt.environment(state)
-            | {"MLFLOW_TRACKING_URI": f"sqlite:///{state / 'mlflow.db'}", "CHURN_SALT": salt()},
-            quiet=True,
-        )
-        with duckdb.connect(state / "churn_radar.duckdb", read_only=True) as connection:
-            scores = connection.sql(
-                "select customer_id, horizon_days, churn_probability, expected_spend, days_since_last_order, spend_90d "
-                "from churn_scores join order_features using (customer_id, as_of_date) order by customer_id"
-            ).df()
-            history = connection.sql(
-                "select churned, days_since_last_order "
-                "from churn_labels join order_features using (customer_id, as_of_date) where churned is not null"
-            ).df()
-            threshold, promised = connection.sql(
-                "select threshold, validation_auroc from churn_model where is_champion"
-            ).fetchall()[0]
+        build = _build(Path(folder), as_of_date, variables or {})
+    scores = build.scores
     horizon_days = int(scores.horizon_days.iloc[0])
     spent = spend_in_horizon(raw_dir() / "orders.parquet", as_of_date, horizon_days)
     if len(scores) and scores.customer_id.str.fullmatch(PSEUDONYM).all():
         spent.index = spent.index.map(pseudonym)
     churned = (~scores.customer_id.isin(spent.index)).to_numpy(dtype=int)
-    recency, recency_threshold = _recency_alone(history, scores)
+    recency, recency_threshold = _recency_alone(build.history, scores)
     stayed = scores[churned == 0]
     spend = stayed.customer_id.map(spent)
     return Backtest(
         as_of_date,
-        evaluate(churned, scores.churn_probability.to_numpy(), threshold),
+        evaluate(churned, scores.churn_probability.to_numpy(), build.threshold),
         evaluate(churned, recency, recency_threshold),
         spend_error=float((stayed.expected_spend - spend).abs().mean()),
         naive_spend_error=float((stayed.spend_90d * horizon_days / 90 - spend).abs().mean()),
         mean_spend=float(spend.mean()),
-        promised_auroc=promised,
+        promised_auroc=build.validation_auroc,
     )
 
 
+def _build(folder: Path, as_of_date: date, variables: Mapping) -> _Build:
+    """Run dbt in a folder on the raw rows before a date, and read what a backtest needs."""
+    truncate_raw(raw_dir(), folder / "raw", as_of_date)
+    if (erased := home() / ERASED_CUSTOMERS).exists():
+        shutil.copy(erased, folder)
+    dbt.run(
+        "build",
+        "--exclude-resource-type=unit_test",
+        variables={**variables, "churn__as_of_date": as_of_date.isoformat()},
+        env=dbt.environment(folder)
+        | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "CHURN_SALT": salt()},
+        quiet=True,
+    )
+    with duckdb.connect(folder / "churn_radar.duckdb", read_only=True) as connection:
+        scores = connection.sql(
+            "select customer_id, horizon_days, churn_probability, expected_spend, days_since_last_order, spend_90d "
+            "from churn_scores join order_features using (customer_id, as_of_date) order by customer_id"
+        ).df()
+        history = connection.sql(
+            "select churned, days_since_last_order "
+            "from churn_labels join order_features using (customer_id, as_of_date) where churned is not null"
+        ).df()
+        champion = connection.sql("select threshold, validation_auroc from churn_model where is_champion").fetchall()[0]
+    return _Build(scores, history, *champion)
+
+
 def rolling_dates(newest: date, earlier: int) -> list[date]:
-    """The cut-off and as many earlier ones, oldest first, four weeks apart."""
+    """The newest cut-off and a number of earlier ones, ``STEP_DAYS`` apart, oldest first."""
     return [newest - timedelta(days=STEP_DAYS * k) for k in range(earlier, -1, -1)]
 
 
 def truncate_raw(source: Path, target: Path, before: date) -> None:
     """Copy raw tables as they were known at a date.
 
-    Rows that happened or arrived later are left out; later moments of earlier rows (a ticket closed, a
-    coupon redeemed) become null.
+    Rows that happened or were loaded later are dropped; later timestamps of earlier rows (a ticket closed, a coupon
+    redeemed) become null.
 
     Parameters
     ----------
@@ -139,6 +153,11 @@ def truncate_raw(source: Path, target: Path, before: date) -> None:
         Folders of raw Parquet files.
     before : date
         Cut-off, exclusive.
+
+    Raises
+    ------
+    ChurnRadarError
+        If there are no raw orders.
     """
     if not (source / "orders.parquet").exists():
         raise ChurnRadarError(f"{source / 'orders.parquet'}: no such file; a backtest needs the raw orders there")
@@ -150,12 +169,12 @@ def truncate_raw(source: Path, target: Path, before: date) -> None:
             continue
         relation = duckdb.read_parquet(str(file))
         present = set(relation.columns)
-        happened = contract["config"]["meta"].get("event_time")
-        moments = [c["name"] for c in contract["columns"] if c["data_type"] == "timestamp" and c["name"] in present]
-        bounds = [c for c in moments if c in (happened, "loaded_at", "signed_up_at")]
+        event_time = contract["config"]["meta"].get("event_time")
+        timestamps = [c["name"] for c in contract["columns"] if c["data_type"] == "timestamp" and c["name"] in present]
+        bounds = [c for c in timestamps if c in (event_time, "loaded_at", "signed_up_at")]
         for bound in bounds:
             relation = relation.filter(f"{bound} is null or cast({bound} as timestamp) < {cut}")
-        later = [c for c in moments if c not in bounds]
+        later = [c for c in timestamps if c not in bounds]
         if later:
             nulled = ", ".join(f"case when cast({c} as timestamp) < {cut} then {c} end as {c}" for c in later)
             relation = relation.project(f"* replace ({nulled})")
@@ -163,13 +182,13 @@ def truncate_raw(source: Path, target: Path, before: date) -> None:
 
 
 def raw_contract() -> dict[str, dict]:
-    """Read the data contract, by table."""
+    """Read the data contract of the raw tables, by table."""
     contract = yaml.safe_load((PROJECT_DIR / "models" / "staging" / "raw.yml").read_text())
     return {table["name"]: table for table in contract["sources"][0]["tables"]}
 
 
 def spend_in_horizon(orders: Path, as_of_date: date, horizon_days: int) -> pd.Series:
-    """Net amount of the completed orders in the horizon after a date, by customer; those without are left out.
+    """Net amount of the completed orders in the horizon after a date, for each customer with any.
 
     Raises
     ------
@@ -193,12 +212,12 @@ def spend_in_horizon(orders: Path, as_of_date: date, horizon_days: int) -> pd.Se
 
 
 def _recency_alone(history: pd.DataFrame, scores: pd.DataFrame) -> tuple[np.ndarray, float]:
-    """Churn probability from the days since the last order, learned from the same labelled rows."""
+    """Churn probability and threshold by the days since the last order, fitted on the labelled history."""
 
     def column(rows: pd.DataFrame) -> np.ndarray:
         return np.log1p(rows[["days_since_last_order"]].to_numpy(dtype=float))
 
-    known = history.churned.to_numpy(dtype=int)
-    regression = LogisticRegression().fit(column(history), known)
-    threshold = best_f1_threshold(known, regression.predict_proba(column(history))[:, 1])
+    y = history.churned.to_numpy(dtype=int)
+    regression = LogisticRegression().fit(column(history), y)
+    threshold = best_f1_threshold(y, regression.predict_proba(column(history))[:, 1])
     return regression.predict_proba(column(scores))[:, 1], threshold

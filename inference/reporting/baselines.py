@@ -1,7 +1,4 @@
-"""What Churn Radar is compared with in its report: simpler models, and one that the literature proposes.
-
-None of these scores a customer. Each has ``fit(rows, X, y)`` and ``logit(rows, X)``.
-"""
+"""Baselines of the report: simpler models, and one from the literature. None of them scores a customer."""
 
 from typing import Protocol, Self
 
@@ -19,26 +16,26 @@ from inference.text.encoder.encoder import Encoder
 
 
 class Baseline(Protocol):
-    """Something to compare with."""
+    """Interface of a baseline."""
 
     name: str
     description: str
 
     def fit(self, rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Learn from rows, their features and labels 0 or 1 of shape (n_rows,)."""
+        """Fit on rows, their features, and labels 0 or 1 of shape (n_rows,)."""
 
     def logit(self, rows: pd.DataFrame, X: pd.DataFrame) -> np.ndarray:
         """Log-odds of churn, shape (n_rows,)."""
 
 
 class Recency:
-    """Days since the last order, alone."""
+    """Logistic regression on the days since the last order."""
 
     name = "recency"
     description = "logistic regression on the days since the last order"
 
     def fit(self, rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Learn one coefficient."""
+        """Fit one coefficient."""
         self.model_ = LogisticRegression().fit(self._column(X), y)
         return self
 
@@ -51,13 +48,13 @@ class Recency:
 
 
 class Network:
-    """The plain feed-forward network of the churn literature: two hidden layers of 64 and 32."""
+    """Feed-forward network with two hidden layers of 64 and 32 units, as common in the churn literature."""
 
     name = "network 64-32-1"
     description = "feed-forward network with two hidden layers on the same features"
 
     def fit(self, rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Train until a tenth of the rows, left out, stops improving."""
+        """Train with early stopping on a tenth of the rows."""
         network = MLPClassifier((64, 32), early_stopping=True, alpha=1e-3, max_iter=50, random_state=0)
         self.standardiser_ = Standardiser().fit(X.to_numpy())
         self.model_ = network.fit(self.standardiser_.transform(X.to_numpy()), y)
@@ -69,13 +66,13 @@ class Network:
 
 
 class PurchaseForecast:
-    """P(no order in the horizon) of the MBG/NBD model, as it is."""
+    """Probability of no order in the horizon by the MBG/NBD model, without labels."""
 
     name = "MBG/NBD"
     description = "purchase model on order days alone, no labels"
 
     def fit(self, rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Nothing: it was fitted at each snapshot."""
+        """Do nothing: the forecast was fitted at each snapshot."""
         return self
 
     def logit(self, rows: pd.DataFrame, X: pd.DataFrame) -> np.ndarray:
@@ -84,11 +81,11 @@ class PurchaseForecast:
 
 
 class NumbersAsSentences:
-    """A language model that reads the numbers, written out as a sentence, as the literature proposes."""
+    """Language model that reads features written out as a sentence, as proposed in the literature."""
 
     name = "MiniLM on sentences"
     description = "fine-tuned encoder on numbers written out as sentences"
-    #: What is written out.
+    #: Features in the sentence.
     columns = (
         "days_since_last_order",
         "days_since_first_order",
@@ -101,21 +98,21 @@ class NumbersAsSentences:
         "gap_std_days",
     )
 
-    def __init__(self, most_rows: int = 4000) -> None:
-        # the tower over numbers sees a constant, events are left out: only the sentence speaks
+    def __init__(self, max_rows: int = 4000) -> None:
+        # numbers are a constant and events are left out, so that the network learns from the sentence alone
         self.settings = TransformerSettings(
-            event_layers=0, most_rows_with_words=most_rows, most_epochs=1, token_dropout=0, text_dropout=0
+            event_layers=0, most_rows_with_words=max_rows, most_epochs=1, token_dropout=0, text_dropout=0
         )
 
     def fit(self, rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Fine-tune one pass."""
-        nothing = np.zeros(len(X))
+        """Fine-tune for one epoch."""
+        zeros = np.zeros(len(X))
         self.model_ = TransformerMember(self.settings).fit(
             self._constant(X),
             self._sentences(X),
-            nothing,
+            zeros,
             y,
-            nothing,
+            zeros,
             encoder=Encoder(),
             fine_tuned=True,
             title=self.name,
@@ -132,18 +129,18 @@ class NumbersAsSentences:
     def _sentences(self, X: pd.DataFrame) -> Sequences:
         columns = [c for c in self.columns if c in X]
         names = [c.replace("_", " ") for c in columns]
-        told = [
+        texts = [
             [", ".join(f"{n} {v:.0f}" for n, v in zip(names, row, strict=True) if not np.isnan(v))]
             for row in X[columns].to_numpy()
         ]
         n = len(X)
-        empty = [[]] * n
+        empty: list[list] = [[]] * n
         return read_sequences(
             pd.DataFrame(
                 {
                     **dict.fromkeys(("event_types", "event_categories", "event_days_ago", "event_amounts"), empty),
                     "text_ids": [["numbers"]] * n,
-                    "texts": told,
+                    "texts": texts,
                     "text_subjects": [[""]] * n,
                     "text_days_ago": [[0.0]] * n,
                     "text_ratings": [[0.0]] * n,
@@ -152,7 +149,7 @@ class NumbersAsSentences:
         )
 
 
-#: In the order in which the report lists them.
+#: In the order of the report.
 BASELINES: tuple[type[Baseline], ...] = (Recency, PurchaseForecast, Network, NumbersAsSentences)
 
 

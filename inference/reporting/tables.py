@@ -1,7 +1,8 @@
-"""Tables for people, at most 100 columns wide."""
+"""Tables for the terminal, at most 100 columns wide."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
+from statistics import fmean
 
 import pandas as pd
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.text import Text
 from inference.reporting.backtest import Backtest
 from inference.scoring.explain import Explanation
 
-#: Figures of an evaluation: name, label, format.
+#: Metrics of an evaluation: attribute, label, format.
 FIGURES = (
     ("auroc", "AUROC", "{:.4f}"),
     ("auroc_low", "  95 % interval, from", "{:.4f}"),
@@ -29,8 +30,7 @@ FIGURES = (
     ("top_decile_lift", "top-decile lift", "{:.2f}"),
 )
 
-
-#: What an explanation computes again.
+#: Columns that an explanation computes again.
 COMPUTED = (
     "churn_probability",
     "transformer_probability",
@@ -42,60 +42,40 @@ COMPUTED = (
 
 
 def console() -> Console:
-    """Terminal output; 100 columns where the terminal does not say."""
+    """Terminal output, 100 columns wide unless the terminal is narrower."""
     terminal = Console()
     return terminal if terminal.is_terminal and terminal.width <= 100 else Console(width=100)
 
 
 def backtest_table(results: Sequence[Backtest]) -> Table:
-    """Show figures of the model beside recency alone: one cut-off, or the mean of several."""
+    """Metrics of the model beside recency alone: of one cut-off, or the mean of several."""
     dates = [r.as_of_date.isoformat() for r in results]
     title = (
         f"Backtest at {dates[0]}" if len(dates) == 1 else f"Mean of {len(dates)} backtests, {dates[0]} to {dates[-1]}"
     )
-    table = Table(title=title)
-    table.add_column("")
-    table.add_column("Churn Radar", justify="right")
-    table.add_column("recency alone", justify="right")
-    customers = sum(r.model.n_customers for r in results) / len(results)
-    table.add_row("customers", f"{customers:,.0f}", f"{customers:,.0f}")
+    table = _table(title, "", "Churn Radar", "recency alone")
+    columns = [r.model for r in results], [r.recency for r in results]
+    customers = f"{fmean(r.model.n_customers for r in results):,.0f}"
+    table.add_row("customers", customers, customers)
     for name, label, pattern in FIGURES:
-        means = [
-            sum(getattr(evaluation, name) for evaluation in column) / len(results)
-            for column in ([r.model for r in results], [r.recency for r in results])
-        ]
-        table.add_row(label, *(pattern.format(mean) for mean in means))
-    pairs = [(r.spend_error, r.naive_spend_error) for r in results]
-    spend = [sum(column) / len(results) for column in zip(*pairs, strict=True)]
-    table.add_row("absolute error of spend", f"{spend[0]:,.2f}", f"{spend[1]:,.2f} (last 90 days)")
+        table.add_row(label, *(pattern.format(fmean(getattr(e, name) for e in column)) for column in columns))
+    naive = f"{fmean(r.naive_spend_error for r in results):,.2f} (last 90 days)"
+    table.add_row("absolute error of spend", f"{fmean(r.spend_error for r in results):,.2f}", naive)
     drops = [r.forward_drop for r in results if r.forward_drop is not None]
     if drops:
-        table.add_row("AUROC below validation's by", f"{sum(drops) / len(drops):+.4f}")
+        table.add_row("AUROC below validation's by", f"{fmean(drops):+.4f}")
     if len(results) > 1:
-        absolute = [
-            sum(abs(evaluation.level_error) for evaluation in column) / len(results)
-            for column in ([r.model for r in results], [r.recency for r in results])
-        ]
-        table.add_row("absolute error of the level", *(f"{mean:.4f}" for mean in absolute))
+        errors = (f"{fmean(abs(e.level_error) for e in column):.4f}" for column in columns)
+        table.add_row("absolute error of the level", *errors)
     return table
 
 
 def rolling_table(results: Sequence[Backtest]) -> Table:
     """One line per cut-off."""
-    table = Table(title="Rolling backtest")
-    for heading in (
-        "as of",
-        "n",
-        "churned",
-        "predicted",
-        "AUROC",
-        "promised",
-        "recency",
-        "ECE",
-        "log-loss",
-        "lift",
-    ):
-        table.add_column(heading, justify="left" if heading == "as of" else "right")
+    table = _table(
+        "Rolling backtest",
+        *("as of", "n", "churned", "predicted", "AUROC", "promised", "recency", "ECE", "log-loss", "lift"),
+    )
     for r in results:
         m = r.model
         table.add_row(
@@ -114,7 +94,7 @@ def rolling_table(results: Sequence[Backtest]) -> Table:
 
 
 def scores_table(scores: pd.DataFrame, title: str) -> Table:
-    """Show customers with risk, value and reasons."""
+    """Customers with risk, value and reasons."""
     table = Table(title=title, show_lines=False)
     table.add_column("customer", no_wrap=True)
     table.add_column("churn", justify="right")
@@ -122,26 +102,21 @@ def scores_table(scores: pd.DataFrame, title: str) -> Table:
     table.add_column("at risk", justify="right")
     table.add_column("why")
     for row in scores.itertuples():
-        told = [reason for reason in (row.reason_1, row.reason_2, row.reason_3) if isinstance(reason, str)]
+        reasons = "; ".join(r for r in (row.reason_1, row.reason_2, row.reason_3) if isinstance(r, str))
         table.add_row(
-            row.customer_id,
-            f"{row.churn_probability:.0%}",
-            row.risk_band,
-            f"{row.value_at_risk:,.2f}",
-            "; ".join(told),
+            row.customer_id, f"{row.churn_probability:.0%}", row.risk_band, f"{row.value_at_risk:,.2f}", reasons
         )
     return table
 
 
-def similar_table(found: pd.DataFrame, title: str) -> Table:
-    """Show texts that were found, the most similar first."""
-    table = Table(title=Text(title))  # what users write may look like mark-up
+def similar_table(texts: pd.DataFrame, title: str) -> Table:
+    """Texts from a similarity search, the most similar first."""
+    table = Table(title=Text(title))  # Text, because a customer's words may look like mark-up
     table.add_column("cosine", justify="right")
-    table.add_column("kind", no_wrap=True)
-    table.add_column("date", no_wrap=True)
-    table.add_column("customer", no_wrap=True)
+    for heading in ("kind", "date", "customer"):
+        table.add_column(heading, no_wrap=True)
     table.add_column("what they wrote")
-    for row in found.itertuples():
+    for row in texts.itertuples():
         table.add_row(
             f"{row.similarity:.2f}", row.kind, f"{row.written_at:%Y-%m-%d}", Text(row.customer_id), Text(row.quote)
         )
@@ -149,19 +124,18 @@ def similar_table(found: pd.DataFrame, title: str) -> Table:
 
 
 def model_table(version: pd.Series) -> Table:
-    """Show the champion and what was promised of it."""
+    """The champion and its metrics on later snapshots."""
     table = Table(title=f"Champion: version {version.model_version}", show_header=False)
-    error = version.level_error
     rows = {
         "members": version.members.replace("+", " + "),
         "what words add": _words(version),
         "what the transformer adds": _transformer(version),
-        "learned from": f"{version.training_rows:,} rows of {version.training_customers:,} customers, "
+        "trained on": f"{version.training_rows:,} rows of {version.training_customers:,} customers, "
         f"{version.first_snapshot:%Y-%m-%d} to {version.last_snapshot:%Y-%m-%d}",
         "AUROC on later snapshots": _figure(version.validation_auroc),
         "log-loss on later snapshots": _figure(version.validation_log_loss),
         "ECE on later snapshots": _figure(version.validation_ece),
-        "level set by": f"{version.level_anchor}; its error over past snapshots: {_figure(error)}",
+        "level set by": f"{version.level_anchor}; its error over past snapshots: {_figure(version.level_error)}",
         "why champion": version.reason,
     }
     for name, value in rows.items():
@@ -170,7 +144,7 @@ def model_table(version: pd.Series) -> Table:
 
 
 def report_table(report: dict) -> Table:
-    """Show members, baselines and ablations on the same later snapshots."""
+    """Members, baselines and ablations on the same later snapshots."""
     snapshots = report["model"]["snapshots"]
     table = Table(title=f"{report['model']['customers']:,} predictions at {len(snapshots)} later snapshots")
     for heading in ("", "AUROC", "95 %", "EMPC", "lift", "PR-AUC", "log-loss", "Brier", "ECE"):
@@ -183,31 +157,27 @@ def report_table(report: dict) -> Table:
                 f"{s['auroc_low']:.3f}-{s['auroc_high']:.3f}",
                 f"{s['empc']:.3f}",
                 f"{s['top_decile_lift']:.2f}",
-                f"{s['pr_auc']:.4f}",
-                f"{s['log_loss']:.4f}",
-                f"{s['brier']:.4f}",
-                f"{s['ece']:.4f}",
+                *(f"{s[name]:.4f}" for name in ("pr_auc", "log_loss", "brier", "ece")),
             )
         table.add_section()
     return table
 
 
 def record_table(record: dict, title: str) -> Table:
-    """Show one row of a table as names and values."""
+    """One row of a table as names and values."""
     table = Table(title=title, show_header=False)
     for name, value in record.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     return table
 
 
-def explanation_tables(told: Explanation) -> list[Table]:
-    """Show a stored score beside the same computed again, its lineage, and the features."""
-    stored, again = told.stored, told.recomputed
-    scores = Table(
-        title=f"Customer {stored.customer_id} as of {stored.as_of_date:%Y-%m-%d}, version {stored.model_version}"
+def explanation_tables(explanation: Explanation) -> list[Table]:
+    """A stored score beside the same score computed again, its lineage, and its features."""
+    stored, again = explanation.stored, explanation.recomputed
+    scores = _table(
+        f"Customer {stored.customer_id} as of {stored.as_of_date:%Y-%m-%d}, version {stored.model_version}",
+        *("", "stored", "computed again", "difference"),
     )
-    for heading in ("", "stored", "computed again", "difference"):
-        scores.add_column(heading, justify="left" if heading == "" else "right")
     for name in COMPUTED:
         if pd.notna(stored[name]):
             difference = abs(stored[name] - again[name])
@@ -219,14 +189,15 @@ def explanation_tables(told: Explanation) -> list[Table]:
     lineage.add_row("scored at", f"{stored.scored_at:%Y-%m-%d %H:%M:%S} UTC")
     for name, was, now in (
         ("features", stored.features_hash, again.features_hash),
-        ("dbt project", stored.manifest_hash, told.manifest_hash),
+        ("dbt project", stored.manifest_hash, explanation.manifest_hash),
     ):
         lineage.add_row(name, f"{was}: {'the same now' if was == now else f'now {now}'}")
-    features = Table(title=f"{len(told.features)} features that are known")
+    features = Table(title=f"{len(explanation.features)} features that are known")
     for heading in ("feature", "value") * 2:
         features.add_column(heading, justify="right" if heading == "value" else "left")
     cells = [
-        (name, f"{value:,.4g}" if isinstance(value, float) else str(value)) for name, value in told.features.items()
+        (name, f"{value:,.4g}" if isinstance(value, float) else str(value))
+        for name, value in explanation.features.items()
     ]
     half = (len(cells) + 1) // 2
     for left, right in zip_longest(cells[:half], cells[half:], fillvalue=("", "")):
@@ -234,18 +205,27 @@ def explanation_tables(told: Explanation) -> list[Table]:
     return [scores, lineage, features]
 
 
+def _table(title: str, first: str, *numbers: str) -> Table:
+    """Table with a left-aligned first column and right-aligned columns of numbers."""
+    table = Table(title=title)
+    table.add_column(first)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+    return table
+
+
 def _words(version: pd.Series) -> str:
     if pd.isna(version.words_gain):
-        return "nothing: too few texts to learn from"
+        return "not tried: too few texts"
     gain = f"log-loss {-version.words_gain:+.4f} on later snapshots"
-    return gain if version.reads_words else f"nothing that matters ({gain}): left out"
+    return gain if version.reads_words else f"too little ({gain}): left out"
 
 
 def _transformer(version: pd.Series) -> str:
     if pd.isna(version.transformer_gain):
         return "not tried: too few customers or snapshots"
     gain = f"log-loss {-version.transformer_gain:+.4f} on later snapshots"
-    return gain if "transformer" in version.members else f"nothing beyond chance ({gain}): left out"
+    return gain if "transformer" in version.members else f"not significant ({gain}): left out"
 
 
 def _figure(value: float | None) -> str:

@@ -29,7 +29,7 @@ class TestRecency:
     X = silent(*[10] * 10, *[80] * 10)
     y = np.array([1, *[0] * 9, 0, *[1] * 9])
 
-    def test_it_learns_how_often_the_silent_churned(self):
+    def test_it_fits_churn_by_days_since_the_last_order(self):
         recency = Recency().fit(self.X, self.X, self.y)
         # a tenth of those silent for 10 days, nine tenths of those silent for 80; regularisation pulls to even odds
         early, late = expit(recency.logit(*[silent(10, 80)] * 2))
@@ -39,17 +39,17 @@ class TestRecency:
 
     def test_the_longer_silent_the_riskier(self):
         recency = Recency().fit(self.X, self.X, self.y)
-        said = recency.logit(*[silent(0, 1, 10, 30, 90, 365)] * 2)
-        assert (np.diff(said) > 0).all()
+        logits = recency.logit(*[silent(0, 1, 10, 30, 90, 365)] * 2)
+        assert (np.diff(logits) > 0).all()
 
-    def test_it_reads_nothing_else(self):
+    def test_it_uses_no_other_feature(self):
         noise = self.X.assign(other=np.random.default_rng(0).normal(size=20))
         expected = Recency().fit(self.X, self.X, self.y).logit(self.X, self.X)
         np.testing.assert_array_equal(Recency().fit(noise, noise, self.y).logit(noise, noise), expected)
 
 
 class TestPurchaseForecast:
-    def test_it_says_what_the_forecast_says_and_learns_nothing(self):
+    def test_it_returns_the_forecast_and_needs_no_labels(self):
         rows = pd.DataFrame({"no_order_probability": [0.5, 0.9, 0.1]})
         forecast = PurchaseForecast().fit(rows, rows, np.array([1, 0, 1]))
         np.testing.assert_allclose(forecast.logit(rows, rows), [0, np.log(9), -np.log(9)])
@@ -64,10 +64,10 @@ class TestNetwork:
         rows = make_rows(n_customers=300, n_snapshots=3)
         X, y = feature_matrix(rows, FEATURES), rows.churned.to_numpy(dtype=int)
         assert X.isna().any(axis=None)
-        learned, left_out = rows.customer_id < "c0200", rows.customer_id >= "c0200"
-        said = Network().fit(rows[learned], X[learned], y[learned]).logit(rows[left_out], X[left_out])
-        assert np.isfinite(said).all()
-        assert auroc_interval(y[left_out], said)[0] > 0.8  # silence alone tells that much
+        training, test = rows.customer_id < "c0200", rows.customer_id >= "c0200"
+        logits = Network().fit(rows[training], X[training], y[training]).logit(rows[test], X[test])
+        assert np.isfinite(logits).all()
+        assert auroc_interval(y[test], logits)[0] > 0.8
 
 
 class TestNumbersAsSentences:
@@ -76,7 +76,7 @@ class TestNumbersAsSentences:
             "days_since_last_order": [3.4, 80.0],
             "orders_total": [12.0, 1.0],
             "gap_mean_days": [7.0, np.nan],
-            "never_told": [1.0, 2.0],
+            "not_in_the_sentence": [1.0, 2.0],
         }
     )
 
@@ -89,23 +89,23 @@ class TestNumbersAsSentences:
         assert (sequences.texts[:, 1:] == -1).all()
         assert (sequences.event_types == 0).all()
 
-    def test_it_answers_by_the_sentence_alone(self):
+    def test_it_predicts_from_the_sentence_alone(self):
         X = pd.concat([self.X] * 40, ignore_index=True)
         y = np.tile([0, 1], 40)
-        model = NumbersAsSentences(most_rows=64).fit(X, X, y)
-        said = model.logit(X, X)
-        assert np.isfinite(said).all()
+        model = NumbersAsSentences(max_rows=64).fit(X, X, y)
+        logits = model.logit(X, X)
+        assert np.isfinite(logits).all()
         assert model.model_.fine_tuned
         # equal sentences get equal answers, whatever else is known of a customer
-        np.testing.assert_allclose(said.reshape(40, 2), np.tile(said[:2], (40, 1)), atol=1e-5)
-        other = X.assign(never_told=np.arange(80.0))
-        np.testing.assert_allclose(model.logit(other, other), said, atol=1e-5)
+        np.testing.assert_allclose(logits.reshape(40, 2), np.tile(logits[:2], (40, 1)), atol=1e-5)
+        other = X.assign(not_in_the_sentence=np.arange(80.0))
+        np.testing.assert_allclose(model.logit(other, other), logits, atol=1e-5)
 
-    def test_nobody_with_a_known_number_has_a_sentence_too(self):
-        nothing = self.X.assign(**dict.fromkeys(self.X, np.nan))
-        assert NumbersAsSentences()._sentences(nothing).words == [""]
-        X = pd.concat([self.X, nothing] * 10, ignore_index=True)
-        model = NumbersAsSentences(most_rows=16).fit(X, X, np.tile([0, 1], 20))
+    def test_a_customer_without_known_numbers_has_an_empty_sentence(self):
+        unknown = self.X.assign(**dict.fromkeys(self.X, np.nan))
+        assert NumbersAsSentences()._sentences(unknown).words == [""]
+        X = pd.concat([self.X, unknown] * 10, ignore_index=True)
+        model = NumbersAsSentences(max_rows=16).fit(X, X, np.tile([0, 1], 20))
         assert np.isfinite(model.logit(X, X)).all()
 
 

@@ -27,7 +27,7 @@ LABELS = ["customer_id", "as_of_date", "churned", "horizon_spend"]
 def make_shop(n_snapshots: int = 4, first: str = "2024-01-01") -> pd.DataFrame:
     """100 customers at snapshots four weeks apart, of whom the first 50 churn four times of five, the others once.
 
-    Nobody knows more than that: ``said`` is the log-odds of 0.8 for the first 50 and of 0.2 for the others.
+    ``said`` is the log-odds of 0.8 for the first 50 and of 0.2 for the others, the best possible prediction.
     """
     one = np.arange(100)
     risky, fifth = one < 50, one % 5 == 4
@@ -53,15 +53,15 @@ def make_champion(rows: pd.DataFrame, **details: object) -> RegisteredModel:
     about = {"training_rows": len(rows), "training_customers": 100, "seconds": {"logistic": {"train": 1}}}
     model = make_saying_model(**about, **details)
     dates = sorted(rows.as_of_date.unique())[2:4]
-    said = rows[rows.as_of_date.isin(dates)]
+    validated = rows[rows.as_of_date.isin(dates)]
     model.validation = pd.DataFrame(
         {
-            "customer_id": said.customer_id,
-            "as_of_date": said.as_of_date,
-            "churned": said.churned.astype(int),
+            "customer_id": validated.customer_id,
+            "as_of_date": validated.as_of_date,
+            "churned": validated.churned.astype(int),
             "no_order_probability": 0.5,
-            "logistic": said.said,
-            "probability": np.where(said.said > 0, 0.8, 0.2),
+            "logistic": validated.said,
+            "probability": np.where(validated.said > 0, 0.8, 0.2),
         }
     ).reset_index(drop=True)
     return RegisteredModel("3", model)
@@ -84,8 +84,8 @@ def report_on(monkeypatch: pytest.MonkeyPatch):
 
 
 def named(listed: list[dict], name: str) -> dict:
-    (found,) = [item for item in listed if item["name"].startswith(name)]
-    return found
+    (match,) = [item for item in listed if item["name"].startswith(name)]
+    return match
 
 
 class TestFigures:
@@ -119,7 +119,7 @@ class TestFigures:
             assert member["brier"] == pytest.approx(0.8 * 0.04 + 0.2 * 0.64)
             assert member["ece"] == pytest.approx(0, abs=1e-6)
             assert member["top_decile_lift"] == pytest.approx(1.6)
-            # the riskier half are 0.4 churners, worth 190 times the chance less 1, and 0.1 stayers, who cost 11; all of
+            # the riskier half are 0.4 churners, worth 190 times the acceptance rate less 1, and 0.1 stayers, who cost 11; all of
             # them are 0.5 and 0.5
             worth = 190 * beta(6, 14).ppf((np.arange(100_000) + 0.5) / 100_000) - 1
             best = np.max([0 * worth, 0.4 * worth - 0.1 * 11, 0.5 * worth - 0.5 * 11], axis=0)
@@ -165,8 +165,8 @@ class TestFigures:
         champion = make_champion(rows)
         assert report_on(champion, rows)["forward"]["mean_drop"] == pytest.approx(0)
         newest = champion.model.validation.as_of_date == "2024-03-25"
-        said = champion.model.validation.probability
-        champion.model.validation["probability"] = np.where(newest, 1 - said, said)  # all wrong at the newest
+        predicted = champion.model.validation.probability
+        champion.model.validation["probability"] = np.where(newest, 1 - predicted, predicted)  # all wrong at the newest
         forward = report_on(champion, rows)["forward"]
         assert forward["mean_drop"] == pytest.approx(0.8 - 0.2)
         (snapshot,) = forward["snapshots"]
@@ -193,8 +193,8 @@ class TestFigures:
         assert report["model"]["snapshots"] == ["2024-03-25"]
 
 
-class TestWhatWasBuiltSince:
-    def test_snapshots_labelled_since_judge_nobody(self, report_on, tiny):
+class TestNewerBuilds:
+    def test_snapshots_labelled_since_the_training_are_not_used(self, report_on, tiny):
         rows = make_rows(n_customers=60, n_snapshots=6).assign(orders_total=3.0)
         champion = RegisteredModel("1", train(rows[rows.as_of_date <= "2024-03-25"], 30))
         report = report_on(champion, rows, compare=True)
@@ -203,7 +203,7 @@ class TestWhatWasBuiltSince:
         for part in ("members", "baselines", "ablations"):
             assert {s["n_customers"] for s in report[part]} == {120}
 
-    def test_snapshots_that_are_gone_are_left_out(self, report_on):
+    def test_snapshots_that_the_last_build_lacks_are_left_out(self, report_on):
         rows = make_shop()
         champion = make_champion(rows)
         # without the first snapshot nothing had closed before the third
@@ -297,7 +297,7 @@ class TestTrained:
         assert {s["n_customers"] for s in everything} == {report["model"]["customers"]} == {620}
         assert report["control"] is None  # nobody wrote
 
-    def test_silence_is_what_order_features_tell(self, report):
+    def test_without_order_features_the_ranking_is_worse(self, report):
         whole, without = (named(report["ablations"], f"without {name}") for name in ("nothing", "order features"))
         assert without["auroc"] < whole["auroc"]
         # the gain is over the champion's own average
@@ -344,7 +344,7 @@ class TestTrained:
 
 
 class TestWriting:
-    def test_numbers_that_are_none_become_null(self):
+    def test_nan_and_infinity_become_null(self):
         odd = {"a": np.nan, "b": [np.inf, {"c": np.float32(0.5), "d": np.int64(3)}], 5: (True, None, "NaN")}
         _, file = write_report(odd, "")
         assert json.loads(file.read_text(), parse_constant=pytest.fail) == {

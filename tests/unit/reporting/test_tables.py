@@ -5,8 +5,8 @@ import pandas as pd
 from rich.console import Console
 
 from inference.evaluation.metrics import evaluate
-from inference.reporting import tables as terminal
 from inference.reporting.backtest import Backtest
+from inference.reporting.tables import backtest_table, model_table, rolling_table, scores_table, similar_table
 
 
 def shown(table) -> list[str]:
@@ -27,21 +27,21 @@ BAD = make_backtest(29, [0.9, 0.8, 0.7, 0.2, 0.1])
 
 
 def test_a_backtest_shows_every_figure_beside_recency_alone():
-    lines = shown(terminal.backtest_table([GOOD]))
+    lines = shown(backtest_table([GOOD]))
     assert any("AUROC" in line and "1.0000" in line and "0.5000" in line for line in lines)
     assert any("absolute error of spend" in line and "10.00" in line and "20.00" in line for line in lines)
     assert any("AUROC below validation's by" in line and "-0.1000" in line for line in lines)
 
 
 def test_several_backtests_show_their_mean():
-    lines = shown(terminal.backtest_table([GOOD, BAD]))
+    lines = shown(backtest_table([GOOD, BAD]))
     assert "Mean of 2 backtests, 2024-01-01 to 2024-01-29" in lines[0]
     assert any("AUROC" in line and "0.5000" in line for line in lines)
     assert any("absolute error of the level" in line for line in lines)
 
 
 def test_rolling_backtests_have_a_line_each():
-    lines = shown(terminal.rolling_table([GOOD, BAD]))
+    lines = shown(rolling_table([GOOD, BAD]))
     assert sum("2024-01" in line for line in lines) == 2
 
 
@@ -57,7 +57,7 @@ def test_tables_fit_100_columns_with_long_reasons_and_huge_values():
             "reason_3": [np.nan],
         }
     )
-    lines = shown(terminal.scores_table(scores, "The 1 customer at highest risk"))
+    lines = shown(scores_table(scores, "The 1 customer at highest risk"))
     assert max(map(len, lines)) <= 100
     assert "None" not in " ".join(lines)
     assert "nan" not in " ".join(lines)
@@ -83,12 +83,12 @@ def test_a_champion_without_validation_says_so():
             "reason": "there was no champion",
         }
     )
-    text = " ".join(" ".join(shown(terminal.model_table(version))).replace("│", " ").split())
+    text = " ".join(" ".join(shown(model_table(version))).replace("│", " ").split())
     assert text.count("not measured: too few snapshots") == 4
 
 
-def test_texts_that_were_found_are_shown_as_they_are_within_100_columns():
-    found = pd.DataFrame(
+def test_similar_texts_are_shown_verbatim_within_100_columns():
+    texts = pd.DataFrame(
         {
             "similarity": [0.8123],
             "kind": "ticket",
@@ -97,7 +97,7 @@ def test_texts_that_were_found_are_shown_as_they_are_within_100_columns():
             "quote": "[bold]late[/bold] again, write to [e-mail] " + "and again " * 20,
         }
     )
-    lines = shown(terminal.similar_table(found, "Nearest to “[/red] late”"))
+    lines = shown(similar_table(texts, "Nearest to “[/red] late”"))
     assert "Nearest to “[/red] late”" in lines[0]
     assert max(len(line) for line in lines) <= 100
     assert any("0.81" in line and "ticket" in line and "2024-03-01" in line and "c1" in line for line in lines)
