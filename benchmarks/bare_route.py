@@ -1,4 +1,4 @@
-"""The least that a FastAPI route can cost: what benchmarks/serving.py measures beside the service."""
+"""The minimal cost of a FastAPI route, which benchmarks/serving.py compares with the service."""
 
 from fastapi import FastAPI
 

@@ -141,13 +141,15 @@ def gold(labelled: pd.DataFrame, scored: pd.DataFrame, folder: Path) -> tuple[pd
     categorical = {c for c in labelled.select_dtypes("object").columns if c not in KEYS}
     analyzer = DistributionAnalyzer()
     for column, analysis in analyzer.analyze_dataframe(labelled, numeric).items():
-        found = analyzer.recommend_transformation(analysis)
+        recommendation = analyzer.recommend_transformation(analysis)
         # notebook 08 leaves zero inflation out where nobody asked for it
-        if found and found.recommended_transform not in (
+        if recommendation and recommendation.recommended_transform not in (
             TransformationType.NONE,
             TransformationType.ZERO_INFLATION_HANDLING,
         ):
-            registry.add_gold_transformation(column, found.recommended_transform.value, found.parameters, "", "04")
+            registry.add_gold_transformation(
+                column, recommendation.recommended_transform.value, recommendation.parameters, "", "04"
+            )
     steps = build_gold_steps(registry, set(labelled.columns), categorical_columns=categorical, target_column=TARGET)
     store = ArtifactStore(folder)
     fitted = TransformExecutor().apply_all(labelled, steps, fit_mode=True, artifact_store=store)

@@ -41,18 +41,18 @@ TARGETS = {0.9999: "at least 4", 0.995: "at least 5.3"}
 
 def reviews(n_texts: int, seed: int = 0, mean_tokens: float = MEAN_TOKENS) -> tuple[list[str], np.ndarray]:
     """Make different texts of review length, and whether each complains."""
-    chance, bank = np.random.default_rng(seed), LANGUAGES["en"]
+    rng, bank = np.random.default_rng(seed), LANGUAGES["en"]
     texts: dict[str, bool] = {}
     while len(texts) < n_texts:
         # a word is about 1.28 tokens
-        words = int(np.clip(chance.lognormal(np.log(mean_tokens) - SIGMA**2 / 2, SIGMA), 4, 240) / 1.28)
-        complains, said = bool(chance.random() < 0.4), []
-        while sum(len(sentence.split()) for sentence in said) < words:
+        words = int(np.clip(rng.lognormal(np.log(mean_tokens) - SIGMA**2 / 2, SIGMA), 4, 240) / 1.28)
+        complains, sentences = bool(rng.random() < 0.4), []
+        while sum(len(sentence.split()) for sentence in sentences) < words:
             if complains:
-                said.append(complaint(bank, str(chance.choice(ASPECTS)), "severe", chance))
+                sentences.append(complaint(bank, str(rng.choice(ASPECTS)), "severe", rng))
             else:
-                said.append(praise(bank, chance) if chance.random() < 0.6 else neutral(bank, chance))
-        texts[" ".join(" ".join(said).split()[: max(3, words)])] = complains
+                sentences.append(praise(bank, rng) if rng.random() < 0.6 else neutral(bank, rng))
+        texts[" ".join(" ".join(sentences).split()[: max(3, words)])] = complains
     return list(texts), np.array(list(texts.values()))
 
 
@@ -147,8 +147,8 @@ def main() -> None:
                 )
             )
             moved = np.abs(expit(model.decision_function(encoder.vectors)) - expit(model.decision_function(exact)))
-            for told, figure in (("on average", moved.mean()), ("at most", moved.max())):
-                what = f"  a probability from words moves {told}"
+            for which, figure in (("on average", moved.mean()), ("at most", moved.max())):
+                what = f"  a probability from words moves {which}"
                 figures.append(suite.Figure(what, float(figure), 0.0, "", float(figure), "at most 0.005"))
             best = peak("int8" if "int8" in encoder.runtime else "bfloat16", arguments.device)
             done = operations(lengths, encoder) / middle[fidelity]
@@ -161,8 +161,8 @@ def main() -> None:
             for fidelity in FIDELITIES:
                 moved = np.abs(churn_probabilities(shop, fidelity) - believed)
                 name = f"a churn probability moves %s, fidelity {fidelity:g}"
-                for told, figure in (("on average", moved.mean()), ("in 99 of 100", np.quantile(moved, 0.99))):
-                    figures.append(suite.Figure(name % told, float(figure), 0.0, "", float(figure), "at most 0.005"))
+                for which, figure in (("on average", moved.mean()), ("in 99 of 100", np.quantile(moved, 0.99))):
+                    figures.append(suite.Figure(name % which, float(figure), 0.0, "", float(figure), "at most 0.005"))
                 within = float(np.mean(moved <= 0.005))
                 figures.append(suite.Figure("  share that moves by 0.005 at most", within, 1.0, "", within))
             os.environ["CHURN_HOME"] = folder

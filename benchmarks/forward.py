@@ -41,12 +41,12 @@ def main() -> None:
     y, embeddings = rows.churned.to_numpy(dtype=int), embedding_matrix(rows)
     settings = TrainingSettings(validation_snapshots=arguments.cut_offs)
     words = embeddings if enough_words(embeddings, y) else None
-    said = rolling_validation(rows, X, y, int(rows.horizon_days.iloc[0]), settings, words)
-    names, _ = choose_members(said)
-    said = said.dropna(subset=names)
+    validation = rolling_validation(rows, X, y, int(rows.horizon_days.iloc[0]), settings, words)
+    names, _ = choose_members(validation)
+    validation = validation.dropna(subset=names)
     aurocs = {
         date: auroc_interval(part.churned.to_numpy(dtype=int), part[names].mean(axis=1).to_numpy())[0]
-        for date, part in said.groupby("as_of_date")
+        for date, part in validation.groupby("as_of_date")
     }
     table = Table(title=f"{len(aurocs)} rolling cut-offs; the average of {', '.join(names)}")
     for heading in ("cut-off", "validation", "forward test", "drop"):

@@ -131,7 +131,7 @@ def load(folder: Path, days: list[str], times: int, runs: int) -> None:
     feasts.config.materialization_config.online_write_batch_size = None
     feasts.config._online_store = RedisOnlineStoreConfig(connection_string=f"{address},db={FEASTS}")
     views = [view for view in store.list_feature_views() if view.online]
-    found: dict = {"ours": [[], []], "bare": [[], []], "feasts": [[], []], "sent": [{}, {}], "rows": [0, 0]}
+    measured: dict = {"ours": [[], []], "bare": [[], []], "feasts": [[], []], "sent": [{}, {}], "rows": [0, 0]}
     for _ in range(runs):
         clients[OURS].flushall()
         for number, day in enumerate(days):
@@ -141,13 +141,13 @@ def load(folder: Path, days: list[str], times: int, runs: int) -> None:
             for view in views:
                 before = clients[OURS].info("stats")["total_net_input_bytes"]
                 taken += seconds(lambda view=view, moment=moment: store.materialize(moment, moment, [view.name]))
-                found["sent"][number][view.name] = clients[OURS].info("stats")["total_net_input_bytes"] - before
-            found["ours"][number].append(taken)
+                measured["sent"][number][view.name] = clients[OURS].info("stats")["total_net_input_bytes"] - before
+            measured["ours"][number].append(taken)
             rows = rows_of(clients[OURS], moment, views)
-            found["rows"][number] = len(rows)
-            found["bare"][number].append(seconds(lambda rows=rows: bare(clients[BARE], rows)))
-            found["feasts"][number].append(seconds(lambda moment=moment: feasts.materialize(moment, moment)))
-    print(json.dumps(found))
+            measured["rows"][number] = len(rows)
+            measured["bare"][number].append(seconds(lambda rows=rows: bare(clients[BARE], rows)))
+            measured["feasts"][number].append(seconds(lambda moment=moment: feasts.materialize(moment, moment)))
+    print(json.dumps(measured))
 
 
 def main() -> None:
@@ -173,29 +173,29 @@ def main() -> None:
         with listening(server, port, dict(os.environ)):
             apply = [BIN / "feast", "-c", "feature_repo", "apply", "--skip-source-validation"]
             subprocess.run(apply, cwd=PROJECT_DIR, check=True, stdout=subprocess.DEVNULL)
-            found, command = {}, {}
+            measured, command = {}, {}
             for times in (FEW, MANY):
                 log = folder / f"{times}.log"
                 script = [sys.executable, __file__, "--load", str(folder), str(times), str(arguments.runs)]
                 suite.measure([*script, "--days", *days], {}, log)
-                found[times] = json.loads(log.read_text().splitlines()[-1])
+                measured[times] = json.loads(log.read_text().splitlines()[-1])
                 redis_cli = [BIN / "python", "-c", f"from redis import Redis; Redis(port={port}).flushall()"]
                 subprocess.run(redis_cli, check=True)
                 feast = [BIN / "feast", "-c", "feature_repo", "materialize", days[1], days[1]]
                 command[times] = suite.measure(feast, {}, folder / "feast.log")
     middle = {
         times: {side: [statistics.median(taken) for taken in of[side]] for side in ("ours", "bare", "feasts")}
-        for times, of in found.items()
+        for times, of in measured.items()
     }
     many = middle[MANY]
     for number, day in enumerate(("first load", "next day")):
-        n_rows = found[MANY]["rows"][number]
+        n_rows = measured[MANY]["rows"][number]
         ours, peer, feasts = (n_rows / many[side][number] for side in ("ours", "bare", "feasts"))
         figures += [
             suite.Figure(f"{day}, {n_rows:,} rows", ours, peer, "rows/s", ours / peer),
             suite.Figure("  by Feast's own engine and store", feasts, peer, "rows/s", feasts / peer),
         ]
-    first, following = found[MANY]["sent"]
+    first, following = measured[MANY]["sent"]
     all_sent = sum(following.values()), sum(first.values())
     figures.append(suite.Figure("next day, sent, of the first load", *_megabytes(*all_sent), all_sent[0] / all_sent[1]))
     for view, sent in sorted(following.items(), key=lambda item: -first[item[0]]):

@@ -58,26 +58,26 @@ def main() -> None:
             validation_snapshots=arguments.cut_offs + 1, transformer_snapshots=arguments.cut_offs
         )
         model = train(rows, int(rows.horizon_days.iloc[0]), settings)
-    said = model.validation.dropna(subset="transformer_events").reset_index(drop=True)
-    tabular = [name for name in MEMBERS if name in said]
-    scores = {"Churn Radar": said[model.names].mean(axis=1)}
-    scores["average without transformer"] = said[tabular].mean(axis=1)
-    scores["average with transformer"] = said[[*tabular, "transformer_events"]].mean(axis=1)
-    scores |= {name: said[name] for name in tabular} | {"transformer": said.transformer_events}
+    validation = model.validation.dropna(subset="transformer_events").reset_index(drop=True)
+    tabular = [name for name in MEMBERS if name in validation]
+    scores = {"Churn Radar": validation[model.names].mean(axis=1)}
+    scores["average without transformer"] = validation[tabular].mean(axis=1)
+    scores["average with transformer"] = validation[[*tabular, "transformer_events"]].mean(axis=1)
+    scores |= {name: validation[name] for name in tabular} | {"transformer": validation.transformer_events}
     ours = next(iter(scores.values()))
-    loss = losses_at_true_level(said.assign(it=ours), ["it"])
-    table = Table(title=f"{said.as_of_date.nunique()} rolling cut-offs, {len(said):,} predictions")
+    loss = losses_at_true_level(validation.assign(it=ours), ["it"])
+    table = Table(title=f"{validation.as_of_date.nunique()} rolling cut-offs, {len(validation):,} predictions")
     for heading in ("", "AUROC", "ECE", "log-loss", "worse by (paired, 95 %)"):
         table.add_column(heading, justify="left" if heading == "" else "right")
-    positions = said.groupby("as_of_date").indices
+    positions = validation.groupby("as_of_date").indices
     for name, logit in scores.items():
-        aurocs = [auroc_interval(said.churned.to_numpy()[p], logit.to_numpy()[p])[0] for p in positions.values()]
-        losses = losses_at_true_level(said.assign(it=logit), ["it"])
-        worse = paired_gain(losses - loss, said.customer_id.to_numpy())
+        aurocs = [auroc_interval(validation.churned.to_numpy()[p], logit.to_numpy()[p])[0] for p in positions.values()]
+        losses = losses_at_true_level(validation.assign(it=logit), ["it"])
+        worse = paired_gain(losses - loss, validation.customer_id.to_numpy())
         table.add_row(
             name,
             f"{np.mean(aurocs):.4f}",
-            f"{expected_calibration_error(said.churned.to_numpy(), expit(logit.to_numpy())):.4f}",
+            f"{expected_calibration_error(validation.churned.to_numpy(), expit(logit.to_numpy())):.4f}",
             f"{losses.mean():.5f}",
             "" if logit is ours else f"{worse['mean']:+.5f} ({worse['low']:+.5f} to {worse['high']:+.5f})",
         )

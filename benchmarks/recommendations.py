@@ -27,9 +27,9 @@ from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 
-#: Customers without an order for so many days are at rest.
+#: Days without an order after which a customer is at rest.
 AT_REST_DAYS = 21
-#: What is compared.
+#: Lists in the comparison.
 LISTS = {"most popular": "most popular", "bought_before": "own most frequent"} | {
     name: name.replace("_", " ") for name in (*SIGNALS[1:], "Churn Radar")
 }
@@ -52,41 +52,41 @@ def read_shop(raw: Path) -> tuple[pa.Table, pd.DataFrame]:
     return purchases, products
 
 
-def hits(purchases: pa.Table, products: pd.DataFrame, cut: np.datetime64, after_days: int, most: int) -> pd.DataFrame:
-    """Whether each list has a product of the next order; one row per customer, ``at_rest`` besides."""
+def hits(purchases: pa.Table, products: pd.DataFrame, cut: np.datetime64, after_days: int, limit: int) -> pd.DataFrame:
+    """Whether each list contains a product of the next order, one row per customer, with the column ``at_rest``."""
     history = read_history(purchases, cut)
     signals = Signals(history, Names(products, Encoder.shared), after_days)
     truth = next_bought(signals, purchases, cut + np.timedelta64(LEARN_DAYS, "D"))
     newest = np.full(len(history.customers), np.iinfo(int).max)
     np.minimum.at(newest, history.customer, history.age)
-    judged = np.flatnonzero((np.diff(truth.indptr) > 0) & (newest <= SOLD_WITHIN_DAYS))
-    judged = np.sort(np.random.default_rng(1).permutation(judged)[:most])
+    evaluated = np.flatnonzero((np.diff(truth.indptr) > 0) & (newest <= SOLD_WITHIN_DAYS))
+    evaluated = np.sort(np.random.default_rng(1).permutation(evaluated)[:limit])
     popularity = np.bincount(history.product[history.age <= SOLD_WITHIN_DAYS], minlength=history.shape[1])
-    found = {name: [] for name in ("most popular", *SIGNALS)}
-    for block in blocks(signals, judged):
+    parts_by_list = {name: [] for name in ("most popular", *SIGNALS)}
+    for block in blocks(signals, evaluated):
         bought = truth[block].toarray() > 0
         popular = np.where(signals.offered(block), popularity, 0.0)
-        for name, score in zip(found, (popular, *signals.scores(block)), strict=True):
+        for name, score in zip(parts_by_list, (popular, *signals.scores(block)), strict=True):
             best, is_there = ranked(score, MOST)
-            found[name].append((np.take_along_axis(bought, best, axis=1) & is_there).any(axis=1))
-    told = pd.DataFrame({name: np.concatenate(parts) for name, parts in found.items()})
-    customers = pd.DataFrame({"customer_id": history.customers[judged], "as_of_date": cut})
+            parts_by_list[name].append((np.take_along_axis(bought, best, axis=1) & is_there).any(axis=1))
+    is_hit = pd.DataFrame({name: np.concatenate(parts) for name, parts in parts_by_list.items()})
+    customers = pd.DataFrame({"customer_id": history.customers[evaluated], "as_of_date": cut})
     chosen = recommend(purchases, products, customers, after_days).to_pandas()
     customer, product = (
         pd.Index(ids).get_indexer(of)
         for ids, of in ((history.customers, chosen.customer_id), (history.products, chosen.product_id))
     )
     right = np.unique(customer[truth[customer, product] > 0])
-    return told.assign(**{"Churn Radar": np.isin(judged, right), "at_rest": newest[judged] >= AT_REST_DAYS})
+    return is_hit.assign(**{"Churn Radar": np.isin(evaluated, right), "at_rest": newest[evaluated] >= AT_REST_DAYS})
 
 
-def hits_table(found: dict[str, pd.DataFrame]) -> Table:
+def hits_table(hits_by_shop: dict[str, pd.DataFrame]) -> Table:
     """One line per shop and group of customers."""
     table = Table(title=f"Customers with one of {MOST} products in their next order (standard error of the last)")
     for name in ("", "customers", *LISTS.values(), "±"):
         table.add_column(name, justify="right" if name else "left")
-    for shop, told in found.items():
-        for group, part in ((shop, told), ("  at rest", told[told.at_rest])):
+    for shop, shop_hits in hits_by_shop.items():
+        for group, part in ((shop, shop_hits), ("  at rest", shop_hits[shop_hits.at_rest])):
             shares = [part[name].mean() for name in LISTS]
             error = np.sqrt(shares[-1] * (1 - shares[-1]) / len(part))
             table.add_row(group, f"{len(part):,}", *(f"{share:.1%}" for share in shares), f"{error:.1%}")
@@ -95,16 +95,16 @@ def hits_table(found: dict[str, pd.DataFrame]) -> Table:
 
 def large_shop(n_customers: int, n_products: int) -> tuple[pa.Table, pd.DataFrame]:
     """Make random purchases: ten shopping days of two products each in a year for every customer."""
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     n = n_customers * 20
-    day = np.repeat(chance.integers(0, 365, n // 2), 2)
-    product = np.minimum(chance.gamma(0.6, n_products / 4, n).astype(int), n_products - 1)
+    day = np.repeat(rng.integers(0, 365, n // 2), 2)
+    product = np.minimum(rng.gamma(0.6, n_products / 4, n).astype(int), n_products - 1)
     purchases = pd.DataFrame(
         {
             "customer_id": np.char.add("c", np.repeat(np.arange(n_customers), 20).astype(str)),
             "product_id": np.char.add("p", product.astype(str)),
             "bought_on": (np.datetime64("2024-01-01") + day).astype("datetime64[D]"),
-            "is_returned": chance.random(n) < 0.02,
+            "is_returned": rng.random(n) < 0.02,
         }
     ).drop_duplicates()
     names = [f"{word} {i}" for i, word in enumerate(np.resize(["tea", "coat", "lamp", "book", "toy"], n_products))]
@@ -114,7 +114,7 @@ def large_shop(n_customers: int, n_products: int) -> tuple[pa.Table, pd.DataFram
 
 
 def measure_large_shop(n_customers: int, n_products: int) -> str:
-    """Recommend to everybody; say how long it took and how much memory."""
+    """Recommend to all customers; print the time and peak memory."""
     purchases, products = large_shop(n_customers, n_products)
     customers = pd.DataFrame({"customer_id": purchases["customer_id"].unique().to_pylist()})
     Encoder.shared()
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--cut-offs", type=int, default=2)
     parser.add_argument("--after-days", type=int, default=14)
-    parser.add_argument("--judged", type=int, default=2000, help="most customers per cut-off")
+    parser.add_argument("--judged", type=int, default=2000, help="maximum customers per cut-off")
     parser.add_argument("--large", type=int, nargs=2, default=(100_000, 1_000), metavar=("CUSTOMERS", "PRODUCTS"))
     parser.add_argument("--home", type=Path, help="keep the raw tables here; what is there is not made again")
     arguments = parser.parse_args()
@@ -152,16 +152,16 @@ def main() -> None:
         if not (simulated / "orders.parquet").exists():
             settings = SimulationSettings(arguments.customers, 365, arguments.seed)
             simulate(settings, simulated, home / "truth")
-        found = {}
+        hits_by_shop = {}
         for name, raw in (("Complete Journey", real), ("simulated shop", simulated)):
             purchases, products = read_shop(raw)
             end = purchases["bought_on"].to_numpy().max().astype("datetime64[D]") + 1
             cuts = [end - LEARN_DAYS * (1 + place) for place in range(arguments.cut_offs)]
-            found[name] = pd.concat(
+            hits_by_shop[name] = pd.concat(
                 [hits(purchases, products, cut, arguments.after_days, arguments.judged) for cut in cuts],
                 ignore_index=True,
             )
-    console.print(hits_table(found))
+    console.print(hits_table(hits_by_shop))
 
 
 if __name__ == "__main__":

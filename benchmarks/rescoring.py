@@ -68,9 +68,13 @@ class Client:
         event = {"type": kind, "event_id": f"event {self._sent}", "customer_id": self._chance.choice(self._customers)}
         answer = self._session.post(self._url, json={"events": [event | content]})
         answer.raise_for_status()
-        told = answer.json()
-        if told["accepted"] != 1 or told["pending"] or (kind == "order" and told["scores"][0]["source"] != "fresh"):
-            raise SystemExit(f"no score followed: {told}")
+        receipt = answer.json()
+        if (
+            receipt["accepted"] != 1
+            or receipt["pending"]
+            or (kind == "order" and receipt["scores"][0]["source"] != "fresh")
+        ):
+            raise SystemExit(f"no new score: {receipt}")
         self._sent += 1
 
 
@@ -129,13 +133,13 @@ def main() -> None:
                     client.review()
                 # by turns, so that a noisy minute meets all of them
                 taken = timed([client.order, client.review, write], arguments.requests)
-        told = ("after an order", "after a review with new words", "Feast's own write of one row")
+        names = ("after an order", "after a review with new words", "Feast's own write of one row")
         table = Table(title=f"From event to stored score, {arguments.requests:,} each, {len(customers):,} customers")
         for heading in ("", "p50 ms", "p99 ms", "at most, p99"):
             table.add_column(heading, justify="left" if not heading else "right")
-        for name, times, most in zip(told, taken, ("25", "75", ""), strict=True):
+        for name, times, target in zip(names, taken, ("25", "75", ""), strict=True):
             p50, p99 = percentiles(times)
-            table.add_row(name, f"{p50:.2f}", f"{p99:.2f}", most)
+            table.add_row(name, f"{p50:.2f}", f"{p99:.2f}", target)
         console.print(table)
 
 

@@ -193,16 +193,16 @@ def lookups(service_name: str, field: tuple[str, str], port: int, n_customers: i
 def wrk(url: str, connections: int, seconds: int, script: Path) -> tuple[int, float, float, float]:
     """Return requests, requests a second, and the median and 99th percentile in milliseconds."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script, url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said:
-        raise SystemExit(said)
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output:
+        raise SystemExit(output)
     units = {"us": 1e-3, "ms": 1, "s": 1e3}
     p50, p99 = (
-        float(number) * units[unit] for number, unit in re.findall(r"(?:50|99)%\s+([\d.]+)(us|ms|s)\b", said)[:2]
+        float(number) * units[unit] for number, unit in re.findall(r"(?:50|99)%\s+([\d.]+)(us|ms|s)\b", output)[:2]
     )
     return (
-        int(re.search(r"(\d+) requests in", said)[1]),
-        float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]),
+        int(re.search(r"(\d+) requests in", output)[1]),
+        float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]),
         p50,
         p99,
     )

@@ -31,7 +31,7 @@ from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.aspects import ASPECTS
 from inference.warehouse import dbt
 
-#: What a pass adds up of each file; order items have no customer.
+#: Sums of the single pass over each file; order items have no customer.
 SUMMED = {
     "orders": ("customer_id", "amount"),
     "order_items": ("order_id", "unit_price"),
@@ -53,12 +53,12 @@ PASSES = 5
 
 
 def random_score(text: str, name: str) -> str:
-    """SQL of a number from -1 to 1 that depends on a text."""
+    """SQL of a pseudo-random number from -1 to 1 that depends only on a text."""
     return f"cast((hash({text} || '{name}') % 2000) / 1000.0 - 1 as double)"
 
 
 def fill(home: Path) -> None:
-    """Make the tables of Python models, so that the SQL behind them has rows to work on."""
+    """Fill the tables of Python models, so that the SQL that reads them has rows."""
     scores = ", ".join(f"{random_score('text_id', aspect)} as {aspect}_score" for aspect in ASPECTS)
     with duckdb.connect(str(home / "churn_radar.duckdb")) as connection:
         connection.execute(
@@ -84,16 +84,16 @@ def one_pass(raw: Path) -> tuple[float, int]:
     with duckdb.connect() as connection:
         connection.execute("set threads = 2")
         for table, (key, summed) in SUMMED.items():
-            found, _, _ = connection.execute(
+            n_rows, _, _ = connection.execute(
                 "select sum(counted), sum(summed), max(largest) from (select count(*) as counted, "
                 f"sum({summed}) as summed, max({summed}) as largest from '{raw}/{table}.parquet' group by {key})"
             ).fetchone()
-            rows += int(found)
+            rows += int(n_rows)
     return time.perf_counter() - started, rows
 
 
 def build(home: Path) -> None:
-    """Make everything in this process, and write down the seconds of filling in and of each model."""
+    """Build in this process, and store the seconds of filling in and of each model."""
     dbt_runner = dbtRunner(manifest=_invoke(dbtRunner(), "parse"))
     seconds = _models(_invoke(dbt_runner, "run", "--select", *UP_TO_SPINE, "--exclude", *PYTHON_MODELS))
     started = time.perf_counter()
@@ -115,7 +115,7 @@ def _models(result: Iterable[Any]) -> dict[str, float]:
 
 
 def measure(customers: int, raw: Path | None, runs: int) -> dict:
-    """Build a shop of so many customers so often; medians, but of memory the most."""
+    """Build a shop ``runs`` times; medians of times and the maximum of memory."""
     built = []
     with tempfile.TemporaryDirectory(prefix="churn-radar-sql-") as folder:
         if raw is None:
@@ -130,8 +130,10 @@ def measure(customers: int, raw: Path | None, runs: int) -> dict:
             dbt.run("seed", env=dbt.environment(home), quiet=True)
             env = dbt.environment(home) | {"CHURN_MEMORY": "7GB"}
             measured = suite.measure([sys.executable, __file__, "--build", home], env, home / "benchmark.log")
-            told = json.loads((home / "seconds.json").read_text())
-            built.append({"seconds": measured.seconds - told["filling"], "peak_mb": measured.peak_mb} | told["models"])
+            inner = json.loads((home / "seconds.json").read_text())
+            built.append(
+                {"seconds": measured.seconds - inner["filling"], "peak_mb": measured.peak_mb} | inner["models"]
+            )
             shutil.rmtree(home)
         passes += [one_pass(raw) for _ in range(PASSES)]
     taken = {what: statistics.median(run[what] for run in built) for what in built[0]}

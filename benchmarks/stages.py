@@ -63,7 +63,7 @@ def main() -> None:
     """Measure, print, keep."""
     parser = suite.arguments_of(__doc__)
     parser.add_argument("--customers", type=int, default=4000, help="of the smaller shop")
-    parser.add_argument("--runs", type=int, default=5, help="of which medians are told")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs, of which medians are reported")
     arguments = parser.parse_args()
     # one after the other, so that a machine that slows down slows both
     runs = [(build(arguments.customers), build(TIMES * arguments.customers)) for _ in range(arguments.runs)]

@@ -1,4 +1,4 @@
-"""What every benchmark does: measure a command, print a table, keep the figures, draw them.
+"""Shared code of the benchmarks: measure a command, print a table, store the figures, draw them.
 
     python benchmarks/suite.py
 
@@ -25,28 +25,28 @@ from inference.reporting import tables
 
 RESULTS = Path(__file__).with_name("results")
 PAGE = PROJECT_DIR / "docs" / "benchmarks.md"
-#: How far beyond its target a bar goes.
-MOST_DRAWN = 2
-#: How often a command's memory is looked at.
+#: Maximum length of a bar, as a multiple of the target.
+MAX_DRAWN = 2
+#: Interval at which a command's memory is measured.
 EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One thing that was measured on both sides in the same run.
+    """One quantity, measured for Churn Radar and the peer in the same run.
 
     Parameters
     ----------
     what : str
-        What.
+        Name of the quantity.
     ours, peer : float
-        Medians of Churn Radar and of what it is compared with.
+        Medians of Churn Radar and of the peer.
     unit : str
-        Of both.
+        Unit of both.
     ratio : float
-        How ``ours`` stands to ``peer``, as the target counts it.
+        Ratio of ``ours`` and ``peer``, in the direction of the target.
     target : str
-        What the ratio should be, ``at least`` or ``at most`` a number; empty where there is none.
+        Target of the ratio, ``at least`` or ``at most`` a number; empty without a target.
     """
 
     what: str
@@ -58,7 +58,7 @@ class Figure:
 
     @property
     def reached(self) -> float | None:
-        """How far the target is reached: 1 where it just is, more where it is surpassed; None where there is none."""
+        """Ratio relative to the target: 1 if it is just met, more if it is exceeded; None without a target."""
         if not self.target:
             return None
         bound = float(self.target.split()[-1])
@@ -67,7 +67,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command cost: wall and processor seconds, and the most memory that its processes held at once, in MB."""
+    """Cost of a command: wall and CPU seconds, and peak memory of all its processes in MB."""
 
     seconds: float
     cpu_seconds: float
@@ -105,24 +105,24 @@ def report(
     Parameters
     ----------
     benchmark : str
-        Name of its file of results.
+        Name of the file of results.
     title : str
         What was measured, on what.
     peer : str
-        What it is compared with.
+        Name of the peer.
     figures : sequence of Figure
         Medians.
     runs : int
-        How many runs they are medians of.
+        Number of runs.
     forget : bool
         Print only.
     device : str
-        ``cpu`` or ``cuda``, whose results have a file of their own.
+        ``cpu`` or ``cuda``; each has its own file of results.
     curve : bool
-        Draw the figures themselves, as they grow.
+        Draw the figures as a curve.
     """
     on = machine(device)
-    if device != "cpu":  # targets are those of a processor against a processor
+    if device != "cpu":  # targets are for CPU against CPU
         figures = [replace(figure, target="") for figure in figures]
     table = Table(title=title, caption=f"medians of {runs} runs; {on}" if runs > 1 else f"one run; {on}")
     for heading, justify in (("", "left"), ("Churn Radar", "right"), (peer, "right"), ("ratio", "right")):
@@ -150,9 +150,9 @@ def report(
 
 
 def arguments_of(description: str, device: bool = False) -> argparse.ArgumentParser:
-    """Begin the options of a benchmark; one that can run on a GPU is told where."""
+    """Parser with the shared options of benchmarks; ``device`` adds --device."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--forget", action="store_true", help="print the figures, but keep them nowhere")
+    parser.add_argument("--forget", action="store_true", help="print the figures without storing them")
     if device:
         parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     return parser
@@ -163,15 +163,15 @@ def machine(device: str = "cpu") -> str:
     lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
     cpu = {name.strip(): value.strip() for name, value in lines}
     model = cpu.get("model name", platform.processor())
-    if "cpu family" in cpu:  # a cloud tells no more by name, though one generation multiplies twice as fast as another
+    if "cpu family" in cpu:  # clouds hide the exact model, although generations differ twofold in speed
         model += f" family {cpu['cpu family']} model {cpu['model']}"
     memory = psutil.virtual_memory().total / 2**30
-    told = f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}"
+    name = f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}"
     if device == "cuda":
         import torch
 
-        told = f"{torch.cuda.get_device_name()}; {told}"
-    return told
+        name = f"{torch.cuda.get_device_name()}; {name}"
+    return name
 
 
 def draw(results: Sequence[dict]) -> str:
@@ -201,21 +201,21 @@ def draw(results: Sequence[dict]) -> str:
                 f"    x-axis [{names}]\n    bar [{', '.join(f'{f.ours:.4g}' for f in figures)}]\n"
                 f"    line [{', '.join(f'{f.peer:.4g}' for f in figures)}]\n```"
             )
-        if told := [f for f in figures if f.reached is not None]:
-            names = ", ".join(f'"{f.what.strip()}"' for f in told)
-            # what surpasses its target far is cut, so that what does not reach it shows
-            bars = ", ".join(f"{min(f.reached, MOST_DRAWN):.3g}" for f in told)
+        if with_target := [f for f in figures if f.reached is not None]:
+            names = ", ".join(f'"{f.what.strip()}"' for f in with_target)
+            # long bars are cut, so that missed targets are visible
+            bars = ", ".join(f"{min(f.reached, MAX_DRAWN):.3g}" for f in with_target)
             parts.append(
                 f'```mermaid\nxychart-beta horizontal\n    title "Targets, reached from 1 on"\n    x-axis [{names}]\n'
-                f"    y-axis 0 --> {MOST_DRAWN}\n    bar [{bars}]\n```"
+                f"    y-axis 0 --> {MAX_DRAWN}\n    bar [{bars}]\n```"
             )
     return "\n\n".join(parts) + "\n"
 
 
 def newest() -> list[dict]:
     """Return the newest result of each benchmark on each machine, by name of the benchmark."""
-    told = [json.loads(line) for file in sorted(RESULTS.glob("*.jsonl")) for line in file.read_text().splitlines()]
-    return list({(result["benchmark"], result["machine"]): result for result in told}.values())
+    results = [json.loads(line) for file in sorted(RESULTS.glob("*.jsonl")) for line in file.read_text().splitlines()]
+    return list({(result["benchmark"], result["machine"]): result for result in results}.values())
 
 
 def _commit() -> str:
@@ -226,13 +226,13 @@ def _commit() -> str:
 
 
 def _cpu_seconds() -> float:
-    """CPU time of all commands that ended, and of what they started."""
+    """CPU time of all finished commands and their child processes."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def _resident(root: psutil.Process) -> int:
-    """Bytes that a process and those that it started hold."""
+    """Resident memory of a process and its children, in bytes."""
     try:
         processes = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:

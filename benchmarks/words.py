@@ -1,11 +1,11 @@
-"""What words add to the score of a simulated shop, what another customer's words add, and what is quoted.
+"""What texts add to the score of a simulated shop, what other customers' texts add, and what is quoted.
 
     python benchmarks/words.py --customers 20000 --seed 777
 
 The same shop three times: with its texts, without any, and with its texts shuffled between customers. Each is
 built by ``dbt build`` and judged by ``churn-radar report`` on the same later snapshots, as any shop is. Then the
-hidden truth names customers who left over an incident that only words tell, and their reasons are searched for a
-quote of the review or ticket that tells it. Takes an hour on two cores.
+hidden truth names customers who left because of an incident known only from a text, and their reasons are searched
+for a quote of that review or ticket. Takes an hour on two cores.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from inference.simulation.words import ENGLISH
 from inference.text.pooling import WINDOW_DAYS
 from inference.warehouse import dbt
 
-#: The shops, and what is told of them.
+#: Kinds of shops and their labels.
 SHOPS = {"own": "its texts", "none": "without texts", "shuffled": "texts shuffled between customers"}
-#: Where texts are.
+#: Text columns of raw tables.
 TEXTS = {"reviews": "review_text", "support_tickets": "ticket_text"}
-#: A quote is of an incident when what is left of it without remarks is about as long as a phrase.
-LEAST_CHARACTERS = 12
+#: Minimum length of a quote about an incident, in characters, without side remarks.
+MIN_CHARACTERS = 12
 
 
 def make_shop(home: Path, kind: str, settings: SimulationSettings) -> dict:
@@ -57,7 +57,7 @@ def make_shop(home: Path, kind: str, settings: SimulationSettings) -> dict:
 
 
 def change_texts(file: Path, column: str, kind: str) -> None:
-    """Empty the texts of a raw table, or give every row another's."""
+    """Empty or shuffle the texts of a raw table."""
     if kind == "own":
         return
     table = pd.read_parquet(file)
@@ -66,7 +66,7 @@ def change_texts(file: Path, column: str, kind: str) -> None:
 
 
 def run(home: Path, *command: str) -> None:
-    """Run one of the project's commands on a shop; what it says goes to ``$CHURN_HOME/benchmark.log``."""
+    """Run one of the project's commands on a shop; its output goes to ``$CHURN_HOME/benchmark.log``."""
     env = os.environ | dbt.environment(home)
     with (home / "benchmark.log").open("a") as log:
         program = str(Path(sys.executable).with_name(command[0]))
@@ -74,12 +74,12 @@ def run(home: Path, *command: str) -> None:
 
 
 def quotes_of_incidents(home: Path, wanted: int) -> pd.DataFrame:
-    """Look for quotes of what made customers leave among their reasons.
+    """Search the reasons of customers who left for quotes of the incident that made them leave.
 
     Returns
     -------
     DataFrame
-        One row per customer: ``text``, which tells the incident, ``quotes`` and ``quoted``.
+        One row per customer: ``text`` with the incident, ``quotes`` and ``quoted``.
     """
     scores = pd.read_parquet(home / "published" / "churn_scores.parquet")
     as_of_date = pd.Timestamp(scores.as_of_date.max())
@@ -87,18 +87,18 @@ def quotes_of_incidents(home: Path, wanted: int) -> pd.DataFrame:
     incidents = pd.read_parquet(home / "truth" / "incidents.parquet").query("words_only and caused_leaving")
     texts = pd.concat([written(home, "reviews"), written(home, "support_tickets")])
     incidents = incidents.assign(text_id=incidents.review_id.fillna(incidents.ticket_id))
-    told = incidents.merge(texts, on=["customer_id", "text_id"])
-    # texts older than that are not pooled any more: the silence since then says enough
-    lately = told.written_at.between(as_of_date - pd.Timedelta(days=WINDOW_DAYS), as_of_date)
-    told = told[told.customer_id.isin(scores.index) & lately]
-    told = told.drop_duplicates("customer_id").sort_values("customer_id")
-    told = told.sample(min(wanted, len(told)), random_state=0).set_index("customer_id")
-    reasons = scores.loc[told.index, ["reason_1", "reason_2", "reason_3"]].fillna("")
-    told["quotes"] = [[q for reason in row for q in re.findall("“(.+?)”", reason)] for row in reasons.to_numpy()]
-    told["quoted"] = [
-        any(is_of_incident(q, text) for q in quotes) for quotes, text in zip(told.quotes, told.text, strict=True)
+    known = incidents.merge(texts, on=["customer_id", "text_id"])
+    # older texts are not in the pooled embedding; days without activity already show the risk
+    lately = known.written_at.between(as_of_date - pd.Timedelta(days=WINDOW_DAYS), as_of_date)
+    known = known[known.customer_id.isin(scores.index) & lately]
+    known = known.drop_duplicates("customer_id").sort_values("customer_id")
+    known = known.sample(min(wanted, len(known)), random_state=0).set_index("customer_id")
+    reasons = scores.loc[known.index, ["reason_1", "reason_2", "reason_3"]].fillna("")
+    known["quotes"] = [[q for reason in row for q in re.findall("“(.+?)”", reason)] for row in reasons.to_numpy()]
+    known["quoted"] = [
+        any(is_of_incident(q, text) for q in quotes) for quotes, text in zip(known.quotes, known.text, strict=True)
     ]
-    return told
+    return known
 
 
 def written(home: Path, table: str) -> pd.DataFrame:
@@ -111,21 +111,21 @@ def written(home: Path, table: str) -> pd.DataFrame:
 
 
 def is_of_incident(quote: str, text: str) -> bool:
-    """Whether a quote is from a text, and more than its remarks about boxes, dogs and rain."""
+    """Whether a quote is from a text and contains more than its side remarks."""
     parts = [part.strip() for part in re.split(r"\[[\w-]+\]|…", quote)]
     if not all(part in text for part in parts):
         return False
     sentences = re.split(r"(?<=[.!?])\s+", " ".join(parts))
-    return sum(len(s) for s in sentences if not any(alike(s, aside) for aside in ENGLISH.asides)) >= LEAST_CHARACTERS
+    return sum(len(s) for s in sentences if not any(alike(s, aside) for aside in ENGLISH.asides)) >= MIN_CHARACTERS
 
 
 def alike(a: str, b: str) -> bool:
-    """Whether two sentences are the same but for typos."""
+    """Whether two sentences are equal except for typos."""
     return SequenceMatcher(None, a.lower(), b.lower()).ratio() > 0.8
 
 
 def shops_table(reports: dict[str, dict]) -> Table:
-    """What the score and the best member are worth in each shop."""
+    """AUROC and log-loss of the score and the best member in each shop."""
     table = Table(title=f"Newest of {len(reports['own']['model']['snapshots'])} later snapshots, and all of them")
     for name in ("", "average of", "AUROC, newest (95 %)", "AUROC, all (95 %)", "log-loss"):
         table.add_column(name, justify="left" if name in ("", "average of") else "right")
@@ -159,7 +159,7 @@ def main() -> None:
         home = folder / kind
         home.mkdir(parents=True, exist_ok=True)
         if kind == "shuffled" and not (home / "embeddings").exists():
-            # the same texts: nothing to encode anew
+            # the same texts, which need no encoding
             shutil.copytree(folder / "own" / "embeddings", home / "embeddings")
         reports[kind] = make_shop(home, kind, settings)
     console = tables.console()
@@ -172,16 +172,16 @@ def main() -> None:
         }
         for name, gain in gains.items():
             if gain:
-                told = f"{gain['mean']:+.5f} ({gain['low']:+.5f} to {gain['high']:+.5f})"
-                console.print(f"{SHOPS[kind]}: {name} lower the log-loss by {told}")
-        console.print(f"{SHOPS[kind]}: words are {'on' if model['reads_words'] else 'off'}")
-    told = quotes_of_incidents(folder / "own", arguments.quotes)
-    missed = told[~told.quoted]
+                text = f"{gain['mean']:+.5f} ({gain['low']:+.5f} to {gain['high']:+.5f})"
+                console.print(f"{SHOPS[kind]}: {name} lower the log-loss by {text}")
+        console.print(f"{SHOPS[kind]}: texts are {'on' if model['reads_words'] else 'off'}")
+    known = quotes_of_incidents(folder / "own", arguments.quotes)
+    missed = known[~known.quoted]
     for customer, row in missed.head(5).iterrows():
         console.print(f"not quoted: {customer}: {row.text!r}; quoted: {row.quotes}")
     console.print(
-        f"{told.quoted.sum()} of {len(told)} customers who left over an incident known only from words, told in the "
-        f"last {WINDOW_DAYS} days, have a quote of it among their reasons"
+        f"{known.quoted.sum()} of {len(known)} customers who left because of an incident known only from a text of the "
+        f"last {WINDOW_DAYS} days have a quote of it among their reasons"
     )
     if arguments.home is None:
         shutil.rmtree(folder)

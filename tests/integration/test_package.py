@@ -1,4 +1,4 @@
-"""The project as a dbt package of another one: integration_tests installs it and builds shops of other shapes."""
+"""The project as a dbt package: integration_tests installs it and builds shops with other tables."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ WITHOUT_TESTS = ("build", "--exclude-resource-type", "test", "--exclude-resource
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Shop:
-    """The project with the package in it, and the shops' own tables in its warehouse."""
+    """A project with the package installed and the shops' tables in its warehouse."""
     shop = Shop(tmp_path_factory.mktemp("package") / "home", PACKAGE, {"DBT_PROFILES_DIR": str(PROJECT)})
     shop.run("dbt", "deps")
     shop.run("dbt", "run-operation", "make_shops")
@@ -25,7 +25,7 @@ def installed(tmp_path_factory) -> Shop:
 
 @pytest.fixture
 def package(installed, tmp_path) -> Shop:
-    """A warehouse of its own with the shops' tables."""
+    """A separate warehouse with the shops' tables."""
     shop = replace(installed, home=tmp_path / "home")
     shop.home.mkdir()
     (shop.home / "churn_radar.duckdb").write_bytes((installed.home / "churn_radar.duckdb").read_bytes())
@@ -37,7 +37,7 @@ def variables(name: str, **others: object) -> dict:
 
 
 def build(shop: Shop, name: str, *arguments: str, **others: object) -> str:
-    """Build a shop with its tests, which must all pass without a warning."""
+    """Build a shop with its tests, and check that all pass without warnings."""
     done = shop.dbt("build", "--exclude-resource-type", "unit_test", *arguments, **variables(name, **others))
     assert done.stderr == ""
     assert "WARN=0 ERROR=0 SKIP=0" in done.stdout
@@ -49,7 +49,7 @@ def query(shop: Shop, text: str) -> list[tuple]:
         return connection.sql(text).fetchall()
 
 
-def test_a_shop_that_has_not_sold_anything_is_built_empty(package):
+def test_a_shop_without_orders_is_built_empty(package):
     build(package, "opening")
     for table in (
         "churn_scores",
@@ -65,12 +65,12 @@ def test_a_shop_that_has_not_sold_anything_is_built_empty(package):
     ):
         assert query(package, f"select count(*) from {table}") == [(0,)], table
     assert pd.read_parquet(package.published).empty
-    # and goes on with its first orders, here those of a bakery that opens under its name
+    # then its first orders arrive, here those of the bakery
     package.dbt(*WITHOUT_TESTS, **variables("bakery"))
     assert query(package, "select count(*) > 50 from churn_scores") == [(True,)]
 
 
-def test_three_days_by_default_vars_equal_a_full_build(package, tmp_path):
+def test_three_daily_builds_with_default_vars_equal_a_full_build(package, tmp_path):
     for day in ("2024-10-14", "2024-10-15"):
         package.dbt(*WITHOUT_TESTS, **variables("bakery", churn__as_of_date=day))
     build(package, "bakery", churn__as_of_date="2024-10-16")
@@ -99,7 +99,7 @@ def test_a_shop_that_differs_in_every_var_is_built(package):
     same = {name for name, value in defaults.items() if flipped.get(name, value) == value}
     assert not same - {"churn__pseudonymise"}, "vars that are not flipped"
     build(package, "outfitter")
-    ((customers, least, words),) = query(
+    ((customers, min_orders, words),) = query(
         package,
         "select count(*), min(orders_total), sum(reviews_total) from churn_scores join order_features "
         "using (customer_id, as_of_date) join review_features using (customer_id, as_of_date)",
@@ -113,18 +113,18 @@ def test_a_shop_that_differs_in_every_var_is_built(package):
     assert {"attribute_tier=gold", "attribute_tier=basic", "attribute_age"} <= set(
         json.loads(config.read_text())["features"]
     )
-    assert least >= 2
+    assert min_orders >= 2
     assert words > 20
     assert query(
         package,
         "select count(*) filter (action = 'service_call') <= 3, sum(contact_cost) <= 50, bool_or(action = 'holdout'), "
         "count(*) from retention_actions",
     ) == [(True, True, True, customers)]
-    # it has no order_items: an empty table of the contract's types
+    # without order_items the table is empty and has the contract's types
     assert query(package, "select count(*) from retention_recommendations") == [(0,)]
 
 
-def test_names_that_the_shop_does_not_have_are_refused_before_anything_is_built(package):
+def test_unknown_tables_and_columns_stop_the_build_before_any_model(package):
     columns = variables("bakery")["churn__orders_columns"] | {"customer_id": "clint"}
     done = package.dbt("build", check=False, **variables("bakery", churn__orders_columns=columns, churn__trian="auto"))
     assert done.returncode != 0

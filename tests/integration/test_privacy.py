@@ -1,6 +1,6 @@
-"""One shop with planted personal data: what is never read, what is left of a person who is erased, and pseudonyms.
+"""One shop with planted personal data: columns that are never read, erasure of a customer, and pseudonyms.
 
-The shop is built once; the tests stand in the order in which they change it.
+The shop is built once, and the tests run in the order in which they change it.
 """
 
 import json
@@ -18,9 +18,9 @@ from test_leaks import shop_with_everything
 
 AS_OF = "2023-10-20"
 NO_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
-#: Values of columns that are tagged pii; every customer has their own.
+#: Parts of the values of columns tagged pii; each customer has different values.
 PLANTED = ("planted-mail", "Plantagenet", "+44 7700 900")
-#: What only the leaver wrote.
+#: Texts written only by the customer who is erased.
 THEIRS = (
     "The zebra-striped kettle hums oddly at night. Write to kettle-owner@post.example, says {customer}!",
     "Nobody else's samovar leaks “umbrella-blue” water. It's the second one.",
@@ -35,7 +35,7 @@ def with_long_ids(tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 
 def plant(tables: dict[str, pd.DataFrame], leaver: str) -> dict[str, pd.DataFrame]:
-    """Give everybody a name, an e-mail address and a phone number, and the leaver words of their own."""
+    """Give all customers a name, an e-mail address and a phone number, and the leaver unique texts."""
     rows = tables["customers"]
     numbers = rows.index.astype(str)
     personal = {
@@ -52,7 +52,7 @@ def plant(tables: dict[str, pd.DataFrame], leaver: str) -> dict[str, pd.DataFram
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> tuple[Shop, str]:
-    """The shop from raw tables to the online store, and who is going to leave it."""
+    """The shop from raw tables to the online store, and the customer who will be erased."""
     shop = Shop(tmp_path_factory.mktemp("privacy") / "home")
     tables = with_long_ids(shop_with_everything())
     recent = tables["orders"][tables["orders"].ordered_at < AS_OF].sort_values("ordered_at").customer_id.tail(60)
@@ -67,13 +67,13 @@ def built(tmp_path_factory) -> tuple[Shop, str]:
 
 
 def build(shop: Shop, **variables: object) -> None:
-    """Build what is scored and searched, in a process that lets go of the warehouse."""
+    """Build scores and searchable texts, in a process of its own, which closes the warehouse."""
     selected = ("--select", "+churn_scores", "+searchable_texts")
     shop.dbt("build", *NO_TESTS, *selected, churn__transformer=False, churn__as_of_date=AS_OF, **variables)
 
 
 def values(file: Path) -> str:
-    """Every value of a Parquet, DuckDB or SQLite file as text; any other file as it is."""
+    """All values of a Parquet, DuckDB or SQLite file as text; the content of any other file."""
     start = file.read_bytes()[:16]
     if start.startswith(b"PAR1"):
         return repr(pd.read_parquet(file).to_dict("list")) + repr(
@@ -91,11 +91,11 @@ def values(file: Path) -> str:
 
 
 def holding(folder: Path, *needles: str) -> set[str]:
-    """Files with one of the strings in their bytes or values, by their path."""
+    """Paths of files that contain one of the strings in their bytes or values."""
     files = set()
     for file in (f for f in folder.rglob("*") if f.is_file()):
         content, raw = values(file), file.read_bytes()
-        # repr escapes what is not ASCII in bytes, and quotes
+        # repr escapes quotes and, in bytes, non-ASCII characters
         if any(n in content or n in content.replace("\\'", "'") or n.encode() in raw for n in needles):
             files.add(str(file.relative_to(folder)))
     return files
@@ -109,7 +109,7 @@ def outside_raw(files: set[str]) -> set[str]:
     return {file for file in files if not file.startswith("raw/")}
 
 
-def test_the_search_finds_what_is_there(built):
+def test_the_file_search_finds_existing_data(built):
     shop, leaver = built
     files = holding(shop.home, leaver)
     validation = {file for file in files if file.endswith("validation.parquet")}
@@ -120,13 +120,13 @@ def test_the_search_finds_what_is_there(built):
         assert {"churn_radar.duckdb", "feast/online.db", "raw/reviews.parquet"} <= holding(shop.home, words[10:30])
 
 
-def test_personal_columns_reach_nothing(built):
+def test_personal_columns_are_in_no_file(built):
     shop, _ = built
     assert outside_raw(holding(shop.home, *PLANTED)) == set()
 
 
-def test_an_address_within_words_stays_where_words_are_read(built):
-    # the transformer reads them as they were written; quotes are masked
+def test_an_address_within_a_text_is_only_where_texts_are_kept(built):
+    # the transformer reads texts unchanged; quotes are masked
     shop, _ = built
     assert outside_raw(holding(shop.home, "kettle-owner@post.example")) == {
         "churn_radar.duckdb",
@@ -157,7 +157,7 @@ def test_asking_for_personal_columns_is_refused(built):
     assert outside_raw(holding(built[0].home, *PLANTED)) == set()
 
 
-def test_redis_forgets_who_was_erased(built, redis):
+def test_an_erased_customer_is_removed_from_redis(built, redis):
     from redis import Redis
 
     shop, leaver = built
@@ -191,7 +191,7 @@ def test_redis_forgets_who_was_erased(built, redis):
     assert holding(shop.home, customer) == set()
 
 
-def test_nothing_is_found_of_who_was_erased(built):
+def test_an_erased_customer_is_in_no_file(built):
     shop, leaver = built
     others = shop.table("churn_predictions").customer_id.nunique()
     unknown = shop.run("churn-radar", "erase", "--customer", "customer-9999999", check=False)
@@ -202,7 +202,7 @@ def test_nothing_is_found_of_who_was_erased(built):
     done = shop.run("churn-radar", "erase", "--customer", leaver)
     assert "Nothing found in " in done.stdout
     assert holding(shop.home, *traces(leaver)) == set()
-    assert holding(shop.home.parent / "export", leaver)  # the same search, where nothing was erased
+    assert holding(shop.home.parent / "export", leaver)  # the search finds the customer where nothing was erased
     receipt = json.loads(max((shop.home / "erasures").glob("*.json")).read_text())
     assert receipt["removed"]["feast/online.db"] > 20
     assert shop.table("churn_predictions").customer_id.nunique() == others - 1
@@ -220,7 +220,7 @@ def test_the_champion_still_loads_and_the_online_store_still_answers(built, monk
     assert online_scores([stayed, leaver]).customer_id.tolist() == [stayed]
 
 
-def test_who_was_erased_does_not_come_back_with_the_shops_own_tables(built):
+def test_an_erased_customer_does_not_return_with_the_next_raw_tables(built):
     shop, leaver = built
     shutil.copytree(shop.home.parent / "export", shop.raw, dirs_exist_ok=True)
     build(shop)

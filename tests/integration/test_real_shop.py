@@ -1,4 +1,4 @@
-"""One run on real purchases, end to end."""
+"""One end-to-end run on real purchases."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def test_every_eligible_household_is_scored_with_a_reason(real_shop):
     np.testing.assert_allclose(scores.value_at_risk, scores.churn_probability * scores.expected_spend)
 
 
-def test_the_first_reason_of_the_riskiest_tells_their_own_numbers(real_shop):
+def test_first_reasons_contain_the_customers_own_values(real_shop):
     shop, _ = real_shop
     features = shop.table("order_features").set_index(["customer_id", "as_of_date"])
     scores = shop.scores().sort_values("churn_probability", ascending=False).head(20)
@@ -44,7 +44,7 @@ def test_the_first_reason_of_the_riskiest_tells_their_own_numbers(real_shop):
     assert matched >= 10
 
 
-def test_dbt_and_feast_say_nothing_that_a_user_should_not_see(real_shop):
+def test_dbt_and_feast_print_no_warnings(real_shop):
     _, runs = real_shop
     for done in runs:
         assert done.stderr == ""
@@ -65,7 +65,7 @@ def test_a_second_build_changes_nothing_but_scored_at(real_shop):
 
 def test_online_values_equal_offline_values_in_every_feature_view(real_shop):
     shop, _ = real_shop
-    # in a process of its own, because the feature store reads the environment
+    # in its own process, because the feature store reads the environment
     done = subprocess.run(
         [BIN / "python", PROJECT / "tests" / "integration" / "compare_online_offline.py", "1000"],
         cwd=PROJECT,
@@ -99,7 +99,7 @@ def test_every_published_file_has_an_exposure(real_shop):
     assert published <= exposed
 
 
-def test_metrics_say_what_the_scores_add_up_to(real_shop):
+def test_metrics_equal_aggregates_of_the_scores(real_shop):
     shop, _ = real_shop
     manifest = json.loads((shop.home / "target" / "semantic_manifest.json").read_text())
     measured = {}
@@ -125,14 +125,14 @@ def test_metrics_say_what_the_scores_add_up_to(real_shop):
     }
 
 
-def test_everybody_who_is_scored_is_decided_about(real_shop):
+def test_every_scored_customer_has_a_decision(real_shop):
     shop, _ = real_shop
     scores, actions = shop.scores(), pd.read_parquet(shop.published.with_name("retention_actions.parquet"))
     newest = scores[scores.as_of_date == scores.as_of_date.max()]
     assert sorted(actions.customer_id) == sorted(newest.customer_id)
     contacts = actions[~actions.action.isin(["none", "holdout"])]
     assert {"coupon", "recommendation", "service_call", "none", "holdout"} == set(actions.action)
-    # its campaigns have no propensities, so nothing is learned from them
+    # its campaigns have no propensities, so no effects are learned from them
     assert set(contacts.effect_source) == {"prior"}
     sure = contacts[~contacts.is_exploration]
     assert (sure.expected_profit > 0).all()
@@ -141,7 +141,7 @@ def test_everybody_who_is_scored_is_decided_about(real_shop):
     assert actions.reason.str.len().min() > 10
 
 
-def test_who_is_recommended_products_did_not_just_buy_them(real_shop):
+def test_recommended_products_were_not_bought_recently(real_shop):
     shop, _ = real_shop
     offered = pd.read_parquet(shop.published.with_name("retention_recommendations.parquet"))
     newest = shop.scores().as_of_date.max()
@@ -195,9 +195,9 @@ def test_a_killed_build_leaves_the_published_scores_readable_and_complete(real_s
         assert len(shop.scores()) == n_customers
 
 
-def test_backtest_ranks_and_calibrates_as_promised(real_shop):
+def test_the_backtest_has_the_documented_ranking_and_calibration(real_shop):
     shop, _ = real_shop
-    # the transformer earns nothing here (benchmarks/members.py), and the build before has trained one
+    # without the transformer, which is not selected here (benchmarks/members.py) and was trained in the build before
     without = "{churn__transformer: false}"
     done = shop.run("churn-radar", "backtest", "--as-of", "2017-12-01", "--json", "--vars", without)
     result = json.loads(done.stdout)[0]
@@ -208,13 +208,13 @@ def test_backtest_ranks_and_calibrates_as_promised(real_shop):
     assert 0.79 <= result["recency"]["auroc"] <= 0.81
 
 
-def test_a_shop_without_texts_says_that_there_is_none_to_find(real_shop):
+def test_searching_a_shop_without_texts_is_an_error(real_shop):
     done = real_shop[0].run("churn-radar", "similar", "parcel came late", check=False)
     assert done.returncode == 1
     assert done.stderr == "churn-radar: the shop has no review or ticket with words; expected at least one\n"
 
 
-def test_a_stored_score_is_computed_again_from_what_it_came_from(real_shop):
+def test_a_stored_score_is_recomputed_from_its_lineage(real_shop):
     shop, _ = real_shop
     riskiest = shop.scores().nlargest(1, "churn_probability").iloc[0]
     output = shop.run(

@@ -1,4 +1,4 @@
-"""Quick loads of and lookups in Redis do what Feast's own store does, on tiny views."""
+"""Fast loads and lookups in Redis give the same results as Feast's own store, on tiny views."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -83,21 +83,21 @@ def lookup(store: FeatureStore, service: str, **keys: list[str]) -> tuple[dict, 
         ("of_two_keys", {"customer_id": ["a", "late", "a"], "shop": ["x", "y", "y"]}),
     ],
 )
-def test_answers_are_those_of_feasts_own_store(store, monkeypatch, service, keys):
+def test_lookups_equal_those_of_feasts_own_store(store, monkeypatch, service, keys):
     ours = lookup(store, service, **keys)
     monkeypatch.setattr(OneKeyRedisOnlineStore, "_read_features_per_fv", RedisOnlineStore._read_features_per_fv)
     assert ours == lookup(store, service, **keys)
 
 
-def test_values_come_in_the_order_asked_for_strangers_with_nulls(store):
-    found, _ = lookup(store, "of_one_key", customer_id=["late", "stranger", "a"])
-    assert found["band"] == ["low", None, "high"]
-    assert found["orders"] == [None, None, 1]
-    assert found["packed"] == [b"1", None, b"\x00\xff"]
-    assert found["band__ts"] == [int(AS_OF.timestamp()) + 7200, 0, int(AS_OF.timestamp())]
+def test_values_keep_the_order_of_the_request_with_nulls_for_unknown_keys(store):
+    result, _ = lookup(store, "of_one_key", customer_id=["late", "stranger", "a"])
+    assert result["band"] == ["low", None, "high"]
+    assert result["orders"] == [None, None, 1]
+    assert result["packed"] == [b"1", None, b"\x00\xff"]
+    assert result["band__ts"] == [int(AS_OF.timestamp()) + 7200, 0, int(AS_OF.timestamp())]
 
 
-def test_a_server_that_was_restarted_is_asked_again(store, redis_server):
+def test_lookups_work_after_a_server_restart(store, redis_server):
     before = lookup(store, "of_one_key", customer_id=["a"])
     redis_server.stop()
     with pytest.raises(redis_errors.ConnectionError):
@@ -116,7 +116,7 @@ entity_key_serialization_version: 3
 batch_engine: {engine}
 materialization: {{pull_latest_features: true, online_write_batch_size: 2048}}
 """
-#: Churn Radar's engine and store, and Feast's own, each with a database of the same Redis.
+#: Churn Radar's engine and store, and Feast's own, each with its own database of the same Redis.
 SIDES = {
     "ours": (
         "inference.feature_store.compute_engine.StreamingComputeEngine",
@@ -126,7 +126,7 @@ SIDES = {
 }
 DAY = datetime(2024, 1, 1)
 CUSTOMERS = ("a", "Łukasz 7", "c")
-#: Rows that have values in common, so that loads find what is there already.
+#: Rows that share values, so that loads meet values that are already stored.
 ROWS = (
     {"orders": None, "probability": None, "band": "", "vector": None, "texts": None, "moment": DAY},
     {"orders": 0, "probability": 0.5, "band": "high", "vector": [0.5, -1], "texts": ["", "much"], "moment": DAY},
@@ -142,8 +142,8 @@ ROWS = (
 )
 VALUES = st.sampled_from(ROWS)
 TABLES = st.dictionaries(st.sampled_from(CUSTOMERS), VALUES)
-HAPPENS = st.one_of(
-    # days come again, and late
+STEPS = st.one_of(
+    # days are loaded repeatedly and out of order
     st.tuples(st.just("load"), st.integers(0, 3), TABLES),
     st.tuples(st.just("push"), st.integers(0, 80), st.dictionaries(st.sampled_from(CUSTOMERS), VALUES, min_size=1)),
     st.tuples(st.just("lose"), st.none(), st.sampled_from([*CUSTOMERS, None])),
@@ -151,7 +151,7 @@ HAPPENS = st.one_of(
 
 
 class Side:
-    """A feature store, its table, and its database of Redis."""
+    """A feature store, its table, and its Redis database."""
 
     def __init__(self, folder: Path, redis: str, side: str) -> None:
         engine, online = SIDES[side]
@@ -185,11 +185,11 @@ class Side:
     def write(self, table: dict[str, dict], day: int) -> None:
         rows = [{"customer_id": c, "event_timestamp": DAY + timedelta(days=day)} | table[c] for c in table]
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), self.file)
-        # DuckDB knows by the second that a file is another one
+        # DuckDB notices a changed file by its modification time in seconds
         self.n_written += 1
         os.utime(self.file, (self.n_written, self.n_written))
 
-    def happen(self, what: str, when: int, whom: dict[str, dict] | str | None) -> None:
+    def apply(self, what: str, when: int, whom: dict[str, dict] | str | None) -> None:
         if what == "load":
             self.write(whom, when)
             self.store.materialize(DAY + timedelta(days=when), DAY + timedelta(days=when))
@@ -206,11 +206,11 @@ class Side:
 
     def lookup(self) -> dict:
         asked = {"customer_id": [*CUSTOMERS, "stranger"]}
-        found = self.store.get_online_features(self.store.get_feature_service("all"), asked)
-        return found.to_dict(include_event_timestamps=True)
+        result = self.store.get_online_features(self.store.get_feature_service("all"), asked)
+        return result.to_dict(include_event_timestamps=True)
 
     def held(self) -> dict[bytes, dict[bytes, bytes]]:
-        """Everything in Redis but the digests."""
+        """Everything in Redis except the digests."""
         rows = {key: self.client.hgetall(key) for key in self.client.scan_iter()}
         return {key: {f: v for f, v in row.items() if not f.startswith(b"_digest:")} for key, row in rows.items()}
 
@@ -236,15 +236,15 @@ def sides(redis, tmp_path_factory) -> dict[str, Side]:
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(happened=st.lists(HAPPENS, min_size=2, max_size=7))
-# a build says again what it said before somebody else wrote
+@given(steps=st.lists(STEPS, min_size=2, max_size=7))
+# a build loads the same value again after another writer changed it
 @example([("load", 0, {"a": ROWS[1]}), ("push", 10, {"a": ROWS[2]}), ("load", 1, {"a": ROWS[1]})])
-def test_after_any_loads_pushes_and_losses_the_store_holds_what_feasts_own_would(sides, happened):
+def test_any_loads_pushes_and_losses_leave_the_same_data_as_feasts_own_store(sides, steps):
     for side in sides.values():
         side.client.flushdb()
-    for what in happened:
+    for step in steps:
         for side in sides.values():
-            side.happen(*what)
+            side.apply(*step)
         assert sides["ours"].held() == sides["feast"].held()
     assert sides["ours"].lookup() == sides["feast"].lookup()
 
@@ -257,7 +257,7 @@ def known_view(*fields: Field) -> FeatureView:
 
 
 def load(side: Side, day: int, view: FeatureView | None = None, **columns: list) -> None:
-    """Write rows of customers a and b, a day's."""
+    """Load rows of customers a and b for a day."""
     moments = pa.array([DAY + timedelta(days=day)] * 2, pa.timestamp("us"))
     batch = pa.RecordBatch.from_pydict({"customer_id": ["a", "b"], "event_timestamp": moments} | columns)
     own = side.store._get_provider().online_store
@@ -266,17 +266,17 @@ def load(side: Side, day: int, view: FeatureView | None = None, **columns: list)
 
 def value_of(side: Side, customer: str, field: str) -> str | None:
     (key,) = (key for key in side.client.scan_iter() if customer.encode() + b"tiny" in key)
-    found = side.client.hget(key, _mmh3(f"known:{field}"))
-    return None if found is None else Value.FromString(found).string_val
+    result = side.client.hget(key, _mmh3(f"known:{field}"))
+    return None if result is None else Value.FromString(result).string_val
 
 
 def plant(side: Side, customer: str, field: str, value: str) -> None:
-    """Change a value as nobody does who keeps to Feast: without its timestamp."""
+    """Change a value without its timestamp, which Feast never does."""
     (key,) = (key for key in side.client.scan_iter() if customer.encode() + b"tiny" in key)
     side.client.hset(key, _mmh3(f"known:{field}"), Value(string_val=value).SerializeToString())
 
 
-def test_what_did_not_change_is_not_sent_again(sides):
+def test_unchanged_values_are_not_sent_again(sides):
     ours = sides["ours"]
     ours.client.flushdb()
     load(ours, 0, band=["low", "high"], words=["good", "bad"])
@@ -284,15 +284,15 @@ def test_what_did_not_change_is_not_sent_again(sides):
         for field in ("band", "words"):
             plant(ours, customer, field, "planted")
     load(ours, 1, band=["low", "critical"], words=["good", "bad"])
-    found = {(customer, field): value_of(ours, customer, field) for customer in "ab" for field in ("band", "words")}
-    assert found == dict.fromkeys(found, "planted") | {("b", "band"): "critical"}
+    result = {(customer, field): value_of(ours, customer, field) for customer in "ab" for field in ("band", "words")}
+    assert result == dict.fromkeys(result, "planted") | {("b", "band"): "critical"}
     next_day = Timestamp()
     next_day.FromDatetime(DAY + timedelta(days=1))
     assert [row[b"_ts:known"] for row in ours.held().values()] == [next_day.SerializeToString()] * 2
 
 
-def test_a_row_that_somebody_writes_meanwhile_is_left_as_theirs(sides, monkeypatch):
-    """As the service does when an event arrives: between the reading of timestamps and the writing of values."""
+def test_a_row_written_concurrently_is_not_overwritten(sides, monkeypatch):
+    """Write a row between the load's reading of timestamps and writing of values, as the service can."""
     ours = sides["ours"]
     ours.client.flushdb()
     load(ours, 0, band=["low", "high"], words=["good", "bad"])
@@ -317,11 +317,11 @@ def test_a_row_that_somebody_writes_meanwhile_is_left_as_theirs(sides, monkeypat
     assert [value_of(ours, "a", field) for field in ("band", "words")] == ["low", "better"]
 
 
-def test_a_field_that_took_the_place_of_another_is_written_though_its_value_was_there(sides):
+def test_a_renamed_field_is_written_although_its_value_is_unchanged(sides):
     ours = sides["ours"]
     ours.client.flushdb()
     load(ours, 0, band=["low", "high"], words=["good", "bad"])
-    load(ours, 1, band=["low", "high"], said=["good", "bad"])
-    assert [value_of(ours, customer, "said") for customer in "ab"] == ["good", "bad"]
-    load(ours, 2, band=["low", "high"], said=["good", "bad"], more=["x", "y"])
+    load(ours, 1, band=["low", "high"], renamed=["good", "bad"])
+    assert [value_of(ours, customer, "renamed") for customer in "ab"] == ["good", "bad"]
+    load(ours, 2, band=["low", "high"], renamed=["good", "bad"], more=["x", "y"])
     assert [value_of(ours, customer, "more") for customer in "ab"] == ["x", "y"]

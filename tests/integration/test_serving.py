@@ -1,4 +1,4 @@
-"""The service over HTTP, as a process of its own on a store that Feast filled."""
+"""The HTTP service as its own process, on an online store loaded by Feast."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ AS_OF = pd.Timestamp("2026-11-01")
 N_CUSTOMERS = 1200
 NOW = datetime.now(UTC)
 SALT = "a salt for this test alone"
-#: What stands for the customer called hidden.
+#: Pseudonym of the customer `hidden`.
 HIDDEN = "p_" + hashlib.sha256(f"{SALT}pseudonym:hidden".encode()).hexdigest()[:32]
 
 
 def published_scores() -> pd.DataFrame:
-    """Customers c0 to c1197, the one after more at risk than the one before, a pseudonym, and an odd name."""
+    """Scores of customers c0 to c1197 with increasing risk, a pseudonym, and an id with special characters."""
     ids = [f"c{i}" for i in range(N_CUSTOMERS - 2)] + [HIDDEN, "Zoë/O'Brien 7%"]
     scores = [
         {
@@ -58,7 +58,7 @@ def published_scores() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory) -> Shop:
-    """A shop whose scores were published by hand and brought to the online store by Feast."""
+    """A shop with generated scores, loaded into the online store by Feast."""
     shop = Shop(tmp_path_factory.mktemp("serving") / "home", settings={"CHURN_SALT": SALT})
     shop.published.parent.mkdir(parents=True)
     published_scores().to_parquet(shop.published.with_name("online_scores.parquet"), index=False)
@@ -82,9 +82,9 @@ def service(scored) -> Iterator[Service]:
 def test_a_customer_has_the_score_that_was_published(service):
     answer = service.get("/v1/customers/c600/churn")
     assert answer.status_code == 200
-    said = answer.json()
-    age = said.pop("feature_age_seconds")
-    assert said == {
+    body = answer.json()
+    age = body.pop("feature_age_seconds")
+    assert body == {
         "customer_id": "c600",
         "churn_probability": 600.5 / 1200,
         "risk_band": "critical",
@@ -105,12 +105,12 @@ def test_any_character_may_be_in_an_id(service):
     assert answer.json()["customer_id"] == "Zoë/O'Brien 7%"
 
 
-def test_where_the_shop_goes_by_pseudonyms_its_own_ids_are_asked_for(service):
+def test_customers_with_pseudonyms_are_looked_up_by_their_own_ids(service):
     answer = service.get("/v1/customers/hidden/churn").json()
     assert (answer["customer_id"], answer["reasons"][0]) == ("hidden", "last order 1198 days ago")
 
 
-def test_who_computes_scores_elsewhere_pushes_them_through_feast(service, scored):
+def test_scores_computed_elsewhere_can_be_pushed_through_feast(service, scored):
     push = f"""
 import json, pandas as pd
 from feast.data_source import PushMode
@@ -126,7 +126,7 @@ open_store().push("online_scores_push", pd.DataFrame([row | times]), to=PushMode
     assert (answer["reasons"][0], answer["as_of"]) == ("pushed", "2026-11-01T05:00:00Z")
 
 
-def test_a_batch_answers_in_the_order_asked_for(service):
+def test_a_batch_keeps_the_order_of_the_request(service):
     ids = ["c900", "nobody", "c3", "c900"]
     answer = service.post("/v1/churn:batch", json={"customer_ids": ids})
     assert answer.status_code == 200
@@ -135,7 +135,7 @@ def test_a_batch_answers_in_the_order_asked_for(service):
     assert answer.json()["scores"][0]["reasons"] == ["last order 900 days ago"]
 
 
-def test_a_thousand_customers_are_not_too_many(service):
+def test_a_batch_of_a_thousand_customers_is_allowed(service):
     ids = [f"c{i}" for i in range(1000)]
     answer = service.post("/v1/churn:batch", json={"customer_ids": ids})
     assert answer.status_code == 200, answer.text
@@ -157,7 +157,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize(("path", "body", "status", "detail"), PROBLEMS.values(), ids=PROBLEMS)
-def test_what_is_wrong_is_said_in_one_form(service, path, body, status, detail):
+def test_errors_are_problem_details(service, path, body, status, detail):
     answer = service.get(path) if body is None else service.post(path, json=body)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -166,15 +166,15 @@ def test_what_is_wrong_is_said_in_one_form(service, path, body, status, detail):
 
 
 def order(event_id: str, **others: object) -> dict:
-    told = {"type": "order", "event_id": event_id, "customer_id": "c1", "order_id": f"order {event_id}"}
-    return told | {"ordered_at": NOW.isoformat(), "amount": 20.0} | others
+    event = {"type": "order", "event_id": event_id, "customer_id": "c1", "order_id": f"order {event_id}"}
+    return event | {"ordered_at": NOW.isoformat(), "amount": 20.0} | others
 
 
 def test_an_event_is_accepted_once(service, scored):
     events = [order("once"), order("twice", items=[{"product_id": "tea", "quantity": 2, "unit_price": 10}])]
     answer = service.post("/v1/events", WRITER, json={"events": events})
     assert answer.status_code == 200, answer.text
-    # nothing was built that says how to score anybody
+    # no build has stored what scoring needs
     assert answer.json() == {"accepted": 2, "duplicates": 0, "scores": [], "pending": []}
     again = service.post("/v1/events", WRITER, json={"events": [order("once"), order("new")]})
     assert again.json() == {"accepted": 1, "duplicates": 1, "scores": [], "pending": []}
@@ -212,7 +212,7 @@ BAD_EVENTS = {
 
 
 @pytest.mark.parametrize(("wrong", "detail"), BAD_EVENTS.values(), ids=BAD_EVENTS)
-def test_an_event_that_cannot_be_is_refused_with_all_that_came_with_it(service, scored, wrong, detail):
+def test_an_invalid_event_rejects_the_whole_request(service, scored, wrong, detail):
     log = EventLog(scored.home / "events" / "log.db")
     before = log.newest()
     answer = service.post("/v1/events", WRITER, json={"events": [order("bad") | wrong, order("good")]})
@@ -222,30 +222,30 @@ def test_an_event_that_cannot_be_is_refused_with_all_that_came_with_it(service, 
     log.close()
 
 
-def test_a_thousand_and_one_events_are_too_many(service):
+def test_more_than_a_thousand_events_are_rejected(service):
     answer = service.post("/v1/events", WRITER, json={"events": [order(str(i)) for i in range(1001)]})
     assert answer.status_code == 422
     assert "should have at most 1000 items" in answer.json()["detail"]
 
 
-def test_events_need_the_scope_to_write(service):
+def test_events_need_the_write_scope(service):
     for key, status in ((None, 401), ("wrong", 401), (READER, 403)):
         assert service.post("/v1/events", key, json={"events": [order("x")]}).status_code == status
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_ten_megabytes_are_refused(service, announced):
+def test_a_body_of_ten_megabytes_is_rejected(service, announced):
     body = b'{"customer_ids": ["' + b"x" * 10_000_000 + b'"]}'
     try:
         answer = service.post("/v1/churn:batch", data=body if announced else iter([body[:600_000], body[600_000:]]))
     except requests.ConnectionError:
-        # the server answers and hangs up while the client still writes
+        # the server answers and closes the connection while the client still writes
         answer = None
     assert answer is None or answer.status_code == 413
     assert service.get("/healthz").json() == {"status": "ok"}
 
 
-def test_who_has_no_key_learns_nothing(service):
+def test_requests_without_a_valid_key_are_rejected(service):
     path = "/v1/customers/c1/churn"
     for key in (None, "wrong", READER + "x"):
         answer = service.get(path, key)
@@ -257,7 +257,7 @@ def test_who_has_no_key_learns_nothing(service):
 
 
 def test_schemathesis_finds_no_server_error_and_nothing_undocumented(service, tmp_path):
-    # an event may be of any time by its schema, but not by the clock
+    # the schema allows any event time, but events in the future are rejected
     (tmp_path / "schemathesis.toml").write_text(
         '[[operations]]\ninclude-path = "/v1/events"\n'
         'checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "409", "422", "429"]\n'
@@ -272,7 +272,7 @@ def test_schemathesis_finds_no_server_error_and_nothing_undocumented(service, tm
 
 @pytest.mark.parametrize("language", ["python", "bash"])
 def test_the_examples_of_the_readme_run(service, language):
-    """Its ten lines of Python and its curl, against the port of this test and a customer of this shop."""
+    """Run the README's Python and curl examples with the port and a customer of this test."""
     if language == "bash" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     section = (PROJECT / "README.md").read_text().split("\n## Online\n")[1].split("\n## ")[0]
@@ -298,7 +298,7 @@ def test_the_event_of_the_readme_is_accepted(service):
     assert '"accepted":1' in done.stdout, done.stderr
 
 
-def test_it_speaks_tls_and_tells_whom_is_too_fast_to_wait(scored, tmp_path):
+def test_tls_and_the_rate_limit(scored, tmp_path):
     authority = trustme.CA()
     identity = authority.issue_cert("127.0.0.1")
     certificate, private_key, trusted = (str(tmp_path / name) for name in ("cert.pem", "key.pem", "ca.pem"))
@@ -315,22 +315,23 @@ def test_it_speaks_tls_and_tells_whom_is_too_fast_to_wait(scored, tmp_path):
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
 
 
-def test_beyond_loopback_a_key_is_needed(scored):
+def test_other_hosts_than_loopback_need_a_key(scored):
     done = scored.run("churn-radar", "serve", "--host", "0.0.0.0", check=False)
     assert done.returncode == 1
     assert "CHURN_API_KEYS is empty and --host is 0.0.0.0; expected at least one key" in done.stderr
 
 
-def test_metrics_count_routes_and_name_nobody(service):
+def test_metrics_count_routes_and_contain_no_ids(service):
     service.get("/v1/customers/c77/churn")
-    told = service.get("/metrics").text
+    metrics = service.get("/metrics").text
     assert re.search(
-        r'churn_radar_requests_total\{method="GET",route="/v1/customers/\{customer_id\}/churn",status="200"} \d', told
+        r'churn_radar_requests_total\{method="GET",route="/v1/customers/\{customer_id\}/churn",status="200"} \d',
+        metrics,
     )
-    assert "c77" not in told
+    assert "c77" not in metrics
 
 
-def test_nothing_was_materialised_yet(tmp_path):
+def test_without_a_materialised_store_the_service_is_not_ready(tmp_path):
     with serving(Shop(tmp_path / "home")) as empty:
         assert empty.get("/healthz").status_code == 200
         for path in ("/readyz", "/v1/customers/c1/churn"):
@@ -339,7 +340,7 @@ def test_nothing_was_materialised_yet(tmp_path):
             assert answer.json()["detail"] == "the online store does not answer; try again later"
 
 
-def test_redis_may_go_and_come_back(scored, redis_server):
+def test_the_service_recovers_when_redis_returns(scored, redis_server):
     shop = replace(scored, settings=scored.settings | {"CHURN_REDIS": redis_server.address})
     materialize(shop)
     with serving(shop) as running:
@@ -354,6 +355,6 @@ def test_redis_may_go_and_come_back(scored, redis_server):
             assert answer.status_code == 503
             assert time.monotonic() - started < 1
         redis_server.start()
-        # it reads its file first, and refuses to answer meanwhile
+        # Redis loads its file first and rejects commands meanwhile
         running.wait_until_ready()
         assert running.get("/v1/customers/c5/churn").status_code == 200

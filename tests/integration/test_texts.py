@@ -1,6 +1,6 @@
-"""A small simulated shop with odd texts: embedded, scored, searched through Feast, and read anew by another encoder.
+"""A small simulated shop with odd texts: embedded, scored, searched through Feast, and encoded by another encoder.
 
-One shop is built once; the tests stand in the order in which they change it.
+The shop is built once, and the tests run in the order in which they change it.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from inference.text.encoder.encoder import Encoder
 
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
 
-#: Texts that no shop should have and every shop has.
+#: Odd texts as they occur in real shops.
 ODD = {
     "empty": "",
     "blank": " \n\t",
@@ -39,7 +39,7 @@ ODD = {
 
 
 def odd_reviews(reviews: pd.DataFrame, customers: list[str]) -> pd.DataFrame:
-    """Every customer's newest review is an odd one; one more is of a customer that the shop does not know."""
+    """Add an odd review as the newest one of each customer, and a review of an unknown customer."""
     written = reviews.reviewed_at.max() - pd.Timedelta(days=2)
     odd = pd.DataFrame(
         {
@@ -57,7 +57,7 @@ def odd_reviews(reviews: pd.DataFrame, customers: list[str]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> tuple[Shop, list[str]]:
-    """The shop, built and materialised, and who wrote the odd texts."""
+    """The shop, built and materialised, and the customers with odd texts."""
     shop = Shop(tmp_path_factory.mktemp("texts") / "home")
     shop.run("churn-radar", "simulate", "--customers", "300", "--days", "200", "--seed", "3")
     orders = pd.read_parquet(shop.raw / "orders.parquet")
@@ -71,7 +71,7 @@ def built(tmp_path_factory) -> tuple[Shop, list[str]]:
 
 @pytest.fixture
 def inside(built, monkeypatch) -> pytest.MonkeyPatch:
-    """This process looks at the shop."""
+    """Point this process's environment at the shop."""
     for name, value in built[0].env.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
@@ -83,8 +83,8 @@ def materialize(shop: Shop) -> None:
         assert shop.run("feast", "-c", "feature_repo", *command).stderr == ""
 
 
-def refused(shop: Shop, expected: str, *command: str, **settings: str) -> None:
-    """Run a command that fails with one line, changing nothing that is published."""
+def check_refused(shop: Shop, expected: str, *command: str, **settings: str) -> None:
+    """Run a command, and check that it fails with one line and changes no published file."""
     before = shop.published.read_bytes()
     done = replace(shop, settings=settings).run(*command, check=False)
     assert done.returncode != 0
@@ -123,30 +123,30 @@ def test_a_paraphrase_finds_late_parcels(built, inside):
     incidents = pd.read_parquet(shop.home / "truth" / "incidents.parquet")
     late = incidents[incidents.aspect == "delivery"]
     about_delivery = {*("reviews:" + late.review_id.dropna()), *("support_tickets:" + late.ticket_id.dropna())}
-    found = find_similar("my package arrived weeks after the promised date", 10)
-    assert len(about_delivery & set(found.text_id)) >= 7
-    # of all texts, about one in thirteen is
+    results = find_similar("my package arrived weeks after the promised date", 10)
+    assert len(about_delivery & set(results.text_id)) >= 7
+    # about one in thirteen of all texts is about delivery
     assert len(about_delivery) / len(shop.table("searchable_texts")) < 0.1
-    assert found.similarity.is_monotonic_decreasing
+    assert results.similarity.is_monotonic_decreasing
 
 
-def test_what_feast_finds_is_what_an_exhaustive_comparison_of_the_built_vectors_finds(built, inside):
+def test_search_results_equal_those_of_an_exhaustive_comparison(built, inside):
     shop, _ = built
     texts = shop.table("searchable_texts").set_index("text_id")
     query = "they keep my money and do not answer"
     vectors = np.vstack(texts.embedding)
-    asked = Encoder().encode([query])[0]
-    cosines = vectors @ asked / np.linalg.norm(vectors, axis=1) / np.linalg.norm(asked)
-    found = find_similar(query, 20).set_index("text_id")
-    np.testing.assert_allclose(found.similarity, np.sort(cosines)[::-1][:20], atol=1e-5)
+    query_vector = Encoder().encode([query])[0]
+    cosines = vectors @ query_vector / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query_vector)
+    results = find_similar(query, 20).set_index("text_id")
+    np.testing.assert_allclose(results.similarity, np.sort(cosines)[::-1][:20], atol=1e-5)
     pd.testing.assert_frame_equal(
-        found[["kind", "customer_id", "quote"]], texts.loc[found.index, ["kind", "customer_id", "quote"]]
+        results[["kind", "customer_id", "quote"]], texts.loc[results.index, ["kind", "customer_id", "quote"]]
     )
-    written = pd.to_datetime(found.written_at, utc=True).dt.tz_localize(None)
-    assert (written == texts.written_at.loc[found.index].dt.floor("s")).all()
+    written = pd.to_datetime(results.written_at, utc=True).dt.tz_localize(None)
+    assert (written == texts.written_at.loc[results.index].dt.floor("s")).all()
 
 
-def test_the_command_shows_them_with_personal_data_masked(built):
+def test_the_command_shows_texts_with_personal_data_masked(built):
     shop, customers = built
     done = shop.run("churn-radar", "similar", "twelve days late, call me about my order", "--top", "1")
     assert done.stderr == ""
@@ -156,30 +156,30 @@ def test_the_command_shows_them_with_personal_data_masked(built):
     assert "anna" not in done.stdout
 
 
-def test_an_encoder_that_is_not_there_is_named_and_nothing_is_published(built, tmp_path):
+def test_a_missing_encoder_is_named_and_nothing_is_published(built, tmp_path):
     line = f"CHURN_ENCODER is {tmp_path}/nowhere, but there is no such folder; expected a saved model"
-    refused(built[0], line, *BUILD, CHURN_ENCODER=f"{tmp_path}/nowhere")
+    check_refused(built[0], line, *BUILD, CHURN_ENCODER=f"{tmp_path}/nowhere")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_that_is_absent_is_named(built):
+def test_missing_cuda_is_an_error(built):
     line = "CHURN_DEVICE is cuda, but there is no CUDA device; expected one, or auto or cpu"
-    refused(built[0], line, "churn-radar", "similar", "late", CHURN_DEVICE="cuda")
+    check_refused(built[0], line, "churn-radar", "similar", "late", CHURN_DEVICE="cuda")
 
 
-def test_a_damaged_champion_is_named_with_what_to_do(built):
+def test_a_damaged_champion_is_named_with_a_remedy(built):
     shop, _ = built
     (weights,) = (shop.home / "mlflow" / "artifacts").rglob("logistic.npz")
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     try:
-        refused(shop, "churn-radar: champion 1 in ", "churn-radar", "report", "--no-compare")
+        check_refused(shop, "churn-radar: champion 1 in ", "churn-radar", "report", "--no-compare")
     finally:
         weights.write_bytes(whole)
 
 
 def make_tiny_encoder(folder: Path, texts: list[str]) -> str:
-    """Save an untrained XLM-RoBERTa of dimension 32 with a tokenizer that knows the texts; return its path."""
+    """Save an untrained XLM-RoBERTa of dimension 32 with a tokenizer trained on the texts; return its path."""
     trainer = trainers.UnigramTrainer(
         vocab_size=600, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>"
     )
@@ -207,7 +207,7 @@ def make_tiny_encoder(folder: Path, texts: list[str]) -> str:
     return str(folder / "tiny")
 
 
-def test_another_encoder_is_one_setting_and_its_vectors_are_never_mixed(built, inside, tmp_path):
+def test_changing_the_encoder_re_encodes_all_texts_and_never_mixes_vectors(built, inside, tmp_path):
     shop, _ = built
     before = shop.table("review_embeddings")
     tiny = make_tiny_encoder(tmp_path, list(pd.read_parquet(shop.raw / "reviews.parquet").review_text))
@@ -216,7 +216,7 @@ def test_another_encoder_is_one_setting_and_its_vectors_are_never_mixed(built, i
     registry = shop.home / "feast" / "registry.db"
     applied = registry.stat().st_mtime_ns
     build = changed.run(*BUILD)
-    assert registry.stat().st_mtime_ns == applied  # it has these definitions
+    assert registry.stat().st_mtime_ns == applied  # the definitions have not changed
     n_texts = before.text_hash.nunique()
     assert f"review_embeddings: encoded {n_texts:,} texts, {len(before):,} of {len(before):,} rows new" in build.stdout
 

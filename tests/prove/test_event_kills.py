@@ -1,4 +1,4 @@
-"""A service that is killed while events come in loses none that it acknowledged, and counts none twice.
+"""A service killed while receiving events loses no acknowledged event and counts none twice.
 
 pytest tests/prove/test_event_kills.py -s
 """
@@ -28,7 +28,7 @@ WITHOUT_TRANSFORMER = ("--vars", "{churn__transformer: false}")
 
 
 class Writers:
-    """Eight that send an order at a time, again until it is acknowledged."""
+    """Threads that each send one order at a time and retry until it is acknowledged."""
 
     def __init__(self, customers: list[str]) -> None:
         self.url: str | None = None
@@ -39,13 +39,13 @@ class Writers:
         self.threads = [threading.Thread(target=self._write, args=(seed,)) for seed in range(N_WRITERS)]
 
     def _write(self, seed: int) -> None:
-        chance, session = random.Random(seed), requests.Session()
+        rng, session = random.Random(seed), requests.Session()
         while True:
             with self._lock:
                 number, self._next = self._next, self._next + 1
             if number >= N_EVENTS:
                 return
-            customer = chance.choice(self._customers)
+            customer = rng.choice(self._customers)
             event = {"type": "order", "event_id": f"e{number}", "customer_id": customer, "order_id": f"e{number}"}
             event |= {"ordered_at": datetime.now(UTC).isoformat(), "amount": 10.0}
             while True:
@@ -71,8 +71,8 @@ def test_every_acknowledged_event_is_reflected_exactly_once(tmp_path, monkeypatc
     materialize(shop)
     before = shop.table("stg_orders")
     writers = Writers(sorted(before.customer_id.unique())[:200])
-    chance, killed_at = random.Random(1), []
-    stops = sorted(chance.sample(range(N_EVENTS // 20, N_EVENTS - N_EVENTS // 20), N_KILLS))
+    rng, killed_at = random.Random(1), []
+    stops = sorted(rng.sample(range(N_EVENTS // 20, N_EVENTS - N_EVENTS // 20), N_KILLS))
     started = time.monotonic()
     for stop in [*stops, None]:
         with serving(shop) as service:
@@ -109,16 +109,16 @@ def test_every_acknowledged_event_is_reflected_exactly_once(tmp_path, monkeypatc
     rescorer.open()
     assert rescorer.behind() == [], "every stored score knows all events of its customer"
     stored = OnlineStore().read("online_scores", list(logged))
-    anew, known = rescorer.score(logged), rescorer.rows(logged)
+    rescored, known = rescorer.score(logged), rescorer.rows(logged)
     midnight = datetime.now(UTC).date() + timedelta(days=1)
-    for customer, found in zip(logged, stored, strict=True):
+    for customer, row in zip(logged, stored, strict=True):
         features = features_at(known[customer], midnight, rescorer.shop)
         n_before = ((before.customer_id == customer) & (before.status == "completed")).sum()
         assert features["orders_total"] == features["orders_30d"] + n_before
         assert features["orders_30d"] == logged[customer], "each counts once"
-        assert f'"churn_probability": {anew[customer]["churn_probability"]}' in found[1]["score"]
+        assert f'"churn_probability": {rescored[customer]["churn_probability"]}' in row[1]["score"]
     log.close()
-    # and once for dbt
+    # dbt reads each event once as well
     tomorrow = f"{pd.Timestamp.now(tz='UTC') + pd.Timedelta(days=1):%Y-%m-%d}"
     shop.dbt("run", "--select", "+stg_orders", churn__as_of_date=tomorrow)
     after = shop.table("stg_orders")

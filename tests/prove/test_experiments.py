@@ -1,4 +1,4 @@
-"""The interval of a measured uplift holds the truth (make prove): a hundred experiments through the SQL."""
+"""Coverage of the uplift's confidence intervals (make prove): a hundred simulated experiments through the SQL."""
 
 import duckdb
 import numpy as np
@@ -7,9 +7,9 @@ from shop import Shop
 
 from inference.simulation.lives import ACTIONS, PROPENSITIES, Lives, live
 
-SEEDS, CUSTOMERS, DAYS, LEAST = 100, 600, 300, 90
+SEEDS, CUSTOMERS, DAYS, MIN_COVERED = 100, 600, 300, 90
 START = pd.Timestamp("2024-01-01")
-#: Customers of the large sample that tells the truth.
+#: Customers and repetitions of the large sample that gives the true effects.
 MANY, BLOCKS = 20_000, 15
 
 
@@ -18,7 +18,7 @@ def lives(seed: int, customers: int) -> Lives:
 
 
 def true_effects() -> dict[str, float]:
-    """Drop of the share without an order in the thirty days after the day of a contact, by numpy alone."""
+    """Reduction of the churn rate in the 30 days after a contact, computed independently with numpy."""
     contacts, churned = np.zeros(len(ACTIONS)), np.zeros(len(ACTIONS))
     for block in range(BLOCKS):
         people = lives(1000 + block, MANY)
@@ -37,7 +37,7 @@ def true_effects() -> dict[str, float]:
 
 
 def raw_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Orders and contacts of all shops; the contacts of each are a campaign of their own."""
+    """Orders and contacts of all shops; the contacts of each shop are one campaign."""
     orders, touches = [], []
     for seed in range(SEEDS):
         people = lives(seed, CUSTOMERS)
@@ -74,13 +74,13 @@ def raw_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     )
 
 
-def test_the_interval_of_the_uplift_holds_the_truth_in_ninety_of_a_hundred_shops(tmp_path, capsys):
+def test_at_least_ninety_of_a_hundred_intervals_contain_the_true_uplift(tmp_path, capsys):
     orders, touches = raw_tables()
     shop = Shop(tmp_path / "home").write(orders=orders, campaign_touches=touches)
     day = {"churn__as_of_date": f"{START + pd.Timedelta(days=DAYS):%Y-%m-%d}"}
     shop.dbt("run", "--select", "+int_contact_outcomes", **day)
     with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
-        # risk bands are not asked for here
+        # an empty table, as results by risk band are not tested here
         connection.sql(
             "create table churn_scores (customer_id varchar, as_of_date date, scored_at timestamp, risk_band varchar)"
         )
@@ -88,13 +88,13 @@ def test_the_interval_of_the_uplift_holds_the_truth_in_ninety_of_a_hundred_shops
     results = shop.table("retention_experiment_results")
     results = results[(results.segment == "all") & results.campaign_id.str.startswith("seed")]
     lines, truth = [], true_effects()
-    for action, told in results.groupby("action"):
-        assert len(told) == SEEDS
-        held = int(((told.effect_low <= truth[action]) & (truth[action] <= told.effect_high)).sum())
-        width = (told.effect_high - told.effect_low).mean()
+    for action, rows in results.groupby("action"):
+        assert len(rows) == SEEDS
+        covered = int(((rows.effect_low <= truth[action]) & (truth[action] <= rows.effect_high)).sum())
+        width = (rows.effect_high - rows.effect_low).mean()
         lines.append(
-            f"{action}: the truth is {truth[action]:.4f}; {held} of {SEEDS} intervals hold it, mean width {width:.4f}"
+            f"{action}: true effect {truth[action]:.4f}; {covered} of {SEEDS} intervals hold it, mean width {width:.4f}"
         )
-        assert held >= LEAST, lines
+        assert covered >= MIN_COVERED, lines
     with capsys.disabled():
         print("\n" + "\n".join(lines))

@@ -1,4 +1,4 @@
-"""Fine-tuning killed at random moments (make prove): it resumes, and ends with the weights it would have had."""
+"""Fine-tuning killed at random times (make prove) resumes and ends with the weights of an uninterrupted run."""
 
 import json
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 KILLS = 12
-#: Every third is killed while a checkpoint is being written, as soon as there is a part of it.
+#: Every third run is killed while a checkpoint is being written.
 EVERY_HALF_WRITTEN = 3
-#: Longest that one training may live before it is killed, in seconds from where it begins.
-LONGEST = 4.0
+#: Maximum time until a training is killed, in seconds from its beginning.
+MAX_SECONDS = 4.0
 
 TRAINING = """
 import json
@@ -74,7 +74,7 @@ history = member.history_
 
 
 class Training:
-    """One process that trains; what it prints goes to a file, unbuffered."""
+    """A training process; its output goes to a file, unbuffered."""
 
     def __init__(self, script: Path, home: Path, target: Path) -> None:
         self.printed = target / "printed.txt"
@@ -104,18 +104,18 @@ class Training:
 
 
 def half_written(folder: Path, since: float) -> bool:
-    """Whether there is a part of a checkpoint of this training; those of killed ones lie about, as they would."""
-    with suppress(FileNotFoundError):  # renamed while we look
+    """Whether this training has written part of a checkpoint; parts of earlier killed runs do not count."""
+    with suppress(FileNotFoundError):  # renamed in the meantime
         return any(file.stat().st_mtime >= since for file in folder.glob("*.partial"))
     return False
 
 
 def resumed_after(text: str) -> list[int]:
-    """Step after which it went on; nothing where it was killed before it could look, or there was none yet."""
+    """Steps after which runs resumed; empty if a run was killed before it resumed or had no checkpoint."""
     return [int(step.replace(",", "")) for step in re.findall(r"resumed after step ([\d,]+)", text)]
 
 
-def test_fine_tuning_killed_at_random_moments(tmp_path, capsys):
+def test_fine_tuning_killed_at_random_times(tmp_path, capsys):
     script = tmp_path / "training.py"
     script.write_text(TRAINING)
     folders = {name: tmp_path / name for name in ("undisturbed", "killed", "home_undisturbed", "home_killed")}
@@ -130,7 +130,7 @@ def test_fine_tuning_killed_at_random_moments(tmp_path, capsys):
     moments, steps, beside_parts = [], [], 0
     checkpoints = folders["home_killed"] / "checkpoints"
     for number in range(KILLS):
-        moment = random.Random(number).uniform(0, min(LONGEST, seconds))
+        moment = random.Random(number).uniform(0, min(MAX_SECONDS, seconds))
         training = Training(script, folders["home_killed"], folders["killed"])
         training.wait_until_it_begins()
         began = time.time()

@@ -1,4 +1,4 @@
-"""Builds killed at random moments (make prove): readers never notice, and the next build completes."""
+"""Builds killed at random times (make prove): readers always see complete scores, and the next build completes."""
 
 import random
 import signal
@@ -13,10 +13,10 @@ from test_incremental import shop_with_corrections
 KILLS = 20
 
 
-def test_builds_killed_at_random_moments(tmp_path, capsys):
+def test_builds_killed_at_random_times(tmp_path, capsys):
     shop = Shop(tmp_path / "home")
     shop.run("churn-radar", "load-example", "complete-journey")
-    # without the transformer, whose minutes would take most kills; tests/prove/test_fine_tuning_kills.py has its own
+    # without the transformer, whose training would take most kills; test_fine_tuning_kills.py covers it
     build_once = ("build", "--exclude-resource-type", "unit_test")
     started = time.monotonic()
     shop.dbt(*build_once, churn__transformer=False)
@@ -25,7 +25,7 @@ def test_builds_killed_at_random_moments(tmp_path, capsys):
     moments = [random.Random(seed).uniform(0.5, seconds) for seed in range(KILLS)]
     for moment in moments:
         build = subprocess.Popen(
-            # training anew each time, so that the registry is written to as well
+            # retrains each time, so that the registry is written as well
             [BIN / "dbt", *build_once, "--vars", "{churn__train: always, churn__transformer: false}"],
             cwd=shop.project,
             env=shop.env,
@@ -47,8 +47,8 @@ def test_builds_killed_at_random_moments(tmp_path, capsys):
         print(f"\n{KILLS} builds killed between {min(moments):.1f} and {max(moments):.1f} s of {seconds:.1f} s")
 
 
-def test_a_new_day_killed_at_random_moments(tmp_path, capsys):
-    """The tables of a day whose build was killed twenty times are those of a day that was built at once."""
+def test_builds_of_a_new_day_killed_at_random_times(tmp_path, capsys):
+    """After twenty killed builds of a day its tables equal those of an uninterrupted build."""
     tables, scores = shop_with_corrections(), (*TABLES, *TEXT_TABLES, "stg_rejected_rows")
     days = ("2023-09-05", "2023-09-06")
     shops = [Shop(tmp_path / name) for name in ("undisturbed", "killed")]
@@ -61,7 +61,7 @@ def test_a_new_day_killed_at_random_moments(tmp_path, capsys):
     started = time.monotonic()
     undisturbed.dbt(*arguments, churn__as_of_date=days[1], churn__transformer=False)
     seconds = time.monotonic() - started
-    chance, moments = random.Random(1), []
+    rng, moments = random.Random(1), []
     for _ in range(KILLS):
         build = subprocess.Popen(
             [BIN / "dbt", *arguments, "--vars", f"{{churn__as_of_date: {days[1]}, churn__transformer: false}}"],
@@ -70,7 +70,7 @@ def test_a_new_day_killed_at_random_moments(tmp_path, capsys):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        moments.append(chance.uniform(0.5, seconds))
+        moments.append(rng.uniform(0.5, seconds))
         try:
             build.wait(moments[-1])
         except subprocess.TimeoutExpired:
@@ -79,8 +79,10 @@ def test_a_new_day_killed_at_random_moments(tmp_path, capsys):
     killed.dbt(*arguments, churn__as_of_date=days[1], churn__transformer=False)
     saved = [save(shop, tmp_path / f"tables of {shop.home.name}", scores) for shop in shops]
     assert differences(*saved, scores) == {}
-    said = [shop.scores().drop(columns="scored_at").sort_values(["as_of_date", "customer_id"]) for shop in shops]
-    pd.testing.assert_frame_equal(said[0].reset_index(drop=True), said[1].reset_index(drop=True))
+    scores_of_shops = [
+        shop.scores().drop(columns="scored_at").sort_values(["as_of_date", "customer_id"]) for shop in shops
+    ]
+    pd.testing.assert_frame_equal(scores_of_shops[0].reset_index(drop=True), scores_of_shops[1].reset_index(drop=True))
     with capsys.disabled():
         print(
             f"\n{KILLS} builds of a new day killed between {min(moments):.1f} and {max(moments):.1f} of {seconds:.1f} s"

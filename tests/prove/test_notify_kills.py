@@ -1,4 +1,4 @@
-"""``churn-radar notify``, killed at random moments, loses no alert and repeats a digest at most once per kill.
+"""``churn-radar notify``, killed at random times, loses no alert and repeats a digest at most once per kill.
 
 pytest tests/prove/test_notify_kills.py -s
 """
@@ -26,13 +26,13 @@ def run(shop: Shop, kill_after: float | None = None) -> bool:
     if kill_after is not None:
         time.sleep(kill_after)
         process.kill()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode in (0, -9), said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (0, -9), output
     return process.returncode == -9
 
 
-def test_every_alert_reaches_every_channel_whatever_is_killed(tmp_path):
-    shop, chance, n_killed = Shop(tmp_path / "home"), random.Random(1), 0
+def test_every_alert_reaches_every_channel_despite_kills(tmp_path):
+    shop, rng, n_killed = Shop(tmp_path / "home"), random.Random(1), 0
     with ExitStack() as stack:
         receivers = [stack.enter_context(web_server()) for _ in range(N_CHANNELS)]
         shop.settings = {"CHURN_NOTIFY_URLS": " ".join(receiver.url for receiver in receivers)}
@@ -43,10 +43,10 @@ def test_every_alert_reaches_every_channel_whatever_is_killed(tmp_path):
         assert not run(shop)
         longest = time.monotonic() - started
         for number in range(N_KILLS):
-            # every day its own alert, read by at least one run that is not killed
+            # each day has a new alert, which at least one run that is not killed reads
             publish(shop, risk(f"customer-{number:06}", number + 0.5, AS_OF + timedelta(days=number)))
-            n_killed += run(shop, chance.uniform(0.5 * longest, 1.5 * longest))
-            if run(shop, chance.uniform(0.5 * longest, 1.5 * longest)):
+            n_killed += run(shop, rng.uniform(0.5 * longest, 1.5 * longest))
+            if run(shop, rng.uniform(0.5 * longest, 1.5 * longest)):
                 n_killed += 1
                 assert not run(shop)
         n_messages = [len(receiver.messages) for receiver in receivers]
@@ -54,14 +54,14 @@ def test_every_alert_reaches_every_channel_whatever_is_killed(tmp_path):
         assert n_messages == [len(receiver.messages) for receiver in receivers], "nothing is new"
     repeated = 0
     for receiver in receivers:
-        told = {}
+        values_by_key = {}
         for message in receiver.messages:
             values = re.findall(r"; ([0-9.]+) at risk", message.text)
-            assert told.setdefault(message.key, values) == values
+            assert values_by_key.setdefault(message.key, values) == values
             assert message.last_line == f"Idempotency-Key: {message.key}"
-        found = sorted(float(value) for values in told.values() for value in values)
-        assert found == [*(number + 0.5 for number in range(N_KILLS)), 1000]
-        repeated += len(receiver.messages) - len(told)
+        sent_values = sorted(float(value) for values in values_by_key.values() for value in values)
+        assert sent_values == [*(number + 0.5 for number in range(N_KILLS)), 1000]
+        repeated += len(receiver.messages) - len(values_by_key)
     print(f"{N_KILLS + 1} alerts to {N_CHANNELS} channels, {n_killed} runs killed: {repeated} digests repeated")
     assert n_killed > N_KILLS / 2
     assert repeated <= n_killed

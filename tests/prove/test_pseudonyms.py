@@ -1,4 +1,4 @@
-"""Pseudonyms instead of ids (make prove; in make test one of integration_tests' shops builds with them)."""
+"""Pseudonyms instead of ids (make prove; make test builds one shop of integration_tests with them)."""
 
 import duckdb
 import pandas as pd
@@ -9,7 +9,7 @@ from inference.pseudonyms import pseudonym
 
 built = test_privacy.built
 
-#: Tables that ``build`` adds to or makes anew.
+#: Tables that ``build`` extends or rebuilds.
 BUILT = (
     "int_customer_daily_activity",
     "int_customer_snapshots",
@@ -38,14 +38,14 @@ def test_pseudonyms_replace_ids_in_all_tables_that_are_built(built, monkeypatch)
         assert pseudonym(leaver) not in ids
     assert set(shop.scores().customer_id) <= known
     with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
-        # dbt-duckdb leaves tables of what Python models write in between, with the ids of then
+        # temporary tables of Python models, which contain the former ids, are dropped
         tables = [name for (name,) in connection.sql("select table_name from duckdb_tables()").fetchall()]
         assert [name for name in tables if "__dbt_tmp" in name] == []
-    # neither compiled SQL nor logs say the salt
+    # the salt is in no compiled SQL and no log
     assert holding(shop.home, (shop.home / "salt").read_text()) == {"salt"}
 
 
-def test_who_has_a_pseudonym_is_erased_by_the_shops_own_id(built, monkeypatch):
+def test_a_customer_with_a_pseudonym_is_erased_by_the_shops_own_id(built, monkeypatch):
     shop, _ = built
     monkeypatch.setenv("CHURN_HOME", str(shop.home))
     left = set(shop.table("churn_predictions").customer_id)

@@ -1,4 +1,4 @@
-"""Retraining by itself (make prove): what changed is learned, noise is not, and every step can be taken back."""
+"""Automatic retraining (make prove): changes are learned, noise is not promoted, and promotions can be rolled back."""
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,8 @@ TRIES = 20
 START, TURN, END = pd.Timestamp("2023-01-02"), 260, 460
 
 
-def shop_that_turns(n_customers: int = 900, seed: int = 0) -> pd.DataFrame:
-    """Orders of a shop that small spenders leave, until one day it is the big spenders who leave."""
+def changing_shop(n_customers: int = 900, seed: int = 0) -> pd.DataFrame:
+    """Orders of a shop in which small spenders churn until a day, and big spenders from then on."""
     rng = np.random.default_rng(seed)
     rows = []
     for i in range(n_customers):
@@ -29,15 +29,15 @@ def shop_that_turns(n_customers: int = 900, seed: int = 0) -> pd.DataFrame:
     return orders(rows)
 
 
-def test_what_changed_is_learned_by_a_plain_build_and_can_be_taken_back(tmp_path, capsys):
-    shop = Shop(tmp_path / "home").write(orders=shop_that_turns())
+def test_a_change_is_learned_by_a_build_and_can_be_rolled_back(tmp_path, capsys):
+    shop = Shop(tmp_path / "home").write(orders=changing_shop())
     turn, end = (f"{START + pd.Timedelta(days=day):%Y-%m-%d}" for day in (TURN, END))
     build = ("build", "--exclude-resource-type", "unit_test")
     shop.dbt(*build, churn__as_of_date=turn, churn__transformer=False)
     shop.dbt(*build, churn__as_of_date=end, churn__transformer=False, churn__train="never")
     by_the_old = shop.scores().query("as_of_date == @end").reset_index(drop=True)
-    said = shop.dbt(*build, churn__as_of_date=end, churn__transformer=False, churn__train="auto").stdout
-    assert "churn_model: training, because" in said
+    output = shop.dbt(*build, churn__as_of_date=end, churn__transformer=False, churn__train="auto").stdout
+    assert "churn_model: training, because" in output
     decisions = shop.table("churn_model").sort_values("decided_at", ignore_index=True)
     assert decisions.decision.tolist() == ["promoted", "promoted"]
     assert decisions.is_champion.tolist() == [False, True]
@@ -54,7 +54,7 @@ def test_what_changed_is_learned_by_a_plain_build_and_can_be_taken_back(tmp_path
 
 
 def noise(seed: int) -> pd.DataFrame:
-    """Ten snapshots of 400 customers whose features say nothing about who churns."""
+    """Ten snapshots of 400 customers with features that are independent of churn."""
     rng = np.random.default_rng(seed)
     dates = pd.date_range("2024-01-01", periods=10, freq="28D")
     n = 400 * len(dates)
