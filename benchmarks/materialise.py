@@ -41,7 +41,6 @@ FILES = {
     "features/online_histories": "customer_id",
     "features/online_shop": "",
     "features/sequence_features": "customer_id",
-    "features/searchable_texts": "text_id",
     "published/online_scores": "customer_id",
     "published/newcomer_scores": "customer_id",
 }

@@ -1,8 +1,9 @@
-"""What Feast serves: two entities, a feature view per contracted dbt table, a few feature services.
+"""Feast's definitions: entities, a feature view per dbt model with ``meta.feast``, and feature services.
 
-Nothing is written down twice: names, types and descriptions come from dbt's manifest.
+Names, types and descriptions come from dbt's manifest.
 """
 
+import os
 from datetime import timedelta
 
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, PushSource, ValueType
@@ -36,23 +37,23 @@ shop = Entity(
 )
 entities = {entity.name: entity for entity in (customer, text, shop)}
 
-#: A snapshot that is older than this does not describe the customer any more.
+#: Feast returns null for snapshots that are older than this.
 TIME_TO_LIVE = timedelta(days=35)
 
 
 def field(column: FeatureColumn) -> Field:
-    """Describe a column to Feast; vectors are compared by their cosine."""
-    searched = {"vector_index": True, "vector_search_metric": "cosine"} if column.vector_index else {}
-    return Field(name=column.name, dtype=column.dtype, description=column.description, **searched)
+    """Return the field of a column; vectors are searched by cosine."""
+    search = {"vector_index": True, "vector_search_metric": "cosine"} if column.vector_index else {}
+    return Field(name=column.name, dtype=column.dtype, description=column.description, **search)
 
 
 def batch_source(table: FeatureTable) -> DataSource:
-    """Say where the rows of a dbt table are: in PostgreSQL where dbt builds there, else in exported Parquet."""
+    """Return where the rows of a dbt model are: a table in PostgreSQL, else exported Parquet files."""
     times = {"timestamp_field": table.timestamp_field, "created_timestamp_column": table.created_timestamp_column or ""}
     if manifest.warehouse == "postgres":
         from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
 
-        # the files of features have this column besides
+        # a column of the exported files that the tables do not have
         moment = ", cast(as_of_date as timestamp) as event_timestamp" if table.folder == "features" else ""
         rows = f'select *{moment} from "{postgres_schema()}"."{table.name}"'
         return PostgreSQLSource(name=f"{table.name}_table", query=rows, **times)
@@ -64,35 +65,41 @@ def batch_source(table: FeatureTable) -> DataSource:
     return FileSource(name=f"{table.name}_parquet", path=file, **times)
 
 
+def is_online(table: FeatureTable) -> bool:
+    """Whether rows go to the online store: not to Redis where they serve for vector search, which it does not have."""
+    is_searched = any(column.vector_index for column in table.columns)
+    return table.is_online and not (is_searched and os.environ.get("CHURN_REDIS"))
+
+
 def feature_view(table: FeatureTable) -> FeatureView:
-    """Describe a dbt table to Feast; where rows are pushed as well, by a push source that stands before the file."""
-    stored = batch_source(table)
+    """Return the view of a dbt model; where applications push rows too, its source is a push source."""
+    source = batch_source(table)
     return FeatureView(
         name=table.name,
         description=table.description,
         entities=[entities[table.entity]],
         ttl=TIME_TO_LIVE,
-        online=table.is_online,
+        online=is_online(table),
         schema=[field(column) for column in table.columns],
-        source=PushSource(name=f"{table.name}_push", batch_source=stored) if table.is_pushed else stored,
+        source=PushSource(name=f"{table.name}_push", batch_source=source) if table.is_pushed else source,
     )
 
 
 tables = read_feature_tables(manifest)
 views = {table.name: feature_view(table) for table in tables}
-globals().update(views)  # Feast collects the objects that a module holds by name
+globals().update(views)  # Feast collects the module's global variables
 
 if MODEL_VIEW in views:
 
     @on_demand_feature_view(
         sources=[views[MODEL_VIEW]],
-        # Feast forgets what else a field of such a view says
+        # Feast drops the description of a field here
         schema=[Field(name="features", dtype=Bytes)],
         mode="python",
-        description="Features that change although nothing happens; the same function counts them for training.",
+        description="Time features, which change every day; training computes them by the same function.",
     )
     def churn_features(inputs: dict) -> dict:
-        """Count to each row's event timestamp, which Feast hands over offline, or to now."""
+        """Compute time features as of each row's event timestamp, which Feast passes offline, or as of now."""
         from inference.features.time_features import count_time
 
         return {"features": count_time(inputs["packed"], inputs.get("event_timestamp"))}
@@ -100,17 +107,17 @@ if MODEL_VIEW in views:
     views["churn_features"] = churn_features
 
 
-#: What each service, named in a table's ``meta.feast``, is for.
+#: Purpose of each feature service that ``meta.feast`` may name.
 SERVICES = {
-    "churn_model_v1": "The features that the churn model reads, packed.",
-    "churn_features_v1": "The same one by one, offline.",
-    "churn_sequences_v1": "What its transformer reads besides: each customer's newest events and texts.",
-    "churn_updates_v1": "What scores follow events by: what happened with each customer, features, the shop.",
+    "churn_model_v1": "Features of the churn model, packed into one field.",
+    "churn_features_v1": "The same features one by one, offline.",
+    "churn_sequences_v1": "Each customer's newest events and texts, for the model's transformer.",
+    "churn_updates_v1": "Histories, features and shop averages, to score a customer again after an event.",
     "churn_scores_v1": "Each customer's newest churn score with its reasons.",
-    "newcomer_scores_v1": "Each newcomer's score and how much is known of it.",
-    "similar_texts_v1": "What customers wrote, to be found by its likeness to other words.",
+    "newcomer_scores_v1": "Each newcomer's score and how much history it is based on.",
+    "similar_texts_v1": "Reviews and tickets with embeddings, for search by meaning.",
 }
-#: Names of the numbers that a packed row holds behind those of time, and the order in which the model has all of them.
+#: Names of the features packed behind the time features, and of all features in the model's order.
 PACKED = {
     "numbers": ",".join(manifest.packed_names),
     "columns": ",".join(manifest.model_columns),
@@ -128,5 +135,5 @@ services = {
     for name, description in SERVICES.items()
 }
 globals().update(services)
-#: A registry that has this tag need not be applied again.
+#: `feast apply` is skipped while the registry has this tag.
 project = Project(name="churn_radar", description="Churn Radar", tags={DEFINITIONS_TAG: definitions_fingerprint()})

@@ -6,7 +6,7 @@ from feast.types import Array, Bool, Bytes, FeastType, Float32, Float64, Int32, 
 
 from inference.warehouse.manifest import Manifest
 
-#: dbt data types that come back from Feast unchanged; anything else is refused, never guessed.
+#: Feast types by dbt data type; values of other types would change on their way through Feast, and are refused.
 FEAST_TYPES: dict[str, FeastType] = {
     "varchar": String,
     "integer": Int32,
@@ -25,7 +25,7 @@ ENTITY_KEYS = {"customer": "customer_id", "text": "text_id", "shop": "shop_id"}
 
 @dataclass(frozen=True)
 class FeatureColumn:
-    """A column that Feast serves."""
+    """A column of a feature table that is a feature."""
 
     name: str
     dtype: FeastType
@@ -35,7 +35,7 @@ class FeatureColumn:
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """A contracted dbt model with ``meta.feast``."""
+    """A dbt model with ``meta.feast`` and an enforced contract."""
 
     name: str
     description: str

@@ -1,7 +1,6 @@
-"""The one exception that users cause and can mend."""
+"""The exception for bad input, which the user can correct."""
 
 import re
-from types import TracebackType
 
 
 class ChurnRadarError(Exception):
@@ -9,12 +8,3 @@ class ChurnRadarError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(re.sub(r"\s+", " ", message))
-
-    @property
-    def __traceback__(self) -> TracebackType | None:
-        """Nothing: dbt prints the whole traceback of a Python model, which would bury the one line."""
-        return None
-
-    @__traceback__.setter
-    def __traceback__(self, value: TracebackType | None) -> None:
-        pass

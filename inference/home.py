@@ -1,4 +1,4 @@
-"""Where things lie: the project, its state, the raw tables."""
+"""Folders and files of the project and of its state, and PostgreSQL's address."""
 
 import os
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from uuid import uuid4
 
 PROJECT_DIR = Path(__file__).resolve().parents[1]
 
-#: Folders of the home whose files are made again where they are gone: what was learned from contacts, and what
-#: OpenVINO reads texts by.
+#: Folders of the home whose files are made again if they are missing: effects learned from contacts, and graphs for
+#: OpenVINO.
 EFFECTS, GRAPHS = "effects", "embeddings/openvino"
 
 
@@ -19,7 +19,7 @@ def home() -> Path:
 
 
 def postgres_settings() -> dict[str, str | int]:
-    """Where PostgreSQL is, by the variables of its own tools; the defaults are those of ``profiles.yml``."""
+    """Connection settings of PostgreSQL from libpq's variables, with the defaults of ``profiles.yml``."""
     return {
         "host": os.environ.get("PGHOST", "127.0.0.1"),
         "port": int(os.environ.get("PGPORT", "5432")),
@@ -40,7 +40,7 @@ def raw_dir() -> Path:
 
 
 def published(table: str) -> Path:
-    """Parquet file of a published table, which is always complete."""
+    """Parquet file of a published table; it is replaced as a whole."""
     return home() / "published" / f"{table}.parquet"
 
 

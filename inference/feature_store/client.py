@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import duckdb
 import pandas as pd
@@ -20,31 +21,51 @@ from inference.features.time_features import count_time
 from inference.home import PROJECT_DIR, home, postgres_schema
 from inference.warehouse.manifest import Manifest, manifest_path
 
+if TYPE_CHECKING:
+    from feast import FeatureService, FeatureStore
+
 FEATURE_REPO = PROJECT_DIR / "feature_repo"
-#: Tag of Feast's project that says what its definitions were made of.
+#: Tag of Feast's project with the fingerprint of its definitions.
 DEFINITIONS_TAG = "definitions"
-#: The field of the model's service, and what it is made of, which the offline store hands on as well.
+#: Modules of ``inference`` that the definitions in the registry depend on.
+DEFINITION_MODULES = (
+    "home.py",
+    "features/packing.py",
+    "features/time_features.py",
+    "feature_store/client.py",
+    "feature_store/compute_engine.py",
+    "feature_store/postgres_store.py",
+    "feature_store/redis_store.py",
+    "feature_store/spark_store.py",
+    "feature_store/stores.py",
+    "warehouse/manifest.py",
+)
+#: The field of the model's service, and the stored field that it is computed from, which Feast returns as well.
 SERVED_FIELD, STORED_FIELD = "features", "packed"
 
-#: Feature services: what the model reads, what its transformer reads besides, what applications read.
+#: Feature services: features of the model, further ones of its transformer, scores for applications.
 MODEL_SERVICE = "churn_model_v1"
 SEQUENCES_SERVICE = "churn_sequences_v1"
 SCORES_SERVICE = "churn_scores_v1"
-#: What a score needs that follows events; its views, and the one of the scores, by name.
+#: What the service needs to score a customer after an event, the views of it, and the view of the scores.
 UPDATES_SERVICE = "churn_updates_v1"
 HISTORIES_VIEW, SHOP_VIEW, SCORES_VIEW = "online_histories", "online_shop", "online_scores"
-#: Held by whoever reads the offline store.
+#: Held while the offline store is read: it has one connection to DuckDB, and dbt builds Python models in threads.
 _OFFLINE = Lock()
-#: The view of packed features; the model's service counts time in them.
+#: The view of packed features; the model's service adds the time features.
 MODEL_VIEW = "model_features"
-#: What holds each service's features of snapshots.
+#: Parquet files of ``CHURN_HOME`` with each service's features of all snapshots.
 SNAPSHOT_TABLES = {MODEL_SERVICE: MODEL_VIEW, SEQUENCES_SERVICE: "sequence_features"}
 
 
 def definitions_fingerprint() -> str:
-    """Fingerprint everything that the feature repository's definitions are made of, 32 hexadecimal digits."""
+    """Hash everything that the definitions in the registry depend on, as 32 hexadecimal digits.
+
+    These are code, settings, versions, the feature models of dbt's manifest, and the places of stores and tables.
+    """
     digest = hashlib.blake2b(version("feast").encode(), digest_size=16)
-    for path in sorted([*FEATURE_REPO.glob("*.py"), *FEATURE_REPO.glob("*.yaml"), *Path(__file__).parent.glob("*.py")]):
+    modules = [PROJECT_DIR / "inference" / name for name in DEFINITION_MODULES]
+    for path in [*sorted(FEATURE_REPO.glob("*.py")), *sorted(FEATURE_REPO.glob("*.yaml")), *modules]:
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     manifest = Manifest.load()
     places = [str(home()), os.environ.get("CHURN_REDIS"), os.environ.get("CHURN_ONLINE_SCHEMA")]
@@ -74,18 +95,18 @@ def apply() -> None:
 
 
 def _is_applied() -> bool:
-    """Whether the registry has these definitions: the text of its project's tag is in its file as it is."""
-    registry = home() / "feast" / "registry.db"  # importing Feast to read it takes seconds
+    """Whether the registry file has the fingerprint of these definitions; a search that need not import Feast."""
+    registry = home() / "feast" / "registry.db"
     return registry.exists() and definitions_fingerprint().encode() in registry.read_bytes()
 
 
-def open_store(timeout: float | None = None):
+def open_store(timeout: float | None = None) -> "FeatureStore":
     """Open the feature store of this project.
 
     Parameters
     ----------
     timeout : float, optional
-        Seconds after which Redis is taken to be down; it is waited for without end where none is given.
+        Seconds after which a call to Redis fails; by default there is no limit.
     """
     # importing Feast takes seconds, and it warns about its own unfinished parts
     with warnings.catch_warnings():
@@ -100,82 +121,80 @@ def open_store(timeout: float | None = None):
 
 
 def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
-    """Join features to rows, each as they stood at its as-of date.
+    """Join features to rows, as of each row's date, by Feast's offline store.
 
     Parameters
     ----------
     rows : DataFrame
         With ``customer_id`` and ``as_of_date``; any other columns are kept.
     *services : str
-        Feature services; the model's where none is given.
+        Feature services; by default the model's.
 
     Returns
     -------
     DataFrame
         The rows in their order, with a column per feature.
     """
-    _refuse_nobody(rows)
+    _refuse_empty(rows)
     store = open_store()
     keyed = rows.assign(event_timestamp=pd.to_datetime(rows.as_of_date).dt.tz_localize("UTC"))
     key = ["customer_id", "event_timestamp"]
     for service in services or (MODEL_SERVICE,):
-        asked = store.get_feature_service(service)
-        # the offline store has one connection to DuckDB, and dbt builds several Python models at once
+        feature_service = store.get_feature_service(service)
         with _OFFLINE, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            features = store.get_historical_features(keyed[key], asked).to_df()
+            features = store.get_historical_features(keyed[key], feature_service).to_df()
         # the offline store may reorder rows: join on the key, never by position
         features["event_timestamp"] = pd.to_datetime(features.event_timestamp, utc=True)
-        features = unpack(features, asked)
+        features = unpack(features, feature_service)
         keyed = keyed.merge(features, on=key, how="left", validate="one_to_one")
     return keyed.drop(columns="event_timestamp")
 
 
 def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
-    """Join features to rows of the spine, as ``historical_features`` does, without Feast.
+    """Join features to rows of the spine, as ``historical_features`` does, without the seconds of importing Feast.
 
-    Each row is its snapshot's own, so there is nothing to look for in time; and importing Feast costs a nightly build
-    more than scoring does. What is read are the files that Feast's offline store reads.
+    Each row has a snapshot of its own date, so a join by equal keys is enough. It reads the Parquet files that Feast's
+    offline store reads.
 
     Parameters
     ----------
     rows : DataFrame
         With ``customer_id`` and ``as_of_date``, each pair once; any other columns are kept.
     *services : str
-        The model's service, the one of its sequences, or both; the model's where none is given.
+        The model's service, the one of its sequences, or both; by default the model's.
 
     Returns
     -------
     DataFrame
         The rows in their order, with a column per feature.
     """
-    _refuse_nobody(rows)
+    _refuse_empty(rows)
     key = ["customer_id", "as_of_date"]
     keyed = rows.assign(as_of_date=pd.to_datetime(rows.as_of_date).astype("datetime64[us]"))
     for service in services or (MODEL_SERVICE,):
         file = home() / "features" / f"{SNAPSHOT_TABLES[service]}.parquet"
         with duckdb.connect() as connection:
-            connection.register("asked", keyed[key])
-            # the file is in the order of customers: bounds spare reading what lies outside
+            connection.register("spine", keyed[key])
+            # the file is sorted by customer: DuckDB skips the parts outside of these bounds
             bounds = [keyed.customer_id.min(), keyed.customer_id.max()]
-            # a relation with parameters would hold its rows as Python's objects first
-            found = connection.execute(
+            result = connection.execute(
                 f"select * exclude (event_timestamp) from '{file}' as features "
-                "semi join asked on features.customer_id = asked.customer_id "
-                "and features.as_of_date = asked.as_of_date where features.customer_id between ? and ?",
+                "semi join spine on features.customer_id = spine.customer_id "
+                "and features.as_of_date = spine.as_of_date where features.customer_id between ? and ?",
                 bounds,
             )
-            found = found.to_arrow_table().to_pandas()  # lists that are null become None, as Feast hands them on
-        found["as_of_date"] = pd.to_datetime(found.as_of_date).astype("datetime64[us]")
+            features = result.to_arrow_table().to_pandas()  # null lists become None, as in Feast's answers
+        features["as_of_date"] = pd.to_datetime(features.as_of_date).astype("datetime64[us]")
         if service == MODEL_SERVICE:
             manifest = Manifest.load()
-            found = with_time(found, manifest.packed_names, manifest.model_columns)
-        keyed = keyed.merge(found, on=key, how="left", validate="one_to_one")
+            features = with_time(features, manifest.packed_names, manifest.model_columns)
+        keyed = keyed.merge(features, on=key, how="left", validate="one_to_one")
     return keyed.assign(as_of_date=rows.as_of_date.to_numpy())
 
 
 def with_time(rows: pd.DataFrame, numbers: list[str], columns: list[str]) -> pd.DataFrame:
-    """Give every feature of ``model_features`` a column of its own, those counted to the as-of date included.
+    """Unpack ``model_features`` into a column per feature, with time features as of each row's date.
 
     Parameters
     ----------
@@ -193,20 +212,20 @@ def with_time(rows: pd.DataFrame, numbers: list[str], columns: list[str]) -> pd.
     return _unpacked(rows.assign(**counted), numbers, columns)
 
 
-def _refuse_nobody(rows: pd.DataFrame) -> None:
+def _refuse_empty(rows: pd.DataFrame) -> None:
     if rows.empty:
         raise ChurnRadarError("int_customer_snapshots: no eligible customer; expected at least one")
 
 
-def unpack(features: pd.DataFrame, service) -> pd.DataFrame:
-    """Give every feature that a service packs a column of its own.
+def unpack(features: pd.DataFrame, service: "FeatureService") -> pd.DataFrame:
+    """Unpack the packed field of a service into a column per feature.
 
     Parameters
     ----------
     features : DataFrame
-        What Feast answers, one column per field of the service.
+        An answer of Feast, one column per field of the service.
     service : FeatureService
-        Its tags name what is packed.
+        Its tags have the names of the packed features.
 
     Returns
     -------
@@ -242,12 +261,12 @@ def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
         where the customer is unknown or the feature is.
     """
     store = open_store()
-    asked = store.get_feature_service(service)
-    response = store.get_online_features(asked, {"customer_id": [str(c) for c in customer_ids]})
-    found = pd.DataFrame(response.to_dict())
-    # Feast answers in no order of its own
-    names = [f.name for p in asked.feature_view_projections for f in p.features]
-    return unpack(found[["customer_id", *names]], asked)
+    feature_service = store.get_feature_service(service)
+    response = store.get_online_features(feature_service, {"customer_id": [str(c) for c in customer_ids]})
+    features = pd.DataFrame(response.to_dict())
+    # Feast returns the columns in any order
+    names = [f.name for p in feature_service.feature_view_projections for f in p.features]
+    return unpack(features[["customer_id", *names]], feature_service)
 
 
 def online_scores(customer_ids: Sequence[str]) -> pd.DataFrame:
@@ -261,8 +280,9 @@ def online_scores(customer_ids: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per customer who has a score, in the order asked for: ``customer_id`` and what ``online_scores`` packs.
+        One row per customer who has a score, in the order asked for: ``customer_id`` and the keys of the JSON objects
+        in ``online_scores``.
     """
-    found = online_features(customer_ids, SCORES_SERVICE).dropna(subset="score")
-    scores = pd.DataFrame([json.loads(score) for score in found.score], index=found.index)
-    return pd.concat([found[["customer_id"]], scores], axis=1)
+    rows = online_features(customer_ids, SCORES_SERVICE).dropna(subset="score")
+    scores = pd.DataFrame([json.loads(score) for score in rows.score], index=rows.index)
+    return pd.concat([rows[["customer_id"]], scores], axis=1)

@@ -1,8 +1,7 @@
-"""Feast's local engine, for views whose rows go to the online store as they are in the table.
+"""A compute engine for Feast that materialises views batch by batch, in constant memory.
 
-Feast reads all rows of a view into memory, turns them into pandas and back for each step of a plan, and of what it has
-then writes the first chunk of Arrow alone where it is told no batch size. A view here has no step: its rows are read
-and written batch by batch.
+Feast's local engine reads all rows of a view into memory and converts them to pandas and back for each step of its
+plan. Views without a transformation need no such steps: their rows are written to the online store as they are read.
 """
 
 from collections import deque
@@ -25,16 +24,16 @@ from feast.value_type import ValueType
 
 from inference.feature_store.redis_store import OneKeyRedisOnlineStore
 
-#: Batches that are written to Redis at once: one is prepared while another is stored.
+#: Threads that write to Redis: one prepares a batch while another one's batch is stored.
 WRITERS = 2
 
 
 class StreamingComputeEngineConfig(LocalComputeEngineConfig):
-    """Configuration of the engine below; Feast finds an engine by the name of its configuration."""
+    """Configuration of the engine below; Feast derives its name from the engine's."""
 
 
 class StreamingComputeEngine(LocalComputeEngine):
-    """Feast's local engine; a view without steps is written while it is read."""
+    """Feast's local engine, which streams views without transformations."""
 
     def _materialize_one(
         self, registry: BaseRegistry, task: MaterializationTask, **kwargs: object
@@ -45,12 +44,12 @@ class StreamingComputeEngine(LocalComputeEngine):
         job_id = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
         try:
             self._write_all(task.feature_view, self._batches(registry, task, settings.online_write_batch_size))
-        except Exception as error:  # Feast raises it again when it has told its registry
+        except Exception as error:  # Feast records the state in its registry, then raises it
             return LocalMaterializationJob(job_id, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(job_id, MaterializationJobStatus.SUCCEEDED)
 
     def _batches(self, registry: BaseRegistry, task: MaterializationTask, rows: int) -> Iterator[pa.RecordBatch]:
-        """Read each entity's newest row."""
+        """Read the newest row of each entity."""
         builder = LocalFeatureBuilder(registry, task, PandasBackend())
         job = create_offline_store_retrieval_job(
             data_source=task.feature_view.batch_source,

@@ -1,7 +1,7 @@
-"""Columns of Arrow as the bytes of Feast's values, without an object for each where a view has many.
+"""Arrow columns serialised as Feast's protobuf ``Value`` messages, without an object per value.
 
-Feast makes of every number and text an object of Python, then one of protobuf, and the bytes of that. The bytes are the
-same here: a value is a tag and what Arrow holds already.
+Feast converts each value to a Python object, then to a protobuf message, then to bytes. These bytes are a tag and the
+bytes that Arrow has in memory already, so that they can be put together directly; the result is the same.
 """
 
 from collections.abc import Sequence
@@ -13,38 +13,38 @@ from feast.protos.feast.types.Value_pb2 import StringList, Value
 from feast.type_map import python_values_to_proto_values
 from feast.types import FeastType
 
-#: Protobuf's wire types.
+#: Wire types of protobuf.
 _FIXED_64, _LENGTH_DELIMITED = 1, 2
 
 
 def serialized(column: pa.Array, dtype: FeastType) -> list[bytes]:
-    """Serialize a column's values, as Feast writes them to a store.
+    """Serialise the values of a column as Feast writes them to an online store.
 
     Parameters
     ----------
     column : Array
-        As an offline store reads it.
+        A column that an offline store read.
     dtype : FeastType
-        What the feature is declared to be.
+        Type of the feature.
 
     Returns
     -------
     list of bytes
-        ``Value`` messages; empty ones for nulls.
+        A ``Value`` message per row; empty for null.
     """
     kind = dtype.to_value_type()
-    found, item = column.type, getattr(column.type, "value_type", None)
-    if kind.name == "STRING" and (pa.types.is_string(found) or pa.types.is_large_string(found)):
+    type_, item = column.type, getattr(column.type, "value_type", None)
+    if kind.name == "STRING" and (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
         return _delimited("string_val", column.cast(pa.large_binary()))
-    if kind.name == "BYTES" and (pa.types.is_binary(found) or pa.types.is_large_binary(found)):
+    if kind.name == "BYTES" and (pa.types.is_binary(type_) or pa.types.is_large_binary(type_)):
         return _delimited("bytes_val", column)
-    if kind.name == "DOUBLE" and pa.types.is_float64(found):
+    if kind.name == "DOUBLE" and pa.types.is_float64(type_):
         return _doubles(column)
-    if kind.name == "FLOAT_LIST" and pa.types.is_list(found) and pa.types.is_float32(item):
+    if kind.name == "FLOAT_LIST" and pa.types.is_list(type_) and pa.types.is_float32(item):
         return _float_lists(column)
-    if kind.name == "STRING_LIST" and pa.types.is_list(found) and pa.types.is_string(item):
+    if kind.name == "STRING_LIST" and pa.types.is_list(type_) and pa.types.is_string(item):
         return _string_lists(column)
-    if kind.name == "UNIX_TIMESTAMP" and pa.types.is_timestamp(found) and not column.null_count:
+    if kind.name == "UNIX_TIMESTAMP" and pa.types.is_timestamp(type_) and not column.null_count:
         return _moments(column)
     values = python_values_to_proto_values(column.to_numpy(zero_copy_only=False), kind)
     return [value.SerializeToString() for value in values]
@@ -56,7 +56,7 @@ def _delimited(field: str, column: pa.Array) -> list[bytes]:
 
 
 def _doubles(column: pa.Array) -> list[bytes]:
-    values = column.to_numpy(zero_copy_only=False).astype("<f8", copy=False)  # null is NaN here, as in Feast
+    values = column.to_numpy(zero_copy_only=False).astype("<f8", copy=False)  # null becomes NaN, as in Feast
     rows = np.empty((len(values), 9), np.uint8)
     rows[:, 0] = _tag("double_val", _FIXED_64)[0]
     rows[:, 1:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8)
@@ -72,19 +72,19 @@ def _moments(column: pa.Array) -> list[bytes]:
 def _float_lists(column: pa.ListArray) -> list[bytes]:
     tag, packed = _tag("float_list_val", _LENGTH_DELIMITED), _items(column).astype("<f4", copy=False).tobytes()
     values = []
-    for start, end, known in _bounds(column):
+    for start, end, is_valid in _bounds(column):
         own = packed[4 * start : 4 * end]
-        # an empty list has no field in it
+        # an empty list is a message without a field
         inner = b"\x0a" + _varint(len(own)) + own if own else b""
-        values.append(tag + _varint(len(inner)) + inner if known else b"")
+        values.append(tag + _varint(len(inner)) + inner if is_valid else b"")
     return values
 
 
 def _string_lists(column: pa.ListArray) -> list[bytes]:
     items = _items(column).tolist()
     return [
-        Value(string_list_val=StringList(val=items[start:end])).SerializeToString() if known else b""
-        for start, end, known in _bounds(column)
+        Value(string_list_val=StringList(val=items[start:end])).SerializeToString() if is_valid else b""
+        for start, end, is_valid in _bounds(column)
     ]
 
 
@@ -94,8 +94,8 @@ def _items(column: pa.ListArray) -> np.ndarray:
 
 def _bounds(column: pa.ListArray) -> Sequence[tuple[int, int, bool]]:
     offsets = column.offsets.to_numpy().tolist()
-    known = column.is_valid().to_numpy(zero_copy_only=False).tolist()
-    return list(zip(offsets, offsets[1:], known, strict=False))
+    valid = column.is_valid().to_numpy(zero_copy_only=False).tolist()
+    return list(zip(offsets, offsets[1:], valid, strict=False))
 
 
 def _tag(field: str, wire_type: int) -> bytes:
@@ -104,7 +104,7 @@ def _tag(field: str, wire_type: int) -> bytes:
 
 @lru_cache(maxsize=65536)
 def _varint(number: int) -> bytes:
-    """Return a number as protobuf writes lengths, seven bits a byte, the lowest first."""
+    """Encode a number as protobuf's varint: seven bits per byte, the lowest first."""
     written = bytearray()
     while number > 127:
         written.append(number & 127 | 128)

@@ -1,12 +1,11 @@
-"""Feast's Redis store, whose lookups and loads by one key skip what is needed for several only.
+"""Feast's Redis store with a fast path for views that have one string entity.
 
-Feast makes four objects of protobuf and Python per customer on the way to a key, sorts customers by it, and turns every
-timestamp into Python's form and back. For one entity of text, which all views here have, the key is the bytes of the
-text between two constants.
+Feast builds four protobuf and Python objects per customer to get a key. With one string entity a key is the bytes of
+the string between two constant parts.
 
-What a load wrote of a row is remembered beside it, in one more field of its hash: a digest of each value, and the row's
-timestamp. Whoever else writes the row makes its timestamp a newer one, so digests of other values are never believed,
-and where a row is lost they are lost with it. The next load sends the values whose digests differ, and the timestamp.
+A load keeps a digest of each value and the row's timestamp in one more field of the row's hash. The next load sends
+only the timestamp and the values whose digests differ. Another writer changes the timestamp of the row, so digests that
+describe other values are recognised and not used; a row that is deleted takes its digests with it.
 """
 
 import struct
@@ -32,18 +31,18 @@ from redis import Redis
 from inference.feature_store.proto_values import serialized
 
 _LENGTH = struct.Struct("<I")
-#: Bytes of a value's digest.
+#: Bytes of the digest of a value.
 _DIGEST = 8
-#: Rows of one script: others wait for Redis a fraction of a millisecond meanwhile.
+#: Rows per script; other clients of Redis wait for a fraction of a millisecond while it runs.
 _ROWS_A_SCRIPT = 128
-#: Reads timestamp and digests of rows, as so many HMGET do, with less to send and to read.
+#: Reads timestamp and digests of several rows; shorter to send and to parse than an HMGET per row.
 _READ = """
 local rows = {}
 for i, key in ipairs(KEYS) do rows[i] = redis.call('HMGET', key, ARGV[1], ARGV[2]) end
 return rows
 """
-#: Writes timestamp, digests and values of rows, each unless somebody else wrote it since its timestamp was read: what
-#: is not written would then be theirs. A row's arguments: the old timestamp, the new one, digests, how many follow,
+#: Writes timestamp, digests and changed values of rows, except rows that another client has written since their
+#: timestamps were read. Arguments of a row: old timestamp, new timestamp, digests, number of arguments that follow,
 #: fields with their values.
 _WRITE = """
 local at = 3
@@ -58,23 +57,23 @@ end
 
 
 class OneKeyRedisOnlineStoreConfig(RedisOnlineStoreConfig):
-    """Configuration of the store below; Feast finds a store by the name of its configuration."""
+    """Configuration of the store below; Feast derives its name from the store's."""
 
 
 class OneKeyRedisOnlineStore(RedisOnlineStore):
-    """Feast's Redis store; what is looked up in it is the same, sooner written and read."""
+    """Feast's Redis store with faster loads and lookups; lookups return the same as Feast's."""
 
     def write_arrow(self, config: RepoConfig, table: FeatureView, batch: pa.RecordBatch) -> None:
-        """Write rows of a batch source, each entity once, as ``online_write_batch`` does; of each, what changed.
+        """Write rows as ``online_write_batch`` does, but send only the values that changed.
 
         Parameters
         ----------
         config : RepoConfig
-            Of the store.
+            Configuration of the feature store.
         table : FeatureView
-            With one entity of text.
+            A view with one string entity.
         batch : RecordBatch
-            Join key, features and event timestamp, without nulls in the first and the last.
+            Join key, features and event timestamp, one row per entity; no nulls in key and timestamp.
         """
         view = _versioned_fv_name(table, config)
         *fields, stamp_field = _fields(view, tuple(feature.name for feature in table.features))
@@ -82,18 +81,18 @@ class OneKeyRedisOnlineStore(RedisOnlineStore):
         client = self._get_client(config.online_store)
         keys = _keys(config, table.join_keys[0], _bytes_of(batch.column(table.join_keys[0])))
         read = [("EVAL", _READ, len(part), *part, stamp_field, digest_field) for part in _parts(keys)]
-        found = chain.from_iterable(_exchange(client, read))
+        stored = chain.from_iterable(_exchange(client, read))
         columns = [serialized(batch.column(feature.name), feature.dtype) for feature in table.features]
         digests = zip(*map(_digests, fields, columns), strict=True)
         stamps, moments = _stamps(batch.column(table.batch_source.timestamp_field))
         seen, new, changed = {None: 0}, [], []
         for key, (old_stamp, old), stamp, moment, own, values in zip(
-            keys, found, stamps, moments, digests, zip(*columns, strict=True), strict=True
+            keys, stored, stamps, moments, digests, zip(*columns, strict=True), strict=True
         ):
             if old_stamp not in seen:
                 seen[old_stamp] = Timestamp.FromString(old_stamp).ToNanoseconds()
             if old_stamp and moment <= seen[old_stamp]:
-                continue  # as Feast does, so that a load that comes late undoes nothing
+                continue  # like Feast: rows that are older than the stored ones are skipped
             digest = b"".join(own) + stamp
             if old and old_stamp and old[_DIGEST * len(fields) :] == old_stamp:
                 others = []
@@ -120,7 +119,7 @@ class OneKeyRedisOnlineStore(RedisOnlineStore):
         full_feature_names: bool,
         include_feature_view_version_metadata: bool,
     ) -> None:
-        """Fill a response from one pipeline of HMGET; Feast offers this method to be overridden for that."""
+        """Fill a response from one pipeline of HMGET commands, where there is one string entity."""
         if (
             len(join_key_values) != 1
             or any(table.projection.join_key_map or table.join_keys != [*join_key_values] for table, _ in grouped_refs)
@@ -164,7 +163,7 @@ def _bytes_of(column: pa.Array) -> list[bytes]:
 
 
 def _digests(field: bytes, values: Sequence[bytes]) -> list[bytes]:
-    """Digest values of one field; another field's are others, so that none passes for it where a view changed."""
+    """Digests of a field's values, seeded by the field, so that they never equal those of another field."""
     seed = int.from_bytes(field, "little")
     return [mmh3.mmh3_x64_128_digest(value, seed)[:_DIGEST] for value in values]
 
@@ -172,7 +171,7 @@ def _digests(field: bytes, values: Sequence[bytes]) -> list[bytes]:
 def _stamps(column: pa.Array) -> tuple[list[bytes], list[int]]:
     """Return event timestamps as Feast stores them, and as nanoseconds."""
     moments = column.to_numpy(zero_copy_only=False).astype("datetime64[us]").astype(np.int64).tolist()
-    # a build writes the same moment for all
+    # a build has the same timestamp in all rows
     stamps = {moment: Timestamp() for moment in set(moments)}
     for moment, stamp in stamps.items():
         stamp.FromMicroseconds(moment)
@@ -182,7 +181,7 @@ def _stamps(column: pa.Array) -> tuple[list[bytes], list[int]]:
 
 @lru_cache(maxsize=64)
 def _constants(join_key: str, project: str, version: int) -> tuple[bytes, bytes]:
-    """Return what stands before the length of an entity's text in its key, and what behind the text."""
+    """Return the parts of a key before the length of the entity's string and after the string."""
     empty = EntityKey(join_keys=[join_key], entity_values=[Value(string_val="")])
     return serialize_entity_key(empty, version)[: -_LENGTH.size], project.encode()
 
@@ -193,18 +192,18 @@ def _fields(view: str, names: tuple[str, ...]) -> tuple[bytes | str, ...]:
 
 
 def _exchange(client: Redis, commands: list[tuple]) -> list[list[bytes | None]]:
-    """Send commands together and read their replies, as a pipeline of redis-py does without its own records."""
+    """Send commands together and read their replies, with less work per command than redis-py's pipeline."""
     connection = client.connection_pool.get_connection()
 
     def exchange() -> list[list[bytes | None]]:
-        # redis-py would send them in parts of six kilobytes, a call to the system each
+        # redis-py would make a system call for every six kilobytes
         connection.send_packed_command([b"".join(map(pack_command, commands))])
         return [connection.read_response() for _ in commands]
 
     try:
         return connection.retry.call_with_retry(exchange, lambda _: connection.disconnect())
     except BaseException:
-        connection.disconnect()  # replies that nobody has read
+        connection.disconnect()  # it may hold replies that were not read
         raise
     finally:
         client.connection_pool.release(connection)
@@ -212,12 +211,12 @@ def _exchange(client: Redis, commands: list[tuple]) -> list[list[bytes | None]]:
 
 def _fill(response: GetOnlineFeaturesResponse, names: Sequence[str], replies: list[list[bytes | None]]) -> None:
     *columns, stamps = zip(*replies, strict=True) if replies else [()] * (len(names) + 1)
-    # a build writes the same moment for all
+    # a build has the same timestamp in all rows
     moments = {stamp: Timestamp.FromString(stamp or b"") for stamp in set(stamps)}
     response.metadata.feature_names.val.extend(names)
     for column in columns:
         vector = response.results.add()
         for value in column:
             vector.values.add().MergeFromString(value or b"")
-        vector.statuses.extend([FieldStatus.PRESENT] * len(column))  # as Feast says of what is not there, too
+        vector.statuses.extend([FieldStatus.PRESENT] * len(column))  # Feast has no other status for Redis either
         vector.event_timestamps.extend([moments[stamp] for stamp in stamps])

@@ -1,12 +1,13 @@
-"""Feast's Spark offline store, in a session beside dbt's, whose answers come in the types that the files have.
+"""Feast's Spark offline store, in a Spark session apart from dbt's, with results in the types of the files.
 
-Feast changes how its session reads names in backquotes, which dbt's own must not, and turns rows into Python objects
-whose types Arrow would have to guess.
+Feast changes a setting of its session (quoted column names) that dbt's session must keep, and it turns rows into
+Python objects, whose types Arrow would have to guess.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -19,7 +20,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 
 from inference.warehouse import spark
 
-# the store and its sources say so once per view; they turn these on for everybody when they are imported
+# Feast warns once per view, and turns these warnings on for the whole process when it is imported
 warnings.filterwarnings("ignore", message="The spark .* is an experimental feature", category=RuntimeWarning)
 
 
@@ -28,7 +29,7 @@ class ArrowSparkOfflineStoreConfig(SparkOfflineStoreConfig):
 
 
 class ArrowRetrievalJob(SparkRetrievalJob):
-    """What a query of Feast's store answers."""
+    """Result of a query, converted by Spark's own Arrow conversion."""
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         return self._to_arrow_internal(timeout).to_pandas()
@@ -38,26 +39,26 @@ class ArrowRetrievalJob(SparkRetrievalJob):
 
 
 class ArrowSparkOfflineStore(SparkOfflineStore):
-    """Feast's Spark offline store; what it asks is the same."""
+    """Feast's Spark offline store with the same queries."""
 
     @staticmethod
-    def get_historical_features(*arguments, **named) -> RetrievalJob:
-        """Join features to rows, each as they stood at its time."""
+    def get_historical_features(*arguments: Any, **named: Any) -> RetrievalJob:
+        """Join features to rows as of each row's timestamp."""
         return _by_arrow(SparkOfflineStore.get_historical_features, *arguments, **named)
 
     @staticmethod
-    def pull_latest_from_table_or_query(*arguments, **named) -> RetrievalJob:
+    def pull_latest_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
         """Read the newest row of each entity."""
         return _by_arrow(SparkOfflineStore.pull_latest_from_table_or_query, *arguments, **named)
 
     @staticmethod
-    def pull_all_from_table_or_query(*arguments, **named) -> RetrievalJob:
-        """Read all rows of a window."""
+    def pull_all_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
+        """Read all rows of a time window."""
         return _by_arrow(SparkOfflineStore.pull_all_from_table_or_query, *arguments, **named)
 
 
-def _by_arrow(ask: Callable[..., SparkRetrievalJob], *arguments, **named) -> ArrowRetrievalJob:
-    with _session_apart():
+def _by_arrow(ask: Callable[..., SparkRetrievalJob], *arguments: Any, **named: Any) -> ArrowRetrievalJob:
+    with _own_session():
         job = ask(*arguments, **named)
     return ArrowRetrievalJob(
         job.spark_session, job.query, job.full_feature_names, job._config, job.on_demand_feature_views, job.metadata
@@ -65,8 +66,8 @@ def _by_arrow(ask: Callable[..., SparkRetrievalJob], *arguments, **named) -> Arr
 
 
 @contextmanager
-def _session_apart() -> Iterator[None]:
-    """Make a session of its own the one that Feast finds in this thread."""
+def _own_session() -> Iterator[None]:
+    """Make a new session, which shares the Spark context with dbt's, the active one of this thread."""
     own = spark.session(tables=False).newSession()
     sessions = own._jvm.org.apache.spark.sql.classic.SparkSession
     sessions.setActiveSession(own._jsparkSession)

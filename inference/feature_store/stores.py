@@ -1,8 +1,7 @@
-"""Feast's stock stores, placed in ``CHURN_HOME`` and chosen by environment and manifest; vector search in SQLite.
+"""The stores of ``feature_store.yaml``: Feast's own, chosen by environment and manifest; vector search in SQLite.
 
-Feast puts environment variables into ``feature_store.yaml`` but has no defaults for those that are
-not set, and would take ``${CHURN_HOME}`` for the name of a folder. ``feature_store.yaml`` names three of the
-classes below, which fill in the defaults and hand over to Feast's own.
+Feast expands environment variables in ``feature_store.yaml`` but leaves unset ones as they are, such as
+``${CHURN_HOME}``. Three classes below fill in defaults and return the configuration of a store of Feast.
 """
 
 import os
@@ -28,41 +27,39 @@ from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
 
 from inference.feature_store.redis_store import OneKeyRedisOnlineStoreConfig
-from inference.home import PROJECT_DIR, home, postgres_schema, postgres_settings
+from inference.home import PROJECT_DIR, home, postgres_schema, postgres_settings, whole_file
 from inference.warehouse.manifest import Manifest
 
-# Feast turns deprecation warnings on for everybody; these are between ibis and DuckDB, once per view
+# Feast turns deprecation warnings on for the whole process; these concern ibis and DuckDB, once per view
 warnings.filterwarnings("ignore", message="fetch_arrow_table|fetch_record_batch", category=DeprecationWarning)
-# that of the model counts ten numbers per row, offline as well
+# the on-demand view churn_features computes ten numbers per row
 warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
 
 
-#: Commands of Feast that listen on a port, and where they do if they are not told.
+#: Commands of Feast that listen on a port, and the address where they do by default.
 SERVERS = {"serve": "127.0.0.1", "serve_offline": "127.0.0.1", "serve_lineage": "0.0.0.0", "ui": "0.0.0.0"}
-#: Those that listen everywhere, whatever they are told.
+#: Those that listen on every address and have no option for it.
 OPEN_SERVERS = ("serve_registry", "serve_transformations")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
-    """Refuse to run a server of Feast's where everybody who reaches its port may read and write features.
-
-    Feast has no hook for that, but it opens the registry before it listens.
+    """Refuse to run a server of Feast where everybody who reaches its port may read and write features.
 
     Parameters
     ----------
     arguments : sequence of str
-        The command line.
+        Arguments of the command ``feast``.
     auth : str or None
         ``auth.type`` of ``feature_store.yaml``.
 
     Raises
     ------
     SystemExit
-        If a server would listen beyond loopback and asks nobody who they are.
+        If the command would listen beyond loopback and clients need not authenticate.
     """
-    command = next((word for word in arguments[1:] if word in (*SERVERS, *OPEN_SERVERS)), None)
-    if command is None or not Path(arguments[0]).name.startswith("feast") or auth not in (None, "no_auth"):
+    command = next((word for word in arguments if word in (*SERVERS, *OPEN_SERVERS)), None)
+    if command is None or auth not in (None, "no_auth"):
         return
     host = SERVERS.get(command, "every address")
     for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
@@ -80,46 +77,44 @@ def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
 
 
 class HomeRegistryStore(FileRegistryStore):
-    """Feast's file registry in the home folder, written beside and renamed into place."""
+    """Feast's file registry in the home folder, written as a whole."""
 
     def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
-        settings = PROJECT_DIR / "feature_repo" / "feature_store.yaml"
-        refuse_open_server(sys.argv, (yaml.safe_load(settings.read_text()).get("auth") or {}).get("type"))
         super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
 
     def _write_registry(self, registry_proto: RegistryProto) -> None:
-        # Feast overwrites the file: killed half-way, it would leave a registry that nobody can read
+        # Feast overwrites the file: killed meanwhile, it would leave a registry that cannot be read
         final = self._filepath
-        self._filepath = final.with_suffix(".partial")
         try:
-            super()._write_registry(registry_proto)
-            self._filepath.replace(final)
+            with whole_file(final) as self._filepath:
+                super()._write_registry(registry_proto)
         finally:
             self._filepath = final
 
 
 class WarehouseOfflineStoreConfig:
-    """Feast's own configuration of PostgreSQL or Spark where dbt builds there, else of DuckDB over Parquet."""
+    """Configuration of Feast's offline store for the warehouse: PostgreSQL, Spark, or DuckDB over Parquet."""
 
     def __new__(cls, type: str) -> FeastConfigBaseModel:
-        """Return the configuration of the store in use."""
-        built_by = Manifest.load().warehouse
-        if built_by == "spark":
-            from inference.feature_store.spark_store import ArrowSparkOfflineStoreConfig
+        """Return the configuration."""
+        warehouse = Manifest.load().warehouse
+        if warehouse == "spark":
+            from inference.feature_store.spark_store import ArrowSparkOfflineStoreConfig  # needs an extra
 
             return ArrowSparkOfflineStoreConfig(type="spark")
-        if built_by != "postgres":
-            return DuckDBOfflineStoreConfig(type="duckdb")
-        from inference.feature_store.postgres_store import ArrowPostgreSQLOfflineStoreConfig
+        if warehouse == "postgres":
+            from inference.feature_store.postgres_store import ArrowPostgreSQLOfflineStoreConfig  # needs an extra
 
-        return ArrowPostgreSQLOfflineStoreConfig(type="postgres", **_postgres_settings(), db_schema=postgres_schema())
+            settings = _postgres_settings()
+            return ArrowPostgreSQLOfflineStoreConfig(type="postgres", **settings, db_schema=postgres_schema())
+        return DuckDBOfflineStoreConfig(type="duckdb")
 
 
 class HomeOnlineStoreConfig:
-    """Feast's configuration of Redis where ``redis`` is set, of PostgreSQL where ``postgres`` is, else of SQLite."""
+    """Configuration of the online store: Redis if ``redis`` is set, PostgreSQL if ``postgres`` is, else SQLite."""
 
     def __new__(cls, type: str, redis: str, path: str, postgres: str = "") -> FeastConfigBaseModel:
-        """Return the configuration of the store in use."""
+        """Return the configuration."""
         if redis and not redis.startswith("$"):
             return OneKeyRedisOnlineStoreConfig(type="redis", connection_string=redis)
         if postgres and not postgres.startswith("$"):
@@ -130,17 +125,16 @@ class HomeOnlineStoreConfig:
 
 
 class SearchableSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
-    """Configuration of the store below; Feast finds a store by the name of its configuration."""
+    """Configuration of the store below; Feast derives its name from the store's."""
 
 
 class SearchableSqliteOnlineStore(SqliteOnlineStore):
-    """Feast's SQLite store, with vector search on every Python.
+    """Feast's SQLite store with exact vector search by numpy.
 
-    Feast's own search needs an extension of SQLite that it loads on Python 3.10 only, and that a Python built
-    without loadable extensions never loads. This one compares the query with every vector, which is exact.
+    Feast's own search needs an SQLite extension, which it loads on Python 3.10 only.
     """
 
-    def retrieve_online_documents_v2(
+    def retrieve_online_documents_v2(  # noqa: PLR0913 (Feast's interface)
         self,
         config: RepoConfig,
         table: FeatureView,
@@ -152,17 +146,21 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
         filters: ComparisonFilter | CompoundFilter | None = None,
         include_feature_view_version_metadata: bool = False,
     ) -> list[tuple[datetime | None, EntityKey, dict[str, Value]]]:
-        """Find the rows whose vectors are nearest to a query, by cosine.
+        """Find the rows whose vectors are nearest to a query by cosine.
 
-        Of the rows that were materialised, only those of the newest snapshot are searched: what is not in it
-        is gone from the shop. Filters on strings are applied before the search, so that ``top_k`` rows that
-        match are found where there are as many.
+        Only rows of the newest snapshot are searched: others no longer exist in the shop. Filters on strings are
+        applied before the search, so that up to ``top_k`` matching rows are returned.
 
         Returns
         -------
         list of tuples
             Event timestamp, entity key and features with ``distance``, which is 1 minus the cosine; in the
-            order of entities, because Feast 0.67 mixes up the rows of its answer in any other.
+            order of entities, because Feast 0.67 confuses the rows of its answer in any other.
+
+        Raises
+        ------
+        ValueError
+            If there is no embedding, or a filter on a number.
         """
         if embedding is None or query_string is not None:
             raise ValueError(f"{table.name}: rows are found by an embedding; expected query, not query_string")
@@ -172,22 +170,22 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
         vector = next(f.name for f in table.schema if f.vector_index)
         condition, parameters = SqliteFilterTranslator(stored.strip('"')).translate(filters)
         query = np.asarray(embedding, dtype="<f4")
-        like_query = Value(float_list_val=FloatList(val=embedding)).ByteSize()
+        message_size = Value(float_list_val=FloatList(val=embedding)).ByteSize()  # vectors of another length differ
         rows = self._get_conn(config).execute(
             f"select entity_key, value from {stored} where feature_name = ? and length(value) = ? "
             f"and event_ts = (select max(event_ts) from {stored}) and {condition or 'true'}",
-            [vector, like_query, *parameters],
+            [vector, message_size, *parameters],
         )
-        found = rows.fetchall()
-        if not found:
+        candidates = rows.fetchall()
+        if not candidates:
             return []
-        # protobuf packs the floats of a list at its end; making Python numbers of them takes ten times as long
-        packed = b"".join(value[-query.nbytes :] for _, value in found)
-        matrix = np.frombuffer(packed, dtype="<f4").reshape(len(found), len(query))
+        # the floats of a list are the last bytes of its message; parsing messages takes ten times as long
+        packed = b"".join(value[-query.nbytes :] for _, value in candidates)
+        matrix = np.frombuffer(packed, dtype="<f4").reshape(len(candidates), len(query))
         lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
         distances = 1 - matrix @ query / np.maximum(lengths, 1e-12)
         nearest = np.argsort(distances, kind="stable")[:top_k]
-        keys = [deserialize_entity_key(found[i][0], config.entity_key_serialization_version) for i in nearest]
+        keys = [deserialize_entity_key(candidates[i][0], config.entity_key_serialization_version) for i in nearest]
         results = [
             (moment, key, {**features, "distance": Value(float_val=distance)})
             for key, distance, (moment, features) in zip(
@@ -204,7 +202,13 @@ def _postgres_settings() -> dict[str, str | int]:
 
 
 def _in_home(path: str) -> str:
-    """Resolve a path that starts with the home folder, whether or not the variable was set."""
+    """Resolve a path that begins with ``${CHURN_HOME}``, expanded or not, and make its folder."""
     resolved = home() / path.rsplit("}/", 1)[-1] if path.startswith("$") else PROJECT_DIR / path
     resolved.parent.mkdir(parents=True, exist_ok=True)
     return str(resolved)
+
+
+# Every command of Feast imports this module before it listens; Feast has no hook with the address, only its arguments.
+if Path(sys.argv[0]).stem == "feast":
+    _settings = yaml.safe_load((PROJECT_DIR / "feature_repo" / "feature_store.yaml").read_text())
+    refuse_open_server(sys.argv[1:], (_settings.get("auth") or {}).get("type"))

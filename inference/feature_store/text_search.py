@@ -1,4 +1,4 @@
-"""What customers wrote that is nearest in meaning to a few words, found by Feast."""
+"""Search of customers' texts by meaning, with Feast's vector search."""
 
 import sqlite3
 import warnings
@@ -12,21 +12,23 @@ from inference.home import home
 from inference.text.cleaning import clean_text
 from inference.text.encoder.encoder import Encoder
 
-#: The feature view that is searched; a dbt model as well.
+#: The feature view with the vectors, and the dbt model of the same name.
 VIEW = "searchable_texts"
-#: What is told of each text that is found.
+#: Columns of the answer, beside the id and the similarity.
 SHOWN = ("kind", "written_at", "customer_id", "quote")
+#: Online stores without a vector search of Feast's, and the variables that choose them.
+ELSEWHERE = {"redis": "CHURN_REDIS", "postgres": "CHURN_ONLINE_SCHEMA"}
 
 
 def find_similar(text: str, top: int) -> pd.DataFrame:
-    """Find the reviews and tickets that mean nearly what a text means.
+    """Find the reviews and tickets nearest in meaning to a text.
 
     Parameters
     ----------
     text : str
         A few words.
     top : int
-        How many to find at most.
+        Maximum number of results.
 
     Returns
     -------
@@ -36,16 +38,16 @@ def find_similar(text: str, top: int) -> pd.DataFrame:
     Raises
     ------
     ChurnRadarError
-        If there is no word in the text, no text in the shop, nothing materialised, an online store that
-        cannot search, or vectors of another encoder only.
+        If the text has no word, the shop has no texts, none are materialised, the online store is not SQLite, or the
+        vectors are of another encoder.
     """
     if not clean_text(text):
         raise ChurnRadarError("there is no word to search for; expected some, such as 'parcel came broken'")
     revision = _built_revision()
     store = open_store()
-    if store.config.online_store.type == "postgres":
+    if variable := ELSEWHERE.get(store.config.online_store.type):
         raise ChurnRadarError(
-            "CHURN_ONLINE_SCHEMA is set, but texts are searched in SQLite; unset it and run feast materialize again"
+            f"{variable} is set, but texts are searched in SQLite; unset it and run feast apply and feast materialize"
         )
     from feast.errors import FeatureViewNotFoundException
     from feast.filter_models import ComparisonFilter
@@ -64,26 +66,22 @@ def find_similar(text: str, top: int) -> pd.DataFrame:
                 [f"{VIEW}:{name}" for name in SHOWN],
                 top_k=top,
                 query=encoder.encode([text])[0].tolist(),
-                # what an earlier encoder left in the store is not comparable
+                # vectors of an earlier encoder are not comparable
                 filters=ComparisonFilter(type="eq", key="encoder_revision", value=revision),
             )
     except (FeatureViewNotFoundException, sqlite3.OperationalError) as error:
         raise ChurnRadarError(
             f"the online store has no {VIEW} yet; run feast apply and feast materialize ({error})"
         ) from None
-    except NotImplementedError:
-        raise ChurnRadarError(
-            "CHURN_REDIS is set, but Feast cannot search vectors in Redis; unset it and run feast materialize again"
-        ) from None
-    found = pd.DataFrame(answer.to_dict())
-    if found.empty:
+    texts = pd.DataFrame(answer.to_dict())
+    if texts.empty:
         raise ChurnRadarError("no text of this encoder is in the online store; run feast materialize first")
-    found = found.assign(similarity=1 - found.distance).drop(columns="distance")
-    return found.sort_values(["similarity", "text_id"], ascending=[False, True], ignore_index=True)
+    texts = texts.assign(similarity=1 - texts.distance).drop(columns="distance")
+    return texts.sort_values(["similarity", "text_id"], ascending=[False, True], ignore_index=True)
 
 
 def _built_revision() -> str:
-    """Revision of the encoder that read the texts of the newest build."""
+    """Encoder revision of the newest build's text embeddings."""
     file = home() / "features" / f"{VIEW}.parquet"
     if not file.exists():
         raise ChurnRadarError(f"{file}: no such file; run dbt build first")

@@ -1,4 +1,4 @@
-"""The log of accepted events: on disk before anybody is told that they were accepted."""
+"""The log of accepted events, in SQLite: an event is on disk before the service acknowledges it."""
 
 import hashlib
 import json
@@ -11,10 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inference.home import home
+from inference.home import home, whole_file
 
 _TEXT, _MOMENT, _NUMBER = pa.string(), pa.timestamp("us"), pa.float64()
-#: Raw tables that events add rows to, with the columns of the data contract that events have.
+#: Raw tables that events add rows to, with the columns that an event may have.
 SCHEMAS = {
     "orders": pa.schema(
         {
@@ -71,7 +71,7 @@ SCHEMAS = {
         }
     ),
 }
-#: Which row an event's row is: a later one of the same key takes its place.
+#: Key column of each table; a later row of the same key replaces an earlier one.
 TABLE_KEYS = {
     "orders": "order_id",
     "order_items": "order_id",
@@ -94,14 +94,14 @@ create index if not exists events_of_customer on events (customer_id);
 
 @dataclass(frozen=True)
 class Event:
-    """Rows of raw tables that arrived together.
+    """Rows of raw tables that arrived together; they are accepted all or none.
 
     Parameters
     ----------
     event_id : str
         Unique; the same id with the same rows is the same event.
     customer_id : str
-        Whose rows they are.
+        The customer of all rows.
     rows : mapping of str to list of mappings
         Rows by raw table, in the columns of the data contract; times as ISO 8601 in UTC.
     """
@@ -113,7 +113,7 @@ class Event:
 
 @dataclass(frozen=True)
 class LoggedEvent(Event):
-    """An event as the log holds it.
+    """An event with its position in the log.
 
     Parameters
     ----------
@@ -128,7 +128,13 @@ class LoggedEvent(Event):
 
 
 class EventConflictError(Exception):
-    """An event id that was used for other content; ``event_id`` says which."""
+    """The same event id was used for other content before.
+
+    Attributes
+    ----------
+    event_id : str
+        The id.
+    """
 
     def __init__(self, event_id: str) -> None:
         super().__init__(event_id)
@@ -136,7 +142,7 @@ class EventConflictError(Exception):
 
 
 class EventLog:
-    """A SQLite file in write-ahead mode; every append is flushed to the disk before it returns.
+    """A SQLite file in write-ahead mode; ``append`` returns after the events are flushed to disk.
 
     Parameters
     ----------
@@ -149,20 +155,19 @@ class EventLog:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
         self._connection.execute("pragma journal_mode = wal")
-        # full: the write-ahead file is flushed at each commit, so that a power cut loses nothing either
+        # full flushes the write-ahead file at each commit, so that a power cut loses nothing
         self._connection.execute("pragma synchronous = full")
         self._connection.executescript(_SCHEMA)
 
     def begin_after(self, sequence: int) -> None:
-        """Give what comes next later positions than one that a build has read.
+        """Make new events get positions after the last one that a build has read.
 
-        They are later in every log but one that was lost, which would begin anew, and builds would take what it holds
-        for what they know.
+        This matters for a log that was lost and begins anew: builds skip positions that they have read.
 
         Parameters
         ----------
         sequence : int
-            Position in the log.
+            The last position that a build has read.
         """
         connection = self._connection
         connection.execute("begin immediate")
@@ -178,17 +183,17 @@ class EventLog:
         Parameters
         ----------
         events : sequence of Event
-            In the order in which they arrived.
+            In the order of arrival.
 
         Returns
         -------
         list of bool
-            Whether each was new; False for one that the log held already.
+            For each event whether it is new; False if the log has it already.
 
         Raises
         ------
         EventConflictError
-            If the log holds an event of the same id with other content.
+            If the log has an event of the same id with other content.
         """
         (result,) = self.append_all([events])
         if isinstance(result, EventConflictError):
@@ -196,12 +201,12 @@ class EventLog:
         return result
 
     def append_all(self, groups: Sequence[Sequence[Event]]) -> list[list[bool] | EventConflictError]:
-        """Log groups of events with one flush of the disk; of each group all or none.
+        """Log groups of events with one flush to disk; each group is logged as a whole or not at all.
 
         Returns
         -------
         list
-            Per group what ``append`` returns, or the error that it raises.
+            Per group the return value of ``append``, or the error that it would raise.
         """
         now, results = datetime.now(UTC).isoformat(), []
         self._connection.execute("begin immediate")
@@ -221,59 +226,54 @@ class EventLog:
         return results
 
     def since(self, sequence: int = 0, customer_id: str | None = None) -> Iterator[LoggedEvent]:
-        """Read events after a position, in their order; those of one customer where one is given."""
-        whose, parameters = (
-            ("", [sequence]) if customer_id is None else ("and customer_id = ?", [sequence, customer_id])
-        )
-        found = self._connection.execute(
+        """Read the events after a position in order, of one customer or of all."""
+        condition, parameters = ("", []) if customer_id is None else ("and customer_id = ?", [customer_id])
+        events = self._connection.execute(
             "select event_id, customer_id, rows, sequence, received_at from events "
-            f"where sequence > ? {whose} order by sequence",
-            parameters,
+            f"where sequence > ? {condition} order by sequence",
+            [sequence, *parameters],
         )
-        for event_id, customer, rows, position, received_at in found:
+        for event_id, customer, rows, position, received_at in events:
             yield LoggedEvent(event_id, customer, json.loads(rows), position, datetime.fromisoformat(received_at))
 
     def newest_by_customer(self, sequence: int = 0) -> dict[str, int]:
         """Return the position of each customer's newest event after a position."""
-        found = self._connection.execute(
-            "select customer_id, max(sequence) from events where sequence > ? group by customer_id", [sequence]
-        )
-        return dict(found.fetchall())
+        query = "select customer_id, max(sequence) from events where sequence > ? group by customer_id"
+        return dict(self._connection.execute(query, [sequence]).fetchall())
 
     def newest(self) -> int:
-        """Return the position of the newest event; 0 where there is none."""
+        """Return the position of the newest event; 0 if there is none."""
         return self._connection.execute("select coalesce(max(sequence), 0) from events").fetchone()[0]
 
     def _insert(self, event: Event, received_at: str) -> bool:
         rows = json.dumps(event.rows, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(f"{event.customer_id}\n{rows}".encode()).digest()
-        there = self._connection.execute(
-            "select content_hash from events where event_id = ?", [event.event_id]
-        ).fetchone()
-        if there is None:
+        query = "select content_hash from events where event_id = ?"
+        logged = self._connection.execute(query, [event.event_id]).fetchone()
+        if logged is None:
             self._connection.execute(
                 "insert into events (event_id, customer_id, received_at, content_hash, rows) values (?, ?, ?, ?, ?)",
                 [event.event_id, event.customer_id, received_at, digest, rows],
             )
-        elif there[0] != digest:
+        elif logged[0] != digest:
             raise EventConflictError(event.event_id)
-        return there is None
+        return logged is None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
 
 def log_file() -> Path:
-    """Return where the log lies."""
+    """Path of the log in the home folder."""
     return home() / "events" / "log.db"
 
 
 def export(folder: Path | None = None) -> dict[str, int]:
-    """Write the log's rows as Parquet, a file per raw table, for ``dbt build`` to read beside the shop's own tables.
+    """Write the log's rows as Parquet, a file per raw table, which ``dbt build`` reads besides the shop's own tables.
 
-    Files are written beside and renamed, ``through.parquet`` last: it holds the position of the newest event that is
-    in them. Nothing is done where that is so already, or where there is no log.
+    ``through.parquet``, written last, has the position of the newest event in these files; if that is the newest one
+    of the log, or there is no log, nothing is written.
 
     Parameters
     ----------
@@ -283,8 +283,8 @@ def export(folder: Path | None = None) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Rows written, by table. Where a table has ``loaded_at``, it says when a row arrived, and every version of a
-        key is written; elsewhere the newest version alone.
+        Number of rows written, by table. In tables with ``loaded_at``, which is then the time of arrival, all versions
+        of a key are written; in others only the newest version.
     """
     folder = folder or log_file().parent
     if not (folder / "log.db").exists():
@@ -303,11 +303,11 @@ def export(folder: Path | None = None) -> dict[str, int]:
         else:
             (folder / f"{table}.parquet").unlink(missing_ok=True)
     _write(pa.table({"through": [newest]}), through)
-    return {table: len(found) for table, found in rows.items()}
+    return {table: len(written) for table, written in rows.items()}
 
 
 def _versions(events: Iterable[LoggedEvent]) -> dict[str, list[dict]]:
-    """Rows by table, as the data contract types them."""
+    """Rows to export by table, with the types of the data contract."""
     versions: dict[str, dict] = {table: {} for table in SCHEMAS}
     for event in events:
         arrived = event.received_at.replace(tzinfo=None)
@@ -318,13 +318,12 @@ def _versions(events: Iterable[LoggedEvent]) -> dict[str, list[dict]]:
                 versions[table][(own, arrived) if dated else own] = [
                     _typed(row, schema) | ({"loaded_at": arrived} if dated else {}) for row in rows if row[key] == own
                 ]
-    return {table: [row for version in found.values() for row in version] for table, found in versions.items()}
+    return {table: [row for version in keys.values() for row in version] for table, keys in versions.items()}
 
 
 def _write(table: pa.Table, file: Path) -> None:
-    beside = file.with_suffix(".parquet.partial")
-    pq.write_table(table, beside)
-    beside.replace(file)
+    with whole_file(file) as beside:
+        pq.write_table(table, beside)
 
 
 def _typed(row: Mapping, schema: pa.Schema) -> dict:

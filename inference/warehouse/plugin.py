@@ -1,72 +1,105 @@
-"""What SQL cannot do before a build: make directories, know the salt, read the service's log of events."""
+"""Preparation of a dbt command in its own process: folders, salt, events of the service, errors in one line."""
 
 import atexit
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+from dbt.adapters.duckdb.environments import Environment
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
+from dbt.flags import get_flags
+from dbt_common.exceptions import DbtRuntimeError
 
 from inference.errors import ChurnRadarError
 from inference.progress import show_log
 from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql, salt
 from inference.warehouse.event_log import SCHEMAS, export
-from inference.warehouse.late_torch import allow_late_torch
 from inference.warehouse.manifest import note_target
 
-#: Parquet files of ``CHURN_HOME`` that a build reads beside the shop's tables, without their endings.
+#: Parquet files of ``CHURN_HOME`` that a build reads besides the shop's tables, without their endings.
 HOME_TABLES = (ERASED_CUSTOMERS.removesuffix(".parquet"), "events/through", *(f"events/{table}" for table in SCHEMAS))
+#: dbt commands that run Python models.
+BUILDS = ("build", "run", "retry")
+
+_run_python_job = Environment.run_python_job
 
 
+@contextmanager
+def errors_for_dbt() -> Iterator[None]:
+    """Turn ChurnRadarError into dbt's own error, of which dbt prints the message and no traceback."""
+    try:
+        yield
+    except ChurnRadarError as error:
+        raise DbtRuntimeError(str(error)) from None
+
+
+@errors_for_dbt()
 def prepare(home: Path) -> None:
-    """Create what is missing or new below the folder of all state.
-
-    Its folders and its salt are made, and what the service accepted is written as Parquet, which staging reads.
-    Torch may be imported by a build's threads from then on.
+    """Prepare ``CHURN_HOME`` and this process for a dbt command; each adapter calls it before its first connection.
 
     Parameters
     ----------
     home : Path
         ``CHURN_HOME``.
     """
+    show_log()
+    make_folders(home)
+    note_project_target()
+    export(home / "events")  # what the service accepted, as Parquet, which staging reads
+    if getattr(get_flags(), "WHICH", None) in BUILDS:
+        import_torch()
+        relax_garbage_collector()
+
+
+def make_folders(home: Path) -> None:
+    """Make the folders that SQL writes to, and the salt."""
     for name in ("features", "published"):
         (home / name).mkdir(parents=True, exist_ok=True)
-    show_log()
     salt(home)
-    note_project_target()
-    export(home / "events")
-    allow_late_torch()
-    # a build loads millions of objects that stay: looking for cycles among them takes seconds, most at its end
-    gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
 
 
 def note_project_target() -> None:
-    """Note where the running dbt command writes its manifest: dbt knows it by flag, variable and project file."""
+    """Note where the running dbt command writes its manifest: dbt knows it from flag, variable and project file."""
     for adapter in FACTORY.adapters.values():
         if folder := getattr(adapter.config, "project_target_path", None):  # `dbt debug` has a profile and no project
             note_target(Path(folder).absolute())
 
 
+def import_torch() -> None:
+    """Import torch before Python models run in threads: scipy fails in one while another is importing torch."""
+    import torch  # noqa: F401
+
+
+def relax_garbage_collector() -> None:
+    """Run the garbage collector rarely: a build keeps millions of objects, and each run takes seconds."""
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)
+
+
 class Plugin(BasePlugin):
-    """Plugin of dbt-duckdb that prepares ``CHURN_HOME`` before DuckDB opens its file; hands each session the salt."""
+    """Plugin of dbt-duckdb: prepares ``CHURN_HOME`` before DuckDB opens its file, and sets up each session."""
 
     def initialize(self, plugin_config: dict) -> None:
-        """Create what is missing or new below ``plugin_config["home"]``."""
+        """Prepare the folder ``plugin_config["home"]``."""
         self.home = Path(plugin_config["home"])
         prepare(self.home)
+        # dbt-duckdb prints the traceback of a Python model that fails, and has no setting for that
+        Environment.run_python_job = staticmethod(_run_python_job_in_one_line)
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        """Note the target folder anew for each dbt command of a process, which keeps its plugins."""
+        """Note the target folder for each dbt command of a process, which keeps its plugins."""
         note_project_target()
 
+    @errors_for_dbt()
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log says what the salt is.
+        """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log contains the salt.
 
-        ``CHURN_MEMORY``, such as 8GB, bounds what DuckDB takes before it spills to disk, four fifths of the memory
-        otherwise.
+        ``CHURN_MEMORY``, such as 8GB, bounds the memory that DuckDB takes before it spills to disk; its own default
+        is 80 % of the machine's.
         """
         cursor.execute(duckdb_salt_sql(salt(self.home)))
         if memory := os.environ.get("CHURN_MEMORY"):
@@ -74,3 +107,13 @@ class Plugin(BasePlugin):
                 cursor.execute("set memory_limit = '" + memory.replace("'", "''") + "'")
             except duckdb.ParserException:
                 raise ChurnRadarError(f"CHURN_MEMORY is {memory}; expected a size such as 8GB") from None
+
+
+def _run_python_job_in_one_line(*arguments: object) -> None:
+    """Run a Python model as dbt-duckdb does; where it raises ChurnRadarError, raise that message alone."""
+    try:
+        _run_python_job(*arguments)
+    except DbtRuntimeError as error:
+        if isinstance(error.__context__, ChurnRadarError):
+            raise DbtRuntimeError(str(error.__context__)) from None
+        raise

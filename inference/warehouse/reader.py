@@ -1,4 +1,4 @@
-"""Reads the warehouse outside of a build."""
+"""Reading the warehouse outside of a build."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,23 @@ from inference.warehouse.manifest import Manifest
 
 @contextmanager
 def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the warehouse; of PostgreSQL and Spark, a copy of what it says of the customer."""
+    """Connect to the warehouse's DuckDB file, or to a copy in memory of a customer's rows in PostgreSQL or Spark.
+
+    Parameters
+    ----------
+    customer_id : str
+        The shop's own id, or its pseudonym.
+
+    Yields
+    ------
+    DuckDBPyConnection
+        With ``churn_predictions`` and ``order_features``.
+
+    Raises
+    ------
+    ChurnRadarError
+        If there is no warehouse yet.
+    """
     file = home() / "churn_radar.duckdb"
     ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
     if Manifest.load().warehouse == "spark":

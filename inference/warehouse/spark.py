@@ -1,4 +1,4 @@
-"""Spark in this process: its session, tables that change by taking another's place, Parquet files."""
+"""Spark in this process: its session, tables that are replaced as a whole, Parquet files."""
 
 import logging
 import os
@@ -18,26 +18,26 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import TaskContext
-from pyspark.errors import PythonException
+from pyspark.errors import AnalysisException, PythonException
 
 from inference.errors import ChurnRadarError
-from inference.home import home
+from inference.home import home, whole_file
 from inference.pseudonyms import salt
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-#: What SQL means, wherever it runs: timestamps without a zone are UTC, what cannot be cast or overflows is an error.
-MEANING = {
+#: Settings that results depend on: timestamps without a zone are UTC, failed casts and overflows are errors.
+SQL_SETTINGS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.timestampType": "TIMESTAMP_NTZ",
     "spark.sql.ansi.enabled": "true",
-    # pandas writes nanoseconds, which Spark reads as numbers or not at all
+    # pandas writes nanoseconds, which Spark reads as integers or not at all
     "spark.sql.legacy.parquet.nanosAsLong": "true",
-    # files that a killed build left where a table is made are not of it
+    # a killed build may have left files in the folder of a table that is created
     "spark.sql.legacy.allowNonEmptyLocationInCTAS": "true",
 }
-#: Types of DuckDB that Spark does not read from Parquet, and those that take their place.
+#: DuckDB types that Spark cannot read from Parquet, and what they are cast to.
 PLAIN_TYPES = {
     "TIMESTAMP_NS": "TIMESTAMP",
     "TIMESTAMP_S": "TIMESTAMP",
@@ -49,10 +49,10 @@ PLAIN_TYPES = {
     "HUGEINT": "BIGINT",
     '"NULL"': "VARCHAR",
 }
-#: Ends of the names of a table that is being written, and of one that gave its place to it.
+#: Suffixes of a table that is being written, and of the one that it replaces.
 NEW, OLD = "__dbt_new", "__dbt_old"
-#: Variables that Python on executors has to know as well.
-TOLD_TO_EXECUTORS = ("CHURN_HOME", "CHURN_DEVICE", "CHURN_ENCODER", "CHURN_ENCODER_FIDELITY", "PYTHONPATH")
+#: Environment variables that are passed to Python on executors.
+EXECUTOR_VARIABLES = ("CHURN_HOME", "CHURN_DEVICE", "CHURN_ENCODER", "CHURN_ENCODER_FIDELITY", "PYTHONPATH")
 _starting = Lock()
 
 
@@ -67,9 +67,9 @@ def settings(folder: Path) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        What SQL means; a session of two cores on this machine, with its tables in the folder, unless
-        ``SPARK_CONF_DIR`` has a ``spark-defaults.conf``; what ``CHURN_SPARK_CONF`` says, as
-        ``spark.master=spark://host:7077 spark.executor.memory=8g``.
+        Later ones override earlier ones: two cores of this machine with tables in the folder, unless
+        ``SPARK_CONF_DIR`` has a ``spark-defaults.conf``; the variable ``CHURN_SPARK_CONF``, such as
+        ``spark.master=spark://host:7077 spark.executor.memory=8g``; ``SQL_SETTINGS``.
     """
     state = folder.absolute() / "spark"
     local = {
@@ -84,14 +84,14 @@ def settings(folder: Path) -> dict[str, str]:
     }
     defaults = Path(os.environ.get("SPARK_CONF_DIR", "/nonexistent"), "spark-defaults.conf")
     given = dict(pair.split("=", 1) for pair in shlex.split(os.environ.get("CHURN_SPARK_CONF", "")))
-    told = {f"spark.executorEnv.{name}": os.environ[name] for name in TOLD_TO_EXECUTORS if name in os.environ}
+    executors = {f"spark.executorEnv.{name}": os.environ[name] for name in EXECUTOR_VARIABLES if name in os.environ}
     always = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
     }
-    return {**({} if defaults.exists() else local), **always, **told, **given, **MEANING}
+    return {**({} if defaults.exists() else local), **always, **executors, **given, **SQL_SETTINGS}
 
 
 def schema() -> str:
@@ -100,20 +100,20 @@ def schema() -> str:
 
 
 def session(tables: bool = True) -> "SparkSession":
-    """Return the session of this process; it is started where there is none.
+    """Return the session of this process, started if there is none.
 
     Parameters
     ----------
     tables : bool
-        Whether its tables are those of the metastore, which one process at a time can open where it is local.
+        Whether a new session opens the metastore, which only one process at a time can do where it is local.
     """
     with _starting:
         from pyspark.sql import SparkSession
 
-        if found := SparkSession._instantiatedSession:
-            return found
+        if running := SparkSession._instantiatedSession:
+            return running
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        logging.getLogger("SQLQueryContextLogger").disabled = True  # says every error a second time
+        logging.getLogger("SQLQueryContextLogger").disabled = True  # logs every error a second time
         logging.getLogger("py4j").setLevel(logging.ERROR)
         (home() / "spark").mkdir(parents=True, exist_ok=True)
         builder = SparkSession.builder.appName("churn-radar")
@@ -123,20 +123,18 @@ def session(tables: bool = True) -> "SparkSession":
 
 
 def scratch(folder: Path) -> Path:
-    """Folder of files that live as long as a build."""
+    """Folder of temporary files of a build."""
     return folder.absolute() / "spark" / "scratch"
 
 
 def write_salt(folder: Path) -> None:
-    """Write the salt where SQL reads it, for the views of staging; nobody else may."""
+    """Write the salt to a file that only its owner can read, for the staging views."""
     file = folder / "spark" / "salt"
-    file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists() and file.read_text() == salt(folder):
         return
-    beside = file.with_name(f"salt.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
-        opened.write(salt(folder))
-    beside.replace(file)
+    with whole_file(file) as beside:
+        beside.touch(0o600)
+        beside.write_text(salt(folder))
 
 
 def salt_relation(folder: Path) -> str:
@@ -145,7 +143,7 @@ def salt_relation(folder: Path) -> str:
 
 
 def mend(spark: "SparkSession", schema: str) -> None:
-    """Bring back tables that a killed build took from their place, and drop what it left beside them."""
+    """Restore tables that a killed build was about to replace, and drop its unfinished ones."""
     if not spark.catalog.databaseExists(schema):
         return
     names = _tables(spark, schema)
@@ -162,12 +160,12 @@ def _tables(spark: "SparkSession", schema: str) -> set[str]:
 
 
 def new_name(table: str) -> str:
-    """Name of a table that is written to take the place of another."""
+    """Name of the table that is written to replace another."""
     return f"{table}{NEW}"
 
 
 def put_in_place(relation: str) -> None:
-    """Let the table of the new name take the place of a table or view; between two renames a reader finds neither."""
+    """Replace a table or view by its new table; between the two renames a reader finds neither."""
     spark = session()
     if spark.catalog.tableExists(relation):
         if spark.catalog.getTable(relation).tableType == "VIEW":
@@ -180,37 +178,34 @@ def put_in_place(relation: str) -> None:
 
 
 def rewrite(relation: str, query: str) -> None:
-    """Let what a query answers, which may read the table, take the place of a table's rows; its comment stays."""
+    """Replace the rows of a table by the result of a query, which may read the table; keep the table's comment."""
     spark, new = session(), new_name(relation)
-    comment = table_comment(relation)
-    said = f"comment '{comment}'" if comment else ""
+    comment = f"comment '{text}'" if (text := table_comment(relation)) else ""
     spark.sql(f"drop table if exists {new}")
-    spark.sql(f"create table {new} using parquet {said} as {query}")
+    spark.sql(f"create table {new} using parquet {comment} as {query}")
     put_in_place(relation)
 
 
 def table_comment(relation: str) -> str | None:
-    """Return the comment on a table; None where there is none, or no table."""
+    """Return the comment on a table; None if there is no comment or no table."""
     spark = session()
     return spark.catalog.getTable(relation).description if spark.catalog.tableExists(relation) else None
 
 
 def column_types(relation: str) -> dict[str, str] | None:
-    """Return the types of a relation's columns in capitals, by names in lower case; None where there is no such one."""
-    from pyspark.errors import AnalysisException
-
+    """Return the types of a relation's columns, in capitals by lower-case name; None if there is no such relation."""
     try:
-        found = session().sql(f"select * from {relation} as described").schema
+        schema = session().sql(f"select * from {relation} as described").schema
     except AnalysisException as error:
         if error.getCondition() in ("PATH_NOT_FOUND", "TABLE_OR_VIEW_NOT_FOUND"):
             return None
         raise
-    types = {field.name.lower(): field.dataType.simpleString().upper() for field in found}
+    types = {field.name.lower(): field.dataType.simpleString().upper() for field in schema}
     return {name: '"NULL"' if kind == "VOID" else kind for name, kind in types.items()}
 
 
 def file_relation(file: str | Path) -> str:
-    """Return a Parquet file as a relation, whether there is one or not; nanoseconds are read as microseconds."""
+    """Return a Parquet file, which need not exist, as a relation; nanoseconds are read as microseconds."""
     if "://" in str(file):
         return f"parquet.`{file}`"
     path = Path(file).expanduser().absolute()
@@ -233,27 +228,26 @@ def _local_file(path: Path, written: int | None) -> str:
 
 
 def export(query: str, file: Path) -> None:
-    """Write what a query answers to one Parquet file as DuckDB writes it, beside it and renamed into place."""
-    parts, beside = scratch(home()) / f"export_{file.stem}", file.absolute().with_name(f"tmp_{file.name}")
+    """Write the result of a query to one Parquet file, by DuckDB so that files are alike in every warehouse."""
+    parts = scratch(home()) / f"export_{file.stem}"
     shutil.rmtree(parts, ignore_errors=True)
     session().sql(query).write.parquet(parts.as_uri())
-    with duckdb.connect() as writer:
+    with whole_file(file.absolute()) as beside, duckdb.connect() as writer:
         writer.execute(
             f"copy (from read_parquet('{parts}/*.parquet')) to '{beside}' (format parquet, compression zstd)"
         )
-    beside.replace(file)
     shutil.rmtree(parts, ignore_errors=True)
 
 
 class ModelSession:
-    """What a Python model knows as its session: SQL of Spark, answered as relations of DuckDB over Parquet files.
+    """The ``session`` of a Python model: Spark SQL, with results as DuckDB relations over Parquet files.
 
     Parameters
     ----------
     memory : DuckDBPyConnection
-        Where relations live until the model has ended.
+        Connection of the relations; closed when the model has ended.
     folder : Path
-        Where files live as long.
+        For the Parquet files; deleted then.
     """
 
     def __init__(self, memory: duckdb.DuckDBPyConnection, folder: Path) -> None:
@@ -262,9 +256,9 @@ class ModelSession:
         self._numbers = count()
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
-        """Return what a query answers."""
-        if "information_schema.tables" in query:  # which Spark has not
-            self._name_tables()
+        """Return the result of a query."""
+        if "information_schema.tables" in query:  # Spark has no such table
+            self._create_tables_of_the_same_names()
             return self._memory.sql(query)
         part = self._folder / f"read_{next(self._numbers)}"
         session().sql(query).write.parquet(part.as_uri())
@@ -274,7 +268,7 @@ class ModelSession:
         """Return the rows of a table."""
         return self.sql(f"select * from {relation}")
 
-    def _name_tables(self) -> None:
+    def _create_tables_of_the_same_names(self) -> None:
         for schema in (database.name for database in session().catalog.listDatabases()):
             self._memory.execute(f'create schema if not exists "{schema}"')
             for table in _tables(session(), schema):
@@ -282,18 +276,18 @@ class ModelSession:
 
 
 def take_gpu() -> None:
-    """See the GPU alone that Spark gave this task, where it gave one; CUDA looks once, when a model is first loaded."""
+    """Restrict CUDA to the GPUs that Spark assigned to this task, if any; call it before a model is first loaded."""
     context = TaskContext.get()
-    if context is not None and "gpu" in (given := context.resources()):
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(given["gpu"].addresses))
+    if context is not None and "gpu" in (resources := context.resources()):
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", ",".join(resources["gpu"].addresses))
 
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """Say what an executor refused in the words in which this process would have."""
+    """Raise a ChurnRadarError of an executor with its own message, without Spark's traceback."""
     try:
         yield
     except PythonException as error:
-        if said := re.search(r"ChurnRadarError: (.*)", str(error)):
-            raise ChurnRadarError(said[1]) from None
+        if match := re.search(r"ChurnRadarError: (.*)", str(error)):
+            raise ChurnRadarError(match[1]) from None
         raise

@@ -7,6 +7,8 @@ from typing import Any
 import duckdb
 from dbt.adapters.base.meta import AdapterMeta, available
 
+from inference.warehouse.plugin import errors_for_dbt
+
 
 class InProcessAdapter(metaclass=AdapterMeta):
     """What macros cannot find out themselves, whatever the warehouse."""
@@ -22,6 +24,7 @@ class InProcessAdapter(metaclass=AdapterMeta):
         return difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
 
 
+@errors_for_dbt()
 def run(parsed_model: dict, session, memory: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
     """Run a Python model.
 

@@ -1,6 +1,8 @@
 """Lookups on a real, tiny feature store: two customers, one feature view, two services."""
 
 import json
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -87,26 +89,54 @@ class TestLookups:
             feature_store.historical_features(self.rows[:0])
 
     def test_online_customers_come_in_the_order_asked_for_strangers_with_nulls(self) -> None:
-        found = feature_store.online_features(["stranger", "a"], "churn_scores_v1")
-        assert found.customer_id.tolist() == ["stranger", "a"]
-        assert found.churn_probability.fillna(-1).tolist() == [-1, 0.9]
+        answer = feature_store.online_features(["stranger", "a"], "churn_scores_v1")
+        assert answer.customer_id.tolist() == ["stranger", "a"]
+        assert answer.churn_probability.fillna(-1).tolist() == [-1, 0.9]
 
     def test_scores_are_unpacked_strangers_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         packed = pd.DataFrame({"customer_id": ["b", "stranger", "a"], "score": ['{"p": 0.5}', None, '{"p": 0.25}']})
         monkeypatch.setattr(feature_store, "online_features", lambda *_: packed)
-        found = feature_store.online_scores(["b", "stranger", "a"])
-        assert found.to_dict("list") == {"customer_id": ["b", "a"], "p": [0.5, 0.25]}
+        answer = feature_store.online_scores(["b", "stranger", "a"])
+        assert answer.to_dict("list") == {"customer_id": ["b", "a"], "p": [0.5, 0.25]}
 
     def test_online_features_come_in_the_order_of_the_service(self) -> None:
-        found = feature_store.online_features(["a"], "churn_scores_v1")
-        assert list(found.columns) == ["customer_id", "churn_probability", "risk_band"]
+        answer = feature_store.online_features(["a"], "churn_scores_v1")
+        assert list(answer.columns) == ["customer_id", "churn_probability", "risk_band"]
 
 
-def test_what_feast_refuses_is_told_in_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_feast_is_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback\n  file\nValueError: type decimal\n")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)
     with pytest.raises(ChurnRadarError, match=r"^feast apply: ValueError: type decimal$"):
         feature_store.apply()
+
+
+class TestFingerprint:
+    @pytest.fixture
+    def project(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+        """A copy of the files that definitions are made of."""
+        shutil.copytree(feature_store.FEATURE_REPO, tmp_path / "feature_repo")
+        for name in feature_store.DEFINITION_MODULES:
+            copy = tmp_path / "inference" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(feature_store.PROJECT_DIR / "inference" / name, copy)
+        monkeypatch.setattr(feature_store, "PROJECT_DIR", tmp_path)
+        monkeypatch.setattr(feature_store, "FEATURE_REPO", tmp_path / "feature_repo")
+        return tmp_path
+
+    def test_it_changes_with_each_file_of_the_definitions(self, project: Path) -> None:
+        seen = {feature_store.definitions_fingerprint()}
+        files = [file for file in project.rglob("*") if file.suffix in (".py", ".yaml")]
+        for file in files:
+            file.write_text(file.read_text() + "\n# changed")
+            seen.add(feature_store.definitions_fingerprint())
+        assert len(files) > len(feature_store.DEFINITION_MODULES)
+        assert len(seen) == len(files) + 1
+
+    def test_every_module_that_the_feature_repository_names_is_among_them(self) -> None:
+        code = "".join(file.read_text() for file in feature_store.FEATURE_REPO.iterdir() if file.is_file())
+        names = {name.replace(".", "/") + ".py" for name in re.findall(r"inference\.([a-z_]+(?:\.[a-z_]+)*)", code)}
+        assert names <= set(feature_store.DEFINITION_MODULES)
 
 
 class TestApply:
@@ -140,10 +170,10 @@ class TestApply:
     def write_manifest(self, description: str, created_at: float = 1.0, other: str = "select 1") -> None:
         config = {"meta": {"feast": {"service": "churn_features_v1"}}, "contract": {"enforced": True}}
         columns = {"days": {"name": "days", "data_type": "bigint", "description": description}}
-        told = {"resource_type": "model", "description": "", "created_at": created_at, "columns": columns}
+        node = {"resource_type": "model", "description": "", "created_at": created_at, "columns": columns}
         nodes = {
-            "model.tiny.m": told | {"config": config},
-            "model.tiny.o": told | {"config": {"meta": {}}, "raw_code": other},
+            "model.tiny.m": node | {"config": config},
+            "model.tiny.o": node | {"config": {"meta": {}}, "raw_code": other},
         }
         self.manifest.write_text(json.dumps({"nodes": nodes}))
 

@@ -72,13 +72,13 @@ def stored(folder: Path) -> list[tuple]:
 
 
 def test_rows_are_those_of_feasts_own_engine(tmp_path):
-    rows, found = known(), {}
+    rows, tables = known(), {}
     for engine in ("local", STREAMING):
         folder = tmp_path / engine
         repo(folder, rows, engine).materialize(AS_OF - timedelta(days=2), AS_OF)
-        found[engine] = stored(folder)
-    assert len(found[STREAMING]) == 4 * N_CUSTOMERS
-    assert found[STREAMING] == found["local"]
+        tables[engine] = stored(folder)
+    assert len(tables[STREAMING]) == 4 * N_CUSTOMERS
+    assert tables[STREAMING] == tables["local"]
 
 
 def test_only_rows_of_the_window_are_written(tmp_path):
@@ -89,7 +89,7 @@ def test_only_rows_of_the_window_are_written(tmp_path):
     assert len(stored(tmp_path / "window")) == 4 * sum(n % 3 > 0 for n in range(N_CUSTOMERS))
 
 
-def test_what_goes_wrong_is_told_and_the_next_run_may_go_on(tmp_path):
+def test_an_error_is_raised_and_the_next_run_succeeds(tmp_path):
     rows = known()
     rows.at[0, "vector"] = [1.0, 2.0, 3.0]
     store = repo(tmp_path / "wrong", rows, STREAMING)

@@ -35,8 +35,8 @@ def by_feast(column: pa.Array, dtype: FeastType) -> list[bytes]:
     """Take the way of Feast's local engine: through pandas and back, to Python, to protobuf."""
     backend = PandasBackend()
     table = backend.to_arrow(backend.from_arrow(pa.table({"values": column})))
-    found = table.to_batches()[0].column("values").to_numpy(zero_copy_only=False)
-    return [value.SerializeToString() for value in python_values_to_proto_values(found, dtype.to_value_type())]
+    array = table.to_batches()[0].column("values").to_numpy(zero_copy_only=False)
+    return [value.SerializeToString() for value in python_values_to_proto_values(array, dtype.to_value_type())]
 
 
 @pytest.mark.parametrize(("dtype", "in_arrow", "values"), TYPES.values(), ids=TYPES)

@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 from feast.repo_config import RegistryConfig
 
 from inference import home
-from inference.feature_store import stores as feast_stores
+from inference.feature_store import stores
+from inference.feature_store.client import FEATURE_REPO
 from inference.feature_store.stores import (
     HomeOnlineStoreConfig,
     HomeRegistryStore,
@@ -84,7 +87,7 @@ def test_features_are_read_where_dbt_builds_them(
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder to which relative folders belong."""
     monkeypatch.setattr(home, "PROJECT_DIR", tmp_path)
-    monkeypatch.setattr(feast_stores, "PROJECT_DIR", tmp_path, raising=False)
+    monkeypatch.setattr(stores, "PROJECT_DIR", tmp_path, raising=False)
     return tmp_path
 
 
@@ -123,9 +126,12 @@ def test_the_registry_lies_beside_it(churn_home: Path) -> None:
 )
 def test_a_server_that_asks_nobody_for_a_key_stays_on_loopback(arguments, auth, refused):
     with pytest.raises(SystemExit) if refused else nullcontext() as error:
-        refuse_open_server(["/usr/bin/feast", *arguments], auth)
+        refuse_open_server(arguments, auth)
     assert not refused or "would listen on" in str(error.value)
 
 
-def test_another_program_may_have_such_arguments():
-    refuse_open_server(["churn-radar", "serve", "--host", "0.0.0.0"], None)
+def test_feasts_own_command_is_refused_before_it_listens():
+    command = [Path(sys.executable).with_name("feast"), "-c", FEATURE_REPO, "serve", "-h", "0.0.0.0", "-p", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith("feast serve would listen on 0.0.0.0 and let everybody read and write features")

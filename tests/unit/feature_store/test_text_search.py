@@ -11,7 +11,7 @@ from tiny_encoder import LATE, LATE_TOO, LOVELY
 
 from inference import cli
 from inference.errors import ChurnRadarError
-from inference.feature_store import text_search as similar
+from inference.feature_store import text_search
 from inference.feature_store.text_search import find_similar
 from inference.home import home
 from inference.text.encoder.encoder import Encoder
@@ -76,18 +76,18 @@ def search(store: FeatureStore, query: list[float], top_k: int = 3, **filters: s
     chosen = [ComparisonFilter(type="eq", key=key, value=value) for key, value in filters.items()]
     features = ["searchable_texts:quote", "searchable_texts:embedding"]
     answer = store.retrieve_online_documents_v2(features, top_k, query, filters=chosen[0] if chosen else None)
-    found = pd.DataFrame(answer.to_dict())
-    return found if found.empty else found.sort_values("distance", ignore_index=True)
+    results = pd.DataFrame(answer.to_dict())
+    return results if results.empty else results.sort_values("distance", ignore_index=True)
 
 
 class TestSearch:
     def test_the_nearest_by_cosine_come_with_their_own_words(self, store):
         write(store, {"z": [1, 0.1], "a": [0, 3], "m": [5, 5], "b": [-1, 0]})
-        found = search(store, [2, 0])
-        assert list(found.text_id) == ["z", "m", "a"]
-        assert list(found.quote) == ["words of z", "words of m", "words of a"]
-        np.testing.assert_allclose(found.distance, 1 - np.array([1 / np.hypot(1, 0.1), np.sqrt(0.5), 0]), atol=1e-6)
-        np.testing.assert_allclose(found.embedding[0], [1, 0.1], atol=1e-6)
+        results = search(store, [2, 0])
+        assert list(results.text_id) == ["z", "m", "a"]
+        assert list(results.quote) == ["words of z", "words of m", "words of a"]
+        np.testing.assert_allclose(results.distance, 1 - np.array([1 / np.hypot(1, 0.1), np.sqrt(0.5), 0]), atol=1e-6)
+        np.testing.assert_allclose(results.embedding[0], [1, 0.1], atol=1e-6)
 
     def test_it_searches_as_often_as_asked(self, store):
         write(store, {"a": [1, 0], "b": [0, 1]})
@@ -99,10 +99,10 @@ class TestSearch:
 
         vectors = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
         write(store, {f"t{i:03}": list(vector) for i, vector in enumerate(vectors[1:])})
-        found = search(store, vectors[0].tolist(), 10)
+        results = search(store, vectors[0].tolist(), 10)
         distances, rows = NearestNeighbors(n_neighbors=10, metric="cosine").fit(vectors[1:]).kneighbors(vectors[:1])
-        assert list(found.text_id) == [f"t{i:03}" for i in rows[0]]
-        np.testing.assert_allclose(found.distance, distances[0], atol=1e-5)
+        assert list(results.text_id) == [f"t{i:03}" for i in rows[0]]
+        np.testing.assert_allclose(results.distance, distances[0], atol=1e-5)
 
     def test_a_filter_comes_before_the_search(self, store):
         write(store, {"old": [1, 0], "older": [1, 0]}, revision="r1")
@@ -119,14 +119,14 @@ class TestSearch:
         write(store, {"two": [0, 1]}, revision="r2")
         assert list(search(store, [1, 0]).text_id) == ["two"]
 
-    def test_a_vector_of_length_nothing_is_like_nothing(self, store):
+    def test_a_zero_vector_is_similar_to_nothing(self, store):
         write(store, {"nothing": [0, 0], "something": [1, 1]})
         assert list(search(store, [1, 0]).text_id) == ["something", "nothing"]
 
     def test_an_empty_store_has_nothing(self, store):
         assert search(store, [1, 0]).empty
 
-    def test_words_and_numbers_are_no_way_to_search(self, store):
+    def test_words_and_filters_on_numbers_are_refused(self, store):
         write(store, {"a": [1, 0]})
         with pytest.raises(ValueError, match="expected query, not query_string"):
             store.retrieve_online_documents_v2(["searchable_texts:quote"], 1, query_string="late")
@@ -143,8 +143,8 @@ def encoder() -> Encoder:
 @pytest.fixture
 def built(store, encoder, monkeypatch) -> Encoder:
     """A shop with texts that is built and applied, not materialised."""
-    monkeypatch.setattr(similar, "open_store", lambda: store)
-    monkeypatch.setattr(similar, "Encoder", lambda: encoder)
+    monkeypatch.setattr(text_search, "open_store", lambda: store)
+    monkeypatch.setattr(text_search, "Encoder", lambda: encoder)
     export(encoder.revision)
     return encoder
 
@@ -166,12 +166,12 @@ def export(*revisions: str) -> None:
 
 class TestFindSimilar:
     def test_a_paraphrase_finds_what_means_the_same(self, materialised):
-        found = find_similar(LATE_TOO, 2)
-        assert len(found) == 2
-        assert found.text_id[0] == "reviews:late"
+        results = find_similar(LATE_TOO, 2)
+        assert len(results) == 2
+        assert results.text_id[0] == "reviews:late"
         expected = materialised.encode([LATE_TOO, LATE])
-        assert found.similarity[0] == pytest.approx(expected[0] @ expected[1], abs=1e-5)
-        assert found.similarity.is_monotonic_decreasing
+        assert results.similarity[0] == pytest.approx(expected[0] @ expected[1], abs=1e-5)
+        assert results.similarity.is_monotonic_decreasing
 
     @pytest.mark.parametrize("text", ["", " \n", "<b></b>", "\x00"])
     def test_no_word_is_refused(self, text):
@@ -201,11 +201,11 @@ class TestFindSimilar:
         export(built.revision)
         other = make_store(tmp_path / "other")
         other._provider.online_store.teardown(other.config, [], [])
-        monkeypatch.setattr(similar, "open_store", lambda: other)
+        monkeypatch.setattr(text_search, "open_store", lambda: other)
         with pytest.raises(ChurnRadarError, match="the online store has no searchable_texts yet; run feast apply"):
             find_similar(LATE, 5)
 
-    def test_texts_that_another_encoder_read(self, built):
+    def test_texts_of_another_encoder(self, built):
         export("0123456789abcdef")
         expected = f"read by encoder revision 0123456789abcdef, but .* is revision {built.revision} on cpu"
         with pytest.raises(ChurnRadarError, match=expected):
@@ -217,9 +217,9 @@ class TestFindSimilar:
 
 
 def test_redis_is_refused_in_one_line(built, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(similar, "open_store", lambda: make_store(tmp_path / "redis", "127.0.0.1:1"))
+    monkeypatch.setattr(text_search, "open_store", lambda: make_store(tmp_path / "redis", "127.0.0.1:1"))
     monkeypatch.setattr(sys, "argv", ["churn-radar", "similar", LATE])
     with pytest.raises(SystemExit):
         cli.main()
-    expected = "churn-radar: CHURN_REDIS is set, but Feast cannot search vectors in Redis; "
-    assert capsys.readouterr().err == f"{expected}unset it and run feast materialize again\n"
+    expected = "churn-radar: CHURN_REDIS is set, but texts are searched in SQLite; "
+    assert capsys.readouterr().err == f"{expected}unset it and run feast apply and feast materialize\n"

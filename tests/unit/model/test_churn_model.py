@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,9 +166,8 @@ class TestSaving:
         path.unlink()
         if harm == "cut off":
             path.write_bytes(content[: len(content) // 2])
-        with pytest.raises(ChurnRadarError, match="no complete churn model there") as caught:
+        with pytest.raises(ChurnRadarError, match="no complete churn model there"):
             ChurnModel.load(tmp_path)
-        assert len(traceback.format_exception(caught.value)) == 1
 
 
 def test_only_a_model_with_a_transformer_imports_its_libraries() -> None:

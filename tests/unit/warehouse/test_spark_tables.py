@@ -23,13 +23,13 @@ JAVA = "-XX:TieredStopAtLevel=1 -Dderby.system.durability=test -Dderby.stream.er
 def session(tmp_path_factory) -> Iterator[object]:
     """A session in a home folder of its own, with a schema."""
     java = debian_program("java", "openjdk-17-jre-headless", "usr/lib/jvm/java-17*/bin")
-    told = {
+    variables = {
         "JAVA_HOME": str(Path(java).resolve().parents[1]),
         "CHURN_HOME": str(tmp_path_factory.mktemp("spark")),
         "CHURN_SPARK_CONF": SMALL.format(JAVA),
     }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in told.items():
+        for name, value in variables.items():
             patch.setenv(name, value)
         started = spark.session()
         started.sql("create schema shop")
@@ -66,8 +66,8 @@ def test_ansi_mode_is_not_turned_off():
 
 
 def test_errors_end_before_the_plan():
-    said = "[UNRESOLVED_COLUMN] `x` cannot be resolved. SQLSTATE: 42703; line 1 pos 7;\n'Project ['x]\n+- OneRow"
-    assert PLAN.split(said)[0] == "[UNRESOLVED_COLUMN] `x` cannot be resolved. SQLSTATE: 42703; line 1 pos 7"
+    message = "[UNRESOLVED_COLUMN] `x` cannot be resolved. SQLSTATE: 42703; line 1 pos 7;\n'Project ['x]\n+- OneRow"
+    assert PLAN.split(message)[0] == "[UNRESOLVED_COLUMN] `x` cannot be resolved. SQLSTATE: 42703; line 1 pos 7"
 
 
 def test_settings_of_a_cluster_replace_those_of_this_machine(monkeypatch, tmp_path):
@@ -75,7 +75,7 @@ def test_settings_of_a_cluster_replace_those_of_this_machine(monkeypatch, tmp_pa
     monkeypatch.setenv("CHURN_SPARK_CONF", "spark.master=spark://host:7077 'spark.app.x=a b' spark.sql.ansi.enabled=no")
     settings = spark.settings(tmp_path)
     assert (settings["spark.master"], settings["spark.app.x"]) == ("spark://host:7077", "a b")
-    assert settings["spark.sql.ansi.enabled"] == "true"  # what SQL means is not a matter of where it runs
+    assert settings["spark.sql.ansi.enabled"] == "true"  # SQL gives the same results everywhere
     monkeypatch.delenv("CHURN_SPARK_CONF")
     (tmp_path / "spark-defaults.conf").write_text("spark.master yarn\n")
     monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
@@ -134,27 +134,27 @@ def test_a_query_is_exported_in_its_order_with_its_types(session, tmp_path):
     query = "select n, cast('2024-01-01' as timestamp) as at, array(cast(n as float)) as a from "
     spark.export(query + "(select explode(sequence(1, 9)) as n) order by n desc", tmp_path / "rows.parquet")
     with duckdb.connect() as connection:
-        found = connection.read_parquet(str(tmp_path / "rows.parquet"))
-        assert [str(kind) for kind in found.types] == ["INTEGER", "TIMESTAMP", "FLOAT[]"]
-        assert [row[0] for row in found.fetchall()] == list(range(9, 0, -1))
+        exported = connection.read_parquet(str(tmp_path / "rows.parquet"))
+        assert [str(kind) for kind in exported.types] == ["INTEGER", "TIMESTAMP", "FLOAT[]"]
+        assert [row[0] for row in exported.fetchall()] == list(range(9, 0, -1))
     assert not (tmp_path / "tmp_rows.parquet").exists()
 
 
 def test_python_models_read_relations_and_the_names_of_tables(session, tmp_path):
     session.sql("create table shop.named using parquet as select 1 as n")
     with duckdb.connect() as memory:
-        known = spark.ModelSession(memory, tmp_path)
-        assert known.table("shop.named").filter("n = 1").fetchall() == [(1,)]
-        asked = "select table_name from information_schema.tables where table_schema = 'shop'"
-        assert ("named",) in known.sql(asked).fetchall()
+        model_session = spark.ModelSession(memory, tmp_path)
+        assert model_session.table("shop.named").filter("n = 1").fetchall() == [(1,)]
+        query = "select table_name from information_schema.tables where table_schema = 'shop'"
+        assert ("named",) in model_session.sql(query).fetchall()
 
 
-def test_views_hash_with_the_salt_and_do_not_tell_it(session, tmp_path):
+def test_views_hash_with_the_salt_and_do_not_contain_it(session, tmp_path):
     folder = Path(os.environ["CHURN_HOME"])
     spark.write_salt(folder)
     file = folder / "spark" / "salt"
     assert file.stat().st_mode & 0o777 == 0o600
     session.sql(f"create view shop.salted as select max(value) = 'x' as n from {spark.salt_relation(folder)}")
     assert rows(session, f"select value from {spark.salt_relation(folder)}") == [(salt(folder),)]
-    told = rows(session, "describe extended shop.salted")
-    assert not [row for row in told if salt(folder) in str(row)]
+    description = rows(session, "describe extended shop.salted")
+    assert not [row for row in description if salt(folder) in str(row)]
