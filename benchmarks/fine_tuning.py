@@ -6,8 +6,7 @@
 A shop is simulated and built by dbt up to its features and labels. The transformer then learns from rows with
 words as ``churn-radar train`` has it learn, by the default settings: from events, then from words as the encoder
 reads them as it comes, of which one pass is timed, then all passes with an encoder that learns as well. Nobody looks
-at later rows in between. A progress bar shows on a terminal; the loss curve is printed below the table, and
-TensorBoard shows all curves with ``--home``.
+at later rows in between. A progress bar shows on a terminal; the loss curve is printed below the table.
 """
 
 import argparse
@@ -23,7 +22,6 @@ import torch
 from rich.table import Table
 
 from inference.feature_store.client import apply
-from inference.model.churn_model import feature_matrix
 from inference.model.members import BoostingMember, LogisticMember
 from inference.model.sequences import read_sequences
 from inference.model.transformer.batches import Tokens
@@ -33,8 +31,7 @@ from inference.model.transformer.settings import TransformerSettings
 from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
-from inference.training.champion import training_rows
-from inference.training.train import LABEL_COLUMNS
+from inference.training.rows import training_data, training_rows
 from inference.training.transformer_selection import cross_fitted_logit
 from inference.warehouse import dbt
 
@@ -85,20 +82,18 @@ def rows_with_words(home: Path, n_rows: int) -> pd.DataFrame:
 
 def measure(rows: pd.DataFrame, settings: TransformerSettings) -> Measured:
     """Train on all rows, one variant on from the other."""
-    X = feature_matrix(rows, [c for c in rows if c not in LABEL_COLUMNS and rows[c].notna().any()])
-    y, sequences = rows.churned.to_numpy(dtype=int), read_sequences(rows)
-    tabular = cross_fitted_logit(X, y, rows.customer_id.to_numpy(), [LogisticMember.name, BoostingMember.name])
+    data, sequences = training_data(rows), read_sequences(rows)
+    tabular = cross_fitted_logit(data, [LogisticMember.name, BoostingMember.name])
+    data = replace(data, sequences=sequences, tabular_logit=tabular)
     encoder = Encoder()
 
     def train(title: str, n_epochs: float, **how: object) -> TransformerMember:
-        spend = rows.horizon_spend.to_numpy(dtype=float)
-        member = TransformerMember(settings)
-        return member.fit(X, sequences, tabular, y, spend, n_epochs=n_epochs, title=title, **how)
+        return TransformerMember(settings).fit(data, n_epochs=n_epochs, title=title, **how)
 
     forget_checkpoints()  # a run that was stopped would be resumed, and its seconds counted
     events = train("Events", 1)
     frozen = train("Frozen words", 1, encoder=encoder, start=events)
-    fine_tuned = train("Fine-tuning", settings.most_epochs_fine_tuning, encoder=encoder, start=frozen, fine_tuned=True)
+    fine_tuned = train("Fine-tuning", settings.max_epochs_fine_tuning, encoder=encoder, start=frozen, fine_tuned=True)
     tokens = Tokens(sequences.words, encoder.tokenizer, settings)
     within = tokens.within_budget(sequences.texts)
     read = within[within >= 0]
@@ -124,7 +119,7 @@ def results_table(measured: Measured) -> Table:
     table.add_column("frozen encoder", justify="right")
     table.add_column("fine-tuned", justify="right")
     both = (measured.frozen, measured.fine_tuned)
-    passes = (1, settings.most_epochs_fine_tuning)
+    passes = (1, settings.max_epochs_fine_tuning)
     seconds = [history.seconds / n for history, n in zip(both, passes, strict=True)]
     table.add_row("rows", *[f"{measured.rows:,}"] * 2)
     table.add_row("different texts", *[f"{measured.texts:,}"] * 2)
@@ -164,7 +159,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="churn-radar-fine-tuning-") as folder:
         rows = rows_with_words((arguments.home or Path(folder)).resolve(), arguments.rows)
-        settings = replace(TransformerSettings(), fine_tuning=arguments.mode, most_rows_with_words=arguments.rows)
+        settings = replace(TransformerSettings(), fine_tuning=arguments.mode, max_rows_with_words=arguments.rows)
         measured = measure(rows, settings)
     console = tables.console()
     console.print(results_table(measured))

@@ -10,6 +10,7 @@ seasons, in which customers are easier or harder to tell apart, cancel out.
 
 import argparse
 import os
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,13 +18,12 @@ import numpy as np
 from rich.table import Table
 
 from inference.evaluation.metrics import auroc_interval
-from inference.model.churn_model import feature_matrix
 from inference.model.words import embedding_matrix, enough_words
 from inference.reporting import tables
 from inference.reporting.report import champion_labels
-from inference.training.champion import training_rows
+from inference.training.rows import training_data, training_rows
 from inference.training.settings import TrainingSettings
-from inference.training.train import LABEL_COLUMNS, choose_members
+from inference.training.train import choose_members
 from inference.training.validation import rolling_validation
 from inference.warehouse import dbt
 
@@ -37,11 +37,10 @@ def main() -> None:
     os.environ |= dbt.environment(arguments.home.resolve())
     rows = training_rows(champion_labels()).sort_values(["as_of_date", "customer_id"], ignore_index=True)
     rows = rows.assign(as_of_date=rows.as_of_date.astype("datetime64[ns]"))
-    X = feature_matrix(rows, [c for c in rows.columns if c not in LABEL_COLUMNS and rows[c].notna().any()])
-    y, embeddings = rows.churned.to_numpy(dtype=int), embedding_matrix(rows)
+    data, embeddings = training_data(rows), embedding_matrix(rows)
     settings = TrainingSettings(validation_snapshots=arguments.cut_offs)
-    words = embeddings if enough_words(embeddings, y) else None
-    validation = rolling_validation(rows, X, y, int(rows.horizon_days.iloc[0]), settings, words)
+    data = replace(data, embeddings=embeddings if enough_words(embeddings, data.y) else None)
+    validation = rolling_validation(data, int(rows.horizon_days.iloc[0]), settings)
     names, _ = choose_members(validation)
     validation = validation.dropna(subset=names)
     aurocs = {

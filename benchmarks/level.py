@@ -24,12 +24,12 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from inference.feature_store.client import apply, historical_features
-from inference.model.churn_model import feature_matrix
 from inference.model.level import anchored_shift, level_history, level_shift
 from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
+from inference.training.rows import training_data
 from inference.training.settings import TrainingSettings
-from inference.training.train import LABEL_COLUMNS, choose_level, choose_members
+from inference.training.train import choose_level, choose_members
 from inference.training.validation import rolling_validation
 from inference.warehouse import dbt
 
@@ -66,10 +66,8 @@ def roll(rows: pd.DataFrame, horizon_days: int, cut_offs: int) -> pd.DataFrame:
         ``true_level_log_loss`` of the same ranking, ``anchor``.
     """
     labelled = rows[rows.churned.notna()].reset_index(drop=True)
-    features = [c for c in labelled if c not in LABEL_COLUMNS and labelled[c].notna().any()]
-    X, y = feature_matrix(labelled, features), labelled.churned.to_numpy(dtype=int)
     every_fold = TrainingSettings(validation_snapshots=labelled.as_of_date.nunique())
-    folds = rolling_validation(labelled, X, y, horizon_days, every_fold)
+    folds = rolling_validation(training_data(labelled), horizon_days, every_fold)
     horizon = pd.Timedelta(days=horizon_days)
     results = {}
     for cut_off in sorted(folds.as_of_date.unique())[-cut_offs:]:

@@ -24,7 +24,7 @@ from inference.model.members import MEMBERS
 from inference.reporting import tables
 from inference.reporting.backtest import truncate_raw
 from inference.reporting.report import champion_labels
-from inference.training.champion import training_rows
+from inference.training.rows import training_rows
 from inference.training.settings import TrainingSettings
 from inference.training.train import train
 from inference.training.validation import losses_at_true_level

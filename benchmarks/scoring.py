@@ -33,6 +33,7 @@ from inference.home import home
 from inference.model.churn_model import ChurnModel
 from inference.model.members import BoostingMember, LogisticMember
 from inference.model.sequences import read_sequences
+from inference.model.training_data import TrainingData
 from inference.model.transformer.member import TransformerMember, device
 from inference.registry import registry
 from inference.scoring.batch import CUSTOMERS_AT_ONCE
@@ -74,9 +75,8 @@ def all_members(model: ChurnModel) -> ChurnModel:
     X, sequences, y = model.matrix(rows), read_sequences(rows), asked.churned.to_numpy(float)
     members = [LogisticMember().fit(X, y), BoostingMember().fit(X, y)]
     tabular = np.mean([member.logit(X) for member in members], axis=0)
-    transformer = TransformerMember().fit(
-        X, sequences, tabular, y, asked.horizon_spend.to_numpy(), EPOCHS, encoder=Encoder.shared(), fine_tuned=True
-    )
+    data = TrainingData(asked, X, y, sequences, tabular_logit=tabular)
+    transformer = TransformerMember().fit(data, n_epochs=EPOCHS, encoder=Encoder.shared(), fine_tuned=True)
     torch.manual_seed(0)
     torch.nn.init.normal_(transformer.model_.churn_head.weight, std=LOUDER)
     names = [*(member.name for member in members), transformer.name]

@@ -1,7 +1,7 @@
 {#- Names of all vars of this project, including churn__<table>_source and churn__<table>_columns of each raw table. -#}
 {% macro allowed_vars() %}
     {% set known = churn_radar.integer_vars().keys() | list + [
-        'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__customer_attributes',
+        'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__transformer_settings', 'churn__customer_attributes',
         'churn__retrain_drift_share', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
         'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
         'churn__alert_band', 'churn__pseudonymise', 'churn__margin', 'churn__budget', 'churn__action_caps',
@@ -122,6 +122,9 @@
     {% for name in ['churn__transformer', 'churn__allow_empty'] if var(name) is not boolean %}
         {% do problems.append(name ~ ' is ' ~ var(name) ~ '; expected true or false') %}
     {% endfor %}
+    {% if var('churn__transformer_settings') is not mapping %}
+        {% do problems.append('churn__transformer_settings is ' ~ var('churn__transformer_settings') ~ '; expected a mapping such as {fine_tuning: lora}') %}
+    {% endif %}
     {% set bands = [var('churn__band_medium'), var('churn__band_high'), var('churn__band_critical')] %}
     {% if bands | reject('number') | list or not 0 < bands[0] < bands[1] < bands[2] < 1 %}
         {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected increasing numbers between 0 and 1') %}

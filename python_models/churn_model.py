@@ -1,5 +1,6 @@
 from inference.training.champion import Retraining, ensure_champion
 from inference.training.monitoring import last_monitoring
+from inference.training.settings import TrainingSettings
 
 
 def model(dbt, session):
@@ -10,14 +11,20 @@ def model(dbt, session):
     labels = dbt.ref("churn_labels").df()
     encoder = dbt.ref("text_features").max("encoder_revision").fetchone()[0]
     # dbt finds the settings of a Python model by reading its text: each needs a call of its own
+    settings = TrainingSettings.from_vars(
+        dbt.config.get("transformer"), dbt.config.get("transformer_settings"), dbt.config.get("trials")
+    )
+    retraining = Retraining(
+        dbt.config.get("retrain_windows"),
+        dbt.config.get("retrain_drift_share"),
+        dbt.config.get("snapshot_every_days"),
+    )
     return ensure_champion(
         labels,
         dbt.config.get("horizon_days"),
         dbt.config.get("train"),
         encoder,
-        dbt.config.get("transformer"),
-        dbt.config.get("trials"),
-        Retraining(dbt.config.get("retrain_windows"), dbt.config.get("retrain_drift_share")),
+        settings,
+        retraining,
         last_monitoring(session, dbt.this.schema),
-        dbt.config.get("snapshot_every_days"),
     )

@@ -1,4 +1,4 @@
-"""The churn model: an average of members in log-odds, a spend model, and how to set the level."""
+"""The churn model: members whose log-odds are averaged, a spend model, and the anchor of the level."""
 
 import json
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from inference.model.spend import SpendModel
 from inference.model.training_summary import TrainingSummary
 from inference.model.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix
 
-if TYPE_CHECKING:  # its libraries take seconds to import, and not every model has one
+if TYPE_CHECKING:  # its libraries take seconds to import; not every model has a transformer
     from inference.model.transformer.member import TransformerMember
 
 VALIDATION_FILE = "validation.parquet"
@@ -26,12 +26,12 @@ REFERENCE_FILE = "drift_reference.parquet"
 
 @dataclass
 class ChurnModel:
-    """A trained model; it holds no data and knows no files but its own.
+    """A trained model.
 
     Parameters
     ----------
     features : list of str
-        Columns that it reads, in order.
+        Its input columns, in order.
     members : list of Member
         Classifiers on the features; the transformer adds to the mean of their log-odds.
     spend : SpendModel
@@ -39,13 +39,13 @@ class ChurnModel:
     anchor : str
         How the level is set; see ``inference.model.level``.
     threshold : float
-        Probability from which on a customer is called a churner, for F1 and recall.
+        Probability from which a customer counts as a predicted churner, for F1 and recall.
     horizon_days : int
         Length of the label window.
     words : WordsModel, optional
-        Reads the pooled embedding, where words earned their place.
+        Computes a feature from the pooled text embedding, where text embeddings are used.
     transformer : TransformerMember, optional
-        Reads events and words, where it earned its place.
+        Reads sequences of events and texts, where it is used.
     averaged : list of str, optional
         Names of the members whose log-odds are averaged; all where not given.
     encoder_revision : str, optional
@@ -53,10 +53,10 @@ class ChurnModel:
     summary : TrainingSummary
         Facts about its training and validation.
     validation : DataFrame, optional
-        What was said of later snapshots, row by row: outcome, log-odds of every member and variant, and the
-        probability that would have been given.
+        Out-of-time predictions of later snapshots by row: outcome, log-odds of every member and variant, and the
+        probability at the level of the anchor.
     reference : DataFrame, optional
-        What drift is measured against; see ``inference.training.drift_reference``.
+        Distributions that drift is measured against; see ``inference.training.drift_reference``.
     """
 
     features: list[str]
@@ -80,17 +80,17 @@ class ChurnModel:
 
     @property
     def reads_words(self) -> bool:
-        """Whether any part of it reads what customers wrote."""
+        """Whether any part of it reads texts of customers."""
         return self.words is not None or (self.transformer is not None and self.transformer.reads_words)
 
     @property
     def reads(self) -> list[str]:
-        """Columns of the feature tables that it reads."""
+        """Columns of the feature tables that are its inputs."""
         packed = {WORDS_LOGIT: EMBEDDING} | {name: PACKED for name in self.features if name.startswith(PREFIX)}
         return list(dict.fromkeys(packed.get(name, name) for name in self.features))
 
     def matrix(self, features: Columns) -> pd.DataFrame:
-        """Pick the model's columns as float64, the log-odds of the words among them where it reads words.
+        """Select the model's features as float64, with the words' log-odds where text embeddings are used.
 
         Parameters
         ----------
@@ -137,10 +137,10 @@ class ChurnModel:
         return np.column_stack([1 - churn, churn])
 
     def contributions(self, X: pd.DataFrame, sequences: Sequences | None = None) -> pd.DataFrame:
-        """What moved the average away from its base value, in log-odds: one column per feature.
+        """Contributions to the log-odds of the average, one column per feature.
 
-        SHAP values of the members on features; for the transformer its ``parts`` besides. The rows' sum
-        is their log-odds less the base value.
+        SHAP values of the members, and the ``parts`` of the transformer. The sum of a row is its log-odds less the
+        base value.
         """
         of_members = {member.name: member.contributions(X)[:, :-1] for member in self.members}
         tabular = np.mean(list(of_members.values()), axis=0)
@@ -212,7 +212,7 @@ class ChurnModel:
                 validation=pd.read_parquet(file) if (file := folder / VALIDATION_FILE).exists() else None,
                 reference=pd.read_parquet(file) if (file := folder / REFERENCE_FILE).exists() else None,
             )
-        except Exception as error:  # every format that a part is saved in has errors of its own
+        except Exception as error:  # each file format raises errors of its own
             raise ChurnRadarError(f"{folder}: no complete churn model there ({error})") from None
 
 

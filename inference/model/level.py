@@ -1,7 +1,7 @@
-"""The level of the scores: which overall churn rate to expect, and the shift that gives it.
+"""Level of the scores: a forecast of the overall churn rate, and the shift of the log-odds that gives it.
 
-The ranking holds over time, the level does not (see ``shared/RECIPE.md``). Each anchor below is one
-way to guess the churn rate of a snapshot from what is known at it; a rolling backtest chooses.
+A model's ranking is stable over time, its level is not. Each anchor below is a forecast of a snapshot's churn rate
+from earlier data; a rolling backtest chooses one.
 """
 
 from collections.abc import Collection
@@ -12,27 +12,27 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
-#: Ways to set the level: leave the model's own, the newest known churn rate, the mean of the purchase
-#: forecast, the churn rate of the same season a year ago, moved by how this year has differed from last.
+#: Level forecasts: the model's own mean, the newest known churn rate, the mean of the purchase forecast, the churn
+#: rate of the same season a year ago, shifted by the difference between this year and last.
 ANCHORS = ("model", "latest_rate", "forecast", "last_year")
 
-#: A snapshot of last year's season lies at most this far from 365 days before.
+#: Maximal distance of a snapshot of last year from 365 days before.
 SEASON_TOLERANCE_DAYS = 21
 
-#: This year is compared with last year over the churn rates of the last half year.
+#: This year is compared with last year over this many days.
 CHANGE_DAYS = 182
 
-#: No estimate of a churn rate is needed this near to an observed one: half of the distance of training snapshots.
+#: Estimates nearer than this to an observed rate are not used: half the distance of training snapshots.
 ESTIMATE_DISTANCE_DAYS = 14
 
-#: An anchor is judged on at least so many snapshots; where it could not speak yet, it is taken to be off by this
-#: much, in churn rate. Last year's rate was off by 0.011 to 0.015 on average in four shops (benchmarks/level.py).
-LEAST_SNAPSHOTS, ASSUMED_ERROR = 3, 0.02
+#: With forecasts for fewer snapshots than this, an anchor's error at the others is assumed, as a churn rate. The error
+#: of ``last_year`` was 0.011 to 0.015 on average in four shops (benchmarks/level.py).
+MIN_SNAPSHOTS, ASSUMED_ERROR = 3, 0.02
 
 
 @dataclass(frozen=True)
 class LevelHistory:
-    """What is known about churn rates: one row per snapshot.
+    """Churn rates by snapshot.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class LevelHistory:
     horizon_days : int
         Length of the label window.
     silent_shares : Series of float, indexed by as-of date
-        Share without an order in the horizon **before** the snapshot, of its customers who had ordered before that
-        horizon began. It tells the churn rate of one horizon earlier without a label, see ``known_rates``.
+        Share of customers without an order in the horizon **before** the snapshot, among those who had ordered before
+        that horizon began. An estimate of the churn rate one horizon earlier, see ``known_rates``.
     """
 
     rates: pd.Series
@@ -55,10 +55,10 @@ class LevelHistory:
         return float(closed.iloc[-1]) if len(closed) else None
 
     def last_year(self, as_of_date: pd.Timestamp) -> float | None:
-        """Churn rate of the same season a year before, moved by how this year has differed from last year.
+        """Churn rate of the same season a year before, shifted by the difference between this year and last.
 
         The difference is the mean, in log-odds, over the churn rates of the last half year that have one of a
-        year before; where there is none yet, last year's rate stands.
+        year before; zero where there is none yet.
         """
         known = self.known_rates(as_of_date)
         year_ago = _a_year_before(known, as_of_date)
@@ -72,10 +72,10 @@ class LevelHistory:
     def known_rates(self, as_of_date: pd.Timestamp) -> pd.Series:
         """Churn rates known at a date: observed ones, and estimates before the first and after the last of them.
 
-        Who is silent over the horizon before a snapshot did not order in the label window of one horizon earlier.
-        The share of the silent lies below the churn rate of that day by about the same log-odds throughout, since
-        those are missing who stopped long before the snapshot; the mean difference where both are known corrects
-        it. So the history begins a horizon earlier than the first label, and nearly ends today.
+        A customer without an order in the horizon before a snapshot did not order in the label window of one horizon
+        earlier. The share of these customers is below the churn rate of that day by nearly constant log-odds, as it
+        misses customers who stopped long before the snapshot; the mean difference where both are known corrects it.
+        So the history starts a horizon before the first label, and ends close to today.
 
         Returns
         -------
@@ -105,7 +105,7 @@ class LevelHistory:
 
 
 def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:
-    """Observed churn rate of every labelled snapshot, and who was silent before every snapshot where rows tell."""
+    """Churn rates of labelled snapshots; with ``days_since_last_order`` in the labels, also ``silent_shares``."""
     known = labels[labels.churned.notna()]
     rates = known.churned.astype(float).groupby(pd.to_datetime(known.as_of_date)).mean()
     if "days_since_last_order" not in labels:
@@ -116,7 +116,7 @@ def level_history(labels: pd.DataFrame, horizon_days: int) -> LevelHistory:
 
 
 def _a_year_before(rates: pd.Series, date: pd.Timestamp) -> float | None:
-    """Rate of 365 days before a date, interpolated between the snapshots around it."""
+    """Rate of 365 days before a date, interpolated between snapshots; None where there is no snapshot nearby."""
     days = (rates.index - (date - pd.Timedelta(days=365))).days.to_numpy()
     if not len(days) or np.abs(days).min() > SEASON_TOLERANCE_DAYS:
         return None
@@ -131,7 +131,7 @@ def _log_odds(rate: pd.Series | np.ndarray | float) -> pd.Series | np.ndarray | 
 def anchored_level(
     anchor: str, as_of_date: pd.Timestamp, history: LevelHistory, model_level: float, forecast_level: float
 ) -> float | None:
-    """Churn rate that an anchor expects of a snapshot; None where the anchor has nothing to say."""
+    """Churn rate that an anchor forecasts for a snapshot; None where it has no forecast."""
     if anchor == "latest_rate":
         return history.latest_rate(as_of_date)
     if anchor == "last_year":
@@ -143,7 +143,7 @@ def anchored_level(
 def anchored_shift(
     anchor: str, as_of_date: pd.Timestamp, history: LevelHistory, logit: np.ndarray, forecast: pd.Series
 ) -> float:
-    """Shift that gives a snapshot's log-odds the level of its anchor; 0 where the anchor has nothing to say.
+    """Shift that gives a snapshot's log-odds the level of its anchor; 0 where that has no forecast.
 
     Parameters
     ----------
@@ -168,26 +168,26 @@ def anchored_shift(
     return 0.0 if level is None else level_shift(logit, level)
 
 
-def choose_anchor(backtest: pd.DataFrame, speaks: Collection[str] = ANCHORS) -> tuple[str, float | None]:
+def choose_anchor(backtest: pd.DataFrame, available: Collection[str] = ANCHORS) -> tuple[str, float | None]:
     """Choose the anchor with the smallest mean absolute error over past snapshots.
 
     Parameters
     ----------
     backtest : DataFrame
-        One row per past snapshot: ``churn_rate`` and a column per anchor, null where it had nothing to say.
-    speaks : collection of str
-        Anchors that have something to say now.
+        One row per past snapshot: ``churn_rate`` and a column per anchor, null where it had no forecast.
+    available : collection of str
+        Anchors that have a forecast for the scoring date.
 
     Returns
     -------
     tuple of str and float or None
-        The anchor and its mean absolute error; None where it never spoke. An anchor that spoke at fewer than
-        ``LEAST_SNAPSHOTS`` snapshots is taken to be off by ``ASSUMED_ERROR`` at the others.
+        The anchor and its mean absolute error; None where it had no forecast. An anchor with forecasts for fewer than
+        ``MIN_SNAPSHOTS`` snapshots is assumed to be off by ``ASSUMED_ERROR`` at the others.
     """
-    errors = backtest[[anchor for anchor in ANCHORS if anchor in speaks]].sub(backtest["churn_rate"], axis=0).abs()
-    seldom = errors.columns[errors.notna().sum() < LEAST_SNAPSHOTS]
-    # compare on the same snapshots: those at which every anchor spoke that is judged by its own errors alone
-    means = errors.fillna(dict.fromkeys(seldom, ASSUMED_ERROR)).dropna().mean()
+    errors = backtest[[anchor for anchor in ANCHORS if anchor in available]].sub(backtest["churn_rate"], axis=0).abs()
+    rare = errors.columns[errors.notna().sum() < MIN_SNAPSHOTS]
+    # compare on the same snapshots: those for which every anchor with enough forecasts has one
+    means = errors.fillna(dict.fromkeys(rare, ASSUMED_ERROR)).dropna().mean()
     best = str(means.idxmin())
     error = errors[best].mean()
     return best, None if np.isnan(error) else float(error)
@@ -201,7 +201,7 @@ def level_shift(logit: np.ndarray, level: float) -> float:
     logit : ndarray of shape (n_customers,)
         Log-odds of churn.
     level : float
-        Mean probability wanted; kept between 0.001 and 0.999.
+        Wanted mean probability; clipped to 0.001 and 0.999.
 
     Returns
     -------

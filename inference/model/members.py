@@ -1,4 +1,4 @@
-"""The members of the average: classifiers with one interface.
+"""Tabular members of the average: logistic regression and gradient boosting, with one interface.
 
 Every member has ``fit(X, y)``, ``predict_proba(X)``, ``logit(X)``, ``contributions(X)``, ``save(path)`` and
 ``load(path)``, where ``X`` is a DataFrame of float64 features, null where unknown.
@@ -20,7 +20,7 @@ from inference.model.skops_files import read_skops, read_standardiser
 
 
 class Member(Protocol):
-    """A classifier that can explain and save itself."""
+    """A classifier with explanations that can be saved."""
 
     name: str
 
@@ -169,8 +169,8 @@ class BoostingMember:
 MEMBERS: dict[str, type[Member]] = {cls.name: cls for cls in (LogisticMember, BoostingMember)}
 
 
-#: Fewer rows than this are not worth a second thread.
-LEAST_ROWS_FOR_THREADS = 64
+#: LightGBM predicts fewer rows than this in one thread.
+MIN_ROWS_FOR_THREADS = 64
 
 
 def fit_boosters(
@@ -180,8 +180,8 @@ def fit_boosters(
     values, names = X.to_numpy(), list(X.columns)
 
     def fit(seed: int) -> lightgbm.Booster:
-        # a booster binds its data set, so each seed needs its own; a thread each, as threads that share one
-        # booster wait by spinning, which gains little and stalls whatever else runs on the machine
+        # a booster binds its data set, so each seed needs its own; one thread each, as threads that share a booster
+        # spin while they wait, which slows down everything else on the machine
         data = lightgbm.Dataset(values, y, feature_name=names, free_raw_data=True)
         return lightgbm.train({**parameters, "seed": seed, "num_threads": 1}, data, n_trees)
 
@@ -191,19 +191,19 @@ def fit_boosters(
 
 
 def mean_prediction(boosters: list[lightgbm.Booster], X: pd.DataFrame, **kind: bool) -> np.ndarray:
-    """Return what boosters say on average.
+    """Mean prediction of some boosters.
 
     Parameters
     ----------
     boosters : list of Booster
-        Of one kind.
+        With the same features.
     X : DataFrame of shape (n_rows, n_features)
         Features.
     **kind : bool
         ``raw_score`` or ``pred_contrib`` of LightGBM's ``predict``.
     """
-    # threads that wait for a row or two by spinning stall whatever else runs
-    threads = {"num_threads": 1} if len(X) < LEAST_ROWS_FOR_THREADS else {}
+    # for a row or two, waiting threads spin and slow down everything else on the machine
+    threads = {"num_threads": 1} if len(X) < MIN_ROWS_FOR_THREADS else {}
     return np.mean([booster.predict(X.to_numpy(), **kind, **threads) for booster in boosters], axis=0)
 
 

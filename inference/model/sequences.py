@@ -1,7 +1,6 @@
-"""What the transformer reads of a customer: the newest events and texts, as arrays.
+"""Inputs of the transformer: the newest events and texts of customers, as arrays.
 
-The table ``sequence_features`` holds them newest first, offline and online alike, and this module is the only
-one that turns its rows into numbers.
+They come from the table ``sequence_features``, newest first, offline and online alike.
 """
 
 import zlib
@@ -14,7 +13,7 @@ import pandas as pd
 
 from inference.text.cleaning import clean_text
 
-#: Columns by name, one element per customer each; of one customer a mapping is made in no time, a table is not.
+#: Columns by name, with one element per customer; for one customer a mapping is much faster than a DataFrame.
 Columns = pd.DataFrame | Mapping[str, Sequence]
 
 #: Columns of ``sequence_features``.
@@ -26,7 +25,7 @@ EVENT_TYPES = ("order", "cancelled", "returned", "visit", "review", "ticket", "c
 #: Categories are hashed into so many buckets; 0 is none.
 CATEGORY_BUCKETS = 64
 #: Bounds per customer, those of the table (``macros/sequences.sql``).
-MOST_EVENTS, MOST_TEXTS = 32, 4
+MAX_EVENTS, MAX_TEXTS = 32, 4
 #: Numbers of an event: log days ago, log days since the event before it, signed log of the amount.
 EVENT_NUMBERS = 3
 #: Numbers of a text: log days ago, stars from -1 to 1, whether there were stars, whether it is a ticket.
@@ -39,15 +38,15 @@ class Sequences:
 
     Parameters
     ----------
-    event_types, event_categories : ndarray of shape (n_customers, MOST_EVENTS), uint8
+    event_types, event_categories : ndarray of shape (n_customers, MAX_EVENTS), uint8
         Numbers of kinds and buckets of categories; kind 0 is padding.
-    event_numbers : ndarray of shape (n_customers, MOST_EVENTS, EVENT_NUMBERS), float32
+    event_numbers : ndarray of shape (n_customers, MAX_EVENTS, EVENT_NUMBERS), float32
         Ages and gaps in logs of days, amounts in signed logs.
-    texts : ndarray of shape (n_customers, MOST_TEXTS), int64
+    texts : ndarray of shape (n_customers, MAX_TEXTS), int64
         Positions in ``words``; -1 is padding.
-    text_subjects : ndarray of shape (n_customers, MOST_TEXTS), uint8
+    text_subjects : ndarray of shape (n_customers, MAX_TEXTS), uint8
         Buckets of what each text is about: a product, a topic.
-    text_numbers : ndarray of shape (n_customers, MOST_TEXTS, TEXT_NUMBERS), float32
+    text_numbers : ndarray of shape (n_customers, MAX_TEXTS, TEXT_NUMBERS), float32
         Age and rating of each text, and where it comes from.
     words : list of str
         Every different text, cleaned.
@@ -75,19 +74,19 @@ class Sequences:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def with_texts(self, texts: np.ndarray) -> Self:
-        """Replace which texts each customer has, shape (n_customers, MOST_TEXTS); those left out become padding."""
+        """Replace which texts each customer has, shape (n_customers, MAX_TEXTS); those left out become padding."""
         return replace(self, texts=texts)
 
     def without_texts(self) -> Self:
-        """Return the same customers as if nobody had written."""
+        """The same customers without texts."""
         return replace(self, texts=np.full_like(self.texts, -1))
 
     def without_events(self) -> Self:
-        """Return the same customers as if nothing had happened with them."""
+        """The same customers without events."""
         return replace(self, event_types=np.zeros_like(self.event_types))
 
     def with_shuffled_words(self, seed: int = 0) -> Self:
-        """Keep who wrote when and with what rating, but give every text another's words: what words must beat."""
+        """Shuffle the texts between customers; dates and ratings stay. A control for what texts add."""
         texts, written = self.texts.copy(), self.texts >= 0
         texts[written] = np.random.default_rng(seed).permutation(texts[written])
         return self.with_texts(texts)
@@ -111,9 +110,9 @@ def read_sequences(rows: Columns) -> Sequences:
     Sequences
         One row per row, in order.
     """
-    row, slot, (types, categories, days_ago, amounts) = _flatten(rows, EVENT_COLUMNS, MOST_EVENTS)
+    row, slot, (types, categories, days_ago, amounts) = _flatten(rows, EVENT_COLUMNS, MAX_EVENTS)
     n_rows = len(rows[EVENT_COLUMNS[0]])
-    shape = (n_rows, MOST_EVENTS)
+    shape = (n_rows, MAX_EVENTS)
     event_types, event_categories = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     event_numbers = np.zeros((*shape, EVENT_NUMBERS), np.float32)
     numbers = {name: i + 1 for i, name in enumerate(EVENT_TYPES)}
@@ -128,12 +127,12 @@ def read_sequences(rows: Columns) -> Sequences:
     event_numbers[row, slot, 1] = np.log1p(np.maximum(gap, 0))
     event_numbers[row, slot, 2] = np.sign(money) * np.log1p(np.abs(money))
 
-    row, slot, (ids, texts, subjects, days_ago, ratings) = _flatten(rows, TEXT_COLUMNS, MOST_TEXTS)
+    row, slot, (ids, texts, subjects, days_ago, ratings) = _flatten(rows, TEXT_COLUMNS, MAX_TEXTS)
     positions, words = _different(texts)
-    text_index = np.full((n_rows, MOST_TEXTS), -1, np.int64)
-    text_subjects = np.zeros((n_rows, MOST_TEXTS), np.uint8)
+    text_index = np.full((n_rows, MAX_TEXTS), -1, np.int64)
+    text_subjects = np.zeros((n_rows, MAX_TEXTS), np.uint8)
     text_subjects[row, slot] = [_bucket(subject) for subject in subjects]
-    text_numbers = np.zeros((n_rows, MOST_TEXTS, TEXT_NUMBERS), np.float32)
+    text_numbers = np.zeros((n_rows, MAX_TEXTS, TEXT_NUMBERS), np.float32)
     text_index[row, slot] = positions
     stars = np.asarray(ratings, dtype=np.float64)
     text_numbers[row, slot, 0] = np.log1p(np.asarray(days_ago, dtype=np.float64))
@@ -144,7 +143,7 @@ def read_sequences(rows: Columns) -> Sequences:
 
 
 def _flatten(rows: Columns, columns: tuple[str, ...], most: int) -> tuple[np.ndarray, np.ndarray, list[list]]:
-    """Row and place in it of every list element, and the elements of each column."""
+    """Row and position of every list element, and the elements of each column."""
     lengths = np.array([0 if _is_null(v) else min(len(v), most) for v in rows[columns[0]]], dtype=np.int64)
     row = np.repeat(np.arange(len(lengths)), lengths)
     slot = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

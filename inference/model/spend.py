@@ -1,4 +1,4 @@
-"""What a customer spends in the horizon, given that they order at all."""
+"""Expected spend of a customer in the horizon, given that they order."""
 
 from pathlib import Path
 from typing import Self
@@ -10,10 +10,10 @@ from inference.model.members import fit_boosters, load_boosters, mean_prediction
 
 
 class SpendModel:
-    """The second part of a two-part model: order or not is the classifier's, how much is this.
+    """Second part of a two-part model: the classifier predicts whether a customer orders, this one how much.
 
-    Gradient boosting with a Tweedie loss (log link), which takes the mean of skewed amounts, zeros of
-    free orders included; see Jørgensen (1987), "Exponential dispersion models".
+    Gradient boosting with a Tweedie loss (log link), which predicts the mean of skewed amounts with some zeros; see
+    Jørgensen (1987), "Exponential dispersion models".
     """
 
     parameters: dict = {  # noqa: RUF012
@@ -28,14 +28,14 @@ class SpendModel:
         "verbosity": -1,
     }
     n_trees = 150
-    #: Fewer orders than this carry no model: everybody gets their mean.
-    least_rows = 100
+    #: With fewer orders than this, the prediction is their mean.
+    min_rows = 100
 
     def __init__(self, n_seeds: int = 2) -> None:
         self.n_seeds = n_seeds
 
     def fit(self, X: pd.DataFrame, spend: np.ndarray) -> Self:
-        """Learn from customers who did order.
+        """Fit on customers who ordered.
 
         Parameters
         ----------
@@ -46,9 +46,9 @@ class SpendModel:
         """
         self.mean_ = float(np.mean(spend)) if len(spend) else 0.0
         self.boosters_, self.scale_ = [], 1.0
-        if len(spend) >= self.least_rows and self.mean_ > 0:
+        if len(spend) >= self.min_rows and self.mean_ > 0:
             self.boosters_ = fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, spend)
-            # trees that are stopped early stay off the mean, which sums of money must not
+            # the few trees are biased towards their start; predicted sums must match the observed ones
             self.scale_ = self.mean_ / float(np.mean(self.predict(X)))
         return self
 

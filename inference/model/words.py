@@ -1,4 +1,4 @@
-"""What words add: one number per customer, learned from the pooled embedding of what they wrote."""
+"""Words model: log-odds of churn from the pooled embedding of a customer's texts."""
 
 from pathlib import Path
 from typing import Self
@@ -9,19 +9,19 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from inference.model.sequences import Columns
 
-#: Feature that carries a customer's pooled embedding, and the one that this module makes of it.
+#: Column of the pooled embeddings, and the feature that this module computes from it.
 EMBEDDING = "text_embedding"
 WORDS_LOGIT = "words_logit"
 
-#: Fewer training rows with words than this carry no model.
-LEAST_ROWS = 300
+#: Training rows with texts that are needed to fit a words model.
+MIN_ROWS = 300
 
 
 class WordsModel:
     """Logistic regression from a pooled embedding to log-odds of churn.
 
-    The members read its log-odds as one more feature. On the rows that it learns from they must not see
-    what it knows by heart, so ``fit_transform`` predicts each customer from the others.
+    Its log-odds are one more feature of the tabular members. In-sample log-odds would overfit, so ``fit_transform``
+    returns cross-fitted ones: each customer is predicted by a model that was fitted on other customers.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class WordsModel:
         self.C = C
 
     def fit_transform(self, embeddings: np.ndarray, y: np.ndarray, customers: np.ndarray) -> np.ndarray:
-        """Learn, and return each training row's log-odds as predicted from other customers.
+        """Fit, and return cross-fitted log-odds of the training rows.
 
         Parameters
         ----------
@@ -42,12 +42,12 @@ class WordsModel:
         y : ndarray of shape (n_rows,)
             1 for churned, else 0.
         customers : ndarray of shape (n_rows,)
-            Whose row it is.
+            Customer id of each row.
 
         Returns
         -------
         ndarray of shape (n_rows,)
-            Log-odds, NaN where there were no words.
+            Log-odds, NaN where there are no texts.
         """
         wrote = ~np.isnan(embeddings[:, 0])
         result = np.full(len(y), np.nan)
@@ -65,7 +65,7 @@ class WordsModel:
         return result
 
     def transform(self, embeddings: np.ndarray) -> np.ndarray:
-        """Log-odds of rows that were not learned from, NaN where there were no words."""
+        """Log-odds of rows that were not fitted on, NaN where there are no texts."""
         wrote = ~np.isnan(embeddings[:, 0])
         result = np.full(len(embeddings), np.nan)
         if wrote.any():
@@ -105,8 +105,8 @@ def embedding_matrix(rows: Columns) -> np.ndarray | None:
 
 
 def enough_words(embeddings: np.ndarray | None, y: np.ndarray) -> bool:
-    """Whether rows hold enough words, of customers who stayed and who left, to learn from."""
+    """Whether enough rows have texts, of churned customers and others, to fit a words model."""
     if embeddings is None:
         return False
     wrote = ~np.isnan(embeddings[:, 0])
-    return wrote.sum() >= LEAST_ROWS and min(np.bincount(y[wrote], minlength=2)) >= LEAST_ROWS // 10
+    return wrote.sum() >= MIN_ROWS and min(np.bincount(y[wrote], minlength=2)) >= MIN_ROWS // 10

@@ -10,6 +10,7 @@ from sklearn.neural_network import MLPClassifier
 
 from inference.model.preprocessing import Standardiser
 from inference.model.sequences import Sequences, read_sequences
+from inference.model.training_data import TrainingData
 from inference.model.transformer.member import TransformerMember
 from inference.model.transformer.settings import TransformerSettings
 from inference.text.encoder.encoder import Encoder
@@ -101,22 +102,19 @@ class NumbersAsSentences:
     def __init__(self, max_rows: int = 4000) -> None:
         # numbers are a constant and events are left out, so that the network learns from the sentence alone
         self.settings = TransformerSettings(
-            event_layers=0, most_rows_with_words=max_rows, most_epochs=1, token_dropout=0, text_dropout=0
+            event_layers=0, max_rows_with_words=max_rows, max_epochs=1, token_dropout=0, text_dropout=0
         )
 
     def fit(self, rows: pd.DataFrame, X: pd.DataFrame, y: np.ndarray) -> Self:
         """Fine-tune for one epoch."""
-        zeros = np.zeros(len(X))
-        self.model_ = TransformerMember(self.settings).fit(
+        data = TrainingData(
+            rows.assign(horizon_spend=0.0),
             self._constant(X),
-            self._sentences(X),
-            zeros,
             y,
-            zeros,
-            encoder=Encoder(),
-            fine_tuned=True,
-            title=self.name,
+            sequences=self._sentences(X),
+            tabular_logit=np.zeros(len(X)),
         )
+        self.model_ = TransformerMember(self.settings).fit(data, encoder=Encoder(), fine_tuned=True, title=self.name)
         return self
 
     def logit(self, rows: pd.DataFrame, X: pd.DataFrame) -> np.ndarray:

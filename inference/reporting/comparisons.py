@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,15 @@ from inference.evaluation.metrics import auroc_interval, best_f1_threshold, eval
 from inference.evaluation.paired_gain import paired_gain
 from inference.features.attributes import PREFIX
 from inference.home import PROJECT_DIR
-from inference.model.churn_model import ChurnModel, feature_matrix
+from inference.model.churn_model import ChurnModel
 from inference.model.level import anchored_shift, level_history
 from inference.model.members import MEMBERS
 from inference.model.words import WORDS_LOGIT, embedding_matrix, enough_words
 from inference.progress import track
 from inference.reporting.baselines import BASELINES
+from inference.training.rows import training_data
 from inference.training.settings import TrainingSettings
-from inference.training.train import LEAST_GAIN_OF_WORDS
+from inference.training.train import MIN_GAIN_OF_WORDS
 from inference.training.validation import (
     eligible_members,
     fold_features,
@@ -136,11 +138,12 @@ class Bench:
         # newer snapshots were labelled after the validation
         rows = rows[rows.as_of_date <= predictions.as_of_date.max()].reset_index(drop=True)
         self.model, self.rows, self.predictions, self.level = model, rows, predictions, level
-        self.X = feature_matrix(rows, [name for name in model.features if name != WORDS_LOGIT])
-        self.y = rows.churned.to_numpy(dtype=int)
+        self.data = training_data(rows, [name for name in model.features if name != WORDS_LOGIT])
+        self.X, self.y = self.data.X, self.data.y
         self.settings = TrainingSettings(validation_snapshots=predictions.as_of_date.nunique())
-        self.folds = rolling_folds(rows, self.y, model.horizon_days, self.settings)
-        self.embeddings = embedding_matrix(rows) if model.words is not None else None
+        self.folds = rolling_folds(rows, model.horizon_days, self.settings)
+        if model.words is not None:
+            self.data = replace(self.data, embeddings=embedding_matrix(rows))
 
     def baselines(self) -> list[dict]:
         """Metrics of every baseline, fitted on what was known before each snapshot, and the seconds it took."""
@@ -169,8 +172,7 @@ class Bench:
                 continue
 
             def logit(earlier: np.ndarray, now: np.ndarray, columns: list[str] = columns) -> np.ndarray:
-                customers = self.rows.customer_id.to_numpy()
-                X, X_now = fold_features(self.X, self.y, customers, self.embeddings, earlier, now)
+                X, X_now = fold_features(self.data, earlier, now)
                 kept = [c for c in X if c not in columns]
                 members = eligible_members(self.rows[earlier], self.settings)
                 members = [m for m in members if m.name in [k.name for k in self.model.members]] or members
@@ -187,16 +189,20 @@ class Bench:
         embeddings = embedding_matrix(self.rows)
         if embeddings is None or not enough_words(embeddings, self.y):
             return None
-        arguments = (self.rows, self.X, self.y, self.model.horizon_days, self.settings)
         rng, shuffled = np.random.default_rng(0), embeddings.copy()
         for positions in self.rows.groupby("as_of_date").indices.values():
             shuffled[positions] = embeddings[rng.permutation(positions)]
-        without = rolling_validation(*arguments)
+
+        def validate(embeddings: np.ndarray | None) -> pd.DataFrame:
+            data = replace(self.data, embeddings=embeddings)
+            return rolling_validation(data, self.model.horizon_days, self.settings)
+
+        without = validate(None)
         gains = {
-            name: gain_of_words(without, rolling_validation(*arguments, given))
+            name: gain_of_words(without, validate(given))
             for name, given in (("own", embeddings), ("shuffled", shuffled))
         }
-        return gains | {"least": LEAST_GAIN_OF_WORDS} if all(gains.values()) else None
+        return gains | {"least": MIN_GAIN_OF_WORDS} if all(gains.values()) else None
 
     def _metrics(self, name: str, about: str, logit: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> dict:
         """Metrics of log-odds that a function returns for the masks of each fold."""

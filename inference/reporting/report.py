@@ -15,7 +15,7 @@ from inference.home import home, published, whole_file
 from inference.model.members import MEMBERS
 from inference.registry.registry import RegisteredModel
 from inference.reporting.comparisons import KEY, AnchoredLevel, Bench, member_metrics
-from inference.training.champion import training_rows
+from inference.training.rows import training_rows
 from inference.training.settings import TrainingSettings
 from inference.training.validation import rolling_folds
 
@@ -124,7 +124,7 @@ def _complete(validation: pd.DataFrame) -> pd.DataFrame:
 def _still_labelled(validation: pd.DataFrame, rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
     """Validation rows whose features, and enough history before them, the last build still has."""
     every_snapshot = TrainingSettings(validation_snapshots=len(rows))
-    folds = rolling_folds(rows, rows.churned.to_numpy(dtype=int), horizon_days, every_snapshot)
+    folds = rolling_folds(rows, horizon_days, every_snapshot)
     labelled = [rows.loc[now, KEY] for _, now in folds]
     return validation.merge(pd.concat(labelled), on=KEY) if labelled else validation.head(0)
 

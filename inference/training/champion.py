@@ -1,5 +1,6 @@
-"""Which model scores: train when asked or when there is none, promote only what is better."""
+"""Champion and challenger: when a model is trained, and whether it replaces the one that scores."""
 
+import logging
 from dataclasses import dataclass
 
 import pandas as pd
@@ -8,14 +9,18 @@ from scipy.special import expit
 from inference.errors import ChurnRadarError
 from inference.evaluation.metrics import log_losses
 from inference.evaluation.paired_gain import paired_gain
-from inference.feature_store import client as feature_store
+from inference.feature_store import client
 from inference.model.churn_model import ChurnModel
 from inference.model.level import anchored_shift, level_history
 from inference.registry import registry
 from inference.registry.registry import DamagedModelError, RegisteredModel
 from inference.training.monitoring import Monitoring
+from inference.training.rows import training_rows
+from inference.training.settings import TrainingSettings
 
-#: Standard errors by which a challenger must be better: chance alone reaches that once in 700 times.
+logger = logging.getLogger(__name__)
+
+#: Standard errors by which a challenger's log-loss must be lower; by chance alone that happens once in 700 times.
 PROMOTION_ERRORS = 3.0
 
 
@@ -26,13 +31,16 @@ class Retraining:
     Parameters
     ----------
     windows : int
-        So many snapshots of the grid with a closed label window that the champion did not learn from.
+        Number of snapshots of the grid whose label windows closed since the champion's training.
     drift_share : float
-        Share of the features that the champion reads which drifted beyond what is usual.
+        Share of the champion's features with unusual drift.
+    snapshot_every_days : int
+        Distance of the snapshot grid.
     """
 
     windows: int = 4
     drift_share: float = 0.1
+    snapshot_every_days: int = 7
 
 
 def ensure_champion(
@@ -40,35 +48,29 @@ def ensure_champion(
     horizon_days: int,
     train: str,
     encoder_revision: str | None = None,
-    transformer: bool = True,
-    trials: int = 0,
+    settings: TrainingSettings | None = None,
     retraining: Retraining | None = None,
     monitoring: Monitoring | None = None,
-    snapshot_every_days: int = 7,
 ) -> pd.DataFrame:
-    """Train where that is due and list all decisions.
+    """Train a model where that is due, and list all decisions about models.
 
     Parameters
     ----------
     labels : DataFrame
-        ``churn_labels``; its newest ``as_of_date`` is the date that is asked for.
+        ``churn_labels``; its newest ``as_of_date`` is the scoring date.
     horizon_days : int
         Length of the label window.
     train : str
-        ``if_missing`` trains when no champion answers the horizon, ``auto`` also when one is out of date,
-        ``always`` trains, ``never`` does not.
+        ``if_missing`` trains when no champion fits the horizon and the encoder, ``auto`` also when the champion is out
+        of date, ``always`` trains, ``never`` does not.
     encoder_revision : str, optional
-        The encoder that read this shop's texts.
-    transformer : bool
-        Whether the transformer is tried.
-    trials : int
-        How many of its settings are tried.
+        Revision of the encoder that embedded this shop's texts.
+    settings : TrainingSettings, optional
+        How to train; defaults where not given.
     retraining : Retraining, optional
         When ``auto`` trains.
     monitoring : Monitoring, optional
-        What the monitoring tables said.
-    snapshot_every_days : int
-        Distance of the snapshot grid.
+        Monitoring tables of the last build.
 
     Returns
     -------
@@ -79,11 +81,11 @@ def ensure_champion(
     ------
     ChurnRadarError
         If training is due and there is too little history, or not allowed and there is no champion; if the
-        champion's files are damaged, unless training is asked for, which then replaces it.
+        champion's files are damaged, unless ``train`` is ``always``, which replaces it.
     """
-    feature_store.apply()
+    client.apply()
     if labels.empty:
-        print("churn_model: the shop has no customer to learn from yet")
+        logger.info("churn_model: the shop has no customer to learn from yet")
         return registry.versions()
     as_of_date = pd.to_datetime(labels.as_of_date).max().date()
     try:
@@ -96,34 +98,46 @@ def ensure_champion(
     if train == "never" and missing:
         raise ChurnRadarError(f"churn__train is never, but {missing}; expected a champion: use if_missing")
     due = None
-    if train == "auto" and not missing:
-        due = why_due(current, labels, retraining or Retraining(), monitoring, snapshot_every_days)
-        print(f"churn_model: {f'training, because {due}' if due else f'champion {current.version} is up to date'}")
+    if train == "auto" and current is not None and not missing:
+        due = why_due(current, labels, retraining or Retraining(), monitoring)
+        state = f"training, because {due}" if due else f"champion {current.version} is up to date"
+        logger.info("churn_model: %s", state)
     if train == "always" or missing or due:
-        # what training needs takes seconds to import
+        # the libraries of training take seconds to import
         from inference.model.transformer.checkpoints import forget_checkpoints
-        from inference.model.transformer.settings import TransformerSettings
-        from inference.training import train as training
 
-        rows = training_rows(labels)
-        settings = training.TrainingSettings(transformer=TransformerSettings() if transformer else None, trials=trials)
-        challenger = training.train(rows, horizon_days, settings, current.model if current and not missing else None)
-        if not missing and (gone := sorted(set(current.model.reads) - set(rows.columns))):
-            missing = f"the champion reads features that are gone: {', '.join(gone[:5])}"
-        promote, reason = (True, missing) if missing else compare(current, challenger, rows)
+        challenger, promote, reason = _challenge(current, missing, labels, horizon_days, settings)
         registry.register(challenger, promote, f"{due}: {reason}" if due else reason, as_of_date)
         forget_checkpoints()
     return registry.versions()
 
 
-def why_due(
-    current: RegisteredModel,
+def _challenge(
+    current: RegisteredModel | None,
+    missing: str | None,
     labels: pd.DataFrame,
-    retraining: Retraining,
-    monitoring: Monitoring | None,
-    snapshot_every_days: int,
+    horizon_days: int,
+    settings: TrainingSettings | None,
+) -> tuple[ChurnModel, bool, str]:
+    """Train a model; return it, whether to promote it, and why.
+
+    ``missing`` is the reason why no champion can score; then the new model is promoted without a comparison.
+    """
+    from inference.training.train import train
+
+    rows = training_rows(labels)
+    if current is None or missing:
+        return train(rows, horizon_days, settings), True, missing or "there was no champion"
+    challenger = train(rows, horizon_days, settings, current.model)
+    if gone := sorted(set(current.model.reads) - set(rows.columns)):
+        return challenger, True, f"the champion reads features that are gone: {', '.join(gone[:5])}"
+    return challenger, *compare(current, challenger, rows)
+
+
+def why_due(
+    current: RegisteredModel, labels: pd.DataFrame, retraining: Retraining, monitoring: Monitoring | None
 ) -> str | None:
-    """Say why a challenger is due, or None where the champion is up to date.
+    """Return why a challenger is due, or None where the champion is up to date.
 
     A challenger that was kept back is not tried again before another label window has closed: it would learn
     from the same rows.
@@ -135,21 +149,16 @@ def why_due(
     labels : DataFrame
         ``churn_labels``.
     retraining : Retraining
-        Bands.
+        Limits.
     monitoring : Monitoring or None
-        What the monitoring tables said; it counts if it is about the champion.
-    snapshot_every_days : int
-        Distance of the snapshot grid.
-
-    Returns
-    -------
-    str or None
+        Monitoring tables of the last build; ignored where they are about another version.
     """
     newest = pd.to_datetime(labels.as_of_date[labels.churned.notna()]).max()
     history = registry.versions()
-    since = (newest - pd.Timestamp(current.model.summary.last_snapshot)).days // snapshot_every_days
-    tried = history[history.decision == "kept_back"]
-    if pd.isna(newest) or (tried.last_snapshot >= newest).any():
+    days = (newest - pd.Timestamp(current.model.summary.last_snapshot)).days
+    since = days // retraining.snapshot_every_days
+    kept_back = history[history.decision == "kept_back"]
+    if pd.isna(newest) or (kept_back.last_snapshot >= newest).any():
         return None
     if since >= retraining.windows:
         return f"{since} label windows have closed since it was trained"
@@ -173,11 +182,11 @@ def _why_none_fits(current: RegisteredModel | None, horizon_days: int, encoder_r
 
 
 def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame) -> tuple[bool, str]:
-    """Decide whether a challenger becomes champion: only with lower log-loss on the same later rows, beyond chance.
+    """Decide whether a challenger becomes champion: only with a significantly lower log-loss on the same later rows.
 
-    The later rows are the challenger's validation snapshots that begin after the last label window that
-    the champion learned from; there the challenger's own predictions are out of time as well. Where there
-    are none yet, both are judged by their own rolling validation on the rows that they share.
+    The later rows are the challenger's validation snapshots after the last label window that the champion was trained
+    on, where both predict out of time. Where there are none yet, both are compared by their own rolling validations
+    on the rows that they share.
 
     Returns
     -------
@@ -204,33 +213,15 @@ def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame
     losses = [log_losses(ours.churned, ours[p]) for p in ("probability", "probability_champion")]
     gain = paired_gain(losses[1] - losses[0], ours.customer_id.to_numpy(), PROMOTION_ERRORS)
     promote = gain["low"] > 0
-    verdict = "below" if promote else "not clearly below"
+    comparison = "below" if promote else "not clearly below"
     return promote, (
-        f"log-loss {losses[0].mean():.5f}, {verdict} {losses[1].mean():.5f} of champion {current.version}, "
+        f"log-loss {losses[0].mean():.5f}, {comparison} {losses[1].mean():.5f} of champion {current.version}, "
         f"{where.format(f'{len(ours):,}')} (difference {gain['mean']:.5f}, {gain['low']:.5f} to {gain['high']:.5f})"
     )
 
 
-def training_rows(labels: pd.DataFrame) -> pd.DataFrame:
-    """Join features and sequences to the labelled rows of ``churn_labels``.
-
-    Raises
-    ------
-    ChurnRadarError
-        If no snapshot is labelled yet.
-    """
-    known = labels[labels.churned.notna()]
-    if known.empty:
-        raise ChurnRadarError(
-            "churn_labels: no snapshot has a whole activity window before it and a whole label window after it; "
-            "expected at least one. Too little history to train: wait, or lower churn__activity_days or "
-            "churn__horizon_days"
-        )
-    return feature_store.historical_features(known, feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
-
-
 def _probabilities(model: ChurnModel, rows: pd.DataFrame, as_of_date: pd.Timestamp) -> pd.DataFrame:
-    """What a model would have said of a snapshot, at the level that it would have given it."""
+    """Probabilities that a model would have given a snapshot, at the level of its anchor."""
     snapshot = rows[pd.to_datetime(rows.as_of_date) == as_of_date]
     logit = model.logit(*model.inputs(snapshot))
     history = level_history(rows, model.horizon_days)

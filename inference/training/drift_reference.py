@@ -1,4 +1,4 @@
-"""What a model learned from, in bins: the reference that SQL measures later snapshots against."""
+"""Distributions of a model's features in bins, the reference for drift of later snapshots, which SQL computes."""
 
 import numpy as np
 import pandas as pd
@@ -8,10 +8,10 @@ from inference.evaluation.drift import bin_shares, population_stability
 from inference.model.churn_model import ChurnModel
 from inference.registry import registry
 
-#: What is usual is told from at least this many earlier snapshots.
-LEAST_SNAPSHOTS = 3
+#: Number of earlier snapshots that are needed to know how much drift is usual.
+MIN_SNAPSHOTS = 3
 
-#: The score stands among the features under this name.
+#: Name of the score among the features.
 SCORE = "churn_probability"
 
 #: The table churn_drift_reference.
@@ -33,30 +33,29 @@ SCHEMA = pa.schema(
 
 
 def drift_reference(model: ChurnModel, features: pd.DataFrame, as_of_dates: pd.Series) -> pd.DataFrame:
-    """Distribution of every feature and of the score among the customers that a model learned from last.
+    """Distribution of every feature and of the score at the newest training snapshot.
 
     Parameters
     ----------
     model : ChurnModel
-        Trained model, with what it said of later snapshots.
+        Trained model with its validation.
     features : DataFrame
-        Numeric features of its training rows, those included that it does not read.
+        Numeric features of its training rows, including those that are not its inputs.
     as_of_dates : Series
         Snapshot of each row.
 
     Returns
     -------
     DataFrame
-        One row per feature and bin, the columns of ``SCHEMA`` but ``model_version``. Features stand as they were
-        at the newest training snapshot. The score, under the name ``SCORE``, stands as it was given out of time to
-        the newest validation snapshot; it has no rows where nothing could be validated. ``usual_psi`` is the largest
-        population stability index of an earlier snapshot: what lies no farther away, the model has seen. It is null
-        with fewer than ``LEAST_SNAPSHOTS`` of them.
+        One row per feature and bin, the columns of ``SCHEMA`` but ``model_version``. The score, under the name
+        ``SCORE``, is that of the newest validation snapshot, predicted out of time; it has no rows without validation.
+        ``usual_psi`` is the largest population stability index between an earlier snapshot and the newest one; null
+        with fewer than ``MIN_SNAPSHOTS`` earlier ones.
     """
     parts = [_distribution(name, features[name], as_of_dates, name in model.features) for name in features.columns]
     if model.validation is not None:
-        said = model.validation
-        parts.append(_distribution(SCORE, said.probability, said.as_of_date, False))
+        scores = model.validation
+        parts.append(_distribution(SCORE, scores.probability, scores.as_of_date, False))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -67,23 +66,22 @@ def _distribution(feature: str, values: pd.Series, as_of_dates: pd.Series, is_re
     reference = snapshots.pop(newest)
     bins = bin_shares(reference)
     moved = [population_stability(bins, earlier) for earlier in snapshots.values()]
-    usual = max(moved) if len(moved) >= LEAST_SNAPSHOTS else np.nan
+    usual = max(moved) if len(moved) >= MIN_SNAPSHOTS else np.nan
     return bins.assign(feature=feature, is_read=is_read, as_of_date=newest, customers=len(reference), usual_psi=usual)
 
 
 def new_references(stored: pd.Series | None) -> pa.Table:
-    """References of the registered versions that the table churn_drift_reference lacks.
+    """References of registered versions that are not in the table churn_drift_reference yet.
 
     Parameters
     ----------
     stored : Series of str or None
-        Versions that it has.
+        Versions in the table.
 
     Returns
     -------
     pyarrow.Table
-        Columns of ``SCHEMA``. A version without a reference, because an older Churn Radar trained it or its files
-        are gone, has no rows.
+        Columns of ``SCHEMA``. A version has no rows where its files are gone or an older Churn Radar trained it.
     """
     tables = [SCHEMA.empty_table()]
     for version, reference in registry.references(set() if stored is None else set(stored)):

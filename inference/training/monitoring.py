@@ -1,22 +1,25 @@
-"""What the monitoring tables said when the last build ended, for the decision whether to train anew."""
+"""Monitoring tables of the last build, for the decision whether to retrain."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # PostgreSQL and Spark have sessions of their own with the same methods
+    from duckdb import DuckDBPyConnection
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """What was measured of the version that scored last.
+    """Drift and performance of the version that scored last.
 
     Parameters
     ----------
     model_version : str
         The version.
     drift_share : float or None
-        Share of the features that it reads which drifted beyond what is usual at the newest date; None where
-        nothing was measured.
+        Share of its features with unusual drift at the newest date; None where nothing was measured.
     broken_promise : float or None
-        By how much its AUROC at the newest date with known outcomes was below the one promised, if beyond
-        chance and ``churn__auroc_drop_limit``; None where it kept its promise or no outcome is known yet.
+        Drop of its AUROC at the newest date with known outcomes below that of its validation, where it is significant
+        and above ``churn__auroc_drop_limit``; else None.
     """
 
     model_version: str
@@ -24,28 +27,28 @@ class Monitoring:
     broken_promise: float | None = None
 
 
-def last_monitoring(session, schema: str) -> Monitoring | None:
+def last_monitoring(session: "DuckDBPyConnection", schema: str) -> Monitoring | None:
     """Read ``churn_feature_drift`` and ``churn_model_performance`` as the last build left them.
 
-    This build makes them anew after it has scored, so a dbt reference to them would be a circle.
+    This build replaces them after scoring, so a dbt reference to them would be a cycle.
 
     Parameters
     ----------
     session : DuckDBPyConnection
         The warehouse.
     schema : str
-        Where the tables lie.
+        Schema of the tables.
 
     Returns
     -------
     Monitoring or None
         None before the first build has ended.
     """
-    there = session.sql(
+    tables = session.sql(
         f"select table_name from information_schema.tables where table_schema = '{schema}' "
         "and table_name in ('churn_feature_drift', 'churn_model_performance')"
     ).df()
-    if len(there) < 2:
+    if len(tables) < 2:
         return None
     drift = session.sql(
         "select model_version, avg(case when is_unusual then 1e0 else 0e0 end) as drift_share "

@@ -1,22 +1,24 @@
-"""Training: rolling validation on later snapshots decides, then everything known is learned."""
+"""Training: members and level are chosen by rolling validation, then fitted on all rows."""
 
 import time
+from dataclasses import replace
 
 import pandas as pd
 
 from inference.evaluation.metrics import best_f1_threshold, evaluate
-from inference.features.attributes import PACKED, attribute_features
-from inference.model.churn_model import ChurnModel, feature_matrix
+from inference.model.churn_model import ChurnModel
 from inference.model.level import ANCHORS, choose_anchor, level_history
-from inference.model.members import MEMBERS
-from inference.model.sequences import EVENT_COLUMNS, TEXT_COLUMNS, has_sequences, read_sequences
+from inference.model.members import MEMBERS, Member
+from inference.model.sequences import has_sequences, read_sequences
 from inference.model.spend import SpendModel
-from inference.model.training_summary import TrainingSummary, TransformerSummary
+from inference.model.training_data import TrainingData
+from inference.model.training_summary import TrainingSummary
 from inference.model.transformer.member import TransformerMember
-from inference.model.words import EMBEDDING, WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
+from inference.model.words import WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 from inference.training.drift_reference import drift_reference
+from inference.training.rows import LABEL_COLUMNS, training_data
 from inference.training.settings import TrainingSettings
-from inference.training.transformer_selection import Material, judge_transformer, train_transformer
+from inference.training.transformer_selection import SelectionResult, select_transformer, train_transformer
 from inference.training.validation import (
     anchored_validation,
     backtest_level,
@@ -30,26 +32,9 @@ from inference.training.validation import (
     with_mean,
 )
 
-#: Columns of the training rows that are not features.
-LABEL_COLUMNS = (
-    "customer_id",
-    "as_of_date",
-    "horizon_days",
-    "window_ends_on",
-    "churned",
-    "horizon_orders",
-    "horizon_spend",
-    "encoder_revision",
-    PACKED,
-    EMBEDDING,
-    *EVENT_COLUMNS,
-    *TEXT_COLUMNS,
-)
-
-
-#: Nats per customer by which words must lower the log-loss at the least, as far as chance allows to say. Embeddings
-#: tell besides words how many texts there were, and of which kind: with words of others they gain up to 0.0002.
-LEAST_GAIN_OF_WORDS = 0.0005
+#: Text embeddings are used where the lower end of the interval of their gain is above this, in nats per row: embeddings
+#: also carry the number and kind of texts, and shuffled between customers they still gain up to 0.0002.
+MIN_GAIN_OF_WORDS = 0.0005
 
 
 def train(
@@ -70,9 +55,8 @@ def train(
     settings : TrainingSettings, optional
         Defaults where not given.
     champion : ChurnModel, optional
-        Its transformer's weights are gone on from where it is of the kind that is kept; the rows are those of all
-        snapshots, old and new, so that what it learned is kept. It has no part in the validation, whose later
-        snapshots it may have learned from.
+        Training on all rows starts from the weights of its transformer, where that reads the same features and the
+        same kind of texts. Validation does not use it, as it may have learned from the later snapshots.
 
     Returns
     -------
@@ -87,44 +71,23 @@ def train(
     rows = rows[rows.churned.notna()].assign(as_of_date=lambda r: pd.to_datetime(r.as_of_date))
     rows = rows.sort_values(["as_of_date", "customer_id"], ignore_index=True)
     check_trainable(rows, settings)
-    features = [c for c in rows.columns if c not in LABEL_COLUMNS and rows[c].notna().any()]
-    features += attribute_features(rows)
-    X, y = feature_matrix(rows, features), rows.churned.to_numpy(dtype=int)
-    embeddings = embedding_matrix(rows)
-
-    validation = rolling_validation(rows, X, y, horizon_days, settings)
-    words, words_gain = None, None
-    if enough_words(embeddings, y):
-        with_words = rolling_validation(rows, X, y, horizon_days, settings, embeddings)
-        words_gain = gain_of_words(validation, with_words)
-        validation = with_mean(validation, "without_words", validation)
-        if words_gain and words_gain["low"] > LEAST_GAIN_OF_WORDS:
-            words, validation = WordsModel(), with_mean(with_words, "without_words", validation)
-            X = X.assign(**{WORDS_LOGIT: words.fit_transform(embeddings, y, rows.customer_id.to_numpy())})
+    data, words, words_gain, validation = _choose_words(training_data(rows), horizon_days, settings)
     names, losses = choose_members(validation)
     names = names or [member.name for member in eligible_members(rows, settings)]
-    averaged, verdict, transformer = names, None, None
-    if has_sequences(rows) and rows.customer_id.nunique() >= settings.least_customers_for_transformer:
-        folds = rolling_folds(rows, y, horizon_days, settings)
-        material = Material(rows, X, y, read_sequences(rows), embeddings if words else None, names)
-        verdict = judge_transformer(material, folds, validation, settings)
-    if verdict is not None:
-        averaged, validation = verdict.averaged, verdict.validation
-        if "transformer" in averaged:
-            transformer = train_transformer(material, verdict, _to_go_on_from(champion, X, verdict.variant))
-    newest = rows.as_of_date.max() + pd.Timedelta(days=horizon_days)
-    backtest, anchor, level_error = choose_level(validation, averaged, rows, horizon_days, newest)
-    members, seconds = [], {}
-    for name in names:
-        started = time.monotonic()
-        members.append(MEMBERS[name]().fit(X, y))
-        seconds[name] = {"train": time.monotonic() - started}
-
-    ordered = y == 0
+    selection, transformer = _choose_transformer(data, names, validation, horizon_days, settings, champion)
+    averaged = names
+    if selection is not None:
+        averaged, validation = selection.summary.averaged, selection.validation
+    scoring_date = rows.as_of_date.max() + pd.Timedelta(days=horizon_days)
+    backtest, anchor, level_error = choose_level(validation, averaged, rows, horizon_days, scoring_date)
+    members, seconds = _fit_members(names, data)
+    if selection is not None and transformer is not None:
+        seconds["transformer"] = {"train": selection.seconds}
+    ordered = data.y == 0
     model = ChurnModel(
-        features=list(X.columns),
+        features=list(data.X.columns),
         members=members,
-        spend=SpendModel().fit(X[ordered], rows.horizon_spend[ordered].to_numpy(dtype=float)),
+        spend=SpendModel().fit(data.X[ordered], data.spend[ordered]),
         anchor=anchor,
         threshold=0.5,
         horizon_days=horizon_days,
@@ -142,46 +105,106 @@ def train(
         level_error=level_error,
         member_log_losses=losses,
         words_gain=words_gain,
-        transformer=None if verdict is None else TransformerSummary(**verdict.to_dict()),
+        transformer=None if selection is None else selection.summary,
         seconds=seconds,
     )
-    if transformer is not None:
-        seconds["transformer"] = {"train": verdict.seconds}
     if len(backtest):
-        out_of_time = model.validation = anchored_validation(validation, averaged, backtest, anchor)
-        model.threshold = best_f1_threshold(out_of_time.churned, out_of_time.probability)
-        model.summary.validation = evaluate(out_of_time.churned, out_of_time.probability, model.threshold).to_dict()
-        model.summary.validation_log_losses = snapshot_log_losses(out_of_time)
-        model.summary.level_backtest = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
+        _add_validation(model, anchored_validation(validation, averaged, backtest, anchor), backtest)
     numbers = rows.columns.difference(LABEL_COLUMNS, sort=False)
     model.reference = drift_reference(model, rows[numbers], rows.as_of_date)
     return model
 
 
-def _to_go_on_from(champion: ChurnModel | None, X: pd.DataFrame, variant: str) -> TransformerMember | None:
-    """The champion's transformer, where one of this kind can start from it."""
-    if champion is None or champion.transformer is None or champion.features != list(X.columns):
-        return None
-    return champion.transformer if champion.summary.transformer.variant == variant else None
+def _choose_words(
+    data: TrainingData, horizon_days: int, settings: TrainingSettings
+) -> tuple[TrainingData, WordsModel | None, dict[str, float] | None, pd.DataFrame]:
+    """Validate with and without text embeddings.
+
+    Returns
+    -------
+    TrainingData
+        With embeddings and the words' log-odds among the features, where those are used.
+    WordsModel or None
+        Fitted on all rows, where embeddings are used.
+    dict or None
+        See ``gain_of_words``; None where there are too few texts.
+    DataFrame
+        See ``rolling_validation``; with the column ``without_words`` where both were tried.
+    """
+    embeddings = embedding_matrix(data.rows)
+    validation = rolling_validation(data, horizon_days, settings)
+    if embeddings is None or not enough_words(embeddings, data.y):
+        return data, None, None, validation
+    with_words = rolling_validation(replace(data, embeddings=embeddings), horizon_days, settings)
+    gain = gain_of_words(validation, with_words)
+    validation = with_mean(validation, "without_words", validation)
+    if gain is None or gain["low"] <= MIN_GAIN_OF_WORDS:
+        return data, None, gain, validation
+    words = WordsModel()
+    X = data.X.assign(**{WORDS_LOGIT: words.fit_transform(embeddings, data.y, data.customers)})
+    return replace(data, X=X, embeddings=embeddings), words, gain, with_mean(with_words, "without_words", validation)
+
+
+def _choose_transformer(
+    data: TrainingData,
+    names: list[str],
+    validation: pd.DataFrame,
+    horizon_days: int,
+    settings: TrainingSettings,
+    champion: ChurnModel | None,
+) -> tuple[SelectionResult | None, TransformerMember | None]:
+    """Try the transformer where there are enough customers; fit it on all rows where it joins the average."""
+    too_few = data.rows.customer_id.nunique() < settings.min_customers_for_transformer
+    if too_few or not has_sequences(data.rows):
+        return None, None
+    data = replace(data, sequences=read_sequences(data.rows))
+    folds = rolling_folds(data.rows, horizon_days, settings)
+    selection = select_transformer(data, names, folds, validation, settings)
+    if selection is None or "transformer" not in selection.summary.averaged:
+        return selection, None
+    start = None
+    if champion is not None and champion.transformer is not None and champion.features == list(data.X.columns):
+        before = champion.summary.transformer
+        start = champion.transformer if before and before.variant == selection.summary.variant else None
+    return selection, train_transformer(data, names, selection, start)
+
+
+def _fit_members(names: list[str], data: TrainingData) -> tuple[list[Member], dict[str, dict[str, float]]]:
+    """Fit the tabular members on all rows; return them and the seconds that each took."""
+    members, seconds = [], {}
+    for name in names:
+        started = time.monotonic()
+        members.append(MEMBERS[name]().fit(data.X, data.y))
+        seconds[name] = {"train": time.monotonic() - started}
+    return members, seconds
+
+
+def _add_validation(model: ChurnModel, validation: pd.DataFrame, backtest: pd.DataFrame) -> None:
+    """Set what the model keeps of its validation: the rows, the threshold and the metrics."""
+    model.validation = validation
+    model.threshold = best_f1_threshold(validation.churned, validation.probability)
+    model.summary.validation = evaluate(validation.churned, validation.probability, model.threshold).to_dict()
+    model.summary.validation_log_losses = snapshot_log_losses(validation)
+    model.summary.level_backtest = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
 
 
 def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
-    """Keep the members that lower out-of-time log-loss.
+    """Choose tabular members by backward elimination on out-of-time log-loss.
 
     Starting from all members that predicted the newest validation snapshot, the one whose removal lowers the
-    loss most is dropped until no removal does. Every average is judged at the true level of each
-    snapshot, so that a member is not preferred for a lucky level: the level has its own anchor.
+    loss most is dropped until no removal does. Averages are compared at the true level of each snapshot, as the level
+    is set separately.
 
     Returns
     -------
     list of str
-        Members kept.
+        Chosen members.
     dict of str to float
-        Log-loss of each average that was tried, by the names of its members joined with ``+``.
+        Log-loss of each average that was compared, by the names of its members joined with ``+``.
     """
     if validation.empty:
         return [], {}
-    # a young shop's early folds lack the members that it could not carry yet: compare where all ran
+    # early folds may have had too few customers for some members: compare where all ran
     newest = validation[validation.as_of_date == validation.as_of_date.max()]
     candidates = [name for name in MEMBERS if name in validation and newest[name].notna().all()]
     validation = validation.dropna(subset=candidates)
@@ -208,7 +231,7 @@ def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float
 def choose_level(
     validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int, as_of_date: pd.Timestamp
 ) -> tuple[pd.DataFrame, str, float | None]:
-    """Backtest the anchors on the validation snapshots and choose one of those that speak at a date.
+    """Backtest the anchors on the validation snapshots and choose one that has a forecast for a date.
 
     Returns
     -------
@@ -222,8 +245,8 @@ def choose_level(
     backtest = backtest_level(validation, names, rows, horizon_days)
     if backtest.empty:
         return backtest, "latest_rate", None
-    speaks = {anchor for anchor in ANCHORS if backtest[anchor].notna().any()}
-    # with a year of history last year's rate is known, though at no snapshot so far
+    available = {anchor for anchor in ANCHORS if backtest[anchor].notna().any()}
+    # after a year of history last year's rate is known, even if it was at no snapshot so far
     if level_history(rows, horizon_days).last_year(as_of_date) is not None:
-        speaks.add("last_year")
-    return backtest, *choose_anchor(backtest, speaks)
+        available.add("last_year")
+    return backtest, *choose_anchor(backtest, available)

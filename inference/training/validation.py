@@ -9,19 +9,19 @@ from inference.evaluation.metrics import log_losses
 from inference.evaluation.paired_gain import paired_gain
 from inference.model.level import ANCHORS, anchored_level, level_history, level_shift
 from inference.model.members import MEMBERS, BoostingMember, LogisticMember, Member
+from inference.model.training_data import TrainingData
 from inference.model.words import WORDS_LOGIT, WordsModel, enough_words
 from inference.progress import track
 from inference.training.settings import TrainingSettings
 
 
 def gain_of_words(without: pd.DataFrame, with_words: pd.DataFrame) -> dict[str, float] | None:
-    """Measure how much words lower the log-loss of later snapshots, with a 95 % interval of the paired difference.
+    """Decrease of the log-loss on later snapshots by text embeddings, with the 95 % interval of the paired difference.
 
     Returns
     -------
     dict of str to float or None
-        ``mean``, ``low`` and ``high``, in nats per customer at the true level; None with fewer than two
-        later snapshots, on which nothing can be earned.
+        ``mean``, ``low`` and ``high``, in nats per row at the true level; None with fewer than two later snapshots.
     """
     if without.empty or without.as_of_date.nunique() < 2:
         return None
@@ -41,12 +41,12 @@ def losses_at_true_level(validation: pd.DataFrame, names: list[str]) -> np.ndarr
 
 
 def check_trainable(rows: pd.DataFrame, settings: TrainingSettings) -> None:
-    """Refuse rows that carry no model, in one line that says what is missing."""
+    """Raise ``ChurnRadarError`` where there are too few customers or only one outcome."""
     customers = rows.customer_id.nunique()
-    if customers < settings.least_customers:
+    if customers < settings.min_customers:
         raise ChurnRadarError(
             f"churn_labels: {customers} customers with a known outcome; expected at least "
-            f"{settings.least_customers}. Too little history to train: wait for more label windows to close, or "
+            f"{settings.min_customers}. Too little history to train: wait for more label windows to close, or "
             "lower churn__horizon_days or churn__activity_days"
         )
     if rows.churned.nunique() < 2:
@@ -58,39 +58,32 @@ def check_trainable(rows: pd.DataFrame, settings: TrainingSettings) -> None:
 
 
 def eligible_members(rows: pd.DataFrame, settings: TrainingSettings) -> list[Member]:
-    """Untrained members that this many customers can carry."""
-    if rows.customer_id.nunique() < settings.least_customers_for_boosting:
+    """Unfitted tabular members for this number of customers: boosting only where there are enough."""
+    if rows.customer_id.nunique() < settings.min_customers_for_boosting:
         return [LogisticMember()]
     return [LogisticMember(), BoostingMember()]
 
 
 def rolling_folds(
-    rows: pd.DataFrame, y: np.ndarray, horizon_days: int, settings: TrainingSettings
+    rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Masks of the rows whose label windows had closed before each later snapshot, and of the snapshot's own."""
-    horizon = pd.Timedelta(days=horizon_days)
+    """Masks of the training rows, whose label windows closed before a later snapshot, and of that snapshot's rows."""
+    horizon, churned = pd.Timedelta(days=horizon_days), rows.churned.to_numpy(dtype=int)
     folds = []
     for as_of_date in sorted(rows.as_of_date.unique()):
         earlier = (rows.as_of_date + horizon <= as_of_date).to_numpy()
         now = (rows.as_of_date == as_of_date).to_numpy()
-        enough = rows.customer_id[earlier].nunique() >= settings.least_customers
-        if enough and len(set(y[earlier])) == 2 and len(set(y[now])) == 2:
+        enough = rows.customer_id[earlier].nunique() >= settings.min_customers
+        if enough and len(set(churned[earlier])) == 2 and len(set(churned[now])) == 2:
             folds.append((earlier, now))
     return folds[-settings.validation_snapshots :]
 
 
-def rolling_validation(
-    rows: pd.DataFrame,
-    X: pd.DataFrame,
-    y: np.ndarray,
-    horizon_days: int,
-    settings: TrainingSettings,
-    embeddings: np.ndarray | None = None,
-) -> pd.DataFrame:
+def rolling_validation(data: TrainingData, horizon_days: int, settings: TrainingSettings) -> pd.DataFrame:
     """Predict each later snapshot from those whose label windows had closed before it.
 
-    With ``embeddings``, a words model is learned anew from the earlier snapshots of each fold that have
-    enough words, and its log-odds are one more feature.
+    Where the data has embeddings, each fold that has enough texts in its training rows learns a words model from
+    them, whose log-odds are one more feature.
 
     Returns
     -------
@@ -99,12 +92,12 @@ def rolling_validation(
         member; empty where no snapshot has enough before it.
     """
     predictions = []
-    folds = rolling_folds(rows, y, horizon_days, settings)
+    folds = rolling_folds(data.rows, horizon_days, settings)
     for earlier, now in track(folds, "Validating on later snapshots"):
-        fold = rows.loc[now, ["customer_id", "as_of_date", "churned", "no_order_probability"]].copy()
-        X_earlier, X_now = fold_features(X, y, rows.customer_id.to_numpy(), embeddings, earlier, now)
-        for member in eligible_members(rows[earlier], settings):
-            fold[member.name] = member.fit(X_earlier, y[earlier]).logit(X_now)
+        fold = data.rows.loc[now, ["customer_id", "as_of_date", "churned", "no_order_probability"]].copy()
+        X_earlier, X_now = fold_features(data, earlier, now)
+        for member in eligible_members(data.rows[earlier], settings):
+            fold[member.name] = member.fit(X_earlier, data.y[earlier]).logit(X_now)
         predictions.append(fold)
     return pd.concat(predictions, ignore_index=True) if predictions else pd.DataFrame()
 
@@ -117,7 +110,7 @@ def with_mean(validation: pd.DataFrame, name: str, of: pd.DataFrame) -> pd.DataF
 
 
 def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
-    """What each anchor would have expected of each validation snapshot.
+    """Churn rate that each anchor would have forecast for each validation snapshot.
 
     Returns
     -------
@@ -140,7 +133,7 @@ def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFram
 def anchored_validation(
     validation: pd.DataFrame, names: list[str], backtest: pd.DataFrame, anchor: str
 ) -> pd.DataFrame:
-    """Validation rows with the probability that would have been given: ``probability`` is added."""
+    """Add the column ``probability``: the average at the level that the anchor would have set."""
     parts = []
     for as_of_date, snapshot in validation.groupby("as_of_date"):
         logit = snapshot[names].mean(axis=1).to_numpy()
@@ -158,20 +151,16 @@ def snapshot_log_losses(predictions: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def fold_features(
-    X: pd.DataFrame,
-    y: np.ndarray,
-    customers: np.ndarray,
-    embeddings: np.ndarray | None,
-    earlier: np.ndarray,
-    now: np.ndarray,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Features of the earlier and the later rows, with the words' log-odds learned from the earlier ones."""
-    X = X.drop(columns=WORDS_LOGIT, errors="ignore")
-    X_earlier, X_now = X[earlier], X[now]
-    if embeddings is not None and enough_words(embeddings[earlier], y[earlier]):
+def fold_features(data: TrainingData, earlier: np.ndarray, now: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features of the training rows and of the later rows of a fold, given by masks of shape (n_rows,).
+
+    The words' log-odds come from a words model that was fitted on the training rows.
+    """
+    X = data.X.drop(columns=WORDS_LOGIT, errors="ignore")
+    X_earlier, X_now, embeddings = X[earlier], X[now], data.embeddings
+    if embeddings is not None and enough_words(embeddings[earlier], data.y[earlier]):
         words = WordsModel()
-        learned = words.fit_transform(embeddings[earlier], y[earlier], customers[earlier])
-        X_earlier = X_earlier.assign(**{WORDS_LOGIT: learned})
+        logit = words.fit_transform(embeddings[earlier], data.y[earlier], data.customers[earlier])
+        X_earlier = X_earlier.assign(**{WORDS_LOGIT: logit})
         X_now = X_now.assign(**{WORDS_LOGIT: words.transform(embeddings[now])})
     return X_earlier, X_now

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from inference.text.encoder.encoder import Encoder
+from inference.model.training_data import TrainingData
 from inference.model.transformer.settings import TransformerSettings
 from inference.model.sequences import read_sequences
 from inference.simulation.words import ENGLISH, complaint, praise
@@ -56,16 +57,8 @@ rows, later = np.arange(N - LATER), np.arange(N - LATER, N)
 member = TransformerMember(TransformerSettings(batch_rows=4, accumulation=2, checkpoint_seconds=0.3))
 encoder = Encoder()
 print("training begins")
-member.fit(
-    X.iloc[rows],
-    sequences.take(rows),
-    tabular[rows],
-    y[rows],
-    (1 - y[rows]) * 20.0,
-    later=(X.iloc[later], sequences.take(later), tabular[later], y[later]),
-    encoder=encoder,
-    fine_tuned=True,
-)
+data = TrainingData(pd.DataFrame({"horizon_spend": (1 - y) * 20.0}), X, y, sequences, tabular_logit=tabular)
+member.fit(data.take(rows), data.take(later), encoder=encoder, fine_tuned=True)
 target = Path(sys.argv[1])
 np.savez(target / "weights.npz", **{name: w.numpy() for name, w in member.model_.state_dict().items()})
 history = member.history_

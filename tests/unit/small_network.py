@@ -9,6 +9,7 @@ import torch
 from scipy.special import expit
 
 from inference.model.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Sequences, read_sequences
+from inference.model.training_data import TrainingData
 from inference.model.transformer.member import TransformerMember
 from inference.model.transformer.settings import TransformerSettings
 from inference.text.encoder.encoder import Encoder
@@ -22,12 +23,12 @@ SMALL = TransformerSettings(
     learning_rate=5e-3,
     encoder_learning_rate=1e-3,
     batch_rows=32,
-    most_epochs=1,
+    max_epochs=1,
     top_layers=1,
     checkpoint_seconds=1e9,
 )
 #: Long and fast enough to learn what a word means.
-LONG = replace(SMALL, most_epochs=5, learning_rate=1e-2, encoder_learning_rate=3e-3, dropout=0.0, token_dropout=0.0)
+LONG = replace(SMALL, max_epochs=5, learning_rate=1e-2, encoder_learning_rate=3e-3, dropout=0.0, token_dropout=0.0)
 MODES = ["top", "lora", "full"]
 
 
@@ -51,8 +52,9 @@ class Shop:
         return self.X, self.sequences, self.tabular
 
     @property
-    def later(self) -> tuple[pd.DataFrame, Sequences, np.ndarray, np.ndarray]:
-        return *self.asked, self.y
+    def data(self) -> TrainingData:
+        rows = pd.DataFrame({"horizon_spend": self.spend})
+        return TrainingData(rows, self.X, self.y, self.sequences, tabular_logit=self.tabular)
 
 
 def make_shop(n: int = 360, seed: int = 0) -> Shop:
@@ -114,7 +116,7 @@ def make_tiny_encoder(folder: Path, architecture: str) -> str:
 def fit(shop: Shop, settings: TransformerSettings, encoder: Encoder | None = None, **how: object) -> TransformerMember:
     """Train; what of the encoder learns is what the settings say."""
     arguments = {"encoder": encoder, "fine_tuned": encoder is not None} | how
-    return TransformerMember(settings).fit(*shop.asked, shop.y, shop.spend, **arguments)
+    return TransformerMember(settings).fit(shop.data, **arguments)
 
 
 def log_loss(logit: np.ndarray, y: np.ndarray) -> float:

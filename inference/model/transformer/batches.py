@@ -1,8 +1,9 @@
-"""Rows and texts as the network reads them: tokens, batches, tensors."""
+"""Inputs of the network: tokens, batches and tensors."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +15,18 @@ from inference.model.transformer.settings import TransformerSettings
 from inference.text.encoder.runtimes import token_batches
 from inference.text.encoder.tokenizer import Batch, padded
 
-#: Most tokens of texts that the encoder reads at once in training, by device, padding included.
-MOST_TOKENS = {"cpu": 1024, "cuda": 16_384}
+#: Maximal number of tokens in a batch of texts in training, by device, padding included.
+MAX_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows as the network reads them.
+    """Rows as inputs of the network.
 
     Parameters
     ----------
     tabular_logit : ndarray of shape (n_rows,), float32
-        Log-odds of the tabular members; of training rows, as predicted from other customers.
+        Log-odds of the tabular members; of training rows, cross-fitted.
     numbers : ndarray of shape (n_rows, n_numbers), float32
         Standardised features and missing indicators.
     sequences : Sequences
@@ -52,7 +53,7 @@ class Examples:
 
 
 class Tokens:
-    """Every different text of some sequences, tokenised once.
+    """Token ids of texts, each tokenised once.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ class Tokens:
 
         Parameters
         ----------
-        texts : ndarray of shape (n_customers, MOST_TEXTS), int64
+        texts : ndarray of shape (n_customers, MAX_TEXTS), int64
             Positions of texts, -1 for none.
         """
         if not len(self.lengths):
@@ -86,12 +87,12 @@ class Tokens:
         used = np.cumsum(np.where(texts >= 0, self.lengths[texts], 0), axis=1)
         return np.where(used <= self.settings.tokens_per_customer, texts, -1)
 
-    def batch(self, numbers: np.ndarray, chance: np.random.Generator | None = None) -> Batch:
-        """Pad texts; with a source of chance, leave some tokens out."""
+    def batch(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
+        """Pad texts; with a random generator, token dropout is applied."""
         ids = [self.ids[i] for i in numbers]
-        if chance is not None and self.settings.token_dropout:
-            # the first and last token frame the text
-            keep = [chance.random(len(t)) >= self.settings.token_dropout for t in ids]
+        if rng is not None and self.settings.token_dropout:
+            # the first and last token mark the ends of the text
+            keep = [rng.random(len(t)) >= self.settings.token_dropout for t in ids]
             last = [len(t) - 1 for t in ids]
             ids = [
                 [token for j, token in enumerate(t) if k[j] or j in (0, end)]
@@ -116,67 +117,76 @@ def training_tensors(
     model: ChurnTransformer,
     examples: Examples,
     tokens: Tokens,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     vectors: np.ndarray | None,
-) -> dict[str, torch.Tensor]:
-    """Tensors of a training batch, its texts read by the encoder as it stands."""
+) -> dict[str, Any]:
+    """Arguments of ``forward`` for a training batch; the network embeds texts itself, unless vectors are given."""
     if not model.config.text_width:
         return to_tensors(model, examples, None)
     texts = examples.sequences.texts
-    texts = np.where(chance.random(texts.shape) < tokens.settings.text_dropout, -1, texts)
+    texts = np.where(rng.random(texts.shape) < tokens.settings.text_dropout, -1, texts)
     if vectors is not None:
         examples = replace(examples, sequences=examples.sequences.with_texts(texts))
         return to_tensors(model, examples, torch.from_numpy(vectors))
     read, positions = np.unique(texts, return_inverse=True)
     examples = replace(examples, sequences=replace(examples.sequences, texts=positions.reshape(texts.shape)))
-    # position 0 is padding wherever a text is missing; a row of zeros stands for it
+    # np.unique puts padding (-1) first, where a text is missing
     missing = int((read == -1).any())
     examples.sequences.texts[...] -= missing
     read = read[missing:]
     if not len(read):
         return to_tensors(model, examples, torch.zeros((1, model.config.text_width)))
-    # texts of like lengths together: padding would cost more than the texts do
-    batches = list(token_batches(tokens.lengths[read], MOST_TOKENS[model.device.type]))
+    # texts of similar length share a batch, or most tokens would be padding
+    batches = list(token_batches(tokens.lengths[read], MAX_TOKENS[model.device.type]))
     parts = []
     with reduced_precision(model.device):
         for batch in batches:
-            inputs = {k: torch.from_numpy(v) for k, v in tokens.batch(read[batch], chance).items()}
+            inputs = {k: torch.from_numpy(v) for k, v in tokens.batch(read[batch], rng).items()}
             parts.append(model.encode(**{k: v.to(model.device) for k, v in inputs.items()}).float())
     order = torch.from_numpy(np.argsort(np.concatenate(batches)))
     return to_tensors(model, examples, torch.cat(parts)[order])
 
 
-def to_tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Tensors of a batch; ``vectors`` of its texts have shape (n_texts, text_width), None where no words are read."""
-    sequences = examples.sequences
-    tensors = {"tabular_logit": examples.tabular_logit, "numbers": examples.numbers}
+def to_tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tensor | None) -> dict[str, Any]:
+    """Arguments of the network's ``forward`` for a batch.
+
+    ``vectors`` of its texts have shape (n_texts, text_width), None for a network without texts.
+    """
+    sequences, device = examples.sequences, model.device
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    inputs: dict[str, Any] = {
+        "tabular_logit": tensor(examples.tabular_logit),
+        "numbers": tensor(examples.numbers),
+    }
     if model.config.event_layers:
         longest = max(1, int((sequences.event_types > 0).sum(axis=1).max(initial=1)))
-        tensors |= {
-            "event_types": sequences.event_types[:, :longest].astype(np.int64),
-            "event_categories": sequences.event_categories[:, :longest].astype(np.int64),
-            "event_numbers": sequences.event_numbers[:, :longest],
-        }
-    if examples.churned is not None:
-        tensors |= {"churned": examples.churned, "spend": examples.spend}
-    result = {name: torch.from_numpy(array).to(model.device) for name, array in tensors.items()}
-    if model.config.text_width:
+        inputs["events"] = (
+            tensor(sequences.event_types[:, :longest].astype(np.int64)),
+            tensor(sequences.event_categories[:, :longest].astype(np.int64)),
+            tensor(sequences.event_numbers[:, :longest]),
+        )
+    if examples.churned is not None and examples.spend is not None:
+        inputs |= {"churned": tensor(examples.churned), "spend": tensor(examples.spend)}
+    if vectors is not None:
         texts = torch.from_numpy(sequences.texts).to(vectors.device)
-        mask = (texts >= 0).to(model.device)
+        mask = (texts >= 0).to(device)
         if not len(vectors):
             vectors = torch.zeros((1, model.config.text_width), device=vectors.device)
-        gathered = vectors[texts.clamp(min=0)].to(model.device)
-        result |= {
-            "text_vectors": gathered * mask.unsqueeze(-1),
-            "text_subjects": torch.from_numpy(sequences.text_subjects.astype(np.int64)).to(model.device),
-            "text_numbers": torch.from_numpy(sequences.text_numbers).to(model.device),
-            "text_mask": mask,
-        }
-    return result
+        gathered = vectors[texts.clamp(min=0)].to(device)
+        inputs["texts"] = (
+            gathered * mask.unsqueeze(-1),
+            tensor(sequences.text_subjects.astype(np.int64)),
+            tensor(sequences.text_numbers),
+            mask,
+        )
+    return inputs
 
 
-def reduced_precision(device: torch.device):
-    """Bfloat16 autocast where the device multiplies in it, else nothing."""
+def reduced_precision(device: torch.device) -> AbstractContextManager:
+    """Bfloat16 autocast where the device computes in it, else a context that does nothing."""
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported()
     else:

@@ -30,9 +30,9 @@ class History:
     later : list of dict
         ``step``, ``epoch`` and ``log_loss`` on a later snapshot.
     best_epochs : float
-        After how many passes the log-loss on the later snapshot was lowest.
+        Number of passes with the lowest log-loss on the later snapshot.
     seconds : float
-        Time spent, over all resumptions.
+        Duration, over all resumptions.
     """
 
     steps: list[dict] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Checkpoint:
             for part in ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers"):
                 digest.update(np.ascontiguousarray(getattr(rows.sequences, part)).tobytes())
         digest.update("\n".join(examples.sequences.words).encode())
-        if vectors is not None:  # another encoder reads the same words otherwise
+        if vectors is not None:  # they depend on the encoder
             digest.update(np.ascontiguousarray(vectors).tobytes())
         for weights in model.state_dict().values():
             digest.update(weights.detach().float().cpu().numpy().tobytes())
@@ -73,10 +73,18 @@ class Checkpoint:
         self.seconds, self.written = settings.checkpoint_seconds, time.monotonic()
 
     def due(self) -> bool:
-        """Whether the last one is old enough."""
+        """Whether the last checkpoint is old enough for a new one."""
         return time.monotonic() - self.written >= self.seconds
 
-    def write(self, model, optimizer, schedule, step: int, history: History, best: dict | None) -> None:
+    def write(
+        self,
+        model: ChurnTransformer,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        step: int,
+        history: History,
+        best: dict | None,
+    ) -> None:
         """Save everything that the rest of the training depends on."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         state = {
@@ -122,7 +130,7 @@ def checkpoints() -> Path:
 
 
 def forget_checkpoints() -> None:
-    """Delete the checkpoints, once what was trained is registered."""
+    """Delete all checkpoints, after the model was registered."""
     shutil.rmtree(checkpoints(), ignore_errors=True)
 
 
@@ -139,7 +147,7 @@ def restore_random_state(state: list[torch.Tensor]) -> None:
 
 
 def learned_state(model: ChurnTransformer) -> dict[str, torch.Tensor]:
-    """Copy the weights that learn."""
+    """Copy the weights that are trained."""
     return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
 
 

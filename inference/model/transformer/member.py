@@ -1,8 +1,8 @@
-"""The transformer as a member of the average: it adds to what the tabular members say."""
+"""The transformer as a member of the average: its network adds to the log-odds of the tabular members."""
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Self
 
@@ -15,6 +15,7 @@ from transformers.utils import logging
 from inference.model.preprocessing import Standardiser
 from inference.model.sequences import Sequences
 from inference.model.skops_files import read_skops, read_standardiser
+from inference.model.training_data import TrainingData
 from inference.model.transformer.batches import Examples, Tokens
 from inference.model.transformer.network import ChurnTransformer, ChurnTransformerConfig, TextVectors
 from inference.model.transformer.settings import TransformerSettings
@@ -28,16 +29,16 @@ from inference.text.encoder.settings import EncoderSettings, choose_device
 from inference.text.encoder.torch_runtime import TorchRuntime
 from inference.text.encoder.vector_cache import cached_vectors
 
-#: What the network reads, as its contributions are listed.
+#: Names of the contributions: of texts, events and numbers.
 PARTS = ("transformer_words", "transformer_events", "transformer_numbers")
 #: File of the standardiser.
 STANDARDISER = "standardiser.npz"
-#: How the names of the heads' weights end.
+#: Endings of the names of the heads' weights.
 HEADS = ("_head.weight", "_head.bias")
 
 
 class TransformerMember:
-    """Fine-tuned transformer over words, events and numbers, as a residual on the tabular log-odds.
+    """Fine-tuned transformer over texts, events and numbers, as a residual on the tabular log-odds.
 
     Parameters
     ----------
@@ -55,92 +56,66 @@ class TransformerMember:
 
     def fit(
         self,
-        X: pd.DataFrame,
-        sequences: Sequences,
-        tabular_logit: np.ndarray,
-        y: np.ndarray,
-        spend: np.ndarray,
+        data: TrainingData,
+        later: TrainingData | None = None,
         n_epochs: float | None = None,
-        later: tuple[pd.DataFrame, Sequences, np.ndarray, np.ndarray] | None = None,
         encoder: Encoder | None = None,
         fine_tuned: bool = False,
         start: Self | None = None,
         title: str = "Training the transformer",
     ) -> Self:
-        """Learn what words, order and timing add.
+        """Learn what texts, order and timing add to the tabular log-odds.
 
         Parameters
         ----------
-        X : DataFrame of shape (n_rows, n_features)
-            Features, float64, null where unknown.
-        sequences : Sequences
-            Events and texts of the same rows.
-        tabular_logit : ndarray of shape (n_rows,)
-            Log-odds of the tabular members as learned from other customers.
-        y : ndarray of shape (n_rows,)
-            1 for churned, else 0.
-        spend : ndarray of shape (n_rows,)
-            Spend in the horizon, in the shop's currency.
+        data : TrainingData
+            Rows with sequences and tabular log-odds.
+        later : TrainingData, optional
+            Rows of a later snapshot, on which to stop early; must share the texts of ``data``.
         n_epochs : float, optional
-            Passes over the rows; the settings' most where not given.
-        later : tuple, optional
-            X, sequences, log-odds and y of a later snapshot, on which to stop early.
+            Passes over the rows; the settings' maximum where not given.
         encoder : Encoder, optional
-            Reads words; without it they are left out.
+            Encodes texts; without it they are left out.
         fine_tuned : bool
-            Whether the encoder learns as well, in the settings' mode, or its vectors are read as they are.
+            Whether the encoder is fine-tuned, in the settings' mode, or stays frozen.
         start : TransformerMember, optional
-            A trained member whose towers to start from.
+            A trained member whose weights to start from.
         title : str
-            What the progress bar says.
+            Caption of the progress bar.
         """
+        X, sequences, _ = data.transformer_inputs
+        if later is not None and later.transformer_inputs[1].words is not sequences.words:
+            raise ValueError("later rows must share their texts with the training rows")
         settings, self._revision, self._runtime = self.settings, None, None
         fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
-        rows = self._sample(len(y), settings.most_rows_with_words if fine_tuned else settings.most_rows)
-        if start is None:
-            self.standardiser_ = Standardiser().fit(X.to_numpy())
-        else:
-            self.standardiser_ = start.standardiser_
-        stayed = y == 0
-        self.spend_mean_ = max(float(spend[stayed].mean()), 1e-9) if stayed.any() else 1.0
-        with torch.random.fork_rng():
-            torch.manual_seed(settings.seed)
-            self.model_ = self._build(X, encoder, fine_tuned)
-        self.tokenizer_ = None if encoder is None else encoder.tokenizer
-        self.encoder_ = encoder
-        if fine_tuned:
-            self.model_.encoder.load_state_dict(encoder.transformer.state_dict())
-        if start is not None:
-            learned = start.model_.state_dict()
-            if self.reads_words and not start.reads_words:
-                # its towers, not its heads: what begins to read words begins at the tabular answer
-                learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
-            self.model_.load_state_dict(learned, strict=False)
-        self.model_.to(device())
-        tokens = self._tokens(sequences)
-        examples = self._examples(X.iloc[rows], sequences.take(rows), tabular_logit[rows], tokens, y[rows], spend[rows])
-        stop = None
-        if later is not None:
-            X_later, sequences_later, logit_later, y_later = later
-            tokens_later = self._tokens(sequences_later)
-            if sequences_later.words is not sequences.words:
-                raise ValueError("later rows must share their texts with the training rows")
-            stop = self._examples(X_later, sequences_later, logit_later, tokens_later, y_later, np.zeros(len(y_later)))
-        most_epochs = settings.most_epochs
+        rows = self._sample(len(data), settings.max_rows_with_words if fine_tuned else settings.max_rows)
+        self.standardiser_ = Standardiser().fit(X.to_numpy()) if start is None else start.standardiser_
+        stayed = data.y == 0
+        self.spend_mean_ = max(float(data.spend[stayed].mean()), 1e-9) if stayed.any() else 1.0
+        self._start(X, encoder, fine_tuned, start)
+        epochs = settings.max_epochs
         if fine_tuned and start is not None and start.reads_words:
-            most_epochs = settings.most_epochs_fine_tuning
+            epochs = settings.max_epochs_fine_tuning
             settings = replace(settings, learning_rate=settings.learning_rate_fine_tuning)
-        epochs = most_epochs if n_epochs is None else n_epochs
-        vectors = None if fine_tuned else self.text_vectors(sequences)
+        vectors = self.text_vectors(sequences) if self.reads_words and not fine_tuned else None
         if vectors is not None and later is not None:
-            # each reads its own texts; a text of both has the same vector twice
-            theirs = self.text_vectors(later[1])
-            vectors = np.where(np.any(theirs != 0, axis=1, keepdims=True), theirs, vectors)
-        self.history_ = fine_tune(self.model_, examples, tokens, settings, epochs, title, stop, vectors)
+            # both share a list of texts, each has the vectors of its own; a text of both has the same vector twice
+            of_later = self.text_vectors(later.transformer_inputs[1])
+            vectors = np.where(np.any(of_later != 0, axis=1, keepdims=True), of_later, vectors)
+        self.history_ = fine_tune(
+            self.model_,
+            self._training_examples(data.take(rows)),
+            self._tokens(sequences),
+            settings,
+            epochs if n_epochs is None else n_epochs,
+            title,
+            None if later is None else self._training_examples(later),
+            vectors,
+        )
         return self
 
     def logit(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray, keep: bool = True) -> np.ndarray:
-        """Log-odds of churn, shape (n_rows,); what is read of texts is kept on disk unless told otherwise."""
+        """Log-odds of churn, shape (n_rows,); ``keep`` caches text vectors on disk."""
         return self._answer(X, sequences, tabular_logit, keep)[0]
 
     def expected_spend(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> np.ndarray:
@@ -148,9 +123,9 @@ class TransformerMember:
         return self.spend_mean_ * np.exp(self._answer(X, sequences, tabular_logit)[1])
 
     def contributions(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> np.ndarray:
-        """What each of ``PARTS`` adds to the tabular log-odds, shape (n_rows, 3).
+        """Contributions of ``PARTS`` to the residual on the tabular log-odds, shape (n_rows, 3).
 
-        Words and events are each what the answer loses without them; numbers are the rest of the residual.
+        Those of texts and events are the difference of the log-odds with and without them; numbers are the rest.
         """
         logit = self.logit(X, sequences, tabular_logit)
         words, events = np.zeros(len(X)), np.zeros(len(X))
@@ -162,7 +137,7 @@ class TransformerMember:
 
     @property
     def reads_words(self) -> bool:
-        """Whether the network reads words."""
+        """Whether the network reads texts."""
         return bool(self.model_.config.text_width)
 
     @property
@@ -172,7 +147,7 @@ class TransformerMember:
 
     @property
     def revision(self) -> str:
-        """Hash of what reads words: text vectors of two revisions are never mixed."""
+        """Hash of encoder, token budget and runtime; text vectors of two revisions are never mixed."""
         if self._revision is None:
             digest = hashlib.sha256(f"{self.settings.tokens_per_text} {_runtime_name()}".encode())
             for name, weights in sorted(self.model_.encoder.state_dict().items()):
@@ -183,7 +158,7 @@ class TransformerMember:
 
     @property
     def runtime(self) -> Runtime:
-        """What reads words by these weights."""
+        """Runtime of the fine-tuned encoder."""
         if self._runtime is None:
             name, network = _runtime_name(), self.model_
             if name.startswith("openvino"):
@@ -193,23 +168,23 @@ class TransformerMember:
         return self._runtime
 
     def save(self, folder: Path) -> None:
-        """Write ``transformer/``: the network as ``save_pretrained`` does, its tokenizer and its scales."""
+        """Write ``transformer/``: the network by ``save_pretrained``, its tokenizer and its standardiser."""
         target = folder / self.name
         self.model_.save_pretrained(target)
         if self.fine_tuned:
             self.tokenizer_.save_pretrained(target)
         np.savez(target / STANDARDISER, **self.standardiser_.state())
-        settings = {name: getattr(self.settings, name) for name in self.settings.__dataclass_fields__}
-        (target / "member.json").write_text(json.dumps({"spend_mean": self.spend_mean_, "settings": settings}))
+        state = {"spend_mean": self.spend_mean_, "settings": asdict(self.settings)}
+        (target / "member.json").write_text(json.dumps(state))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what ``save`` wrote."""
         source = folder / cls.name
         state = json.loads((source / "member.json").read_text())
-        member = cls(TransformerSettings(**state["settings"]))
+        member = cls(TransformerSettings.from_saved(state["settings"]))
         member.spend_mean_ = state["spend_mean"]
-        logging.disable_progress_bar()  # its own, which shows in log files as well
+        logging.disable_progress_bar()  # of transformers, which shows in log files as well
         member.model_ = ChurnTransformer.from_pretrained(source).eval().to(device())
         if (source / STANDARDISER).exists():
             with np.load(source / STANDARDISER) as arrays:
@@ -221,13 +196,12 @@ class TransformerMember:
         return member
 
     def text_vectors(self, sequences: Sequences, keep: bool = True) -> np.ndarray | None:
-        """Vectors of the texts that these customers wrote; kept on disk, each text is read once.
+        """Vectors of these customers' texts; cached on disk unless ``keep`` is false.
 
         Returns
         -------
         ndarray of shape (n_texts, text_width), float32, or None
-            One per text of ``sequences.words``, zero for those that no customer here wrote; None where the
-            network reads no words.
+            One per text of ``sequences.words``, zero for those of other customers; None for a network without texts.
         """
         if not self.reads_words:
             return None
@@ -255,24 +229,37 @@ class TransformerMember:
     def _answer(
         self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray, keep: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        examples = self._examples(X, sequences, tabular_logit, self._tokens(sequences))
+        examples = self._examples(X, sequences, tabular_logit)
         return predict(self.model_, examples, self.text_vectors(examples.sequences, keep))
 
-    def _build(self, X: pd.DataFrame, encoder: Encoder | None, fine_tuned: bool) -> ChurnTransformer:
+    def _start(self, X: pd.DataFrame, encoder: Encoder | None, fine_tuned: bool, start: Self | None) -> None:
+        """Make the network, with the encoder's weights and those of a trained member."""
         settings = self.settings
-        return ChurnTransformer(
-            ChurnTransformerConfig(
-                n_numbers=self.standardiser_.transform(X.iloc[:1].to_numpy()).shape[1],
-                width=settings.width,
-                event_layers=settings.event_layers,
-                dropout=settings.dropout,
-                text_width=0 if encoder is None else encoder.dimension,
-                encoder=json.loads(encoder.transformer.config.to_json_string(use_diff=False)) if fine_tuned else None,
-                pooling=encoder.pooling if fine_tuned else "mean",
-                loss=settings.loss,
-                positive_weight=settings.positive_weight,
-            )
+        config = ChurnTransformerConfig(
+            n_numbers=self.standardiser_.transform(X.iloc[:1].to_numpy()).shape[1],
+            width=settings.width,
+            event_layers=settings.event_layers,
+            dropout=settings.dropout,
+            text_width=0 if encoder is None else encoder.dimension,
+            encoder=json.loads(encoder.transformer.config.to_json_string(use_diff=False)) if fine_tuned else None,
+            pooling=encoder.pooling if fine_tuned else "mean",
+            loss=settings.loss,
+            positive_weight=settings.positive_weight,
         )
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)
+            self.model_ = ChurnTransformer(config)
+        self.tokenizer_ = None if encoder is None else encoder.tokenizer
+        self.encoder_ = encoder
+        if fine_tuned:
+            self.model_.encoder.load_state_dict(encoder.transformer.state_dict())
+        if start is not None:
+            learned = start.model_.state_dict()
+            if self.reads_words and not start.reads_words:
+                # without the heads: a network that starts to read texts starts at the tabular log-odds
+                learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
+            self.model_.load_state_dict(learned, strict=False)
+        self.model_.to(device())
 
     def _tokens(self, sequences: Sequences) -> Tokens:
         words = sequences.words if self.fine_tuned else []
@@ -280,35 +267,28 @@ class TransformerMember:
             self._tokenised = (words, Tokens(words, self.tokenizer_, self.settings))
         return self._tokenised[1]
 
-    def _examples(
-        self,
-        X: pd.DataFrame,
-        sequences: Sequences,
-        tabular_logit: np.ndarray,
-        tokens: Tokens,
-        y: np.ndarray | None = None,
-        spend: np.ndarray | None = None,
-    ) -> Examples:
-        return Examples(
-            tabular_logit.astype(np.float32),
-            self.standardiser_.transform(X.to_numpy()).astype(np.float32),
-            sequences.with_texts(tokens.within_budget(sequences.texts)) if self.fine_tuned else sequences,
-            None if y is None else y.astype(np.float32),
-            None if spend is None else (spend / self.spend_mean_).astype(np.float32),
-        )
+    def _examples(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> Examples:
+        if self.fine_tuned:
+            sequences = sequences.with_texts(self._tokens(sequences).within_budget(sequences.texts))
+        numbers = self.standardiser_.transform(X.to_numpy()).astype(np.float32)
+        return Examples(tabular_logit.astype(np.float32), numbers, sequences)
 
-    def _sample(self, n_rows: int, most: int) -> np.ndarray:
-        chance = np.random.default_rng(self.settings.seed)
-        return np.sort(chance.permutation(n_rows)[:most])
+    def _training_examples(self, data: TrainingData) -> Examples:
+        spend = (data.spend / self.spend_mean_).astype(np.float32)
+        return replace(self._examples(*data.transformer_inputs), churned=data.y.astype(np.float32), spend=spend)
+
+    def _sample(self, n_rows: int, max_rows: int) -> np.ndarray:
+        rng = np.random.default_rng(self.settings.seed)
+        return np.sort(rng.permutation(n_rows)[:max_rows])
 
 
 def device() -> str:
-    """Where networks run: ``CHURN_DEVICE``, CUDA where there is one by default."""
+    """Device of networks: ``CHURN_DEVICE``, by default CUDA where there is one."""
     return choose_device(EncoderSettings.from_environment().device)
 
 
 def _runtime_name() -> str:
-    """What the encoder of this ``CHURN_HOME`` proved to run best by: its fine-tuned copies have the same operations."""
+    """Runtime that was chosen for the encoder of this ``CHURN_HOME``, which suits its fine-tuned copies as well."""
     facts = cached_facts(files_fingerprint(EncoderSettings.from_environment()))
     name = facts.runtime if facts else "torch-float32"
-    return "openvino-bfloat16" if name == "openvino-int8" else name  # whose scales are those of other weights
+    return "openvino-bfloat16" if name == "openvino-int8" else name  # its scales were calibrated for other weights

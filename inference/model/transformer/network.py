@@ -1,11 +1,11 @@
-"""The fused transformer: words, events and numbers, as a residual on the tabular members' answer.
+"""The network of the transformer: texts, events and numbers, as a residual on the tabular log-odds.
 
-Words go through a sentence encoder, events through a small transformer, numbers through a tower; what they
-add to the tabular log-odds starts at exactly zero, so the network begins at the tabular answer and can only
-learn what words, order and timing add to it.
+Texts go through a sentence encoder, events through a small transformer, numbers through a tower. The residual
+starts at exactly zero, so an untrained network returns the tabular log-odds.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -14,9 +14,23 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import ModelOutput
 
-from inference.model.sequences import CATEGORY_BUCKETS, EVENT_NUMBERS, EVENT_TYPES, MOST_EVENTS, TEXT_NUMBERS
+from inference.model.sequences import CATEGORY_BUCKETS, EVENT_NUMBERS, EVENT_TYPES, MAX_EVENTS, TEXT_NUMBERS
+from inference.model.transformer.settings import EVENT_HEADS
 
-FINE_TUNING = ("frozen", "top", "lora", "full")
+#: Defaults of ``ChurnTransformerConfig``.
+DEFAULTS: dict[str, Any] = {
+    "n_numbers": 1,
+    "width": 48,
+    "event_layers": 2,
+    "event_heads": EVENT_HEADS,
+    "dropout": 0.2,
+    "text_width": 0,
+    "encoder": None,
+    "pooling": "mean",
+    "loss": "cross_entropy",
+    "positive_weight": 1.0,
+    "spend_weight": 0.1,
+}
 
 
 class ChurnTransformerConfig(PreTrainedConfig):
@@ -27,16 +41,16 @@ class ChurnTransformerConfig(PreTrainedConfig):
     n_numbers : int
         Columns of the numbers tower.
     width : int
-        Width of the event tower and of what each tower hands on.
+        Width of the event tower and of every tower's output.
     event_layers, event_heads : int
-        Size of the event tower; 0 layers leave events out.
+        Size of the event tower; 0 layers for a network without events.
     dropout : float
         Dropout in every tower and the head.
     text_width : int
-        Length of the vector of a text; 0 leaves words out.
+        Length of the vector of a text; 0 for a network without texts.
     encoder : dict, optional
-        Configuration of a fine-tuned encoder of words, as transformers writes it; None where words come as
-        vectors of the frozen one.
+        Configuration of a fine-tuned text encoder, as transformers writes it; None where the network reads vectors of
+        the frozen one.
     pooling : str
         How the encoder's token vectors become one, by the name that sentence-transformers gives it.
     loss : str
@@ -49,38 +63,15 @@ class ChurnTransformerConfig(PreTrainedConfig):
 
     model_type = "churn_transformer"
 
-    def __init__(
-        self,
-        n_numbers: int = 1,
-        width: int = 48,
-        event_layers: int = 2,
-        event_heads: int = 4,
-        dropout: float = 0.2,
-        text_width: int = 0,
-        encoder: dict | None = None,
-        pooling: str = "mean",
-        loss: str = "cross_entropy",
-        positive_weight: float = 1.0,
-        spend_weight: float = 0.1,
-        **kwargs: object,
-    ) -> None:
-        self.n_numbers = n_numbers
-        self.width = width
-        self.event_layers = event_layers
-        self.event_heads = event_heads
-        self.dropout = dropout
-        self.text_width = text_width
-        self.encoder = encoder
-        self.pooling = pooling
-        self.loss = loss
-        self.positive_weight = positive_weight
-        self.spend_weight = spend_weight
+    def __init__(self, **kwargs: Any) -> None:
+        for name, default in DEFAULTS.items():
+            setattr(self, name, kwargs.pop(name, default))
         super().__init__(**kwargs)
 
 
 @dataclass
 class ChurnOutput(ModelOutput):
-    """What a ``ChurnTransformer`` answers.
+    """Output of a ``ChurnTransformer``.
 
     Parameters
     ----------
@@ -98,7 +89,7 @@ class ChurnOutput(ModelOutput):
 
 
 class ChurnTransformer(PreTrainedModel):
-    """Residual network over words, events and numbers with a churn head and a spend head.
+    """Residual network over texts, events and numbers with a churn head and a spend head.
 
     Parameters
     ----------
@@ -134,7 +125,7 @@ class ChurnTransformer(PreTrainedModel):
         """Keep PyTorch's own initialisation; the heads start at zero."""
 
     def encode(self, **tokens: torch.Tensor) -> torch.Tensor:
-        """Vector of each text, shape (n_texts, hidden_size); depends on nothing but the text."""
+        """Vector of each text, shape (n_texts, hidden_size)."""
         states = self.encoder(**tokens)[0]
         features = {"token_embeddings": states, "attention_mask": tokens["attention_mask"]}
         return self.pooling(features)["sentence_embedding"]
@@ -143,36 +134,23 @@ class ChurnTransformer(PreTrainedModel):
         self,
         tabular_logit: torch.Tensor,
         numbers: torch.Tensor,
-        event_types: torch.Tensor | None = None,
-        event_categories: torch.Tensor | None = None,
-        event_numbers: torch.Tensor | None = None,
-        text_vectors: torch.Tensor | None = None,
-        text_subjects: torch.Tensor | None = None,
-        text_numbers: torch.Tensor | None = None,
-        text_mask: torch.Tensor | None = None,
+        events: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
+        texts: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
         churned: torch.Tensor | None = None,
         spend: torch.Tensor | None = None,
     ) -> ChurnOutput:
-        """Answer for a batch of customers.
+        """Predict a batch of customers.
 
         Parameters
         ----------
         tabular_logit : Tensor of shape (n,)
-            Log-odds of the tabular members, which the network adds to.
+            Log-odds of the tabular members.
         numbers : Tensor of shape (n, n_numbers)
             Standardised features with their missing indicators.
-        event_types, event_categories : Tensor of shape (n, n_events), int64
-            Kinds and buckets; kind 0 is padding.
-        event_numbers : Tensor of shape (n, n_events, EVENT_NUMBERS)
-            Age, gap, amount.
-        text_vectors : Tensor of shape (n, n_texts, text_width)
-            What the encoder says of each text.
-        text_subjects : Tensor of shape (n, n_texts), int64
-            Buckets of products and topics.
-        text_numbers : Tensor of shape (n, n_texts, TEXT_NUMBERS)
-            Age, rating, source.
-        text_mask : Tensor of shape (n, n_texts), bool
-            Where there is a text.
+        events : tuple of Tensor
+            Inputs of ``EventTower``.
+        texts : tuple of Tensor
+            Inputs of ``TextTower``.
         churned : Tensor of shape (n,), optional
             1 or 0; with it the loss is computed.
         spend : Tensor of shape (n,), optional
@@ -184,9 +162,9 @@ class ChurnTransformer(PreTrainedModel):
         """
         read = self.numbers(numbers)
         if self.config.event_layers:
-            read = read + self.events(event_types, event_categories, event_numbers)
+            read = read + self.events(*events)
         if self.config.text_width:
-            read = read + self.texts(text_vectors, text_subjects, text_numbers, text_mask)
+            read = read + self.texts(*texts)
         body = self.body(read)
         logit = tabular_logit + self.churn_head(body)[:, 0].float()
         log_spend = self.spend_head(body)[:, 0].float().clamp(-6, 6)
@@ -207,7 +185,7 @@ class ChurnTransformer(PreTrainedModel):
 
 
 class TextVectors(nn.Module):
-    """How a network reads texts, as a module of its own.
+    """The text encoder of a network as a module of its own.
 
     Parameters
     ----------
@@ -232,7 +210,7 @@ class EventTower(nn.Module):
         width = config.width
         self.kind = nn.Embedding(len(EVENT_TYPES) + 1, width, padding_idx=0)
         self.category = nn.Embedding(CATEGORY_BUCKETS, width)
-        self.place = nn.Embedding(MOST_EVENTS, width)
+        self.place = nn.Embedding(MAX_EVENTS, width)
         self.measures = nn.Linear(EVENT_NUMBERS, width)
         self.summary = nn.Parameter(torch.randn(width) / width**0.5)
         layer = nn.TransformerEncoderLayer(
@@ -241,7 +219,15 @@ class EventTower(nn.Module):
         self.layers = nn.TransformerEncoder(layer, config.event_layers, enable_nested_tensor=False)
 
     def forward(self, kinds: torch.Tensor, categories: torch.Tensor, measures: torch.Tensor) -> torch.Tensor:
-        """Sum a customer's events up in a vector, shape (n_customers, width)."""
+        """Return one vector per customer, shape (n_customers, width).
+
+        Parameters
+        ----------
+        kinds, categories : Tensor of shape (n_customers, n_events), int64
+            Kinds and buckets; kind 0 is padding.
+        measures : Tensor of shape (n_customers, n_events, EVENT_NUMBERS)
+            Age, gap, amount.
+        """
         places = torch.arange(kinds.shape[1], device=kinds.device)
         events = self.kind(kinds) + self.category(categories) + self.place(places) + self.measures(measures)
         events = torch.cat([self.summary.expand(len(kinds), 1, -1).to(events.dtype), events], dim=1)
@@ -250,7 +236,7 @@ class EventTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """A customer's texts, weighed against each other by what they say, their age and rating."""
+    """Weighted mean of a customer's texts; weights depend on content, age and rating."""
 
     def __init__(self, config: ChurnTransformerConfig) -> None:
         super().__init__()
@@ -265,11 +251,23 @@ class TextTower(nn.Module):
     def forward(
         self, vectors: torch.Tensor, subjects: torch.Tensor, numbers: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """Sum a customer's texts up in a vector, shape (n_customers, width); one of its own where there are none."""
-        # unit length, as sentence-transformers compares them
+        """Return one vector per customer, shape (n_customers, width); a learned one where there are no texts.
+
+        Parameters
+        ----------
+        vectors : Tensor of shape (n_customers, n_texts, text_width)
+            Vectors of the texts.
+        subjects : Tensor of shape (n_customers, n_texts), int64
+            Buckets of products and topics.
+        numbers : Tensor of shape (n_customers, n_texts, TEXT_NUMBERS)
+            Age, rating, source.
+        mask : Tensor of shape (n_customers, n_texts), bool
+            Where there is a text.
+        """
+        # cosine similarity, which sentence-transformers trains for, ignores their length
         vectors = nn.functional.normalize(vectors, dim=-1) * vectors.shape[-1] ** 0.5
         texts = self.mix(self.words(vectors) + self.subject(subjects) + self.circumstances(numbers))
-        # the empty text takes part, so that old or idle texts can be passed over
+        # an empty text has a weight too, so that all others can get a small one
         texts = torch.cat([self.nothing.expand(len(texts), 1, -1).to(texts.dtype), texts], dim=1)
         weights = self.weigh(texts)[..., 0].masked_fill(~nn.functional.pad(mask, (1, 0), value=True), -1e4)
         return (torch.softmax(weights, dim=1).unsqueeze(-1) * texts).sum(dim=1)

@@ -1,4 +1,4 @@
-"""The training loop of the fused transformer."""
+"""Training loop of the transformer."""
 
 import time
 
@@ -182,7 +182,7 @@ def predict(
     examples : Examples
         Rows.
     text_vectors : ndarray of shape (n_texts, text_width), float32, or None
-        What the encoder says of each text of the sequences; None for a network that reads no words.
+        Vector of each text of the sequences; None for a network without texts.
     """
     model.eval()
     vectors = None if text_vectors is None else torch.from_numpy(text_vectors)
@@ -197,12 +197,12 @@ def predict(
 
 
 def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: int) -> np.ndarray:
-    """Read some texts, each nearly independent of the batch that it falls into (see ``Encoder.encode``).
+    """Embed some texts; the batch of a text hardly matters (see ``Encoder.encode``).
 
     Parameters
     ----------
     runtime : Runtime
-        Made of the network's ``TextVectors``.
+        Made from the network's ``TextVectors``.
     tokens : Tokens
         Texts.
     numbers : ndarray of shape (n_texts,), int64
@@ -222,9 +222,9 @@ def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: i
 
 
 def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens, vectors: np.ndarray | None = None) -> float:
-    """Log-loss on rows of a snapshot with labels, in nats, at their true level: the level has its own anchor.
+    """Log-loss on rows of a later snapshot in nats, at their true churn rate, as the level is set separately.
 
-    Texts are read as the encoder stands, unless vectors are given.
+    Texts are embedded by the network's own encoder, unless vectors are given.
     """
     if model.config.encoder is not None:
         read = np.unique(later.sequences.texts[later.sequences.texts >= 0])
@@ -236,7 +236,7 @@ def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens, vector
 
 
 def prepare_fine_tuning(model: ChurnTransformer, settings: TransformerSettings) -> None:
-    """Choose which weights of the words' encoder learn."""
+    """Set which weights of the text encoder are trained."""
     if model.config.encoder is None:
         return
     encoder = model.encoder
@@ -252,7 +252,7 @@ def prepare_fine_tuning(model: ChurnTransformer, settings: TransformerSettings) 
 
 
 def finish_fine_tuning(model: ChurnTransformer) -> None:
-    """Fold LoRA's weights into the encoder's own, so that the saved network is a plain one."""
+    """Merge the weights of LoRA into those of the encoder, so that the saved network is an ordinary one."""
     if model.config.encoder is None:
         return
     for name, module in list(model.encoder.named_modules()):
@@ -270,8 +270,8 @@ def _layers(encoder: torch.nn.Module) -> torch.nn.ModuleList:
     return max(lists, key=len)
 
 
-def _attention(encoder: torch.nn.Module) -> list[str]:
+def _attention(encoder: torch.nn.Module) -> list[str] | str:
     """Names of the query and value projections, which LoRA adapts (Hu et al. 2021)."""
     names = {name.rpartition(".")[2] for name, module in encoder.named_modules() if isinstance(module, torch.nn.Linear)}
-    found = [n for n in names if n in ("query", "value", "q_lin", "v_lin", "q_proj", "v_proj", "q", "v", "Wqkv")]
-    return found or "all-linear"
+    known = [n for n in names if n in ("query", "value", "q_lin", "v_lin", "q_proj", "v_proj", "q", "v", "Wqkv")]
+    return known or "all-linear"

@@ -8,8 +8,8 @@ from inference.model.sequences import (
     CATEGORY_BUCKETS,
     EVENT_COLUMNS,
     EVENT_TYPES,
-    MOST_EVENTS,
-    MOST_TEXTS,
+    MAX_EVENTS,
+    MAX_TEXTS,
     TEXT_COLUMNS,
     Sequences,
     has_sequences,
@@ -57,7 +57,7 @@ NOBODY = ([], [])
 class TestEvents:
     def test_they_stand_newest_first_and_are_padded_at_the_end(self):
         sequences = read_sequences(make_table(ANNA, CARL))
-        assert sequences.event_types.shape == (2, MOST_EVENTS)
+        assert sequences.event_types.shape == (2, MAX_EVENTS)
         assert sequences.event_types[0, :4].tolist() == [ORDER, VISIT, ORDER, 0]
         assert sequences.event_types[1, :2].tolist() == [ORDER, 0]
         assert not sequences.event_types[0, 3:].any()
@@ -108,19 +108,19 @@ class TestEvents:
         assert 0 < bucket < CATEGORY_BUCKETS
 
     def test_the_newest_are_kept_where_there_are_too_many(self):
-        events = [order(float(day)) for day in range(MOST_EVENTS + 5)]
+        events = [order(float(day)) for day in range(MAX_EVENTS + 5)]
         sequences = read_sequences(make_table((events, []), CARL))
-        np.testing.assert_allclose(np.expm1(sequences.event_numbers[0, :, 0]), np.arange(MOST_EVENTS), atol=1e-4)
+        np.testing.assert_allclose(np.expm1(sequences.event_numbers[0, :, 0]), np.arange(MAX_EVENTS), atol=1e-4)
         assert sequences.event_types[1, :2].tolist() == [ORDER, 0]
 
 
 class TestTexts:
     def test_they_stand_newest_first_and_are_padded_at_the_end(self):
         sequences = read_sequences(make_table(ANNA, CARL))
-        assert sequences.texts.shape == (2, MOST_TEXTS)
+        assert sequences.texts.shape == (2, MAX_TEXTS)
         assert texts_of(sequences, 0) == [("late", LAMP), ("fine", LAMP)]
         assert sequences.texts[0, 2:].tolist() == [-1, -1]
-        assert sequences.texts[1].tolist() == [-1] * MOST_TEXTS
+        assert sequences.texts[1].tolist() == [-1] * MAX_TEXTS
         assert sequences.wrote.tolist() == [True, False]
         np.testing.assert_allclose(sequences.text_numbers[0, :, 0], [np.log(2), np.log(10), 0, 0], rtol=1e-6)
 
@@ -160,7 +160,7 @@ class TestTexts:
         ]
 
     def test_the_newest_are_kept_where_there_are_too_many(self):
-        texts = [review(f"text {i}", float(i)) for i in range(MOST_TEXTS + 3)]
+        texts = [review(f"text {i}", float(i)) for i in range(MAX_TEXTS + 3)]
         sequences = read_sequences(make_table(([], texts), BERT))
         assert [text for text, _ in texts_of(sequences, 0)] == ["text 0", "text 1", "text 2", "text 3"]
         assert texts_of(sequences, 1) == [("late", LAMP)]
@@ -212,8 +212,8 @@ class TestNothing:
     def test_there_are_no_rows(self):
         sequences = read_sequences(make_table())
         assert len(sequences) == 0
-        assert sequences.event_types.shape == (0, MOST_EVENTS)
-        assert sequences.texts.shape == (0, MOST_TEXTS)
+        assert sequences.event_types.shape == (0, MAX_EVENTS)
+        assert sequences.texts.shape == (0, MAX_TEXTS)
 
     def test_a_missing_column_is_noticed(self):
         table = make_table(ANNA)

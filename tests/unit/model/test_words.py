@@ -5,7 +5,7 @@ from builders import make_rows
 
 from inference.model.churn_model import ChurnModel
 from inference.model.words import WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
-from inference.training.train import LEAST_GAIN_OF_WORDS, train
+from inference.training.train import MIN_GAIN_OF_WORDS, train
 from inference.training.validation import gain_of_words
 
 DIMENSION = 12
@@ -67,9 +67,8 @@ def test_a_saved_model_reads_words_as_before(telling, rows, tmp_path):
 def test_customers_without_words_are_scored_and_words_move_the_score(telling, rows):
     customer = with_texts(rows, signal=3.0).tail(1)
     vector = np.zeros(DIMENSION, dtype=np.float32)
-    churn = []
-    for text in (vector - np.eye(DIMENSION, dtype=np.float32)[0] * 3, None, vector + np.eye(DIMENSION)[0] * 3):
-        churn.append(telling.logit(telling.matrix(customer.assign(text_embedding=[text])))[0])
+    texts = (vector - np.eye(DIMENSION, dtype=np.float32)[0] * 3, None, vector + np.eye(DIMENSION)[0] * 3)
+    churn = [telling.logit(telling.matrix(customer.assign(text_embedding=[text])))[0] for text in texts]
     assert churn[0] < churn[1] < churn[2]
 
 
@@ -117,7 +116,7 @@ def test_a_gain_on_one_snapshot_is_not_earned():
     assert gain["low"] <= gain["mean"] <= gain["high"]
 
 
-@pytest.mark.parametrize(("low", "heard"), [(LEAST_GAIN_OF_WORDS * 0.99, False), (LEAST_GAIN_OF_WORDS * 1.01, True)])
+@pytest.mark.parametrize(("low", "heard"), [(MIN_GAIN_OF_WORDS * 0.99, False), (MIN_GAIN_OF_WORDS * 1.01, True)])
 def test_words_are_heard_only_above_what_words_of_others_gain(monkeypatch, rows, low, heard):
     gain = {"mean": 2 * low, "low": low, "high": 3 * low}
     monkeypatch.setattr("inference.training.train.gain_of_words", lambda without, with_words: gain)

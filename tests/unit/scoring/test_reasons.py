@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.scoring.reasons import THEMES, count, reasons, theme_of
-from inference.training.train import LABEL_COLUMNS
+from inference.training.rows import LABEL_COLUMNS
 
 #: One customer of whom everything is known, as the feature tables would have it.
 CUSTOMER = {

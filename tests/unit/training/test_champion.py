@@ -13,6 +13,7 @@ from inference.registry import registry
 from inference.registry.registry import RegisteredModel
 from inference.training.champion import Retraining, compare, ensure_champion, why_due
 from inference.training.monitoring import Monitoring
+from inference.training.settings import TrainingSettings
 from inference.training.train import train
 
 LN_2 = 0.69315
@@ -29,9 +30,9 @@ FOUR = pd.DataFrame(
 )
 
 
-def validated(losses: dict[str, float], rows: pd.DataFrame = FOUR, **details: object) -> ChurnModel:
+def validated(losses: dict[str, float], rows: pd.DataFrame = FOUR, **summary: object) -> ChurnModel:
     """A model that had these log-losses on later snapshots, every customer alike."""
-    model = make_saying_model(**details)
+    model = make_saying_model(**summary)
     snapshots = [
         rows[rows.as_of_date == pd.Timestamp(date)].assign(right=float(np.exp(-loss))) for date, loss in losses.items()
     ]
@@ -141,7 +142,7 @@ class TestWhyDue:
 
     def due(self, newest_labelled: str, monitoring: Monitoring | None = None) -> str | None:
         labels = pd.DataFrame({"as_of_date": pd.to_datetime([newest_labelled, "2024-06-01"]), "churned": [1.0, None]})
-        return why_due(self.champion, labels, Retraining(), monitoring, 7)
+        return why_due(self.champion, labels, Retraining(), monitoring)
 
     def test_four_closed_windows_are_enough_and_three_are_not(self) -> None:
         assert self.due("2024-01-29") == "4 label windows have closed since it was trained"
@@ -236,14 +237,17 @@ class TestEnsureChampion:
         assert versions.is_champion.tolist() == [False, True]
         assert versions.reason.iloc[1] == "the champion learned from texts by another encoder"
 
-    def test_auto_rests_until_windows_have_closed_and_says_why_it_trains(self, capsys) -> None:
+    def test_auto_rests_until_windows_have_closed_and_says_why_it_trains(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         rows = make_rows(n_customers=60, n_snapshots=8)
+        caplog.set_level("INFO")
         labels, earlier = rows[self.labels.columns], rows.as_of_date <= "2024-03-25"
         self.rows = rows
-        ensure_champion(labels[earlier], 30, "auto", transformer=False)
-        assert len(ensure_champion(labels[earlier], 30, "auto", transformer=False)) == 1
-        assert "champion 1 is up to date" in capsys.readouterr().out
-        versions = ensure_champion(labels, 30, "auto", transformer=False)
+        ensure_champion(labels[earlier], 30, "auto", settings=TrainingSettings(transformer=None))
+        assert len(ensure_champion(labels[earlier], 30, "auto", settings=TrainingSettings(transformer=None))) == 1
+        assert "champion 1 is up to date" in caplog.text
+        versions = ensure_champion(labels, 30, "auto", settings=TrainingSettings(transformer=None))
         assert versions.reason.iloc[1].startswith("16 label windows have closed since it was trained: log-loss")
 
     def test_a_past_date_is_answered_by_the_champion_of_then(self) -> None:

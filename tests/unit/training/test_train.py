@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from inference.errors import ChurnRadarError
-from inference.model.churn_model import ChurnModel, feature_matrix
+from inference.model.churn_model import ChurnModel
 from inference.model.level import level_history
+from inference.model.training_data import TrainingData
 from inference.training import validation as validation_module
+from inference.training.rows import training_data
 from inference.training.settings import TrainingSettings
 from inference.training.train import choose_level, choose_members, train
 from inference.training.validation import (
@@ -39,8 +41,7 @@ def model(rows: pd.DataFrame) -> ChurnModel:
 
 
 def validate(rows: pd.DataFrame, **settings: int) -> pd.DataFrame:
-    X, y = feature_matrix(rows, FEATURES), rows.churned.to_numpy(dtype=int)
-    return rolling_validation(rows, X, y, HORIZON, TrainingSettings(**settings))
+    return rolling_validation(training_data(rows, FEATURES), HORIZON, TrainingSettings(**settings))
 
 
 def make_validation(**logits: list) -> pd.DataFrame:
@@ -90,13 +91,8 @@ class TestRollingValidation:
         X = pd.DataFrame({"begins": rows.day, "closes": rows.day + horizon}, dtype=float)
         seen: list = []
         with mock.patch.object(validation_module, "eligible_members", side_effect=lambda *_: [self.Spy(seen)]):
-            validation = rolling_validation(
-                rows,
-                X,
-                rows.churned.to_numpy(),
-                horizon,
-                TrainingSettings(least_customers=4, validation_snapshots=most),
-            )
+            settings = TrainingSettings(min_customers=4, validation_snapshots=most)
+            validation = rolling_validation(TrainingData(rows, X, rows.churned.to_numpy()), horizon, settings)
         for _, newest_close, snapshot in seen:
             assert newest_close <= snapshot
         possible = sorted(day for day in days if min(days) + horizon <= day)

@@ -12,24 +12,24 @@ from small_network import FILLERS, LONG, make_tiny_encoder
 
 from inference.evaluation.paired_gain import paired_gain
 from inference.model.sequences import read_sequences
+from inference.model.training_data import TrainingData
 from inference.model.transformer.settings import TransformerSettings
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.settings import EncoderSettings
 from inference.training.settings import TrainingSettings
 from inference.training.transformer_selection import (
-    Material,
-    Verdict,
-    _verdict,
+    SelectionResult,
+    _compare,
     cross_fitted_logit,
-    judge_transformer,
     search,
+    select_transformer,
     train_transformer,
 )
 from inference.training.validation import gain_of_words, losses_at_true_level, rolling_folds, rolling_validation
 
 HORIZON = 28
 
-SMALL = replace(LONG, text_dropout=0.0, batch_rows=64, most_epochs=3)
+SMALL = replace(LONG, text_dropout=0.0, batch_rows=64, max_epochs=3)
 FROZEN = replace(SMALL, fine_tuning="frozen")
 
 
@@ -62,7 +62,7 @@ def small_world(monkeypatch: pytest.MonkeyPatch, tiny: str) -> None:
     monkeypatch.setenv("CHURN_ENCODER", tiny)
 
 
-def make_material(words: float = 0.0, events: float = 0.0, wrote: float = 0.8, snapshots: int = 5) -> Material:
+def make_data(words: float = 0.0, events: float = 0.0, wrote: float = 0.8, snapshots: int = 5) -> TrainingData:
     """240 customers at snapshots 28 days apart, whose log-odds are known by a column up to what is planted.
 
     Log-odds are higher by ``words`` for who wrote "broken" and lower for who wrote "lovely"; higher by ``events`` for
@@ -100,14 +100,13 @@ def make_material(words: float = 0.0, events: float = 0.0, wrote: float = 0.8, s
             "no_order_probability": 0.5,
         }
     )
-    return Material(rows, pd.DataFrame({"x": x}), y, read_sequences(sequences), None, ["logistic"])
+    return TrainingData(rows, pd.DataFrame({"x": x}), y, read_sequences(sequences))
 
 
-def judge(material: Material, settings: TransformerSettings | None = SMALL, judging: int = 2) -> Verdict | None:
+def judge(data: TrainingData, settings: TransformerSettings | None = SMALL, judging: int = 2) -> SelectionResult | None:
     asked = TrainingSettings(transformer_snapshots=judging, transformer=settings)
-    folds = rolling_folds(material.rows, material.y, HORIZON, asked)
-    validation = rolling_validation(material.rows, material.X, material.y, HORIZON, asked)
-    return judge_transformer(material, folds, validation, asked)
+    folds = rolling_folds(data.rows, HORIZON, asked)
+    return select_transformer(data, ["logistic"], folds, rolling_validation(data, HORIZON, asked), asked)
 
 
 class TestPairedGain:
@@ -181,23 +180,26 @@ class TestCrossFittedLogit:
     X = pd.DataFrame({"x": rng.normal(size=180), "z": rng.normal(size=180)})
     y = (rng.random(180) < expit(2 * X.x)).astype(int)
 
+    def data(self, y: np.ndarray) -> TrainingData:
+        return TrainingData(pd.DataFrame({"customer_id": self.customers}), self.X, y)
+
     @pytest.mark.parametrize("names", [["logistic"], ["logistic", "boosting"]])
     def test_nobody_is_predicted_from_own_rows(self, names):
-        said = cross_fitted_logit(self.X, self.y.to_numpy(), self.customers, names)
+        said = cross_fitted_logit(self.data(self.y.to_numpy()), names)
         own = self.customers == "c7"
-        others = cross_fitted_logit(self.X, np.where(own, 1 - self.y, self.y), self.customers, names)
+        others = cross_fitted_logit(self.data(np.where(own, 1 - self.y, self.y)), names)
         np.testing.assert_array_equal(said[own], others[own])
         assert (said != others).mean() > 0.5  # everyone who was predicted from them is
 
     def test_every_row_is_predicted_and_well(self):
-        said = cross_fitted_logit(self.X, self.y.to_numpy(), self.customers, ["logistic"])
+        said = cross_fitted_logit(self.data(self.y.to_numpy()), ["logistic"])
         assert np.isfinite(said).all()
         assert np.corrcoef(said, self.X.x)[0, 1] > 0.9
 
 
 @pytest.fixture(scope="module")
 def module_home(tmp_path_factory: pytest.TempPathFactory, tiny: str):
-    """Home and encoder for verdicts that several tests look at."""
+    """Home and encoder for selections that several tests look at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHURN_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("CHURN_DEVICE", "cpu")
@@ -206,114 +208,114 @@ def module_home(tmp_path_factory: pytest.TempPathFactory, tiny: str):
 
 
 @pytest.fixture(scope="module")
-def told_by_words(module_home: None) -> Verdict:
-    return judge(make_material(words=2.5))
+def from_words(module_home: None) -> SelectionResult:
+    return judge(make_data(words=2.5))
 
 
 @pytest.fixture(scope="module")
-def told_by_events(module_home: None) -> Verdict:
-    return judge(make_material(events=1.5), FROZEN)
+def from_events(module_home: None) -> SelectionResult:
+    return judge(make_data(events=1.5), FROZEN)
 
 
 @pytest.fixture(scope="module")
-def told_by_nothing(module_home: None) -> Verdict:
-    return judge(make_material(), FROZEN)
+def from_noise(module_home: None) -> SelectionResult:
+    return judge(make_data(), FROZEN)
 
 
 class TestJudging:
-    def test_words_that_tell_are_kept(self, told_by_words):
-        assert "transformer" in told_by_words.averaged
-        assert told_by_words.variant in ("words", "fine_tuned")
-        assert told_by_words.gains["kept"]["low"] > 0.1
-        assert told_by_words.gains["words"]["mean"] + told_by_words.gains["fine_tuned"]["mean"] > 0.1
-        assert told_by_words.losses["+".join(told_by_words.averaged) + f" ({told_by_words.variant})"] == min(
-            loss for name, loss in told_by_words.losses.items() if f"({told_by_words.variant})" in name
-        )
+    def test_words_that_tell_are_kept(self, from_words):
+        assert "transformer" in from_words.summary.averaged
+        assert from_words.summary.variant in ("words", "fine_tuned")
+        assert from_words.summary.gains["kept"]["low"] > 0.1
+        assert from_words.summary.gains["words"]["mean"] + from_words.summary.gains["fine_tuned"]["mean"] > 0.1
+        assert from_words.summary.losses[
+            "+".join(from_words.summary.averaged) + f" ({from_words.summary.variant})"
+        ] == min(loss for name, loss in from_words.summary.losses.items() if f"({from_words.summary.variant})" in name)
 
-    def test_events_that_tell_are_kept_and_words_that_do_not_are_left_out(self, told_by_events):
-        assert "transformer" in told_by_events.averaged
-        assert told_by_events.gains["events"]["low"] > 0.05
-        assert told_by_events.gains["words"]["low"] <= 0
-        assert told_by_events.variant == "events"
-        assert told_by_events.gains["kept"] == told_by_events.gains["events"]
+    def test_events_that_tell_are_kept_and_words_that_do_not_are_left_out(self, from_events):
+        assert "transformer" in from_events.summary.averaged
+        assert from_events.summary.gains["events"]["low"] > 0.05
+        assert from_events.summary.gains["words"]["low"] <= 0
+        assert from_events.summary.variant == "events"
+        assert from_events.summary.gains["kept"] == from_events.summary.gains["events"]
 
-    def test_where_nothing_tells_it_is_left_out(self, told_by_nothing):
-        assert told_by_nothing.averaged == ["logistic"]
-        assert told_by_nothing.gains["kept"]["low"] <= 0
+    def test_where_nothing_tells_it_is_left_out(self, from_noise):
+        assert from_noise.summary.averaged == ["logistic"]
+        assert from_noise.summary.gains["kept"]["low"] <= 0
 
-    def test_a_variant_is_kept_only_where_it_gains_over_the_one_kept_before(
-        self, told_by_words, told_by_events, told_by_nothing
-    ):
-        for verdict in (told_by_words, told_by_events, told_by_nothing):
+    def test_a_variant_is_kept_only_where_it_gains_over_the_one_kept_before(self, from_words, from_events, from_noise):
+        for selection in (from_words, from_events, from_noise):
             kept = "events"
-            for variant in list(verdict.epochs)[1:]:
-                kept = variant if verdict.gains[variant]["low"] > 0 else kept
-            assert verdict.variant == kept
+            for variant in list(selection.summary.epochs)[1:]:
+                kept = variant if selection.summary.gains[variant]["low"] > 0 else kept
+            assert selection.summary.variant == kept
 
-    def test_the_snapshot_that_tuned_judges_nothing(self, told_by_words):
+    def test_the_snapshot_that_tuned_judges_nothing(self, from_words):
         # snapshots 2 to 5 have something before them: of the newest three the first tunes
-        judged = told_by_words.validation.dropna(subset=["transformer_events"])
+        judged = from_words.validation.dropna(subset=["transformer_events"])
         assert sorted(judged.as_of_date.dt.strftime("%m-%d").unique()) == ["03-25", "04-22"]
         assert judged[["transformer_words", "transformer_fine_tuned"]].notna().all(axis=None)
-        assert [h["name"] for h in told_by_words.histories] == [
+        assert [h["name"] for h in from_words.summary.histories] == [
             *("tuning events", "tuning words", "tuning fine_tuned"),
             *(f"judging {v} 1 of 2" for v in ("events", "words", "fine_tuned")),
             *(f"judging {v} 2 of 2" for v in ("events", "words", "fine_tuned")),
         ]
-        assert [bool(h["later"]) for h in told_by_words.histories] == [True] * 3 + [False] * 6
+        assert [bool(h["later"]) for h in from_words.summary.histories] == [True] * 3 + [False] * 6
 
     def test_what_happened_later_tunes_nothing(self):
-        material = make_material(events=1.5, wrote=0.1)
-        judged = (material.rows.as_of_date >= "2024-03-25").to_numpy()
-        y = np.where(judged, 1 - material.y, material.y)
-        poisoned = replace(material, y=y, rows=material.rows.assign(churned=y))
-        once = replace(SMALL, most_epochs=1)
-        verdict, fooled = judge(material, once), judge(poisoned, once)
-        assert fooled.epochs == verdict.epochs
-        assert fooled.histories[0]["later"] == verdict.histories[0]["later"]
-        assert fooled.losses != verdict.losses
+        data = make_data(events=1.5, wrote=0.1)
+        judged = (data.rows.as_of_date >= "2024-03-25").to_numpy()
+        y = np.where(judged, 1 - data.y, data.y)
+        poisoned = replace(data, y=y, rows=data.rows.assign(churned=y))
+        once = replace(SMALL, max_epochs=1)
+        selection, fooled = judge(data, once), judge(poisoned, once)
+        assert fooled.summary.epochs == selection.summary.epochs
+        assert fooled.summary.histories[0]["later"] == selection.summary.histories[0]["later"]
+        assert fooled.summary.losses != selection.summary.losses
 
-    def test_where_it_was_not_judged_it_says_what_the_tabular_members_say(self, told_by_words):
-        table = told_by_words.validation
+    def test_where_it_was_not_judged_it_says_what_the_tabular_members_say(self, from_words):
+        table = from_words.validation
         before = table.transformer_events.isna()
         np.testing.assert_array_equal(table.transformer[before], table.logistic[before])
-        chosen = table[f"transformer_{told_by_words.variant}"][~before]
+        chosen = table[f"transformer_{from_words.summary.variant}"][~before]
         np.testing.assert_array_equal(table.transformer[~before], chosen)
 
     def test_too_few_later_snapshots_judge_nothing(self):
-        assert judge(make_material(snapshots=3)) is None
+        assert judge(make_data(snapshots=3)) is None
 
     def test_without_settings_it_is_not_tried(self):
-        assert judge(make_material(), None) is None
+        assert judge(make_data(), None) is None
 
     def test_where_hardly_anyone_wrote_words_are_not_read(self):
-        verdict = judge(make_material(wrote=0.1), replace(FROZEN, most_epochs=1), judging=1)
-        assert list(verdict.epochs) == ["events"]
-        assert verdict.variant == "events"
+        selection = judge(make_data(wrote=0.1), replace(FROZEN, max_epochs=1), judging=1)
+        assert list(selection.summary.epochs) == ["events"]
+        assert selection.summary.variant == "events"
 
-    def test_an_encoder_without_a_transformer_is_read_as_it_is(self, static, monkeypatch, capsys):
+    def test_an_encoder_without_a_transformer_is_read_as_it_is(self, static, monkeypatch, caplog):
+        caplog.set_level("INFO")
         monkeypatch.setenv("CHURN_ENCODER", static)
         assert Encoder(EncoderSettings(static, "cpu", fidelity=1.0)).transformer is None
-        verdict = judge(make_material(words=2.5), judging=1)
-        assert (
-            f"{static} has no transformer to fine-tune: its embeddings are read as they are" in capsys.readouterr().out
-        )
-        assert list(verdict.epochs) == ["events", "words"]
-        assert verdict.variant == "words"
-        assert "transformer" in verdict.averaged
+        selection = judge(make_data(words=2.5), judging=1)
+        assert f"{static} has no transformer to fine-tune: its embeddings are used as they are" in caplog.text
+        assert list(selection.summary.epochs) == ["events", "words"]
+        assert selection.summary.variant == "words"
+        assert "transformer" in selection.summary.averaged
 
 
 class TestTrainingTheOneKept:
-    def test_it_is_trained_as_it_was_judged_on_all_rows(self, told_by_words, churn_home: Path):
-        material = make_material(words=2.5)
-        verdict = replace(told_by_words, histories=[], epochs=dict.fromkeys(told_by_words.epochs, 0.5))
-        member = train_transformer(material, verdict)
+    def test_it_is_trained_as_it_was_judged_on_all_rows(self, from_words, churn_home: Path):
+        data = make_data(words=2.5)
+        selection = replace(
+            from_words,
+            summary=replace(from_words.summary, histories=[], epochs=dict.fromkeys(from_words.summary.epochs, 0.5)),
+        )
+        member = train_transformer(data, ["logistic"], selection)
         assert member.reads_words
-        assert member.fine_tuned == (verdict.variant == "fine_tuned")
-        assert [h["name"] for h in verdict.histories] == ["training"]
-        assert verdict.seconds > 0
-        steps = verdict.epochs[verdict.variant] * len(material.y) / SMALL.batch_rows
-        assert verdict.histories[0]["steps"][-1]["step"] == round(steps)
+        assert member.fine_tuned == (selection.summary.variant == "fine_tuned")
+        assert [h["name"] for h in selection.summary.histories] == ["training"]
+        assert selection.seconds > 0
+        steps = selection.summary.epochs[selection.summary.variant] * len(data.y) / SMALL.batch_rows
+        assert selection.summary.histories[0]["steps"][-1]["step"] == round(steps)
 
 
 class QuickestLearner:
@@ -357,8 +359,8 @@ def test_words_are_heard_only_where_they_beat_shuffled_ones(shuffled, kept):
     told = judged.boosting + np.where(churned == 1, 1.0, -1.0)
     judged["events"], judged["words"] = judged.boosting, told
     judged["shuffled_words"] = judged.boosting + shuffled * (told - judged.boosting)
-    verdict = _verdict(["boosting"], judged, judged, SMALL, {"events": 1.0, "words": 1.0}, [])
-    assert verdict.gains["words"]["low"] > 0
-    assert (verdict.gains["words_against_shuffled"]["low"] > 0) == (kept == "words")
-    assert verdict.variant == kept
-    assert ("transformer" in verdict.averaged) == (kept == "words")
+    selection = _compare(["boosting"], judged, judged, SMALL, {"events": 1.0, "words": 1.0}, [])
+    assert selection.summary.gains["words"]["low"] > 0
+    assert (selection.summary.gains["words_against_shuffled"]["low"] > 0) == (kept == "words")
+    assert selection.summary.variant == kept
+    assert ("transformer" in selection.summary.averaged) == (kept == "words")

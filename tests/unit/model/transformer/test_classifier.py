@@ -6,17 +6,15 @@ import pytest
 import torch
 from small_network import LONG, MODES, SMALL, fit, log_loss, make_sequences, weights
 
-from inference.errors import ChurnRadarError
 from inference.model.transformer.member import PARTS, TransformerMember
 from inference.model.transformer.network import ChurnTransformer, ChurnTransformerConfig
-from inference.model.transformer.settings import TransformerSettings
 
 
 class TestBeginning:
     @pytest.mark.parametrize("encoder", [None, "bert", "distilbert"])
     @pytest.mark.parametrize("fine_tuned", [False, True])
     def test_a_network_that_learned_nothing_says_what_the_tabular_members_say(self, shop, encoder, fine_tuned, request):
-        idle = replace(SMALL, learning_rate=0.0, encoder_learning_rate=0.0, most_epochs=0)
+        idle = replace(SMALL, learning_rate=0.0, encoder_learning_rate=0.0, max_epochs=0)
         reader = None if encoder is None else request.getfixturevalue(encoder)
         member = fit(shop, idle, reader, fine_tuned=fine_tuned and reader is not None)
         np.testing.assert_array_equal(member.logit(*shop.asked), shop.tabular.astype(np.float32))
@@ -26,7 +24,7 @@ class TestBeginning:
     def test_words_that_join_a_trained_network_begin_at_the_tabular_answer(self, few, bert):
         events = fit(few, SMALL)
         assert np.abs(events.logit(*few.asked) - few.tabular).max() > 0.01
-        idle = replace(SMALL, learning_rate=0.0, encoder_learning_rate=0.0, most_epochs=0)
+        idle = replace(SMALL, learning_rate=0.0, encoder_learning_rate=0.0, max_epochs=0)
         words = fit(few, idle, bert, start=events)
         np.testing.assert_array_equal(words.logit(*few.asked), few.tabular.astype(np.float32))
         own = weights(words)
@@ -40,7 +38,7 @@ class TestBeginning:
         assert np.abs(words.logit(*few.asked) - few.tabular).max() > 0.01
         idle = replace(SMALL, learning_rate_fine_tuning=0.0, encoder_learning_rate=0.0, fine_tuning="full")
         tuned = fit(earlier, idle, bert, start=words)
-        assert tuned.history_.steps[-1]["epoch"] == pytest.approx(idle.most_epochs_fine_tuning, abs=0.2)
+        assert tuned.history_.steps[-1]["epoch"] == pytest.approx(idle.max_epochs_fine_tuning, abs=0.2)
         np.testing.assert_allclose(tuned.logit(*few.asked), words.logit(*few.asked), atol=2e-3)
 
 
@@ -123,7 +121,7 @@ class TestLearning:
         np.testing.assert_allclose(alone, together[:5], atol=1e-5)
 
     def test_no_more_rows_are_read_than_the_settings_say(self, earlier, bert):
-        few = replace(SMALL, most_rows=64, most_rows_with_words=32)
+        few = replace(SMALL, max_rows=64, max_rows_with_words=32)
         assert fit(earlier, few).history_.steps[-1]["step"] == 2
         assert fit(earlier, few, bert).history_.steps[-1]["step"] == 1
 
@@ -163,15 +161,3 @@ class TestContributions:
     def test_a_network_without_events_owes_nothing_to_them(self, few, bert):
         member = fit(few, replace(SMALL, event_layers=0), bert)
         assert not member.contributions(*few.asked)[:, PARTS.index("transformer_events")].any()
-
-
-class TestSettings:
-    def test_a_mode_that_does_not_exist_is_refused(self):
-        with pytest.raises(ChurnRadarError) as refused:
-            TransformerSettings(fine_tuning="sideways")
-        assert str(refused.value) == "fine_tuning is sideways; expected one of frozen, top, lora, full"
-
-    def test_a_loss_that_does_not_exist_is_refused(self):
-        with pytest.raises(ChurnRadarError) as refused:
-            TransformerSettings(loss="hinge")
-        assert str(refused.value) == "loss is hinge; expected cross_entropy or focal"

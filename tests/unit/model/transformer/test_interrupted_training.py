@@ -65,7 +65,7 @@ class TestResuming:
 
     @pytest.mark.parametrize("look", [1, 2])
     def test_killed_while_later_rows_are_looked_at(self, earlier, later, bert, look, monkeypatch, caplog):
-        expected = fit(earlier, self.undisturbed, bert, later=later.later)
+        expected = fit(earlier, self.undisturbed, bert, later=later.data)
         log_loss_at = fine_tuning.log_loss_at
         looks = []
 
@@ -77,8 +77,8 @@ class TestResuming:
 
         monkeypatch.setattr(fine_tuning, "log_loss_at", die)
         with pytest.raises(Killed):
-            fit(earlier, self.settings, bert, later=later.later)
-        member = fit(earlier, self.settings, bert, later=later.later)
+            fit(earlier, self.settings, bert, later=later.data)
+        member = fit(earlier, self.settings, bert, later=later.data)
         assert "resumed after step" in caplog.text
         assert_same_weights(weights(member), weights(expected))
         assert member.history_.best_epochs == expected.history_.best_epochs
@@ -126,7 +126,7 @@ class TestResuming:
         [
             lambda s: replace(s, seed=1),
             lambda s: replace(s, learning_rate=0.01),
-            lambda s: replace(s, most_epochs=2),
+            lambda s: replace(s, max_epochs=2),
             lambda s: replace(s, fine_tuning="full"),
         ],
         ids=["seed", "learning rate", "epochs", "mode"],
@@ -177,8 +177,8 @@ class TestResuming:
     def test_other_later_rows_start_anew(self, few, later, kill_at_step, caplog):
         kill_at_step(2)
         with pytest.raises(Killed):
-            fit(few, self.settings, later=later.later)
-        fit(few, self.settings, later=replace(later, y=1 - later.y).later)
+            fit(few, self.settings, later=later.data)
+        fit(few, self.settings, later=replace(later, y=1 - later.y).data)
         assert "resumed" not in caplog.text
 
     def test_a_training_has_the_same_checkpoint_whatever_its_caption(self, few):
@@ -212,7 +212,7 @@ class TestStoppingEarly:
             return next(losses)
 
         monkeypatch.setattr(fine_tuning, "log_loss_at", say)
-        member = fit(earlier, replace(SMALL, most_epochs=4, fine_tuning="full"), bert, later=later.later)
+        member = fit(earlier, replace(SMALL, max_epochs=4, fine_tuning="full"), bert, later=later.data)
         # 7.5 steps an epoch, a look every 4 of them; stopped after four looks that were worse
         assert [point["step"] for point in member.history_.later] == [4, 8, 12, 16, 20, 24]
         assert member.history_.best_epochs == pytest.approx(8 * 32 / 240)
@@ -228,13 +228,13 @@ class TestStoppingEarly:
             return 1 / len(looks)
 
         monkeypatch.setattr(fine_tuning, "log_loss_at", better_each_time)
-        member = fit(earlier, SMALL, bert, later=later.later)
+        member = fit(earlier, SMALL, bert, later=later.data)
         assert len(looks) == 2
         assert_same_weights(weights(member), weights(expected), atol=0)
 
     @pytest.mark.parametrize("mode", ["frozen", *MODES])
     def test_the_loss_it_stops_on_is_that_of_its_answers(self, earlier, later, bert, mode):
-        member = fit(earlier, replace(LONG, fine_tuning=mode, most_epochs=3), bert, later=later.later)
+        member = fit(earlier, replace(LONG, fine_tuning=mode, max_epochs=3), bert, later=later.data)
         best = min(point["log_loss"] for point in member.history_.later)
         logit = member.logit(*later.asked)
         at_true_level = logit + level_shift(logit, later.y.mean())
@@ -243,4 +243,4 @@ class TestStoppingEarly:
     def test_later_rows_must_share_their_texts(self, few, later, bert):
         stranger = replace(later, sequences=replace(later.sequences, words=list(later.sequences.words)))
         with pytest.raises(ValueError, match="share their texts"):
-            fit(few, SMALL, bert, later=stranger.later)
+            fit(few, SMALL, bert, later=stranger.data)
