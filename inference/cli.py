@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from inference.errors import ChurnRadarError
-from inference.home import PROJECT_DIR, home, published, raw_dir
+from inference.home import LOOPBACK, PROJECT_DIR, home, published, raw_dir
 from inference.progress import show_log
 
 app = typer.Typer(
@@ -243,7 +243,6 @@ def desk(
 ) -> None:
     """Show the retention desk in a browser: risk, customers, model and experiment; it changes nothing."""
     from inference.desk import server
-    from inference.serving.settings import LOOPBACK
 
     if host not in LOOPBACK:
         typer.echo(

@@ -7,6 +7,8 @@ from pathlib import Path
 from uuid import uuid4
 
 PROJECT_DIR = Path(__file__).resolve().parents[1]
+#: Names of this machine: a server that listens on one of them cannot be reached from elsewhere.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 #: Folders of the home whose files are made again if they are missing: effects learned from contacts, and graphs for
 #: OpenVINO.

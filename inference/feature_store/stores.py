@@ -27,7 +27,7 @@ from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
 
 from inference.feature_store.redis_store import OneKeyRedisOnlineStoreConfig
-from inference.home import PROJECT_DIR, home, postgres_schema, postgres_settings, whole_file
+from inference.home import LOOPBACK, PROJECT_DIR, home, postgres_schema, postgres_settings, whole_file
 from inference.warehouse.manifest import Manifest
 
 # Feast turns deprecation warnings on for the whole process; these concern ibis and DuckDB, once per view
@@ -40,7 +40,6 @@ warnings.filterwarnings("ignore", message="On demand feature view is an experime
 SERVERS = {"serve": "127.0.0.1", "serve_offline": "127.0.0.1", "serve_lineage": "0.0.0.0", "ui": "0.0.0.0"}
 #: Those that listen on every address and have no option for it.
 OPEN_SERVERS = ("serve_registry", "serve_transformations")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:

@@ -1,12 +1,12 @@
-"""What the service is asked and what it answers, as its OpenAPI document shows them."""
+"""Requests and responses of the score routes, as the OpenAPI document shows them."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-#: Most customers that one request may ask for.
-MOST_CUSTOMERS = 1000
+#: Customers that one request may ask for.
+MAX_CUSTOMERS = 1000
 
 CustomerId = Annotated[
     str,
@@ -49,7 +49,7 @@ class ChurnBatchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     customer_ids: list[CustomerId] = Field(
-        min_length=1, max_length=MOST_CUSTOMERS, description="Answers come in this order."
+        min_length=1, max_length=MAX_CUSTOMERS, description="Answers come in this order."
     )
 
 

@@ -1,4 +1,4 @@
-"""Events as applications send them, and the rows of raw tables that they become."""
+"""Events as applications send them, and the raw table rows that they become."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -8,16 +8,16 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerialize
 from inference.serving.answers import Churn, CustomerId
 from inference.warehouse.event_log import Event
 
-#: Most events of one request, and most products of one order.
-MOST_EVENTS, MOST_ITEMS = 1000, 200
-#: An event may be this far ahead of the clock here.
+#: Events of one request, and products of one order.
+MAX_EVENTS, MAX_ITEMS = 1000, 200
+#: How far an event may be in the future, as clocks differ.
 CLOCK_DIFFERENCE = timedelta(minutes=5)
 
 Key = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Name = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
 Money = Annotated[float, Field(gt=-1e12, lt=1e12, allow_inf_nan=False)]
-#: To the second, which is what builds compare.
+#: Cut to the second, the precision in which builds compare times.
 Moment = Annotated[
     AwareDatetime,
     PlainSerializer(lambda moment: moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat()),
@@ -57,7 +57,7 @@ class OrderEvent(_Event):
     status: Literal["completed", "cancelled", "returned"] = "completed"
     discount_amount: Money | None = None
     coupon_code: Name | None = None
-    items: list[OrderItem] = Field(default=[], max_length=MOST_ITEMS)
+    items: list[OrderItem] = Field(default=[], max_length=MAX_ITEMS)
 
     @property
     def happened_at(self) -> datetime:
@@ -137,7 +137,7 @@ AnyEvent = Annotated[OrderEvent | BrowsingEvent | ReviewEvent | TicketEvent, Fie
 class EventBatch(_Part):
     """Events, in any order."""
 
-    events: list[AnyEvent] = Field(min_length=1, max_length=MOST_EVENTS)
+    events: list[AnyEvent] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
 class EventReceipt(BaseModel):
@@ -152,21 +152,21 @@ class EventReceipt(BaseModel):
 
 
 def to_log(event: AnyEvent) -> Event:
-    """Return an event as the log takes it."""
+    """Return an event in the form of the event log."""
     return Event(event.event_id, event.customer_id, event.rows())
 
 
 def time_problem(event: AnyEvent, now: datetime, history_days: int) -> str | None:
-    """Say what is wrong with the time of an event, or nothing.
+    """Return why the time of an event is refused, or None.
 
     Parameters
     ----------
     event : AnyEvent
-        As it was sent.
+        The event.
     now : datetime
         Aware.
     history_days : int
-        ``churn__history_days``: what is older is no part of any feature.
+        ``churn__history_days``: features do not use older events.
     """
     if event.happened_at > now + CLOCK_DIFFERENCE:
         return "is in the future"

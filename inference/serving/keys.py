@@ -1,4 +1,4 @@
-"""API keys: who may read and who may write. Only their hashes are kept."""
+"""API keys with scopes; only their hashes are stored."""
 
 import hashlib
 import hmac
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from inference.errors import ChurnRadarError
 
-#: What a key may be allowed.
+#: Scopes of keys.
 SCOPES = ("read", "write")
 #: One entry of ``CHURN_API_KEYS``.
 _ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scopes>[a-z+]+):(?P<digest>[0-9a-f]{64})")
@@ -22,9 +22,9 @@ class ApiKey:
     Parameters
     ----------
     name : str
-        Who; named in logs and metrics instead of the key.
+        Name of the client, for error messages and rate limits.
     scopes : frozenset of str
-        Among ``SCOPES``.
+        From ``SCOPES``.
     digest : str
         SHA-256 of the secret, in hexadecimal. The secret has 256 random bits, so no slow hash is needed.
     """
@@ -39,12 +39,12 @@ class ApiKey:
 
 
 def new_key(name: str, scopes: Collection[str]) -> tuple[str, ApiKey]:
-    """Make a secret for a client, which is told once, and the entry that is kept.
+    """Make a secret for a client, and the entry to store.
 
     Raises
     ------
     ChurnRadarError
-        If the name or a scope is not one.
+        If the name or a scope is invalid.
     """
     secret = secrets.token_urlsafe(32)
     entry = f"{name}:{'+'.join(scopes)}:{_digest(secret)}"
@@ -52,7 +52,7 @@ def new_key(name: str, scopes: Collection[str]) -> tuple[str, ApiKey]:
 
 
 def read_keys(entries: str) -> list[ApiKey]:
-    """Read ``CHURN_API_KEYS``: entries ``name:scope+scope:sha256``, apart by spaces or commas.
+    """Read ``CHURN_API_KEYS``: entries ``name:scope+scope:sha256``, separated by spaces or commas.
 
     Raises
     ------
@@ -61,19 +61,19 @@ def read_keys(entries: str) -> list[ApiKey]:
     """
     keys = []
     for number, entry in enumerate(re.split(r"[\s,]+", entries.strip()) if entries.strip() else (), 1):
-        found = _ENTRY.fullmatch(entry)
-        scopes = frozenset(found["scopes"].split("+")) if found else frozenset()
-        if not found or scopes - set(SCOPES):
+        match = _ENTRY.fullmatch(entry)
+        scopes = frozenset(match["scopes"].split("+")) if match else frozenset()
+        if not match or scopes - set(SCOPES):
             raise ChurnRadarError(
                 f"CHURN_API_KEYS: entry {number} cannot be read; expected name:scopes:sha256 with scopes among "
                 f"{', '.join(SCOPES)}, as churn-radar api-key prints it"
             )
-        keys.append(ApiKey(found["name"], scopes, found["digest"]))
+        keys.append(ApiKey(match["name"], scopes, match["digest"]))
     return keys
 
 
 def find_key(keys: Collection[ApiKey], secret: str) -> ApiKey | None:
-    """Return whose secret it is. Every key is compared, each in constant time, so that time tells nothing."""
+    """Return the key of a secret, or None. All keys are compared in constant time, so that timing reveals nothing."""
     digest, match = _digest(secret), None
     for key in keys:
         if hmac.compare_digest(key.digest, digest):

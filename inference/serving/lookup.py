@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from inference.feature_store import client as feature_store
 from inference.pseudonyms import pseudonym
 from inference.realtime.online_store import REDIS_TIMEOUT, StoreDownError
-from inference.serving.answers import MOST_CUSTOMERS, Churn
+from inference.serving.answers import MAX_CUSTOMERS, Churn
 
-#: What of a score is told as it is.
-TOLD = {
+#: Fields of a stored score that the answer holds unchanged.
+SAME_FIELDS = {
     "churn_probability",
     "risk_band",
     "risk_percentile",
@@ -21,18 +21,18 @@ TOLD = {
     "value_at_risk",
     "model_version",
 }
-#: Seconds in which a lookup must answer, and what each customer of it adds.
+#: Seconds that a lookup may take, and additional seconds per customer.
 LOOKUP_TIMEOUT, CUSTOMER_TIMEOUT = 0.9, 0.002
-#: Turns of the event loop before a read, in which answers go out and clients ask again: one read for all of them takes
-#: less than one that works beside the loop for some. ``benchmarks/serving.py`` at 8 connections: a quarter more.
+#: Turns of the event loop before a read. Meanwhile responses go out and clients ask again, so that one read serves more
+#: of them: a quarter more requests per second at 8 connections (``benchmarks/serving.py``).
 GATHERING_TURNS = 4
 
 
 class ScoreLookup:
-    """Reads ``churn_scores_v1``; requests that wait at the same time are answered by one read.
+    """Reads ``churn_scores_v1`` with one read for all requests that wait at the same time.
 
-    One thread reads, because Feast shares one connection. While it does, requests gather, and the next read is for all
-    of them: most of what a read costs does not grow with its customers.
+    One thread reads, because Feast has one connection. Requests gather meanwhile, and the next read is for all of
+    them: most of the time of a read does not depend on its number of customers.
     """
 
     def __init__(self) -> None:
@@ -42,21 +42,21 @@ class ScoreLookup:
         self._reading: asyncio.Task | None = None
 
     async def open(self) -> None:
-        """Load Feast, which takes seconds, and what is registered.
+        """Load Feast and its registry, which takes seconds.
 
         Raises
         ------
         StoreDownError
-            If nothing was applied yet.
+            If ``feast apply`` has not run.
         """
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """Stop the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, customer_ids: Sequence[str]) -> list[Churn | None]:
-        """Look customers up.
+        """Look scores up.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class ScoreLookup:
         answers = [self._waiting.setdefault(customer, loop.create_future()) for customer in customer_ids]
         if self._reading is None or self._reading.done():
             self._reading = loop.create_task(self._read_waiting())
-        # another request may wait for the same customer: no answer is cancelled
+        # another request may wait for the same customer, so that no answer is cancelled
         _, late = await asyncio.wait(answers, timeout=LOOKUP_TIMEOUT + CUSTOMER_TIMEOUT * len(answers))
         if late:
             raise StoreDownError("timeout")
@@ -88,17 +88,17 @@ class ScoreLookup:
         while self._waiting:
             for _ in range(GATHERING_TURNS):
                 await asyncio.sleep(0)
-            asked = dict(list(self._waiting.items())[:MOST_CUSTOMERS])
+            asked = dict(list(self._waiting.items())[:MAX_CUSTOMERS])
             for customer in asked:
                 del self._waiting[customer]
             try:
-                found = await loop.run_in_executor(self._thread, self._read, list(asked))
+                scores = await loop.run_in_executor(self._thread, self._read, list(asked))
             except StoreDownError as error:
                 for answer in asked.values():
                     answer.set_exception(error)
-                    answer.exception()  # whoever waited may have gone
+                    answer.exception()  # mark as retrieved: its request may be gone
             else:
-                for answer, score in zip(asked.values(), found, strict=True):
+                for answer, score in zip(asked.values(), scores, strict=True):
                     answer.set_result(score)
 
     def _open(self) -> None:
@@ -112,15 +112,15 @@ class ScoreLookup:
     def _read(self, customer_ids: list[str]) -> list[Churn | None]:
         if self._store is None:
             self._open()
-        found = self._scores(customer_ids)
-        if missing := [i for i, score in enumerate(found) if score is None]:
-            # where a shop goes by pseudonyms, the store does
+        scores = self._scores(customer_ids)
+        if missing := [i for i, score in enumerate(scores) if score is None]:
+            # the store's keys may be pseudonyms
             for i, score in zip(missing, self._scores([pseudonym(customer_ids[i]) for i in missing]), strict=True):
-                found[i] = score
+                scores[i] = score
         now = datetime.now(UTC)
         return [
             None if score is None else to_answer(customer, json.loads(score[0]), now, score[1])
-            for customer, score in zip(customer_ids, found, strict=True)
+            for customer, score in zip(customer_ids, scores, strict=True)
         ]
 
     def _scores(self, customer_ids: list[str]) -> list[tuple[str, datetime] | None]:
@@ -136,28 +136,28 @@ class ScoreLookup:
 
 
 def to_answer(customer_id: str, score: dict, now: datetime, stored_as_of: datetime | None = None) -> Churn:
-    """Return a score as the service tells it.
+    """Return a score as an answer of the service.
 
     Parameters
     ----------
     customer_id : str
-        Whose it is.
+        The customer.
     score : dict
-        As ``online_scores`` packs it, or as ``rescoring.rescore`` gives it.
+        As ``online_scores`` packs it, or as ``realtime.score.score_customer`` returns it.
     now : datetime
         Aware.
     stored_as_of : datetime, optional
-        Event timestamp of a score of a build; a fresh one says itself of when it is.
+        Event timestamp of a score by a build; others hold ``as_of``.
     """
     fresh = "as_of" in score
     as_of = datetime.fromisoformat(score["as_of"]) if fresh else stored_as_of
     known_until = datetime.fromisoformat(score["scored_at"]) if fresh else as_of
-    # checked where it was published: dbt's contract and data tests hold for every row
+    # without validation: the contract and the data tests of churn_scores hold for every row
     return Churn.model_construct(
         customer_id=customer_id,
         reasons=[score[name] for name in ("reason_1", "reason_2", "reason_3") if score[name]],
         as_of=as_of,
         feature_age_seconds=max((now - known_until).total_seconds(), 0.0),
         source="fresh" if fresh else "stored",
-        **{name: value for name, value in score.items() if name in TOLD},
+        **{name: value for name, value in score.items() if name in SAME_FIELDS},
     )

@@ -1,4 +1,4 @@
-"""What Prometheus reads."""
+"""Metrics in Prometheus' format."""
 
 import time
 from collections.abc import Callable
@@ -7,17 +7,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Seconds.
+from inference.serving.problems import route_template
+
+#: Upper limits of the histogram, in seconds.
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
-    """Counts and times of one process; no label holds a customer id.
+    """Counters and histograms of one process; no label holds a customer id.
 
     Parameters
     ----------
     behind : callable
-        Says how many customers wait for a score that knows their events.
+        Returns how many customers wait for a score that reflects their events.
     """
 
     def __init__(self, behind: Callable[[], int]) -> None:
@@ -38,8 +40,8 @@ class Metrics:
             registry=self.registry,
         ).set_function(behind)
 
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count an answer."""
+    def count_response(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a response and its time in seconds."""
         self._requests.labels(method, route, status).inc()
         self._seconds.labels(method, route).observe(seconds)
 
@@ -49,37 +51,34 @@ class Metrics:
 
 
 class Measured:
-    """Counts and times what an application answers.
+    """Middleware that counts and times responses.
 
     Parameters
     ----------
     app : ASGIApp
-        What is measured.
+        Next application.
     metrics : Metrics
-        Where it is counted.
+        Where they are counted.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and note its status."""
+        """Pass a request on and count its response."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
 
-        async def noted(message: Message) -> None:
+        async def record_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, record_status)
         finally:
-            # the template, never the path: it holds a customer id
-            route = scope.get("route")
-            self.metrics.answered(
-                scope["method"], route.path_format if route else "unknown", status, time.perf_counter() - started
-            )
+            took = time.perf_counter() - started
+            self.metrics.count_response(scope["method"], route_template(scope), status, took)

@@ -4,28 +4,27 @@ import os
 from dataclasses import dataclass, field
 
 from inference.errors import ChurnRadarError
+from inference.home import LOOPBACK
 from inference.serving.keys import ApiKey, read_keys
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Who may call the service, and how much.
+    """Keys and limits of the service.
 
     Parameters
     ----------
     keys : list of ApiKey
-        Clients; none where everybody may call, which is allowed on loopback alone.
+        Clients; without any, everybody may call, which is allowed on loopback only.
     rate_limit : str
         Requests per client, such as ``1000/second``.
-    most_body_bytes : int
+    max_body_bytes : int
         Largest request body.
     """
 
     keys: list[ApiKey] = field(default_factory=list)
     rate_limit: str = "1000/second"
-    most_body_bytes: int = 1_000_000
+    max_body_bytes: int = 1_000_000
 
 
 def settings_from_environment(host: str) -> ServeSettings:
@@ -34,12 +33,12 @@ def settings_from_environment(host: str) -> ServeSettings:
     Parameters
     ----------
     host : str
-        Where the service is to listen.
+        Address to listen on.
 
     Raises
     ------
     ChurnRadarError
-        If it would listen beyond loopback with no key.
+        If there is no key and the address is not loopback.
     """
     keys = read_keys(os.environ.get("CHURN_API_KEYS", ""))
     if not keys and host not in LOOPBACK:

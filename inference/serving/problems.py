@@ -1,0 +1,89 @@
+"""Errors of the HTTP API, in the form of RFC 9457."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from inference.realtime.online_store import StoreDownError
+from inference.serving.answers import Problem
+from inference.warehouse.event_log import EventConflictError
+
+logger = logging.getLogger(__name__)
+
+TITLES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+#: Validation errors that one response lists.
+MAX_LISTED = 5
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Make an error response."""
+    title = TITLES.get(status, "Error")
+    return JSONResponse(
+        Problem(title=title, status=status, detail=detail).model_dump(),
+        status_code=status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe error responses for the OpenAPI document."""
+    return {
+        status: {
+            "description": TITLES[status],
+            "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        }
+        for status in statuses
+    }
+
+
+def route_template(scope: Mapping[str, Any]) -> str:
+    """Return the path template of a request; the path itself may hold a customer id."""
+    route = scope.get("route")
+    return route.path_format if route else "unknown"
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error of an application with a problem."""
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        # the input is not repeated: it may be personal data
+        details = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:MAX_LISTED]]
+        return problem(422, "; ".join(details))
+
+    @app.exception_handler(StoreDownError)
+    async def store_down(request: Request, error: StoreDownError) -> Response:
+        request.app.state.metrics.store_errors.inc()
+        return problem(503, "the online store does not answer; try again later", {"Retry-After": "1"})
+
+    @app.exception_handler(EventConflictError)
+    async def conflict(request: Request, error: EventConflictError) -> Response:
+        return problem(409, f"event_id {error.event_id} was used for other content; nothing of this request was kept")
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        # the message may hold personal data: only the type is logged
+        logger.error("%s in %s %s", type(error).__name__, request.method, route_template(request.scope))
+        return problem(500, "something went wrong; it was logged")

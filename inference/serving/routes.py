@@ -1,0 +1,102 @@
+"""Routes of the HTTP API."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response, Security
+from starlette.exceptions import HTTPException
+
+from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health
+from inference.serving.events import EventBatch, EventReceipt, time_problem, to_log
+from inference.serving.intake import Intake
+from inference.serving.limits import RequireScope
+from inference.serving.lookup import to_answer
+from inference.serving.problems import MAX_LISTED, documented
+
+router = APIRouter()
+CAN_READ, CAN_WRITE = Security(RequireScope("read")), Security(RequireScope("write"))
+
+
+@router.get(
+    "/v1/customers/{customer_id:path}/churn",  # an id may hold a slash
+    tags=["churn"],
+    dependencies=[CAN_READ],
+    responses=documented(401, 403, 404, 429, 503),
+)
+async def churn(request: Request, customer_id: Annotated[CustomerId, Path()]) -> Churn:
+    """Return how likely a customer is to leave, and why."""
+    (score,) = await request.app.state.scores.read([customer_id])
+    if score is None:
+        raise HTTPException(404, "this customer has no score; expected one who was scored and materialised")
+    request.app.state.intake.refresh(outdated([score]))
+    return score
+
+
+@router.post("/v1/churn:batch", tags=["churn"], dependencies=[CAN_READ], responses=documented(401, 403, 413, 429, 503))
+async def churn_batch(request: Request, asked: ChurnBatchRequest) -> ChurnBatch:
+    """Return the scores of up to 1,000 customers."""
+    ids = list(dict.fromkeys(asked.customer_ids))
+    scores = await request.app.state.scores.read(ids)
+    known: dict[str, Churn] = {i: score for i, score in zip(ids, scores, strict=True) if score is not None}
+    request.app.state.intake.refresh(outdated(known.values()))
+    return ChurnBatch(
+        scores=[known[i] for i in asked.customer_ids if i in known], unknown=[i for i in ids if i not in known]
+    )
+
+
+@router.post("/v1/events", tags=["events"], dependencies=[CAN_WRITE], responses=documented(401, 403, 409, 413, 429))
+async def events(request: Request, sent: EventBatch) -> EventReceipt:
+    """Accept what customers just did, and return the scores that follow from it."""
+    intake: Intake = request.app.state.intake
+    if problems := event_problems(sent, intake):
+        raise HTTPException(422, "; ".join(problems[:MAX_LISTED]))
+    added, scores = await intake.accept([to_log(event) for event in sent.events])
+    request.app.state.metrics.events.inc(sum(added))
+    customers = dict.fromkeys(event.customer_id for event in sent.events)
+    now = datetime.now(UTC)
+    return EventReceipt(
+        accepted=sum(added),
+        duplicates=len(added) - sum(added),
+        scores=[to_answer(c, score, now) for c in customers if (score := scores.get(c))],
+        pending=[c for c in customers if c not in scores],
+    )
+
+
+@router.get("/healthz", tags=["operations"])
+async def healthz() -> Health:
+    """Say that the process lives."""
+    return Health()
+
+
+@router.get("/readyz", tags=["operations"], responses=documented(503))
+async def readyz(request: Request) -> Health:
+    """Say whether the online store answers and scores follow events."""
+    await request.app.state.scores.read(["readiness"])
+    problem = request.app.state.intake.problem
+    if problem is not None:
+        raise HTTPException(503, f"scores do not follow events yet: {problem}")
+    return Health()
+
+
+@router.get("/metrics", tags=["operations"], response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Return metrics as Prometheus reads them."""
+    return request.app.state.metrics.exposition()
+
+
+def outdated(scores: Iterable[Churn]) -> list[str]:
+    """Return the customers whose score is of an earlier day."""
+    today = datetime.now(UTC).date()
+    return [score.customer_id for score in scores if score.as_of.date() < today]
+
+
+def event_problems(sent: EventBatch, intake: Intake) -> list[str]:
+    """Return why events are refused: their times first, then customers who were erased."""
+    now = datetime.now(UTC)
+    times = [time_problem(event, now, intake.history_days) for event in sent.events]
+    return [f"events.{i} {problem}" for i, problem in enumerate(times) if problem] + [
+        f"events.{i} is of a customer who was erased; expected nothing of them any more"
+        for i, event in enumerate(sent.events)
+        if intake.is_erased(event.customer_id)
+    ]

@@ -1,0 +1,167 @@
+"""Keeps stored scores up to date with the event log, in the background."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from inference.errors import ChurnRadarError
+from inference.realtime.online_store import OnlineStore, StoreDownError
+from inference.realtime.rescorer import Rescorer
+from inference.realtime.shop import OnlineShop
+from inference.warehouse.event_log import EventLog
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+#: Seconds that a request waits for scores, and between two attempts after an error.
+SCORE_TIMEOUT, RETRY_SECONDS = 0.9, 1.0
+#: Seconds between two searches for scores that lack events, which a build leaves behind.
+CATCH_UP_SECONDS = 10.0
+#: Customers scored at a time, so that nobody waits long for others.
+MAX_TOGETHER = 16
+
+
+class ScoreUpdater:
+    """Scores customers in one thread; customers who arrive while it works are scored together next.
+
+    Attributes
+    ----------
+    problem : str or None
+        Why scores do not follow events now; None if they do.
+    """
+
+    def __init__(self) -> None:
+        self.problem: str | None = "the model is being loaded"
+        self._rescorer: Rescorer | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
+        #: Requests that wait for a score, by customer; a customer may be here without any.
+        self._behind: dict[str, list[asyncio.Future]] = {}
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task] = []
+        self._batch_size = MAX_TOGETHER
+
+    def start(self) -> None:
+        """Begin to load the model and to update scores."""
+        self._tasks = [asyncio.create_task(self._update()), asyncio.create_task(self._catch_up())]
+
+    async def close(self) -> None:
+        """Stop after the scores that are being written."""
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def n_behind(self) -> int:
+        """Customers whose score does not reflect all of their events."""
+        return len(self._behind)
+
+    @property
+    def shop(self) -> OnlineShop | None:
+        """The last build; None until it is loaded."""
+        return self._rescorer.shop if self._rescorer else None
+
+    def add(self, customers: Iterable[str]) -> None:
+        """Have customers scored in the background."""
+        for customer in customers:
+            self._behind.setdefault(customer, [])
+        self._wake.set()
+
+    async def score(self, customers: Iterable[str]) -> dict[str, dict[str, Any] | None]:
+        """Score customers and wait for ``SCORE_TIMEOUT`` seconds.
+
+        Returns
+        -------
+        dict
+            Scores by customer, None for those who have none; without those who are not scored in time.
+        """
+        scores = {customer: asyncio.get_running_loop().create_future() for customer in customers}
+        for customer, score in scores.items():
+            self._behind.setdefault(customer, []).append(score)
+        self._wake.set()
+        done, _ = await asyncio.wait(scores.values(), timeout=SCORE_TIMEOUT)
+        return {c: score.result() for c, score in scores.items() if score in done and not score.exception()}
+
+    async def _update(self) -> None:
+        """Score whoever is behind, as long as the service runs."""
+        while True:
+            try:
+                if self._rescorer is None:
+                    rescorer = await run_in(self._thread, _open_rescorer)
+                    self._rescorer = rescorer
+                    self.add(await run_in(self._thread, rescorer.behind))
+                self.problem = None
+                while self._behind:
+                    await self._score_batch(self._rescorer)
+                self._wake.clear()
+                await self._wake.wait()
+            except StoreDownError as error:
+                self.problem = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                # the message may name a path: it goes to the log only
+                self.problem = "the model of the last build cannot be used; the log says why"
+                logger.warning("scores do not follow events: %s: %s", type(error).__name__, error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _catch_up(self) -> None:
+        """Find scores that a build stored while events came in."""
+        while True:
+            await asyncio.sleep(CATCH_UP_SECONDS)
+            if self._rescorer is not None and self.problem is None and not self._behind:
+                # an error shows up again, and is reported, when the next customer is scored
+                with suppress(Exception):
+                    self.add(await run_in(self._thread, self._rescorer.behind))
+
+    async def _score_batch(self, rescorer: Rescorer) -> None:
+        batch = dict(list(self._behind.items())[: self._batch_size])
+        for customer in batch:
+            del self._behind[customer]
+        try:
+            scores = await run_in(self._thread, rescorer.rescore, list(batch))
+        except (StoreDownError, ChurnRadarError, asyncio.CancelledError) as error:
+            self._put_back(batch, error)
+            raise
+        except Exception as error:
+            # one customer fails: score each alone, and drop the failing one until its next event
+            logger.error("%d customers could not be scored: %s", len(batch), type(error).__name__)
+            self._batch_size = 1
+            if len(batch) == 1:
+                _fail(batch, error)
+            else:
+                self._put_back(batch, error)
+            return
+        self._batch_size = MAX_TOGETHER
+        for customer, waiting in batch.items():
+            for score in waiting:
+                if not score.done():
+                    score.set_result(scores[customer])
+
+    def _put_back(self, batch: dict[str, list[asyncio.Future]], error: BaseException) -> None:
+        """Answer the waiting requests with an error, and put the customers first in the queue."""
+        _fail(batch, error)
+        self._behind = {customer: [] for customer in batch} | self._behind
+
+
+async def run_in(thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:
+    """Run a function in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+
+
+def _fail(batch: dict[str, list[asyncio.Future]], error: BaseException) -> None:
+    for score in (score for waiting in batch.values() for score in waiting if not score.done()):
+        score.set_exception(error if isinstance(error, Exception) else RuntimeError("stopped"))
+        score.exception()  # mark as retrieved: its request may be gone
+
+
+def _open_rescorer() -> Rescorer:
+    rescorer = Rescorer(OnlineStore(), EventLog())
+    rescorer.open()
+    gc.collect()
+    gc.freeze()  # see app._lifespan
+    return rescorer
