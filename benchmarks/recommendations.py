@@ -21,8 +21,8 @@ import pandas as pd
 import pyarrow as pa
 from rich.table import Table
 
-from inference.recommendations.recommend import LEARN_DAYS, MOST, blocks, next_bought, ranked, recommend
-from inference.recommendations.signals import SIGNALS, SOLD_WITHIN_DAYS, Names, Signals, read_history
+from inference.recommendations.recommend import LEARN_DAYS, MAX_PRODUCTS, blocks, next_bought, ranked, recommend
+from inference.recommendations.signals import SIGNALS, SOLD_WITHIN_DAYS, ProductNames, Signals, read_history
 from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
@@ -55,7 +55,7 @@ def read_shop(raw: Path) -> tuple[pa.Table, pd.DataFrame]:
 def hits(purchases: pa.Table, products: pd.DataFrame, cut: np.datetime64, after_days: int, limit: int) -> pd.DataFrame:
     """Whether each list contains a product of the next order, one row per customer, with the column ``at_rest``."""
     history = read_history(purchases, cut)
-    signals = Signals(history, Names(products, Encoder.shared), after_days)
+    signals = Signals(history, ProductNames(products, Encoder.shared), after_days)
     truth = next_bought(signals, purchases, cut + np.timedelta64(LEARN_DAYS, "D"))
     newest = np.full(len(history.customers), np.iinfo(int).max)
     np.minimum.at(newest, history.customer, history.age)
@@ -65,9 +65,9 @@ def hits(purchases: pa.Table, products: pd.DataFrame, cut: np.datetime64, after_
     parts_by_list = {name: [] for name in ("most popular", *SIGNALS)}
     for block in blocks(signals, evaluated):
         bought = truth[block].toarray() > 0
-        popular = np.where(signals.offered(block), popularity, 0.0)
+        popular = np.where(signals.allowed(block), popularity, 0.0)
         for name, score in zip(parts_by_list, (popular, *signals.scores(block)), strict=True):
-            best, is_there = ranked(score, MOST)
+            best, is_there = ranked(score, MAX_PRODUCTS)
             parts_by_list[name].append((np.take_along_axis(bought, best, axis=1) & is_there).any(axis=1))
     is_hit = pd.DataFrame({name: np.concatenate(parts) for name, parts in parts_by_list.items()})
     customers = pd.DataFrame({"customer_id": history.customers[evaluated], "as_of_date": cut})
@@ -82,7 +82,9 @@ def hits(purchases: pa.Table, products: pd.DataFrame, cut: np.datetime64, after_
 
 def hits_table(hits_by_shop: dict[str, pd.DataFrame]) -> Table:
     """One line per shop and group of customers."""
-    table = Table(title=f"Customers with one of {MOST} products in their next order (standard error of the last)")
+    table = Table(
+        title=f"Customers with one of {MAX_PRODUCTS} products in their next order (standard error of the last)"
+    )
     for name in ("", "customers", *LISTS.values(), "±"):
         table.add_column(name, justify="right" if name else "left")
     for shop, shop_hits in hits_by_shop.items():

@@ -1,5 +1,6 @@
-"""Which products to offer whom: signals that count by how often the shop's customers followed them lately."""
+"""Product recommendations: signals rank products, and are fused by their recent hit rates."""
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -7,23 +8,25 @@ import pandas as pd
 import pyarrow as pa
 from scipy.sparse import csr_array
 
-from inference.recommendations.signals import SIGNALS, Names, Signals, days_before, read_history
+from inference.recommendations.signals import SIGNALS, ProductNames, Signals, days_before, read_history
 from inference.text.encoder.encoder import Encoder
 
-#: Products per customer.
-MOST = 5
-#: Products that a signal puts forward.
+#: Maximum products per customer.
+MAX_PRODUCTS = 5
+#: Products that each signal ranks.
 CANDIDATES = 50
-#: k of reciprocal rank fusion, the chance that is supposed where nothing was seen.
+#: k of reciprocal rank fusion, which is the prior of the hit rates.
 RANK_OFFSET = 60
-#: That supposition counts like so many products that were seen at a rank.
-SUPPOSED = 100
-#: Ranks that are taken together begin here, as few products are seen at each.
+#: Weight of the prior, in products shown at a rank.
+PRIOR_WEIGHT = 100
+#: First ranks of the segments that share a hit rate, as few products are shown at each rank.
 SEGMENTS = (0, 1, 2, 3, 5, 10, 20)
-#: Chances are learned from what was bought next in so many days before the as-of date, by at most so many customers.
+#: Days before the as-of date whose purchases hit rates are learned from, and maximum number of customers.
 LEARN_DAYS, LEARN_CUSTOMERS = 28, 500
-#: Customers times products that are looked at together, which bounds memory.
-CELLS = 2_000_000
+#: Maximum customers times products that are scored together, which bounds memory.
+MAX_CELLS = 2_000_000
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = pa.schema(
     [
@@ -46,133 +49,155 @@ def recommend(
     after_days: int,
     load_encoder: Callable[[], Encoder] = Encoder.shared,
 ) -> pa.Table:
-    """Choose up to five products for each customer.
+    """Recommend up to five products to each customer.
 
-    Each signal ranks products; a product's score is the sum over the signals of the chance that what stood at its rank
-    was bought on the next shopping day, as ``learn_chances`` saw it (probFuse, Lillis et al. 2006).
+    A product's score is the sum over the signals of the hit rate of its rank, as of ``learn_hit_rates`` (probFuse,
+    Lillis et al. 2006).
 
     Parameters
     ----------
     purchases : pyarrow.Table
-        Of all customers: ``customer_id``, ``product_id``, ``bought_on`` and ``is_returned``.
+        Of all customers, with ``customer_id``, ``product_id``, ``bought_on`` and ``is_returned``.
     products : DataFrame
         ``product_id`` and ``product_name``.
     customers : DataFrame
         ``customer_id`` and ``as_of_date``, the same for all.
     after_days : int
-        Days for which a product is not offered again.
+        Days after a purchase for which the product is not recommended again.
     load_encoder : callable
         Loads the encoder of product names.
 
     Returns
     -------
     pyarrow.Table
-        Rows of ``SCHEMA``; none for a customer of whom no purchase is known.
+        Rows of ``SCHEMA``; none for a customer without purchases.
     """
-    wanted = np.sort(customers.customer_id.unique())
-    if not len(wanted):
+    ids = np.sort(customers.customer_id.unique())
+    if not len(ids):
         return SCHEMA.empty_table()
     as_of_date = np.datetime64(customers.as_of_date.iloc[0], "D")
     history = read_history(purchases, as_of_date)
     if not len(history.age):
         return SCHEMA.empty_table()
-    numbers = pd.Index(history.customers).get_indexer(wanted)
-    names = Names(products, load_encoder)
-    chances = learn_chances(purchases, names, as_of_date, after_days)
+    numbers = pd.Index(history.customers).get_indexer(ids)
+    names = ProductNames(products, load_encoder)
+    hit_rates = learn_hit_rates(purchases, names, as_of_date, after_days)
     signals = Signals(history, names, after_days)
-    parts = [_rows(signals, block, chances) for block in blocks(signals, numbers[numbers >= 0])]
+    parts = [_rows(signals, block, hit_rates) for block in blocks(signals, numbers[numbers >= 0])]
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SCHEMA.names)
-    print(f"recommendation_candidates: {len(rows):,} products for {len(wanted):,} customers; {_told(chances)}")
+    rates = ", ".join(f"{name} {rate:.1%}" for name, rate in zip(SIGNALS, hit_rates[:, 0], strict=True))
+    logger.info(
+        "recommendation_candidates: %s products for %s customers; hit rates of the first rank: %s",
+        f"{len(rows):,}",
+        f"{len(ids):,}",
+        rates,
+    )
     return pa.Table.from_pandas(rows.assign(as_of_date=as_of_date), SCHEMA, preserve_index=False)
 
 
-def learn_chances(purchases: pa.Table, names: Names, as_of_date: np.datetime64, after_days: int) -> np.ndarray:
-    """How often what a signal put forward was bought next, as the signals would have ranked four weeks ago.
+def learn_hit_rates(purchases: pa.Table, names: ProductNames, as_of_date: np.datetime64, after_days: int) -> np.ndarray:
+    """Share of the products at each rank that were bought on the next shopping day, by rankings of four weeks before.
 
-    Where nothing was seen it is 1 / (60 + rank), reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
+    It is shrunk towards 1 / (60 + rank), reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
 
     Parameters
     ----------
     purchases : pyarrow.Table
         As in ``recommend``.
-    names : Names
+    names : ProductNames
         Names of the products.
     as_of_date : datetime64
-        Midnight, exclusive; what came later is not looked at.
+        Midnight, exclusive; later purchases are not used.
     after_days : int
         As in ``recommend``.
 
     Returns
     -------
     ndarray of shape (n_signals, CANDIDATES)
-        A share of products per signal and rank.
+        Hit rates by signal and rank, from 0 to 1.
     """
     cut = as_of_date - np.timedelta64(LEARN_DAYS, "D")
     segment = np.searchsorted(SEGMENTS, np.arange(CANDIDATES), side="right") - 1
-    supposed = 1 / (RANK_OFFSET + 1 + np.arange(CANDIDATES))
+    prior = 1 / (RANK_OFFSET + 1 + np.arange(CANDIDATES))
     shown = np.zeros((len(SIGNALS), len(SEGMENTS)))
     bought = np.zeros_like(shown)
     history = read_history(purchases, cut)
     if not len(history.age):
-        return np.tile(supposed, (len(SIGNALS), 1))
+        return np.tile(prior, (len(SIGNALS), 1))
     signals = Signals(history, names, after_days)
     outcome = next_bought(signals, purchases, as_of_date)
-    seen = np.flatnonzero(np.diff(outcome.indptr))
-    seen = np.sort(np.random.default_rng(0).permutation(seen)[:LEARN_CUSTOMERS])
-    for block in blocks(signals, seen):
+    buyers = np.flatnonzero(np.diff(outcome.indptr))
+    buyers = np.sort(np.random.default_rng(0).permutation(buyers)[:LEARN_CUSTOMERS])
+    for block in blocks(signals, buyers):
         was_bought = outcome[block].toarray() > 0
         for number, score in enumerate(signals.scores(block)):
-            best, is_there = ranked(score, CANDIDATES)
-            hits = np.take_along_axis(was_bought, best, axis=1) & is_there
+            best, is_ranked = ranked(score, CANDIDATES)
+            hits = np.take_along_axis(was_bought, best, axis=1) & is_ranked
             at = segment[: best.shape[1]]
-            shown[number] += np.bincount(at, is_there.sum(axis=0), minlength=len(SEGMENTS))
+            shown[number] += np.bincount(at, is_ranked.sum(axis=0), minlength=len(SEGMENTS))
             bought[number] += np.bincount(at, hits.sum(axis=0), minlength=len(SEGMENTS))
-    return (bought[:, segment] + SUPPOSED * supposed) / (shown[:, segment] + SUPPOSED)
+    return (bought[:, segment] + PRIOR_WEIGHT * prior) / (shown[:, segment] + PRIOR_WEIGHT)
 
 
 def next_bought(signals: Signals, purchases: pa.Table, as_of_date: np.datetime64) -> csr_array:
-    """What customers of a history bought on their first shopping day after it, before the as-of date."""
+    """Purchases of each customer on their first shopping day after the history, shape (n_customers, n_products)."""
     age = days_before(purchases, as_of_date)
-    lately = (age > 0) & (age <= LEARN_DAYS) & ~purchases["is_returned"].to_numpy().astype(bool)
-    then = purchases.filter(pa.array(lately)).to_pandas().assign(age=age[lately])
-    then = then[then.age == then.groupby("customer_id").age.transform("max")]
+    is_recent = (age > 0) & (age <= LEARN_DAYS) & ~purchases["is_returned"].to_numpy().astype(bool)
+    recent = purchases.filter(pa.array(is_recent)).to_pandas().assign(age=age[is_recent])
+    first = recent[recent.age == recent.groupby("customer_id").age.transform("max")]
     history = signals.history
-    customer = pd.Index(history.customers).get_indexer(then.customer_id)
-    product = pd.Index(history.products).get_indexer(then.product_id)
+    customer = pd.Index(history.customers).get_indexer(first.customer_id)
+    product = pd.Index(history.products).get_indexer(first.product_id)
     known = (customer >= 0) & (product >= 0)
     return csr_array((np.ones(known.sum()), (customer[known], product[known])), shape=history.shape)
 
 
 def blocks(signals: Signals, customers: np.ndarray) -> list[np.ndarray]:
-    """Cut customers into parts whose scores fit into memory."""
-    size = max(1, CELLS // signals.history.shape[1])
+    """Split customers into parts whose scores fit into memory."""
+    size = max(1, MAX_CELLS // signals.history.shape[1])
     return [customers[start : start + size] for start in range(0, len(customers), size)]
 
 
-def ranked(score: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The best products of each customer, the popular first among equals, and whether their scores are above zero."""
-    most = min(most, score.shape[1])
+def ranked(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Best products of each customer, the more popular first among equals, and whether their scores are above zero.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n_customers, n_products)
+        Scores, with products in order of popularity.
+    n : int
+        Maximum number of products.
+
+    Returns
+    -------
+    ndarray of shape (n_customers, n), int64
+        Positions of the products.
+    ndarray of shape (n_customers, n), bool
+        Whether the scores are above zero.
+    """
+    n = min(n, score.shape[1])
     ordered = score - np.linspace(0, 1e-7, score.shape[1])
-    best = np.argpartition(-ordered, most - 1, axis=1)[:, :most]
+    best = np.argpartition(-ordered, n - 1, axis=1)[:, :n]
     order = np.argsort(-np.take_along_axis(ordered, best, axis=1), axis=1, kind="stable")
     best = np.take_along_axis(best, order, axis=1)
     return best, np.take_along_axis(score, best, axis=1) > 0
 
 
-def _rows(signals: Signals, block: np.ndarray, chances: np.ndarray) -> pd.DataFrame:
+def _rows(signals: Signals, block: np.ndarray, hit_rates: np.ndarray) -> pd.DataFrame:
     """Recommendations of some customers."""
     parts = []
-    for score, chance in zip(signals.scores(block), chances, strict=True):
-        best, is_there = ranked(score, CANDIDATES)
+    for score, rates in zip(signals.scores(block), hit_rates, strict=True):
+        best, is_ranked = ranked(score, CANDIDATES)
         part = np.zeros_like(score)
-        np.put_along_axis(part, best, np.where(is_there, chance[: best.shape[1]], 0), axis=1)
+        np.put_along_axis(part, best, np.where(is_ranked, rates[: best.shape[1]], 0), axis=1)
         parts.append(part)
-    chosen, is_there = ranked(sum(parts), MOST)
-    place, position = np.nonzero(is_there)
-    customer, product = block[place], chosen[place, position]
-    said = np.stack([part[place, product] for part in parts])
-    is_own = signals.times[block].toarray()[place, product] > 0  # that it is like itself is no reason
-    strength = said + np.outer([1, 0, -1], np.where(is_own, said[2], 0))
+    chosen, is_ranked = ranked(np.sum(parts, axis=0), MAX_PRODUCTS)
+    row, position = np.nonzero(is_ranked)
+    customer, product = block[row], chosen[row, position]
+    by_signal = np.stack([part[row, product] for part in parts])
+    # a product that the customer bought is similar to itself, which counts as bought before
+    is_own = signals.times[block].toarray()[row, product] > 0
+    strength = by_signal + np.outer([1, 0, -1], np.where(is_own, by_signal[2], 0))
     source = np.array(SIGNALS, dtype=object)[strength.argmax(axis=0)]
     ids = signals.history.products[product]
     return pd.DataFrame(
@@ -180,14 +205,9 @@ def _rows(signals: Signals, block: np.ndarray, chances: np.ndarray) -> pd.DataFr
             "customer_id": signals.history.customers[customer],
             "rank": position + 1,
             "product_id": ids,
-            "product_name": [signals.names.shown.get(product_id) for product_id in ids],
-            "score": said.sum(axis=0),
+            "product_name": [signals.names.by_product.get(product_id) for product_id in ids],
+            "score": by_signal.sum(axis=0),
             "source": source,
-            "reason": [signals.reason(*row) for row in zip(source, customer, product, strict=True)],
+            "reason": [signals.reason(*values) for values in zip(source, customer, product, strict=True)],
         }
     )
-
-
-def _told(chances: np.ndarray) -> str:
-    firsts = zip(SIGNALS, chances[:, 0], strict=True)
-    return "what stood first was bought next: " + ", ".join(f"{name} {chance:.1%}" for name, chance in firsts)

@@ -1,4 +1,4 @@
-"""What speaks for a product: that a customer bought it, what others bought next, what is alike by its name."""
+"""Recommendation signals: bought before, bought next by other customers, and similar by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,32 +14,32 @@ from inference.text.cleaning import clean_text, hash_text
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.vector_cache import cached_vectors
 
-#: In the order in which ties between them are broken.
+#: In order of precedence among equally strong ones.
 SIGNALS = ("bought_before", "bought_next", "similar_text")
-#: A purchase tells half as much of a taste as one that is so many days newer.
+#: Half-life of the weight of a purchase.
 HALF_LIFE_DAYS = 90
-#: A product that nobody bought for so long is not sold any more.
+#: Days without a purchase after which a product counts as no longer sold.
 SOLD_WITHIN_DAYS = 90
-#: A pair of products that was seen so often counts half.
+#: Number of occurrences at which the strength of a pair of products is halved by shrinkage.
 SHRINKAGE = 10
-#: Of a product that more others followed, those that followed once are chance.
-MOST_FOLLOWERS = 200
+#: Maximum followers of a product to keep those that followed once, which are noise.
+MAX_FOLLOWERS = 200
 
 
 @dataclass(frozen=True)
 class History:
-    """Purchases as numbers; products are numbered by how often they were bought, so that the popular win ties.
+    """Purchases with integer codes; products are sorted by sales, so that the popular win ties.
 
     Parameters
     ----------
     customers, products : ndarray of str
-        Ids by number.
+        Ids by code.
     customer, product : ndarray of int, shape (n_purchases,)
-        Who bought what.
+        Codes of customer and product.
     age : ndarray of int, shape (n_purchases,)
         Days from the purchase to the as-of date.
     returned : csr_array of shape (n_customers, n_products)
-        What was sent back.
+        Number of returns.
     """
 
     customers: np.ndarray
@@ -61,7 +61,7 @@ class History:
         return summed
 
     def ages(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ages of the oldest and of the newest purchase, in the order of the entries of ``matrix``."""
+        """Ages in days of the oldest and the newest purchase of each entry of ``matrix``."""
         order = np.lexsort([self.age, self.product, self.customer])
         changes = np.diff(self.customer[order], prepend=-1) | np.diff(self.product[order], prepend=-1)
         starts = np.flatnonzero(changes)
@@ -70,21 +70,21 @@ class History:
 
 
 def read_history(purchases: pa.Table, as_of_date: np.datetime64) -> History:
-    """Number customers and products.
+    """Encode purchases.
 
     Parameters
     ----------
     purchases : pyarrow.Table
         ``customer_id``, ``product_id``, ``bought_on`` and ``is_returned``, one row per customer, product and day; rows
-        of the as-of date or later are left out.
+        on or after the as-of date are left out.
     as_of_date : datetime64
         Midnight, exclusive.
     """
     age = days_before(purchases, as_of_date)
     purchases, age = purchases.filter(pa.array(age > 0)), age[age > 0]
     returned = purchases["is_returned"].to_numpy().astype(bool)
-    customers, customer = _numbered(purchases["customer_id"])
-    products, product = _numbered(purchases["product_id"])
+    customers, customer = _encode(purchases["customer_id"])
+    products, product = _encode(purchases["product_id"])
     by_sales = np.argsort(-np.bincount(product[~returned], minlength=len(products)), kind="stable")
     product = np.argsort(by_sales)[product]
     sent_back = (np.ones(returned.sum()), (customer[returned], product[returned]))
@@ -105,27 +105,27 @@ def days_before(purchases: pa.Table, as_of_date: np.datetime64) -> np.ndarray:
 
 
 class Signals:
-    """Scores of every product for customers, by each signal; 0 where it says nothing or the product is not offered.
+    """Scores of every product for customers, by signal; 0 without evidence or where it may not be recommended.
 
-    Not offered are products that the customer bought in the last days or ever returned, and those not sold any more.
+    Products are not recommended that the customer bought recently or ever returned, or that are no longer sold.
 
     Parameters
     ----------
     history : History
-        What was known then.
-    names : Names
-        Their names, for the similarity of texts.
+        Purchases before the as-of date.
+    names : ProductNames
+        Names of the products.
     after_days : int
-        Days for which a product is not offered again.
+        Days after a purchase for which the product is not recommended again.
     """
 
-    def __init__(self, history: History, names: "Names", after_days: int) -> None:
+    def __init__(self, history: History, names: "ProductNames", after_days: int) -> None:
         self.history, self.names = history, names
         self.times = history.matrix(np.ones(len(history.age)))
         self.taste = history.matrix(0.5 ** (history.age / HALF_LIFE_DAYS))
-        self.pairs, self.days_first, days_then = followers(history)
-        self.next = associations(self.pairs, self.days_first, days_then)
-        self.name_of = names.numbers(history.products)
+        self.pairs, self.days_first, days_second = followers(history)
+        self.next = associations(self.pairs, self.days_first, days_second)
+        self.name_of = names.codes(history.products)
         named = np.flatnonzero(self.name_of >= 0)
         self.by_name = csr_array(
             (np.ones(len(named)), (named, self.name_of[named])), shape=(history.shape[1], len(names.vectors))
@@ -141,28 +141,28 @@ class Signals:
         Parameters
         ----------
         customers : ndarray of int, shape (n,)
-            Numbers of the customers.
+            Codes of the customers.
 
         Returns
         -------
         list of ndarray of shape (n, n_products)
-            In the order of ``SIGNALS``: times bought; how much oftener than by chance it was bought next after what the
-            customer bought, newer purchases weighing more; cosine of its name to the mean of theirs.
+            In the order of ``SIGNALS``: times bought; sum of associations with the customer's purchases, weighted by
+            recency; cosine similarity of its name to the weighted mean of theirs.
         """
         taste = self.taste[customers]
         liked = (taste @ self.by_name) @ self.names.vectors
-        alike = np.zeros((len(customers), self.history.shape[1]))
+        similarity = np.zeros((len(customers), self.history.shape[1]))
         named = self.name_of >= 0
-        alike[:, named] = (unit_rows(liked) @ self.names.vectors.T)[:, self.name_of[named]]
-        scores = (self.times[customers].toarray(), (taste @ self.next).toarray(), alike)
-        return [np.where(self.offered(customers), score, 0) for score in scores]
+        similarity[:, named] = (unit_rows(liked) @ self.names.vectors.T)[:, self.name_of[named]]
+        scores = (self.times[customers].toarray(), (taste @ self.next).toarray(), similarity)
+        return [np.where(self.allowed(customers), score, 0) for score in scores]
 
-    def offered(self, customers: np.ndarray) -> np.ndarray:
+    def allowed(self, customers: np.ndarray) -> np.ndarray:
         """Which products may be recommended, shape (n, n_products)."""
         return self.is_sold & (self.barred[customers].toarray() == 0)
 
     def reason(self, source: str, customer: int, product: int) -> str:
-        """Why a signal puts a product forward, in the customer's own numbers and products."""
+        """Why a signal recommends a product, with the customer's own numbers and products."""
         entries = slice(*self.times.indptr[customer : customer + 2])
         own = self.times.indices[entries]
         if source == "bought_before":
@@ -173,8 +173,9 @@ class Signals:
             name = self.names.of(self.history.products[first])
             return f"bought on {pairs:,} of {days:,} next shopping days after {name}"
         own = own[self.name_of[own] >= 0]
-        alike = self.names.vectors[self.name_of[own]] @ self.names.vectors[self.name_of[product]]
-        return f"its name is like that of {self.names.of(self.history.products[own[np.argmax(alike)]])}, bought before"
+        similarity = self.names.vectors[self.name_of[own]] @ self.names.vectors[self.name_of[product]]
+        nearest = self.history.products[own[np.argmax(similarity)]]
+        return f"its name is like that of {self.names.of(nearest)}, bought before"
 
     @cached_property
     def _ages(self) -> tuple[np.ndarray, np.ndarray]:
@@ -188,23 +189,23 @@ class Signals:
         return f"bought {times} times, usually every {(oldest - newest) / (times - 1):.0f} days, last {ago}"
 
 
-class Names:
-    """Embeddings of what products are called, each different name once and kept with those of texts.
+class ProductNames:
+    """Names of products and their embeddings; each distinct name is encoded once and cached like texts.
 
     Parameters
     ----------
     products : DataFrame
         ``product_id`` and ``product_name``.
     load_encoder : callable
-        Loads the encoder; not called where there is nothing to tell apart.
+        Loads the encoder; not called for fewer than two distinct names.
     """
 
     def __init__(self, products: pd.DataFrame, load_encoder: Callable[[], Encoder]) -> None:
         cleaned = {name: clean_text(name) for name in products.product_name.dropna().unique()}
         named = products.assign(text=products.product_name.map(cleaned).fillna("")).query("text != ''")
-        self.shown = dict(zip(named.product_id, named.text, strict=True))
-        texts = sorted(set(self.shown.values()))
-        self._number = {text: i for i, text in enumerate(texts)}
+        self.by_product = dict(zip(named.product_id, named.text, strict=True))
+        texts = sorted(set(self.by_product.values()))
+        self._code = {text: i for i, text in enumerate(texts)}
         self.vectors = np.zeros((len(texts), 1), dtype=np.float32)
         if len(texts) > 1:
             encoder = load_encoder()
@@ -212,57 +213,58 @@ class Names:
             vectors, _ = cached_vectors(encoder.revision, by_hash, encoder.encode)
             self.vectors = unit_rows(np.vstack([vectors[text_hash] for text_hash in by_hash]))
 
-    def numbers(self, products: np.ndarray) -> np.ndarray:
+    def codes(self, products: np.ndarray) -> np.ndarray:
         """Row of ``vectors`` of each product; -1 for one without a name."""
-        return np.array([self._number.get(self.shown.get(product), -1) for product in products], dtype=int)
+        return np.array([self._code.get(self.by_product.get(product), -1) for product in products], dtype=int)
 
     def of(self, product: str) -> str:
-        """What to call a product."""
-        return self.shown.get(product, f"product {product}")
+        """Name of a product, or its id."""
+        return self.by_product.get(product, f"product {product}")
 
 
 def followers(history: History) -> tuple[csr_array, np.ndarray, np.ndarray]:
-    """Count which products were bought on a customer's next shopping day after which others.
+    """Count pairs of products bought on consecutive shopping days of a customer.
 
     Returns
     -------
     pairs : csr_array of shape (n_products, n_products)
-        Pairs of days with a product, by row, and with another, by column, on the next; of a product with many followers
-        only those that followed twice.
-    days_first, days_then : ndarray of shape (n_products,)
-        Days with a product that have a next one; days with a product that are one.
+        Pairs of consecutive days with a product, by row, and then another, by column; of a product with many followers
+        only those that followed at least twice.
+    days_first, days_second : ndarray of shape (n_products,)
+        Number of first days, and of second days, with each product.
     """
     span = history.age.max() + 1
     days, day = np.unique(history.customer * span + span - history.age, return_inverse=True)
     baskets = csr_array((np.ones(len(day)), (day, history.product)), shape=(len(days), history.shape[1]))
     has_next = np.flatnonzero((days[:-1] - 1) // span == (days[1:] - 1) // span)
-    first, then = baskets[has_next], baskets[has_next + 1]
-    pairs = first.T.tocsr() @ then
+    first, second = baskets[has_next], baskets[has_next + 1]
+    pairs = first.T.tocsr() @ second
     followers_of = np.diff(pairs.indptr)
-    pairs.data[(pairs.data == 1) & np.repeat(followers_of > MOST_FOLLOWERS, followers_of)] = 0
+    pairs.data[(pairs.data == 1) & np.repeat(followers_of > MAX_FOLLOWERS, followers_of)] = 0
     pairs.eliminate_zeros()
     pairs.sort_indices()
-    return pairs, first.sum(axis=0), then.sum(axis=0)
+    return pairs, first.sum(axis=0), second.sum(axis=0)
 
 
-def associations(pairs: csr_array, days_first: np.ndarray, days_then: np.ndarray) -> csr_array:
-    """How strongly one product is followed by another.
+def associations(pairs: csr_array, days_first: np.ndarray, days_second: np.ndarray) -> csr_array:
+    """Strength of the association of each product with the ones that follow it.
 
-    With n_ij pairs of days, n_i days with i first and n_j with j next: the cosine n_ij / sqrt(n_i * n_j) of item-based
-    recommendation (Deshpande and Karypis 2004), times n_ij / (n_ij + 10), which trusts rare pairs less (Koren 2008).
+    With n_ij pairs of days, n_i first days with i and n_j second days with j: the cosine n_ij / sqrt(n_i * n_j) of
+    item-based recommendation (Deshpande and Karypis 2004), times n_ij / (n_ij + 10), which shrinks rare pairs (Koren
+    2008).
 
     Returns
     -------
     csr_array
-        With the entries of ``pairs`` in their order.
+        With entries where ``pairs`` has them.
     """
     first = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
-    cosine = pairs.data / np.sqrt(days_first[first] * days_then[pairs.indices])
+    cosine = pairs.data / np.sqrt(days_first[first] * days_second[pairs.indices])
     return csr_array((cosine * pairs.data / (pairs.data + SHRINKAGE), pairs.indices, pairs.indptr), shape=pairs.shape)
 
 
-def _numbered(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """Different values in their order, and the number of each row's."""
+def _encode(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted distinct values, and the code of each row."""
     encoded = column.combine_chunks().dictionary_encode()
     values, numbers = np.unique(encoded.dictionary.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
     return values.astype(object), numbers[encoded.indices.to_numpy()]

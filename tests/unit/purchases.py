@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from inference.recommendations.signals import Names
+from inference.recommendations.signals import ProductNames
 from inference.text.encoder.encoder import Encoder
 
 AS_OF = np.datetime64("2024-03-01")
@@ -25,8 +25,8 @@ def bought(rows: list[tuple], returned: list[tuple] = ()) -> pa.Table:
 
 
 def no_encoder() -> Encoder:
-    raise AssertionError("an encoder is loaded though no name is to be read")
+    raise AssertionError("an encoder is loaded though there are no names to encode")
 
 
-def nameless() -> Names:
-    return Names(pd.DataFrame({"product_id": [], "product_name": pd.Series([], dtype=object)}), no_encoder)
+def nameless() -> ProductNames:
+    return ProductNames(pd.DataFrame({"product_id": [], "product_name": pd.Series([], dtype=object)}), no_encoder)

@@ -3,32 +3,34 @@ import pandas as pd
 import pytest
 from purchases import AS_OF, bought, nameless, no_encoder
 
-from inference.recommendations.signals import Names, Signals, associations, followers, read_history
+from inference.recommendations.signals import ProductNames, Signals, associations, followers, read_history
 from inference.text.encoder.encoder import Encoder
 
 #: Customer, product and days ago: a bought tea, jam and then both; b tea alone, once after a's last day.
 PLAIN = [("a", "tea", 40), ("a", "jam", 30), ("a", "tea", 20), ("a", "jam", 20), ("b", "tea", 19)]
 
 
-def named(**products: str) -> Names:
-    return Names(pd.DataFrame({"product_id": list(products), "product_name": list(products.values())}), Encoder.shared)
+def named(**products: str) -> ProductNames:
+    return ProductNames(
+        pd.DataFrame({"product_id": list(products), "product_name": list(products.values())}), Encoder.shared
+    )
 
 
 def scores_of(signals: Signals, customer: str) -> list[dict[str, float]]:
     """Scores above zero by product, for each signal."""
     row = np.flatnonzero(signals.history.customers == customer)
-    told = (dict(zip(signals.history.products, score[0], strict=True)) for score in signals.scores(row))
-    return [{product: score for product, score in scores.items() if score > 0} for scores in told]
+    by_signal = (dict(zip(signals.history.products, score[0], strict=True)) for score in signals.scores(row))
+    return [{product: score for product, score in scores.items() if score > 0} for scores in by_signal]
 
 
 class TestHistory:
-    def test_products_are_numbered_by_how_often_they_were_bought(self) -> None:
+    def test_products_are_sorted_by_sales(self) -> None:
         history = read_history(bought([("a", "jam", 3), ("a", "tea", 3), ("b", "tea", 2), ("b", "bag", 1)]), AS_OF)
         assert history.products.tolist() == ["tea", "bag", "jam"]
         assert history.customers.tolist() == ["a", "b"]
         np.testing.assert_array_equal(history.matrix(history.age).toarray(), [[3, 0, 3], [2, 1, 0]])
 
-    def test_the_as_of_date_and_later_days_are_not_known(self) -> None:
+    def test_purchases_on_or_after_the_as_of_date_are_left_out(self) -> None:
         history = read_history(bought([("a", "tea", 1), ("a", "jam", 0), ("b", "bag", -5)]), AS_OF)
         assert (history.customers.tolist(), history.products.tolist()) == (["a"], ["tea"])
 
@@ -47,12 +49,12 @@ class TestNext:
         assert pairs.toarray().tolist() == [[0, 1], [1, 1]]
         assert (days_first.tolist(), days_then.tolist()) == ([1, 1], [1, 2])
 
-    def test_cosine_of_few_pairs_counts_little(self) -> None:
+    def test_cosines_of_rare_pairs_are_shrunk(self) -> None:
         strength = associations(*followers(read_history(bought(PLAIN), AS_OF))).toarray()
         cosines = np.array([[0, 1 / np.sqrt(1 * 2)], [1 / np.sqrt(1 * 1), 1 / np.sqrt(1 * 2)]])
         np.testing.assert_allclose(strength, cosines * 1 / (1 + 10))
 
-    def test_of_many_followers_those_that_came_once_are_left_out(self) -> None:
+    def test_of_many_followers_single_ones_are_left_out(self) -> None:
         rows = [(f"c{i}", product, day) for i in range(201) for product, day in (("tea", 9), (f"p{i}", 5))]
         history = read_history(bought([*rows, ("again", "tea", 9), ("again", "p7", 5)]), AS_OF)
         pairs, _, _ = followers(history)
@@ -64,58 +66,58 @@ class TestScores:
         rows = [("a", "tea", 40), ("a", "tea", 30), ("a", "jam", 20), ("b", "bag", 20)]
         assert scores_of(Signals(read_history(bought(rows), AS_OF), nameless(), 0), "a")[0] == {"tea": 2, "jam": 1}
 
-    def test_what_followed_newer_purchases_weighs_more(self) -> None:
+    def test_followers_of_newer_purchases_weigh_more(self) -> None:
         others = [("o1", "tea", 9), ("o1", "cup", 5), ("o2", "jam", 9), ("o2", "bread", 5)]
         signals = Signals(read_history(bought([*others, ("a", "jam", 95), ("a", "tea", 5)]), AS_OF), nameless(), 1)
-        told = scores_of(signals, "a")[1]
+        score = scores_of(signals, "a")[1]
         # of two days with jam that have a next one bread came after one; 95 days ago it weighs less than half
-        assert told["cup"] == pytest.approx(0.5 ** (5 / 90) / 11)
-        assert told["bread"] == pytest.approx(0.5 ** (95 / 90) / np.sqrt(2) / 11)
+        assert score["cup"] == pytest.approx(0.5 ** (5 / 90) / 11)
+        assert score["bread"] == pytest.approx(0.5 ** (95 / 90) / np.sqrt(2) / 11)
 
-    def test_what_was_bought_lately_is_not_offered_by_any_signal(self) -> None:
+    def test_recent_purchases_are_not_recommended_by_any_signal(self) -> None:
         names = named(tea="green tea", jam="plum jam", cup="tea cup")
         rows = [("a", "tea", 15), ("a", "jam", 14), ("b", "tea", 9), ("b", "jam", 8), ("b", "cup", 7)]
-        told = scores_of(Signals(read_history(bought(rows), AS_OF), names, 14), "a")
-        assert told[0] == {"tea": 1}
-        assert "jam" not in told[1] | told[2]
-        assert "cup" in told[2]
+        scores = scores_of(Signals(read_history(bought(rows), AS_OF), names, 14), "a")
+        assert scores[0] == {"tea": 1}
+        assert "jam" not in scores[1] | scores[2]
+        assert "cup" in scores[2]
 
-    def test_what_was_returned_is_not_offered_however_long_ago(self) -> None:
+    def test_returned_products_are_not_recommended(self) -> None:
         names = named(tea="green tea", jam="plum jam")
         rows = [("a", "tea", 200), ("a", "jam", 60), ("b", "tea", 5)]
-        told = scores_of(Signals(read_history(bought(rows, [("a", "tea", 300)]), AS_OF), names, 14), "a")
-        assert told[0] == {"jam": 1}
-        assert "tea" not in told[1] | told[2]
+        scores = scores_of(Signals(read_history(bought(rows, [("a", "tea", 300)]), AS_OF), names, 14), "a")
+        assert scores[0] == {"jam": 1}
+        assert "tea" not in scores[1] | scores[2]
 
-    def test_what_nobody_buys_any_more_is_not_offered(self) -> None:
+    def test_products_no_longer_sold_are_not_recommended(self) -> None:
         rows = [("a", "tea", 120), ("b", "tea", 90), ("a", "jam", 120), ("b", "jam", 91)]
         assert scores_of(Signals(read_history(bought(rows), AS_OF), nameless(), 14), "a")[0] == {"tea": 1}
 
-    def test_products_of_a_like_name(self) -> None:
+    def test_similar_names(self) -> None:
         names = named(tea="Green tea, 100 g", leaf="Black tea, 250 g", hammer="Claw hammer with steel shaft")
         rows = [("a", "tea", 30), ("b", "leaf", 20), ("b", "hammer", 20), ("b", "nameless", 20)]
-        told = scores_of(Signals(read_history(bought(rows), AS_OF), names, 14), "a")[2]
-        assert told["tea"] == pytest.approx(1, abs=1e-5)
-        assert 1 > told["leaf"] > 2 * told.get("hammer", 0)
-        assert "nameless" not in told
+        scores = scores_of(Signals(read_history(bought(rows), AS_OF), names, 14), "a")[2]
+        assert scores["tea"] == pytest.approx(1, abs=1e-5)
+        assert 1 > scores["leaf"] > 2 * scores.get("hammer", 0)
+        assert "nameless" not in scores
 
 
-class TestNames:
-    def test_each_different_name_is_read_once_and_kept(self, monkeypatch) -> None:
+class TestProductNames:
+    def test_each_distinct_name_is_encoded_once_and_cached(self, monkeypatch) -> None:
         read: list[str] = []
         encoder, encode = Encoder.shared(), Encoder.encode
         monkeypatch.setattr(Encoder, "encode", lambda self, texts: (read.extend(texts), encode(self, texts))[1])
         names = named(a="green tea", b=" green  tea ", c="plum jam", d="")
         assert sorted(read) == ["green tea", "plum jam"]
-        assert names.numbers(np.array(["a", "b", "c", "d", "unknown"])).tolist() == [0, 0, 1, -1, -1]
+        assert names.codes(np.array(["a", "b", "c", "d", "unknown"])).tolist() == [0, 0, 1, -1, -1]
         np.testing.assert_allclose(np.linalg.norm(names.vectors, axis=1), 1, rtol=1e-5)
         named(a="plum jam", b="green tea")
         assert len(read) == 2
         assert encoder.dimension == names.vectors.shape[1]
 
-    def test_where_all_have_one_name_nothing_is_read(self) -> None:
+    def test_a_single_name_is_not_encoded(self) -> None:
         products = pd.DataFrame({"product_id": ["a", "b", "c"], "product_name": ["tea", "tea", None]})
-        names = Names(products, no_encoder)
+        names = ProductNames(products, no_encoder)
         assert [names.of(product) for product in "abc"] == ["tea", "tea", "product c"]
 
 
@@ -130,7 +132,7 @@ class TestReasons:
             2,
         )
 
-    def told(self, signals: Signals, source: str, customer: str, product: str) -> str:
+    def reason(self, signals: Signals, source: str, customer: str, product: str) -> str:
         numbers = [
             int(np.flatnonzero(ids == one)[0])
             for ids, one in ((signals.history.customers, customer), (signals.history.products, product))
@@ -138,15 +140,15 @@ class TestReasons:
         return signals.reason(source, *numbers)
 
     def test_bought_before(self, signals) -> None:
-        said = self.told(signals, "bought_before", "a", "tea")
-        assert said == "bought 3 times, usually every 20 days, last 21 days ago"
-        assert self.told(signals, "bought_before", "a", "jam") == "bought once, 21 days ago"
-        assert self.told(signals, "bought_before", "b", "cup") == "bought once, 1 day ago"
+        reason = self.reason(signals, "bought_before", "a", "tea")
+        assert reason == "bought 3 times, usually every 20 days, last 21 days ago"
+        assert self.reason(signals, "bought_before", "a", "jam") == "bought once, 21 days ago"
+        assert self.reason(signals, "bought_before", "b", "cup") == "bought once, 1 day ago"
 
     def test_bought_next(self, signals) -> None:
         # tea was followed by tea and jam of a, by cups of three others and by the jam of a fourth: on six days
-        said = self.told(signals, "bought_next", "a", "cup")
-        assert said == "bought on 3 of 6 next shopping days after Green tea"
+        reason = self.reason(signals, "bought_next", "a", "cup")
+        assert reason == "bought on 3 of 6 next shopping days after Green tea"
 
     def test_similar_text(self, signals) -> None:
-        assert self.told(signals, "similar_text", "o0", "jam") == "its name is like that of Green tea, bought before"
+        assert self.reason(signals, "similar_text", "o0", "jam") == "its name is like that of Green tea, bought before"
