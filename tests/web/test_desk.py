@@ -32,7 +32,7 @@ PAGES = {
     "/": f"table.customers td >> visible=true then {CHART}",
     "/?page=Customers": "table.customers tbody tr:nth-child(25) then [data-testid=stDownloadButton]",
     f"/?page=Customer&id={CUSTOMER}": f"{CHART} then .bars .now then table.plain",
-    "/?page=Model": f"img[src*='svg'] then {CHART} then table.plain",
+    "/?page=Model": f"{CHART} then table.plain",
     "/?page=Experiment": f"{CHART} then table.plain",
 }
 

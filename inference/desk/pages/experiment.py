@@ -3,9 +3,10 @@
 import pandas as pd
 import streamlit as st
 
-from inference.desk import charts, data
 from inference.desk import components as parts
+from inference.desk import data
 from inference.home import published
+from inference.reporting.charts import intervals
 
 #: How tables and charts call what stands for all.
 ALL = "all"
@@ -54,13 +55,13 @@ def _results(results: pd.DataFrame, least: int) -> None:
         f"Churn of those held out less churn of those contacted, until {parts.day(through)}.",
     )
     height = 60 + 45 * len(shown)
-    parts.chart(charts.intervals(_estimates(shown, "effect"), "customers kept per contact", "+.1%"), height)
+    parts.chart(intervals(_estimates(shown, "effect"), "customers kept per contact", "+.1%"), height)
     parts.section("Profit of a contact", "What kept customers spend less what contacts cost, in the shop's currency.")
     profit = _estimates(shown, "profit", "profit_per_contact").dropna(subset=["value"])
     if profit.empty:
         parts.line("No profit is known: contacts have no cost, or customers no expected spend.")
     else:
-        parts.chart(charts.intervals(profit, "profit per contact", "+.2f"), height)
+        parts.chart(intervals(profit, "profit per contact", "+.2f"), height)
     parts.plain_table(
         (
             "Action",

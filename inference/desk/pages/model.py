@@ -1,14 +1,12 @@
 """The model: how far its scores can be trusted, how that changed over time, and what each input adds."""
 
-from collections.abc import Callable
-
 import pandas as pd
 import streamlit as st
 
 from inference.desk import charts, data
 from inference.desk import components as parts
 from inference.home import published
-from inference.reporting import page as report_page
+from inference.reporting.charts import calibration, comparison, intervals, lift
 
 #: Drifting features that are drawn.
 MOST_FEATURES = 12
@@ -64,10 +62,10 @@ def _curves(report: dict | None) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         parts.section("Calibration", "Of customers to whom it gives 30 %, 30 % should leave: the points on the line.")
-        _drawing(report_page.calibration_chart, report["curves"]["calibration"], 440)
+        parts.chart(calibration(report["curves"]["calibration"]), 380)
     with right:
         parts.section("Lift", "How many more churners are among the riskiest than among as many customers by chance.")
-        _drawing(report_page.lift_chart, report["curves"]["lift"], 440)
+        parts.chart(lift(report["curves"]["lift"]), 380)
 
 
 def _over_time(least: int) -> None:
@@ -135,7 +133,8 @@ def _members(champion: pd.Series, report: dict | None) -> None:
     )
     if report:
         parts.section("Beside simpler ways", "AUROC with its 95 % interval on the same later snapshots.")
-        _drawing(report_page.comparison_chart, report["members"] + report["baselines"], 760)
+        scores = report["members"] + report["baselines"]
+        parts.chart(comparison(scores), 60 + 28 * len(scores))
 
 
 def _words(champion: pd.Series, report: dict | None) -> None:
@@ -160,10 +159,4 @@ def _words(champion: pd.Series, report: dict | None) -> None:
         f"transformer: {name.replace('_', ' ')}": gains[name] for name in ("words", "fine_tuned") if gains.get(name)
     }
     rows = [{"name": n, "value": g["mean"], "low": g["low"], "high": g["high"]} for n, g in told.items() if g]
-    parts.chart(charts.intervals(pd.DataFrame(rows), "gain in log-loss per customer", "+.4f"), 60 + 40 * len(rows))
-
-
-def _drawing(draw: Callable[[list[dict]], str], points: list[dict], width: int) -> None:
-    """Show a drawing as the report's own page has it, at most so many pixels wide."""
-    drawn = parts.fresh(draw, points, of=[published("report").with_suffix(".json")])
-    st.image(str(drawn), width=width)
+    parts.chart(intervals(pd.DataFrame(rows), "gain in log-loss per customer", "+.4f"), 60 + 40 * len(rows))
