@@ -99,12 +99,7 @@ def rate_over_time(performance: pd.DataFrame) -> alt.Chart:
         legend=alt.Legend(orient="top", title=None),
         scale=alt.Scale(domain=list(names.values()), range=[DARK, OURS]),
     )
-    tooltip = [
-        AS_OF,
-        alt.Tooltip("which:N", title=""),
-        alt.Tooltip("rate:Q", title="share", format=".1%"),
-        CUSTOMERS,
-    ]
+    tooltip = [AS_OF, alt.Tooltip("which:N", title=""), alt.Tooltip("rate:Q", title="share", format=".1%"), CUSTOMERS]
     return alt.Chart(table).mark_line(point=True).encode(x=DATES, y=rate, color=which, tooltip=tooltip)
 
 

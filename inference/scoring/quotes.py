@@ -49,12 +49,7 @@ class Variant(NamedTuple):
 
 
 def quote_words(
-    model: ChurnModel,
-    rows: Columns,
-    X: pd.DataFrame,
-    sequences: Sequences,
-    direction: np.ndarray,
-    logit: np.ndarray,
+    model: ChurnModel, rows: Columns, X: pd.DataFrame, sequences: Sequences, direction: np.ndarray, logit: np.ndarray
 ) -> list[str | None]:
     """Quote what moved each customer's score most in a direction.
 

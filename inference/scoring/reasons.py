@@ -223,11 +223,7 @@ THEMES = tuple(
             _words,
         ),
         ("reviews", "review* rating_* days_since_last_review", _reviews),
-        (
-            "support",
-            "tickets_* open_tickets hours_to_close_mean satisfaction_mean days_since_last_ticket",
-            _support,
-        ),
+        ("support", "tickets_* open_tickets hours_to_close_mean satisfaction_mean days_since_last_ticket", _support),
         ("campaigns", "contacts_* redemption* days_since_last_redemption days_since_last_contact", _campaigns),
         ("attributes", f"{PREFIX}*", _attributes),
     )

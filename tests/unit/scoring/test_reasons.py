@@ -76,12 +76,7 @@ def describe(customer: dict, feature: str) -> list[str]:
         ("overdue_ratio", {"overdue_ratio": 3.3}, "last order 41 days ago; usually every 12"),
         (
             "no_order_probability",
-            {
-                "no_order_probability": 0.9,
-                "gap_mean_days": 1.0,
-                "gap_std_days": 0.0,
-                "days_since_last_order": 1,
-            },
+            {"no_order_probability": 0.9, "gap_mean_days": 1.0, "gap_std_days": 0.0, "days_since_last_order": 1},
             "last order 1 day ago; usually every day",
         ),
         (
@@ -119,11 +114,7 @@ def describe(customer: dict, feature: str) -> list[str]:
         ("coupon_order_share_90d", {"discount_share": None}, "coupons on 40% of recent orders"),
         ("returned_order_share", {}, "10% of orders returned, 0% cancelled"),
         ("evening_order_share", {}, "25% of orders at the weekend, 60% in the evening"),
-        (
-            "days_since_last_visit",
-            {},
-            "last visit 3 days ago; 4 days with a visit in the last 30, 9 in the 30 before",
-        ),
+        ("days_since_last_visit", {}, "last visit 3 days ago; 4 days with a visit in the last 30, 9 in the 30 before"),
         ("visit_days_30d", {"days_since_last_visit": None, "visit_days_30d": 0}, "no visit on record"),
         ("abandoned_carts_30d", {}, "6 items put in the cart in the last 30 days, 2 carts left behind"),
         (
@@ -143,11 +134,7 @@ def describe(customer: dict, feature: str) -> list[str]:
         ("tickets_90d", {"open_tickets": 0, "tickets_90d": 0}, "no support ticket in the last 90 days"),
         ("open_tickets", {"tickets_90d": 0}, "0 support tickets in the last 90 days, 1 still open"),
         ("contacts_90d", {}, "4 campaign contacts in the last 90 days; redeemed 25% of all"),
-        (
-            "contacts_90d",
-            {"contacts_90d": 1, "redemption_rate": None},
-            "1 campaign contact in the last 90 days",
-        ),
+        ("contacts_90d", {"contacts_90d": 1, "redemption_rate": None}, "1 campaign contact in the last 90 days"),
         ("loyalty_points", {}, "loyalty points: 1,200"),
     ],
 )
@@ -208,13 +195,7 @@ class TestRanking:
     #: Rhythm, spend, tenure and support.
     features = pd.DataFrame(
         [CUSTOMER],
-        columns=[
-            "days_since_last_order",
-            "spend_90d",
-            "days_since_first_order",
-            "tickets_90d",
-            "open_tickets",
-        ],
+        columns=["days_since_last_order", "spend_90d", "days_since_first_order", "tickets_90d", "open_tickets"],
     )
 
     def themes(self, *contributions: float, n_reasons: int = 3) -> list[str]:

@@ -191,9 +191,7 @@ class TestNewestSnapshot:
         current = RegisteredModel("3", make_saying_model())
         monkeypatch.setattr(registry, "champion", lambda as_of_date: current)
         monkeypatch.setattr(
-            feature_store,
-            "snapshot_features",
-            lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4),
+            feature_store, "snapshot_features", lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4)
         )
         scored = score_newest_snapshot(self.snapshots, LABELS).read_pandas()
         assert scored.customer_id.tolist() == ["a", "b"]
