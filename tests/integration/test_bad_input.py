@@ -63,6 +63,7 @@ def test_one_message_names_every_problem(shop):
         "churn__alert_band is low; expected medium, high or critical",
         "churn__stale_days is -1; expected a whole number from 0 to 365",
         "churn__min_group is 1; expected a whole number from 2 to 1000000",
+        "churn__transformer_settings is lora; expected a mapping such as {fine_tuning: lora}",
         churn__horizon_days=0,
         churn__train="sometimes",
         churn__drift_limit=0,
@@ -70,6 +71,7 @@ def test_one_message_names_every_problem(shop):
         churn__alert_band="low",
         churn__stale_days=-1,
         churn__min_group=1,
+        churn__transformer_settings="lora",
     )
 
 
@@ -86,6 +88,15 @@ def test_too_few_labelled_customers(shop):
         shop.write(orders=small_shop_orders(20)),
         "churn_labels: 20 customers with a known outcome; expected at least 50. Too little history to train",
         options=WITHOUT_TESTS,
+    )
+
+
+def test_a_transformer_setting_that_does_not_exist(shop):
+    check_refused(
+        shop.write(orders=small_shop_orders(60)),
+        "churn__transformer_settings: fine_tunning does not exist; did you mean fine_tuning?",
+        options=WITHOUT_TESTS,
+        churn__transformer_settings={"fine_tunning": "lora"},
     )
 
 

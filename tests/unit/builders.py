@@ -37,9 +37,9 @@ def make_rows(
     every_days: int = 28,
     levels: Sequence[float] | None = None,
 ) -> pd.DataFrame:
-    """Training rows in which silence is what tells: log-odds of churn = (days since last order - 45) / 12.
+    """Training rows with log-odds of churn = (days since last order - 45) / 12.
 
-    ``levels`` adds to the log-odds of each snapshot, unseen by any feature but ``no_order_probability``, which
+    ``levels`` adds to the log-odds of each snapshot, invisible to every feature except ``no_order_probability``, which
     then is the true probability and otherwise a noisy guess. Two of three customers never wrote a review;
     the column ``never_recorded`` is null throughout.
     """
@@ -100,24 +100,24 @@ def make_model(rows: pd.DataFrame, anchor: str = "model", **summary: object) -> 
     )
 
 
-class SayingMember:
-    """A member that says what the column ``said`` holds, and owes all of it to that column."""
+class FixedMember:
+    """A member whose log-odds are the column ``signal``, and contributions those of that column."""
 
     name = "logistic"
 
-    def fit(self, X: pd.DataFrame, y: np.ndarray) -> "SayingMember":
+    def fit(self, X: pd.DataFrame, y: np.ndarray) -> "FixedMember":
         return self
 
     def logit(self, X: pd.DataFrame) -> np.ndarray:
-        return X["said"].to_numpy()
+        return X["signal"].to_numpy()
 
     def contributions(self, X: pd.DataFrame) -> np.ndarray:
         result = np.zeros((len(X), X.shape[1] + 1))
-        result[:, X.columns.get_loc("said")] = X["said"]
+        result[:, X.columns.get_loc("signal")] = X["signal"]
         return result
 
 
-def make_saying_model(anchor: str = "model", **summary: object) -> ChurnModel:
-    """A model whose log-odds stand in the column ``said`` and whose customers spend 10 each."""
-    spend = SpendModel().fit(pd.DataFrame({"said": [0.0]}), np.array([10.0]))
-    return ChurnModel(["said"], [SayingMember()], spend, anchor, 0.5, 30, summary=TrainingSummary(**summary))
+def make_fixed_model(anchor: str = "model", **summary: object) -> ChurnModel:
+    """A model whose log-odds are the column ``signal`` and whose expected spend is 10."""
+    spend = SpendModel().fit(pd.DataFrame({"signal": [0.0]}), np.array([10.0]))
+    return ChurnModel(["signal"], [FixedMember()], spend, anchor, 0.5, 30, summary=TrainingSummary(**summary))

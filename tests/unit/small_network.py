@@ -60,12 +60,12 @@ class Shop:
 def make_shop(n: int = 360, seed: int = 0) -> Shop:
     """Log-odds of churn are the tabular ones, plus 3 for who wrote "broken" and minus 3 for who wrote "lovely"."""
     rng = np.random.default_rng(seed)
-    said = rng.choice(["broken", "lovely", ""], n, p=[0.4, 0.4, 0.2])
-    texts = [" ".join([*rng.choice(FILLERS, 2), word, *rng.choice(FILLERS, 2)]) for word in said]
+    words = rng.choice(["broken", "lovely", ""], n, p=[0.4, 0.4, 0.2])
+    texts = [" ".join([*rng.choice(FILLERS, 2), word, *rng.choice(FILLERS, 2)]) for word in words]
     tabular = rng.normal(0, 0.5, n)
-    y = (rng.random(n) < expit(tabular + 3.0 * (said == "broken") - 3.0 * (said == "lovely"))).astype(int)
+    y = (rng.random(n) < expit(tabular + 3.0 * (words == "broken") - 3.0 * (words == "lovely"))).astype(int)
     days = np.sort(rng.uniform(1, 100, (n, 2)), axis=1)
-    wrote = said != ""
+    wrote = words != ""
     rows = {
         "event_types": [["order", "visit"]] * n,
         "event_categories": [["toys", ""]] * n,
@@ -114,7 +114,7 @@ def make_tiny_encoder(folder: Path, architecture: str) -> str:
 
 
 def fit(shop: Shop, settings: TransformerSettings, encoder: Encoder | None = None, **how: object) -> TransformerMember:
-    """Train; what of the encoder learns is what the settings say."""
+    """Train a member; the encoder is fine-tuned where one is given."""
     arguments = {"encoder": encoder, "fine_tuned": encoder is not None} | how
     return TransformerMember(settings).fit(shop.data, **arguments)
 

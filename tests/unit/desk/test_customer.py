@@ -4,7 +4,7 @@ from datetime import date, datetime
 import numpy as np
 import pandas as pd
 import pytest
-from builders import make_saying_model
+from builders import make_fixed_model
 
 from inference.desk import timeline, what_if
 from inference.desk.what_if import WhatIf
@@ -160,7 +160,7 @@ class TestWhatIf:
 
     @pytest.fixture
     def asked(self, monkeypatch):
-        engine = WhatIf(OnlineShop.unpack(json.dumps(FACTS)), RegisteredModel("2", make_saying_model()))
+        engine = WhatIf(OnlineShop.unpack(json.dumps(FACTS)), RegisteredModel("2", make_fixed_model()))
 
         def ask(feature: str, history: str) -> dict[str, float]:
             """The feature's value by change; as it is under the name now."""
@@ -168,7 +168,7 @@ class TestWhatIf:
 
             def features_at(*arguments: object) -> dict:
                 told = computed(*arguments)
-                return told | {"said": (told[feature] or 0.0) / 100}
+                return told | {"signal": (told[feature] or 0.0) / 100}
 
             monkeypatch.setattr(what_if, "features_at", features_at)
             columns = ["customer_id", "history", "text_vectors"]

@@ -138,12 +138,12 @@ class TestSaving:
 
     def test_a_saved_model_keeps_its_tables(self, trained: ChurnModel, tmp_path: Path) -> None:
         bins = pd.DataFrame({"feature": ["spend"], "up_to": [0.1], "share": [1 / 3]})
-        said = pd.DataFrame({"churned": [1], "probability": [0.7]})
-        replace(trained, reference=bins, validation=said).save(tmp_path / "with")
+        validation = pd.DataFrame({"churned": [1], "probability": [0.7]})
+        replace(trained, reference=bins, validation=validation).save(tmp_path / "with")
         trained.save(tmp_path / "without")
         loaded, bare = ChurnModel.load(tmp_path / "with"), ChurnModel.load(tmp_path / "without")
         pd.testing.assert_frame_equal(loaded.reference, bins, check_exact=True)
-        pd.testing.assert_frame_equal(loaded.validation, said, check_exact=True)
+        pd.testing.assert_frame_equal(loaded.validation, validation, check_exact=True)
         assert bare.reference is None
         assert bare.validation is None
 
@@ -171,6 +171,6 @@ class TestSaving:
 
 
 def test_only_a_model_with_a_transformer_imports_its_libraries() -> None:
-    told = "import sys, inference.training.champion, inference.scoring.score; print('transformers' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    code = "import sys, inference.training.champion, inference.scoring.score; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -12,7 +12,7 @@ DIMENSION = 12
 
 
 def with_texts(rows: pd.DataFrame, signal: float, seed: int = 0) -> pd.DataFrame:
-    """Give two customers in three a text whose first dimension tells of the outcome, as strongly as ``signal``."""
+    """Give two customers in three a text whose first dimension is shifted by the outcome times ``signal``."""
     rng = np.random.default_rng(seed)
     matrix = rng.normal(size=(len(rows), DIMENSION)).astype(np.float32)
     matrix[:, 0] += signal * (rows.churned.fillna(0).to_numpy(dtype=float) - 0.5)
@@ -30,15 +30,15 @@ def rows() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def telling(rows) -> ChurnModel:
+def informative(rows) -> ChurnModel:
     return train(with_texts(rows, signal=3.0), horizon_days=30)
 
 
-def test_words_that_tell_are_read_and_lower_the_loss(telling):
-    assert telling.words is not None
-    assert telling.encoder_revision == "abc"
-    assert telling.features[-1] == WORDS_LOGIT
-    assert telling.summary.words_gain["low"] > 0
+def test_words_that_tell_are_read_and_lower_the_loss(informative):
+    assert informative.words is not None
+    assert informative.encoder_revision == "abc"
+    assert informative.features[-1] == WORDS_LOGIT
+    assert informative.summary.words_gain["low"] > 0
 
 
 def test_words_that_were_shuffled_between_customers_are_switched_off(rows):
@@ -57,18 +57,18 @@ def test_a_shop_without_texts_is_trained_as_before(rows):
     assert model.summary.words_gain is None
 
 
-def test_a_saved_model_reads_words_as_before(telling, rows, tmp_path):
+def test_a_saved_model_reads_words_as_before(informative, rows, tmp_path):
     texts = with_texts(rows, signal=3.0).tail(100)
-    telling.save(tmp_path)
+    informative.save(tmp_path)
     loaded = ChurnModel.load(tmp_path)
-    np.testing.assert_array_equal(loaded.logit(loaded.matrix(texts)), telling.logit(telling.matrix(texts)))
+    np.testing.assert_array_equal(loaded.logit(loaded.matrix(texts)), informative.logit(informative.matrix(texts)))
 
 
-def test_customers_without_words_are_scored_and_words_move_the_score(telling, rows):
+def test_customers_without_words_are_scored_and_words_move_the_score(informative, rows):
     customer = with_texts(rows, signal=3.0).tail(1)
     vector = np.zeros(DIMENSION, dtype=np.float32)
     texts = (vector - np.eye(DIMENSION, dtype=np.float32)[0] * 3, None, vector + np.eye(DIMENSION)[0] * 3)
-    churn = [telling.logit(telling.matrix(customer.assign(text_embedding=[text])))[0] for text in texts]
+    churn = [informative.logit(informative.matrix(customer.assign(text_embedding=[text])))[0] for text in texts]
     assert churn[0] < churn[1] < churn[2]
 
 
@@ -80,8 +80,8 @@ def test_no_row_is_predicted_by_a_model_that_knows_its_customer():
     y = rng.integers(0, 2, 60)[customers]
     words = WordsModel(C=100.0)
     learned = words.fit_transform(embeddings, y, customers)
-    by_heart = ((words.transform(embeddings) > 0) == y).mean()
-    assert by_heart == 1.0
+    in_sample = ((words.transform(embeddings) > 0) == y).mean()
+    assert in_sample == 1.0
     assert 0.25 < ((learned > 0) == y).mean() < 0.75
 
 
@@ -116,10 +116,10 @@ def test_a_gain_on_one_snapshot_is_not_earned():
     assert gain["low"] <= gain["mean"] <= gain["high"]
 
 
-@pytest.mark.parametrize(("low", "heard"), [(MIN_GAIN_OF_WORDS * 0.99, False), (MIN_GAIN_OF_WORDS * 1.01, True)])
-def test_words_are_heard_only_above_what_words_of_others_gain(monkeypatch, rows, low, heard):
+@pytest.mark.parametrize(("low", "used"), [(MIN_GAIN_OF_WORDS * 0.99, False), (MIN_GAIN_OF_WORDS * 1.01, True)])
+def test_embeddings_are_used_only_above_the_minimal_gain(monkeypatch, rows, low, used):
     gain = {"mean": 2 * low, "low": low, "high": 3 * low}
     monkeypatch.setattr("inference.training.train.gain_of_words", lambda without, with_words: gain)
     model = train(with_texts(rows, signal=3.0), 30)
-    assert model.reads_words is heard
+    assert model.reads_words is used
     assert model.summary.words_gain == gain

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import make_rows, make_saying_model
+from builders import make_fixed_model, make_rows
 from scipy.special import logit
 from scipy.stats import beta
 from small_network import make_tiny_encoder
@@ -27,7 +27,7 @@ LABELS = ["customer_id", "as_of_date", "churned", "horizon_spend"]
 def make_shop(n_snapshots: int = 4, first: str = "2024-01-01") -> pd.DataFrame:
     """100 customers at snapshots four weeks apart, of whom the first 50 churn four times of five, the others once.
 
-    ``said`` is the log-odds of 0.8 for the first 50 and of 0.2 for the others, the best possible prediction.
+    ``signal`` is the log-odds of 0.8 for the first 50 and of 0.2 for the others, the best possible prediction.
     """
     one = np.arange(100)
     risky, fifth = one < 50, one % 5 == 4
@@ -35,7 +35,7 @@ def make_shop(n_snapshots: int = 4, first: str = "2024-01-01") -> pd.DataFrame:
         {
             "customer_id": [f"c{i:03}" for i in one],
             "churned": np.where(risky, ~fifth, fifth).astype(float),
-            "said": logit(np.where(risky, 0.8, 0.2)),
+            "signal": logit(np.where(risky, 0.8, 0.2)),
             "days_since_first_order": np.where(one < 50, 30, 300),
             "days_since_last_order": 20,
             "orders_total": np.select([one < 10, (one >= 25) & (one < 75)], [7, 1], 3),
@@ -51,7 +51,7 @@ def make_shop(n_snapshots: int = 4, first: str = "2024-01-01") -> pd.DataFrame:
 def make_champion(rows: pd.DataFrame, **details: object) -> RegisteredModel:
     """A champion that was validated on the third and the fourth snapshot."""
     about = {"training_rows": len(rows), "training_customers": 100, "seconds": {"logistic": {"train": 1}}}
-    model = make_saying_model(**about, **details)
+    model = make_fixed_model(**about, **details)
     dates = sorted(rows.as_of_date.unique())[2:4]
     validated = rows[rows.as_of_date.isin(dates)]
     model.validation = pd.DataFrame(
@@ -60,8 +60,8 @@ def make_champion(rows: pd.DataFrame, **details: object) -> RegisteredModel:
             "as_of_date": validated.as_of_date,
             "churned": validated.churned.astype(int),
             "no_order_probability": 0.5,
-            "logistic": validated.said,
-            "probability": np.where(validated.said > 0, 0.8, 0.2),
+            "logistic": validated.signal,
+            "probability": np.where(validated.signal > 0, 0.8, 0.2),
         }
     ).reset_index(drop=True)
     return RegisteredModel("3", model)
@@ -225,7 +225,7 @@ class TestNewerBuilds:
 class TestRefusals:
     def test_a_champion_without_later_snapshots_is_refused_in_one_line(self):
         with pytest.raises(ChurnRadarError) as refused:
-            make_report(RegisteredModel("7", make_saying_model()), pd.DataFrame())
+            make_report(RegisteredModel("7", make_fixed_model()), pd.DataFrame())
         assert str(refused.value) == (
             "champion 7 was validated on no later snapshot; expected more history, then train again"
         )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from builders import FEATURES, make_model, make_rows, make_saying_model
+from builders import FEATURES, make_fixed_model, make_model, make_rows
 from scipy.special import expit
 
 from inference.errors import ChurnRadarError
@@ -67,7 +67,7 @@ def make_customers(*logits: float) -> pd.DataFrame:
         {
             "customer_id": [f"c{i}" for i in range(len(logits))],
             "as_of_date": pd.Timestamp("2024-04-22"),
-            "said": logits,
+            "signal": logits,
             "no_order_probability": 0.4,
         }
     )
@@ -95,14 +95,14 @@ def test_the_mean_probability_is_the_newest_rate_that_is_known(scores: pd.DataFr
 )
 def test_each_anchor_sets_its_level(anchor: str, as_of_date: str, level: float) -> None:
     rows = make_customers(-3.0, 0.0, 1.0).assign(as_of_date=pd.Timestamp(as_of_date))
-    scored = score(RegisteredModel("1", make_saying_model(anchor)), rows, LABELS)
+    scored = score(RegisteredModel("1", make_fixed_model(anchor)), rows, LABELS)
     assert scored.churn_probability.mean() == pytest.approx(level)
 
 
 @pytest.mark.parametrize(("anchor", "as_of_date"), [("model", "2024-04-22"), ("last_year", "2024-04-22")])
 def test_without_a_known_level_nothing_is_shifted(anchor: str, as_of_date: str) -> None:
     rows = make_customers(-3.0, 0.0, 1.0).assign(as_of_date=pd.Timestamp(as_of_date))
-    scored = score(RegisteredModel("1", make_saying_model(anchor)), rows, LABELS)
+    scored = score(RegisteredModel("1", make_fixed_model(anchor)), rows, LABELS)
     np.testing.assert_allclose(scored.churn_probability, expit([-3, 0, 1]))
     np.testing.assert_allclose(scored.level_shift, 0, atol=1e-9)
 
@@ -110,7 +110,7 @@ def test_without_a_known_level_nothing_is_shifted(anchor: str, as_of_date: str) 
 def test_labels_may_hold_open_windows() -> None:
     open_window = LABELS.assign(as_of_date=pd.Timestamp("2024-04-22"), churned=None)
     scored = score(
-        RegisteredModel("1", make_saying_model("latest_rate")),
+        RegisteredModel("1", make_fixed_model("latest_rate")),
         make_customers(-1.0, 1.0),
         pd.concat([LABELS, open_window]),
     )
@@ -118,13 +118,13 @@ def test_labels_may_hold_open_windows() -> None:
 
 
 def test_one_shift_moves_everybody() -> None:
-    scored = score(RegisteredModel("1", make_saying_model("latest_rate")), make_customers(-3.0, 0.0, 1.0), LABELS)
+    scored = score(RegisteredModel("1", make_fixed_model("latest_rate")), make_customers(-3.0, 0.0, 1.0), LABELS)
     assert scored.level_shift.nunique() == 1
     np.testing.assert_allclose(scored.churn_probability, expit(np.array([-3, 0, 1]) + scored.level_shift))
 
 
 def test_probabilities_of_members_are_before_the_level_shift() -> None:
-    scored = score(RegisteredModel("1", make_saying_model("latest_rate")), make_customers(-3.0, 0.0), LABELS)
+    scored = score(RegisteredModel("1", make_fixed_model("latest_rate")), make_customers(-3.0, 0.0), LABELS)
     np.testing.assert_allclose(scored.logistic_probability, expit([-3, 0]))
     assert scored.boosting_probability.isna().all()
     assert scored.transformer_probability.isna().all()
@@ -149,13 +149,13 @@ def test_reasons_hold_the_customers_own_numbers() -> None:
 
 
 def test_missing_reasons_are_null() -> None:
-    scored = score(RegisteredModel("1", make_saying_model()), make_customers(2.5, 0.0), LABELS)
-    assert scored.reason_1.tolist() == ["said: 2.5", None]
+    scored = score(RegisteredModel("1", make_fixed_model()), make_customers(2.5, 0.0), LABELS)
+    assert scored.reason_1.tolist() == ["signal: 2.5", None]
     assert scored.reason_2.tolist() == [None, None]
 
 
 def test_a_customer_who_comes_back_is_worth_what_such_customers_spend() -> None:
-    scored = score(RegisteredModel("1", make_saying_model()), make_customers(2.0, -2.0), LABELS)
+    scored = score(RegisteredModel("1", make_fixed_model()), make_customers(2.0, -2.0), LABELS)
     assert scored.expected_spend.tolist() == [10.0, 10.0]
 
 
@@ -188,10 +188,12 @@ class TestNewestSnapshot:
     )
 
     def test_only_the_newest_snapshot_is_scored(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        current = RegisteredModel("3", make_saying_model())
+        current = RegisteredModel("3", make_fixed_model())
         monkeypatch.setattr(registry, "champion", lambda as_of_date: current)
         monkeypatch.setattr(
-            feature_store, "snapshot_features", lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4)
+            feature_store,
+            "snapshot_features",
+            lambda rows, *services: rows.assign(signal=1.0, no_order_probability=0.4),
         )
         scored = score_newest_snapshot(self.snapshots, LABELS).read_pandas()
         assert scored.customer_id.tolist() == ["a", "b"]
@@ -199,15 +201,13 @@ class TestNewestSnapshot:
         assert set(scored.model_version) == {"3"}
 
     def test_parts_are_scored_as_all_customers_together_are(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(
-            registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model("forecast"))
-        )
+        monkeypatch.setattr(registry, "champion", lambda as_of_date: RegisteredModel("3", make_fixed_model("forecast")))
         logits, forecast = {"a": 2.0, "b": -1.0}, {"a": 0.9, "b": 0.2}
         monkeypatch.setattr(
             feature_store,
             "snapshot_features",
             lambda rows, *services: rows.assign(
-                said=rows.customer_id.map(logits), no_order_probability=rows.customer_id.map(forecast)
+                signal=rows.customer_id.map(logits), no_order_probability=rows.customer_id.map(forecast)
             ),
         )
         together = score_newest_snapshot(self.snapshots, LABELS)
@@ -224,9 +224,11 @@ class TestNewestSnapshot:
 
     def test_labels_get_the_days_since_orders_from_the_snapshots(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []
-        monkeypatch.setattr(registry, "champion", lambda as_of_date: RegisteredModel("3", make_saying_model()))
+        monkeypatch.setattr(registry, "champion", lambda as_of_date: RegisteredModel("3", make_fixed_model()))
         monkeypatch.setattr(
-            feature_store, "snapshot_features", lambda rows, *services: rows.assign(said=1.0, no_order_probability=0.4)
+            feature_store,
+            "snapshot_features",
+            lambda rows, *services: rows.assign(signal=1.0, no_order_probability=0.4),
         )
         monkeypatch.setattr(scoring, "level_shift_of", lambda current, day, labels, *rest: seen.append(labels) or 0.0)
         labels = self.snapshots[["customer_id", "as_of_date"]].assign(churned=None)

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import make_model, make_rows, make_saying_model
+from builders import make_fixed_model, make_model, make_rows
 
 from inference.errors import ChurnRadarError
-from inference.feature_store import client as feature_store
+from inference.feature_store import client
 from inference.model.churn_model import ChurnModel
 from inference.model.words import WordsModel
 from inference.registry import registry
@@ -24,7 +24,7 @@ FOUR = pd.DataFrame(
         "customer_id": list("abcd") * 2,
         "as_of_date": np.repeat(pd.to_datetime(["2024-03-01", "2024-05-01"]), 4),
         "churned": [0, 1, 0, 1] * 2,
-        "said": 0.0,
+        "signal": 0.0,
         "no_order_probability": 0.5,
     }
 )
@@ -32,13 +32,13 @@ FOUR = pd.DataFrame(
 
 def validated(losses: dict[str, float], rows: pd.DataFrame = FOUR, **summary: object) -> ChurnModel:
     """A model that had these log-losses on later snapshots, every customer alike."""
-    model = make_saying_model(**summary)
+    model = make_fixed_model(**summary)
     snapshots = [
         rows[rows.as_of_date == pd.Timestamp(date)].assign(right=float(np.exp(-loss))) for date, loss in losses.items()
     ]
     if snapshots:
-        said = pd.concat(snapshots, ignore_index=True)
-        model.validation = said.assign(probability=said.right.where(said.churned == 1, 1 - said.right))
+        table = pd.concat(snapshots, ignore_index=True)
+        model.validation = table.assign(probability=table.right.where(table.churned == 1, 1 - table.right))
     return model
 
 
@@ -174,9 +174,9 @@ class TestEnsureChampion:
 
     @pytest.fixture(autouse=True)
     def _features_without_feast(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(feature_store, "apply", lambda: None)
+        monkeypatch.setattr(client, "apply", lambda: None)
         monkeypatch.setattr(
-            feature_store,
+            client,
             "historical_features",
             lambda known, *services: known.merge(
                 self.rows.drop(columns=["churned", "horizon_spend"]), on=["customer_id", "as_of_date"]

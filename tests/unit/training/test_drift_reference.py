@@ -138,12 +138,12 @@ class TestNewReferences:
         assert new_references(None) == SCHEMA.empty_table()
 
     def test_a_version_without_a_reference_has_no_rows(self, registered: None) -> None:
-        found = new_references(None)
-        assert found.schema == SCHEMA
-        assert set(found["model_version"].to_pylist()) == {"1", "3"}
+        table = new_references(None)
+        assert table.schema == SCHEMA
+        assert set(table["model_version"].to_pylist()) == {"1", "3"}
         # null, not not-a-number, at open ends: SQL knows the difference
-        assert found["up_to"].null_count > 0
-        assert not pa.compute.any(pa.compute.is_nan(found["up_to"])).as_py()
+        assert table["up_to"].null_count > 0
+        assert not pa.compute.any(pa.compute.is_nan(table["up_to"])).as_py()
 
     def test_versions_that_are_there_are_not_read_again(self, registered: None) -> None:
         assert set(new_references(pd.Series(["1"]))["model_version"].to_pylist()) == {"3"}

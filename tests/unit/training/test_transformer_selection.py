@@ -71,13 +71,13 @@ def make_data(words: float = 0.0, events: float = 0.0, wrote: float = 0.8, snaps
     rng = np.random.default_rng(0)
     n = 240 * snapshots
     x = rng.normal(0, 0.7, n)
-    said = rng.choice(["broken", "lovely", ""], n, p=[wrote / 2, wrote / 2, 1 - wrote])
+    written = rng.choice(["broken", "lovely", ""], n, p=[wrote / 2, wrote / 2, 1 - wrote])
     happened = rng.choice(["cancelled", "visit"], n)
-    log_odds = x + words * np.select([said == "broken", said == "lovely"], [1, -1], 0)
+    log_odds = x + words * np.select([written == "broken", written == "lovely"], [1, -1], 0)
     log_odds = log_odds + events * np.where(happened == "cancelled", 1, -1)
     y = (rng.random(n) < expit(log_odds)).astype(int)
-    texts = [" ".join([rng.choice(FILLERS), word, rng.choice(FILLERS)]) for word in said]
-    given = [[i] if word else None for i, word in enumerate(said)]
+    texts = [" ".join([rng.choice(FILLERS), word, rng.choice(FILLERS)]) for word in written]
+    given = [[i] if word else None for i, word in enumerate(written)]
     sequences = pd.DataFrame(
         {
             "event_types": [[event, "order"] for event in happened],
@@ -185,16 +185,16 @@ class TestCrossFittedLogit:
 
     @pytest.mark.parametrize("names", [["logistic"], ["logistic", "boosting"]])
     def test_nobody_is_predicted_from_own_rows(self, names):
-        said = cross_fitted_logit(self.data(self.y.to_numpy()), names)
+        logit = cross_fitted_logit(self.data(self.y.to_numpy()), names)
         own = self.customers == "c7"
         others = cross_fitted_logit(self.data(np.where(own, 1 - self.y, self.y)), names)
-        np.testing.assert_array_equal(said[own], others[own])
-        assert (said != others).mean() > 0.5  # everyone who was predicted from them is
+        np.testing.assert_array_equal(logit[own], others[own])
+        assert (logit != others).mean() > 0.5  # everyone who was predicted from them is
 
     def test_every_row_is_predicted_and_well(self):
-        said = cross_fitted_logit(self.data(self.y.to_numpy()), ["logistic"])
-        assert np.isfinite(said).all()
-        assert np.corrcoef(said, self.X.x)[0, 1] > 0.9
+        logit = cross_fitted_logit(self.data(self.y.to_numpy()), ["logistic"])
+        assert np.isfinite(logit).all()
+        assert np.corrcoef(logit, self.X.x)[0, 1] > 0.9
 
 
 @pytest.fixture(scope="module")
@@ -346,19 +346,19 @@ class TestSearch:
 
 @pytest.mark.parametrize(("shuffled", "kept"), [(0.0, "words"), (1.0, "events")], ids=["only words help", "noise too"])
 def test_words_are_heard_only_where_they_beat_shuffled_ones(shuffled, kept):
-    chance = np.random.default_rng(0)
-    churned = chance.integers(0, 2, 600)
+    rng = np.random.default_rng(0)
+    churned = rng.integers(0, 2, 600)
     judged = pd.DataFrame(
         {
             "customer_id": np.arange(600).astype(str),
             "as_of_date": np.repeat(pd.to_datetime(["2024-01-01", "2024-02-01"]), 300),
             "churned": churned,
-            "boosting": chance.normal(size=600),
+            "boosting": rng.normal(size=600),
         }
     )
-    told = judged.boosting + np.where(churned == 1, 1.0, -1.0)
-    judged["events"], judged["words"] = judged.boosting, told
-    judged["shuffled_words"] = judged.boosting + shuffled * (told - judged.boosting)
+    informed = judged.boosting + np.where(churned == 1, 1.0, -1.0)
+    judged["events"], judged["words"] = judged.boosting, informed
+    judged["shuffled_words"] = judged.boosting + shuffled * (informed - judged.boosting)
     selection = _compare(["boosting"], judged, judged, SMALL, {"events": 1.0, "words": 1.0}, [])
     assert selection.summary.gains["words"]["low"] > 0
     assert (selection.summary.gains["words_against_shuffled"]["low"] > 0) == (kept == "words")

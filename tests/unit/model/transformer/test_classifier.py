@@ -59,8 +59,8 @@ class TestLoss:
 
     def test_the_weight_of_who_churned_counts_in_the_mean_too(self):
         # 3 log 2 + log 2 over 3 + 1
-        said = self.answer([1.0, 0.0], [0.0, 0.0], positive_weight=3.0, spend_weight=0.0)
-        assert said == pytest.approx(np.log(2))
+        loss = self.answer([1.0, 0.0], [0.0, 0.0], positive_weight=3.0, spend_weight=0.0)
+        assert loss == pytest.approx(np.log(2))
 
 
 class TestLearning:
@@ -84,10 +84,10 @@ class TestLearning:
     def test_it_answers_where_nobody_wrote(self, trained, later, mode):
         silent = make_sequences(*[[] for _ in later.y])
         assert silent.words == []
-        said = trained(mode).logit(later.X, silent, later.tabular)
-        assert np.isfinite(said).all()
+        logit = trained(mode).logit(later.X, silent, later.tabular)
+        assert np.isfinite(logit).all()
         without = later.sequences.without_events().without_texts()
-        np.testing.assert_allclose(trained(mode).logit(later.X, without, later.tabular), said, atol=1e-6)
+        np.testing.assert_allclose(trained(mode).logit(later.X, without, later.tabular), logit, atol=1e-6)
 
     @pytest.mark.parametrize("mode", ["frozen", "full"])
     def test_it_trains_where_nobody_wrote(self, few, bert, mode):
@@ -149,9 +149,9 @@ class TestContributions:
     def test_words_that_decide_are_what_words_contribute(self, trained, later):
         words = trained("full").contributions(*later.asked)[:, PARTS.index("transformer_words")]
         texts = [later.sequences.words[i] if i >= 0 else "" for i in later.sequences.texts[:, 0]]
-        said = {word: np.array([word in text for text in texts]) for word in ("broken", "lovely")}
-        assert words[said["broken"]].mean() > 0.5
-        assert words[said["lovely"]].mean() < -0.5
+        wrote = {word: np.array([word in text for text in texts]) for word in ("broken", "lovely")}
+        assert words[wrote["broken"]].mean() > 0.5
+        assert words[wrote["lovely"]].mean() < -0.5
         assert not words[~later.sequences.wrote].any()
 
     def test_a_network_without_words_owes_nothing_to_them(self, few):
