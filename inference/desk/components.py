@@ -1,9 +1,9 @@
-"""What several pages are made of: cached answers, plain lines, headings, the table of customers."""
+"""Parts that several pages share: cached results, headings, lines, cards, tables and bars."""
 
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import altair as alt
@@ -11,20 +11,21 @@ import pandas as pd
 import streamlit as st
 
 from inference.desk import data
+from inference.desk.format import money, percent, plain, points
 from inference.desk.scores import Scores, open_scores
 from inference.errors import ChurnRadarError
 from inference.home import published
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def fresh(function: Callable[..., Answer], *arguments: object, of: Sequence[Path]) -> Answer:
-    """Call a function, or return what it answered before if none of its files was written since."""
-    return _kept(function, f"{function.__module__}.{function.__qualname__}", data.stamp(*of), arguments)
+def cached(function: Callable[..., Result], *arguments: object, files: Sequence[Path]) -> Result:
+    """Call a function, or return its earlier result if none of the files was written since."""
+    return _cached(function, f"{function.__module__}.{function.__qualname__}", data.written_at(*files), arguments)
 
 
 @st.cache_data(show_spinner=False, max_entries=500)
-def _kept(_function: Callable, name: str, stamps: tuple, arguments: tuple) -> object:
+def _cached(_function: Callable[..., Result], name: str, written_at: tuple, arguments: tuple) -> Result:
     return _function(*arguments)
 
 
@@ -36,22 +37,22 @@ def scores() -> Scores:
     ChurnRadarError
         If there are none.
     """
-    return _scores(data.stamp(published("churn_scores"), published("retention_actions")))
+    return _scores(data.written_at(published("churn_scores"), published("retention_actions")))
 
 
-# the newest is enough: whoever still draws from an older one holds it
+# one entry: a visitor whose page still shows older scores keeps a reference to them
 @st.cache_resource(show_spinner="Reading the newest scores", max_entries=1)
-def _scores(stamps: tuple) -> Scores:
+def _scores(written_at: tuple) -> Scores:
     return open_scores()
 
 
 def settings() -> data.ShopSettings:
-    """Return what the last build says of the shop."""
-    return fresh(data.shop_settings, of=[data.exported("online_shop")])
+    """Return settings of the last build."""
+    return cached(data.shop_settings, files=[data.exported("online_shop")])
 
 
 def navigation(pages: Sequence[str]) -> str:
-    """Show the names of the pages; return the one that the address or a click asks for, else the first."""
+    """Show the names of the pages; return the selected one: by a click, the address, or the first."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         st.html('<span class="brand">Churn Radar</span>', width="content")
         return st.segmented_control(
@@ -67,7 +68,7 @@ def navigation(pages: Sequence[str]) -> str:
 
 
 def draw(show: Callable[[], None]) -> None:
-    """Draw a page; what is missing or wrong becomes a line on it."""
+    """Draw a page; an error becomes a line on it."""
     try:
         show()
     except ChurnRadarError as error:
@@ -75,25 +76,25 @@ def draw(show: Callable[[], None]) -> None:
 
 
 def heading(title: str, lead: str) -> None:
-    """Begin a page; neither text is read as mark-up."""
+    """Begin a page; markup in the texts is escaped."""
     st.html(f'<h1 class="title">{escape(title)}</h1><p class="lead">{escape(lead)}</p>')
 
 
 def section(title: str, lead: str = "") -> None:
-    """Begin a part of a page: what it shows, and how it is read."""
+    """Begin a section of a page, with an explanation of how to read it."""
     st.html(f'<h2 class="section">{escape(title)}</h2>' + (f'<p class="lead">{escape(lead)}</p>' if lead else ""))
 
 
 def line(text: str) -> None:
-    """Say in one line what is missing, or why something is not shown."""
+    """Show one line, such as what is missing or why something is not shown."""
     st.html(f'<p class="line" role="status">{escape(text)}</p>')
 
 
-def hidden(number: int, least: int) -> None:
-    """Say how many groups are too small to be shown, where any is."""
+def hidden_groups(number: int, min_group: int) -> None:
+    """Show how many groups are too small to be shown, if any."""
     if number:
         groups = "1 group is" if number == 1 else f"{number} groups are"
-        line(f"{groups} not shown: fewer than {least} customers, the least of churn__min_group.")
+        line(f"{groups} not shown: fewer than {min_group} customers, the minimum set by churn__min_group.")
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> None:
@@ -102,7 +103,7 @@ def cards(figures: Sequence[tuple[str, str, str]]) -> None:
     Parameters
     ----------
     figures : sequence of (str, str, str)
-        What each is, its value, and what else is told of it.
+        Name, value and explanation of each.
     """
     drawn = "".join(
         f'<div class="card"><div class="name">{escape(name)}</div><div class="value">{escape(value)}</div>'
@@ -117,35 +118,15 @@ def chart(drawn: alt.Chart | alt.LayerChart, height: int) -> None:
     st.altair_chart(drawn.properties(height=height), width="stretch")
 
 
-def day(moment: pd.Timestamp) -> str:
-    """Write a date as people say it."""
-    return f"{moment.day} {moment:%B %Y}"
-
-
-def percent(share: float) -> str:
-    """Write a share with one digit, as in 12.3 %."""
-    return f"{share:.1%}".replace("%", " %")
-
-
-def plain(name: str | None) -> str:
-    """Write a name of a table, such as service_call, as people say it."""
-    return name.replace("_", " ") if isinstance(name, str) else "none"
-
-
-def points(difference: float) -> str:
-    """Write a difference of two shares in points of a percent, with its sign."""
-    return "" if pd.isna(difference) else f"{round(100 * difference, 1) + 0.0:+.1f}"  # no minus before nothing
-
-
 def customers_table(rows: pd.DataFrame, earlier: bool, actions: bool) -> None:
-    """Show customers with their risk, what is at stake and why; each leads to their page.
+    """Show customers with their risk, value at risk and reasons, each linked to their page.
 
     Parameters
     ----------
     rows : DataFrame
         Rows of ``Scores``.
     earlier, actions : bool
-        Whether there are scores of a week before, and recommended actions.
+        Whether to show changes since the week before, and recommended actions.
     """
     headings = ["Customer", "Churn", "Band", "At risk"]
     headings += ["Since last week"] * earlier + ["Action"] * actions + ["Why"]
@@ -157,13 +138,13 @@ def customers_table(rows: pd.DataFrame, earlier: bool, actions: bool) -> None:
     st.html(f'<table class="customers"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
 
 
-def _cells(row: object, earlier: bool, actions: bool) -> list[str]:
+def _cells(row: Any, earlier: bool, actions: bool) -> list[str]:
     reasons = [reason for reason in (row.reason_1, row.reason_2, row.reason_3) if isinstance(reason, str)]
     cells = [
         f'<a href="?page=Customer&amp;id={quote(row.customer_id, safe="")}">{escape(row.customer_id)}</a>',
         percent(row.churn_probability),
         badge(row.risk_band),
-        f"{row.value_at_risk:,.2f}",
+        money(row.value_at_risk),
     ]
     if earlier:
         cells.append(points(row.change) or "new")
@@ -185,7 +166,7 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], wraps: b
     headings : sequence of str
         Names of the columns.
     rows : sequence of sequences of str
-        Their cells; none is read as mark-up.
+        Their cells; markup in them is escaped.
     wraps : bool
         Whether the last column holds sentences.
     """
@@ -197,12 +178,12 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], wraps: b
 
 
 def bars(rows: Sequence[tuple[str, str, float, str]]) -> None:
-    """Show shares of something as bars below each other.
+    """Show shares as horizontal bars.
 
     Parameters
     ----------
     rows : sequence of (str, str, float, str)
-        Kind, which desk.css gives a colour; name; length, 0 to 1; and figure.
+        CSS class of the colour in desk.css, name, length from 0 to 1, and figure.
     """
     drawn = ""
     for kind, name, share, figure in rows:

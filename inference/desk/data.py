@@ -1,4 +1,4 @@
-"""What the desk reads: the Parquet files of the last build, by DuckDB, and of each the rows that a page shows."""
+"""Queries of the pages over the Parquet files of the last build."""
 
 import json
 from collections.abc import Sequence
@@ -11,56 +11,56 @@ import pandas as pd
 from inference.errors import ChurnRadarError
 from inference.home import home, published
 
-#: ``churn__min_group`` where no build has said.
-USUAL_MIN_GROUP = 10
+#: ``churn__min_group`` before the first build.
+DEFAULT_MIN_GROUP = 10
 
 
 @dataclass(frozen=True)
 class ShopSettings:
-    """What the last build says of the shop.
+    """Settings of the last build.
 
     Parameters
     ----------
     min_group : int
         The dbt var ``churn__min_group``: figures of smaller groups are not shown.
     pseudonymise : bool
-        Whether customers go by pseudonyms.
+        Whether customer ids are pseudonyms.
     """
 
-    min_group: int = USUAL_MIN_GROUP
+    min_group: int = DEFAULT_MIN_GROUP
     pseudonymise: bool = False
 
 
 def exported(table: str) -> Path:
-    """Parquet file of a table that a build exports for Feast."""
+    """Return the Parquet file of a table that a build exports for Feast."""
     return home() / "features" / f"{table}.parquet"
 
 
-def stamp(*files: Path) -> tuple[int | None, ...]:
-    """When files were written last, in nanoseconds; None for one that is not there."""
+def written_at(*files: Path) -> tuple[int | None, ...]:
+    """Return when files were written, in nanoseconds since 1970; None for a missing file."""
     return tuple(file.stat().st_mtime_ns if file.exists() else None for file in files)
 
 
-def ask(
+def execute(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence = (), **files: Path
 ) -> duckdb.DuckDBPyConnection:
-    """Ask about Parquet files.
+    """Run SQL over Parquet files.
 
     Parameters
     ----------
     connection : DuckDBPyConnection
-        Who answers.
+        An open database.
     sql : str
-        Statements in which ``{name}`` stands for a file.
+        Statements with ``{name}`` in place of a file.
     parameters : sequence
-        Values of their question marks.
+        Values of the question marks.
     **files : Path
         Files by name.
 
     Raises
     ------
     ChurnRadarError
-        If a file is not there, or is not what a build writes.
+        If a file is missing or damaged.
     """
     for file in files.values():
         if not file.exists():
@@ -70,27 +70,27 @@ def ask(
         return connection.execute(sql.format(**paths), list(parameters))
     except duckdb.Error as error:
         names = ", ".join(str(file) for file in files.values())
-        said = str(error).splitlines()[0]
-        raise ChurnRadarError(f"{names}: cannot be read; expected what dbt build writes ({said})") from None
+        reason = str(error).splitlines()[0]
+        raise ChurnRadarError(f"{names}: cannot be read; expected what dbt build writes ({reason})") from None
 
 
 def query(sql: str, parameters: Sequence = (), **files: Path) -> pd.DataFrame:
-    """Ask about Parquet files, see ``ask``; nothing is held open afterwards."""
+    """Return the rows of a query over Parquet files; see ``execute``."""
     with duckdb.connect() as connection:
-        return ask(connection, sql, parameters, **files).df()
+        return execute(connection, sql, parameters, **files).df()
 
 
 def shop_settings() -> ShopSettings:
-    """Read what the last build says of the shop; what is usual, where none has."""
+    """Read the settings of the last build; the defaults before the first."""
     if not exported("online_shop").exists():
         return ShopSettings()
-    found = query("select facts from {shop}", shop=exported("online_shop"))
-    told = json.loads(found.facts.iloc[0]) if len(found) else {}
-    return ShopSettings(told.get("min_group", USUAL_MIN_GROUP), told.get("pseudonymise", False))
+    rows = query("select facts from {shop}", shop=exported("online_shop"))
+    facts = json.loads(rows.facts.iloc[0]) if len(rows) else {}
+    return ShopSettings(facts.get("min_group", DEFAULT_MIN_GROUP), facts.get("pseudonymise", False))
 
 
-def hide_small(groups: pd.DataFrame, counts: Sequence[str], least: int) -> tuple[pd.DataFrame, int]:
-    """Leave out groups in which one of the counts is lower than the least.
+def hide_small(groups: pd.DataFrame, counts: Sequence[str], min_group: int) -> tuple[pd.DataFrame, int]:
+    """Remove groups in which one of the counts is below a minimum.
 
     Parameters
     ----------
@@ -98,22 +98,22 @@ def hide_small(groups: pd.DataFrame, counts: Sequence[str], least: int) -> tuple
         One row per group.
     counts : sequence of str
         Columns that count customers.
-    least : int
+    min_group : int
         ``churn__min_group``.
 
     Returns
     -------
     DataFrame
-        The groups that may be shown.
+        The other groups.
     int
-        How many are left out.
+        Number of groups removed.
     """
-    shown = groups[(groups[list(counts)] >= least).all(axis=1)].reset_index(drop=True)
+    shown = groups[(groups[list(counts)] >= min_group).all(axis=1)].reset_index(drop=True)
     return shown, len(groups) - len(shown)
 
 
 def report() -> dict | None:
-    """Read what ``churn-radar report`` wrote last; None where it never did.
+    """Read the newest report of ``churn-radar report``; None without one.
 
     Raises
     ------
@@ -130,16 +130,16 @@ def report() -> dict | None:
 
 
 def champion() -> pd.Series | None:
-    """Return the newest decision about the version that scores now; None where no model was trained."""
+    """Return the champion's newest row of ``churn_model``; None before the first training."""
     file = published("churn_model")
     if not file.exists():
         return None
-    found = query("select * from {model} where is_champion order by decided_at desc limit 1", model=file)
-    return found.iloc[0] if len(found) else None
+    rows = query("select * from {model} where is_champion order by decided_at desc limit 1", model=file)
+    return rows.iloc[0] if len(rows) else None
 
 
 def by_date(table: str) -> pd.DataFrame | None:
-    """Read a table of the monitoring, the oldest date first; of a date, the newest version.
+    """Read a monitoring table by date: the newest version of each date, oldest date first.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def by_date(table: str) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame or None
-        None where no build has written it.
+        None before the first build.
     """
     if not published(table).exists():
         return None
@@ -164,18 +164,18 @@ def by_date(table: str) -> pd.DataFrame | None:
 
 
 def feature_drift(top: int) -> pd.DataFrame | None:
-    """Return the features that the model reads and that drifted most at the newest date.
+    """Return the features of the model that drifted most at the newest date.
 
     Parameters
     ----------
     top : int
-        How many.
+        Number of features.
 
     Returns
     -------
     DataFrame or None
-        Rows of ``churn_feature_drift``; ``features`` and ``unusual_features`` count all of them. None where no build
-        has written it.
+        Rows of ``churn_feature_drift``; ``features`` and ``unusual_features`` count all of them. None before
+        the first build.
     """
     if not published("churn_feature_drift").exists():
         return None
@@ -201,16 +201,16 @@ def feature_drift(top: int) -> pd.DataFrame | None:
 
 
 def experiment() -> pd.DataFrame | None:
-    """Read ``retention_experiment_results``; None where there is no experiment yet."""
+    """Read ``retention_experiment_results``; None without an experiment."""
     file = published("retention_experiment_results")
     if not file.exists():
         return None
-    found = query("select * from {results} order by action, campaign_id, segment", results=file)
-    return found if len(found) else None
+    rows = query("select * from {results} order by action, campaign_id, segment", results=file)
+    return rows if len(rows) else None
 
 
 def recommended() -> pd.DataFrame | None:
-    """Count ``retention_actions`` of the newest date by action; None where nothing was recommended yet.
+    """Sum up ``retention_actions`` of the newest date by action; None without recommendations.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def recommended() -> pd.DataFrame | None:
     file = published("retention_actions")
     if not file.exists():
         return None
-    found = query(
+    rows = query(
         """
         select
             as_of_date,
@@ -235,4 +235,4 @@ def recommended() -> pd.DataFrame | None:
         """,
         actions=file,
     )
-    return found if len(found) else None
+    return rows if len(rows) else None

@@ -1,4 +1,4 @@
-"""The newest scores, in memory: counted, filtered, sorted and paged by DuckDB, so that a page gets what it shows."""
+"""The newest scores in an in-memory DuckDB, which counts, filters, sorts and pages them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 
-from inference.desk.data import ask
+from inference.desk.data import execute
 from inference.errors import ChurnRadarError
 from inference.home import published
+from inference.scoring import score
 
 #: Risk bands, the highest first.
-BANDS = ("critical", "high", "medium", "low")
-#: How the list may be sorted.
+BANDS = score.BANDS[::-1]
+#: Orders of the list, in SQL.
 ORDERS = {
     "value at risk": "value_at_risk desc",
     "churn probability": "churn_probability desc",
     "rise since last week": "change desc nulls last",
     "expected spend": "expected_spend desc",
 }
-#: Days that the trend goes back.
+#: Length of the trend in days.
 TREND_DAYS = 91
 
-#: Of a date that several versions have scored, the one that was asked last counts.
+#: If several versions have scored a date, the one that scored last counts.
 _TABLES = f"""
     create table rounds as
     select as_of_date, arg_max(model_version, scored_at) as model_version
@@ -54,7 +55,7 @@ _TABLES = f"""
     create table newest as
     with
 
-    said as (
+    latest as (
         select scores.*
         from {{scores}} as scores
         inner join rounds using (as_of_date, model_version)
@@ -72,16 +73,16 @@ _TABLES = f"""
     )
 
     select
-        said.*,
-        said.churn_probability - before.churn_probability as change,
-        coalesce(list_position({list(BANDS)}, said.risk_band) < before.place, false) as has_risen,
+        latest.*,
+        latest.churn_probability - before.churn_probability as change,
+        coalesce(list_position({list(BANDS)}, latest.risk_band) < before.place, false) as has_risen,
         actions.action
-    from said
+    from latest
     left join before using (customer_id)
     left join actions using (customer_id, as_of_date)
 """
 
-#: Of several campaigns, the action that is expected to bring most.
+#: Of several campaigns, the action with the highest expected profit.
 _ACTIONS = """
     create table actions as
     select customer_id, as_of_date, arg_max(action, coalesce(expected_profit, 0)) as action
@@ -93,7 +94,7 @@ _NO_ACTIONS = "create table actions (customer_id varchar, as_of_date date, actio
 
 @dataclass(frozen=True)
 class Filters:
-    """Which customers the list holds; nothing is asked where a field is empty.
+    """Filters of the list of customers; an empty field filters nothing.
 
     Parameters
     ----------
@@ -103,7 +104,7 @@ class Filters:
         Part of an id.
     reason : str
         Words of a reason, in any case.
-    least_value : float
+    min_value : float
         Lowest value at risk.
     only_risen : bool
         Only those whose band is higher than a week before.
@@ -113,29 +114,29 @@ class Filters:
     actions: tuple[str, ...] = ()
     customer: str = ""
     reason: str = ""
-    least_value: float = 0.0
+    min_value: float = 0.0
     only_risen: bool = False
 
     def where(self) -> tuple[str, list]:
-        """Return a condition and the values of its question marks."""
-        asked: list[tuple[str, list]] = [("true", [])]
+        """Return an SQL condition and the values of its question marks."""
+        conditions: list[tuple[str, list]] = [("true", [])]
         for column, values in (("risk_band", self.bands), ("action", self.actions)):
             if values:
-                asked.append((f"list_contains(?, {column})", [list(values)]))
+                conditions.append((f"list_contains(?, {column})", [list(values)]))
         if self.customer.strip():
-            asked.append(("contains(lower(customer_id), lower(?))", [self.customer.strip()]))
+            conditions.append(("contains(lower(customer_id), lower(?))", [self.customer.strip()]))
         if self.reason.strip():
-            told = "lower(concat_ws(' ', reason_1, reason_2, reason_3))"
-            asked.append((f"contains({told}, lower(?))", [self.reason.strip()]))
-        if self.least_value > 0:
-            asked.append(("value_at_risk >= ?", [self.least_value]))
+            reasons = "lower(concat_ws(' ', reason_1, reason_2, reason_3))"
+            conditions.append((f"contains({reasons}, lower(?))", [self.reason.strip()]))
+        if self.min_value > 0:
+            conditions.append(("value_at_risk >= ?", [self.min_value]))
         if self.only_risen:
-            asked.append(("has_risen", []))
-        return " and ".join(sql for sql, _ in asked), [value for _, values in asked for value in values]
+            conditions.append(("has_risen", []))
+        return " and ".join(sql for sql, _ in conditions), [value for _, values in conditions for value in values]
 
 
 class Scores:
-    """The newest scores, those of a week before and a trend, as one version of the file has them.
+    """The newest scores, those of a week before, and a trend.
 
     Parameters
     ----------
@@ -145,14 +146,16 @@ class Scores:
 
     Attributes
     ----------
-    as_of, earlier : date
-        The newest date, and the newest that is at least a week older; None where there is none.
+    as_of : date
+        The newest date.
+    earlier : date or None
+        The newest date that is at least a week older.
     horizon_days, customers : int
-        Length of the question, and how many were asked.
+        Horizon of the scores, and number of customers scored.
     model_version : str
-        Who answered.
+        Version that scored.
     actions : list of str
-        Actions that are recommended to anybody.
+        Actions that are recommended for some customer.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -165,7 +168,7 @@ class Scores:
 
     def by_date(self) -> pd.DataFrame:
         """Return ``customers``, ``expected_churners`` and ``value_at_risk`` by ``as_of_date`` and ``risk_band``."""
-        return self._ask("select * from by_date order by as_of_date, risk_band").df()
+        return self._execute("select * from by_date order by as_of_date, risk_band").df()
 
     def total(self, filters: Filters) -> tuple[int, float]:
         """Return how many customers pass the filters, and their value at risk."""
@@ -178,37 +181,37 @@ class Scores:
         Parameters
         ----------
         filters : Filters
-            Who is asked for.
+            Filters.
         order : str
-            A name in ``ORDERS``.
+            Key of ``ORDERS``.
         page : int
-            From 0 on.
+            From 0.
         size : int
             Customers on a page.
         """
         where, values = filters.where()
         limits = f"order by {ORDERS[order]}, customer_id limit {int(size)} offset {int(page * size)}"
-        return self._ask(f"select * from newest where {where} {limits}", values).df()
+        return self._execute(f"select * from newest where {where} {limits}", values).df()
 
     def csv(self, filters: Filters, order: str) -> bytes:
         """Return all customers that pass the filters, as CSV."""
         where, values = filters.where()
-        found = self._ask(f"select * from newest where {where} order by {ORDERS[order]}, customer_id", values)
+        rows = self._execute(f"select * from newest where {where} order by {ORDERS[order]}, customer_id", values)
         sink = pa.BufferOutputStream()
-        pyarrow.csv.write_csv(found.to_arrow_table(), sink)
+        pyarrow.csv.write_csv(rows.to_arrow_table(), sink)
         return sink.getvalue().to_pybytes()
 
     def customer(self, customer_id: str) -> pd.Series | None:
-        """Return one customer's newest score; None where there is none."""
-        found = self._ask("select * from newest where customer_id = ?", [customer_id]).df()
-        return found.iloc[0] if len(found) else None
+        """Return one customer's newest score; None without one."""
+        rows = self._execute("select * from newest where customer_id = ?", [customer_id]).df()
+        return rows.iloc[0] if len(rows) else None
 
-    def _ask(self, sql: str, parameters: Sequence = ()) -> duckdb.DuckDBPyConnection:
-        # pages are drawn in threads of their own
+    def _execute(self, sql: str, parameters: Sequence = ()) -> duckdb.DuckDBPyConnection:
+        # a cursor each: Streamlit draws every page in its own thread
         return self._connection.cursor().execute(sql, list(parameters))
 
     def _rows(self, sql: str, parameters: Sequence = ()) -> list[tuple]:
-        return self._ask(sql, parameters).fetchall()
+        return self._execute(sql, parameters).fetchall()
 
 
 def open_scores() -> Scores:
@@ -224,10 +227,10 @@ def open_scores() -> Scores:
         raise ChurnRadarError(f"{file}: no scores yet; run dbt build first")
     connection = duckdb.connect()
     if actions.exists():
-        ask(connection, _ACTIONS, actions=actions)
+        execute(connection, _ACTIONS, actions=actions)
     else:
         connection.execute(_NO_ACTIONS)
-    ask(connection, _TABLES, scores=file)
+    execute(connection, _TABLES, scores=file)
     if not connection.execute("select count(*) from newest").fetchone()[0]:
         raise ChurnRadarError(f"{file}: no customer was scored yet; run dbt build once there are orders")
     return Scores(connection)

@@ -1,4 +1,4 @@
-"""Streamlit with the settings of the desk: it listens on loopback, calls nobody, and shows no traceback."""
+"""Runs Streamlit with the settings of the desk: no telemetry, and no traceback on a page."""
 
 from pathlib import Path
 
@@ -41,5 +41,5 @@ def run(host: str, port: int) -> None:
     """
     from streamlit.web.cli import main  # takes seconds
 
-    given = [f"--{name}={value}" for name, value in options(host, port).items()]
-    main(["run", str(APP), *given], standalone_mode=False)
+    arguments = [f"--{name}={value}" for name, value in options(host, port).items()]
+    main(["run", str(APP), *arguments], standalone_mode=False)

@@ -1,4 +1,4 @@
-"""What happened with one customer, in the order of time, and what was said of them."""
+"""Events, scores, recommended actions and texts of one customer."""
 
 import json
 from datetime import datetime
@@ -6,27 +6,28 @@ from datetime import datetime
 import pandas as pd
 
 from inference.desk.data import exported, query
+from inference.desk.format import counted
 from inference.home import published
 
-#: What happens with a customer, in the order in which it is drawn.
+#: Kinds of events, in the order of the chart.
 KINDS = ("order", "visit", "review", "ticket", "contact")
 COLUMNS = ("happened_at", "kind", "about")
 
 
 def history(customer_id: str) -> pd.Series | None:
-    """Return a customer's row of ``online_histories``: ``history`` and ``text_vectors``; None where there is none."""
+    """Return a customer's row of ``online_histories``: ``history`` and ``text_vectors``; None without one."""
     if not exported("online_histories").exists():
         return None
-    found = query(
+    rows = query(
         "select history, text_vectors from {histories} where customer_id = ?",
         [customer_id],
         histories=exported("online_histories"),
     )
-    return found.iloc[0] if len(found) else None
+    return rows.iloc[0] if len(rows) else None
 
 
-def said(customer_id: str) -> pd.DataFrame:
-    """Return a customer's rows of ``churn_scores``, the oldest date first; of a date, what was said last."""
+def scores(customer_id: str) -> pd.DataFrame:
+    """Return a customer's rows of ``churn_scores``: the last score of each date, oldest date first."""
     return query(
         """
         select * from {scores} where customer_id = ?
@@ -38,7 +39,7 @@ def said(customer_id: str) -> pd.DataFrame:
     )
 
 
-def advice(customer_id: str, as_of: datetime) -> pd.DataFrame:
+def actions(customer_id: str, as_of: datetime) -> pd.DataFrame:
     """Return a customer's rows of ``retention_actions`` at a date, the most profitable first."""
     if not published("retention_actions").exists():
         return pd.DataFrame()
@@ -50,40 +51,40 @@ def advice(customer_id: str, as_of: datetime) -> pd.DataFrame:
 
 
 def quotes(customer_id: str) -> dict[str, str]:
-    """Return what may be shown of a customer's texts, by ``text_id``: their beginnings, with personal data masked."""
+    """Return the beginnings of a customer's texts by ``text_id``, with personal data masked."""
     if not exported("searchable_texts").exists():
         return {}
-    found = query(
+    rows = query(
         "select text_id, quote from {texts} where customer_id = ?", [customer_id], texts=exported("searchable_texts")
     )
-    return dict(zip(found.text_id, found.quote, strict=True))
+    return dict(zip(rows.text_id, rows.quote, strict=True))
 
 
-def happened(packed: str, quoted: dict[str, str]) -> pd.DataFrame:
-    """List what happened with a customer.
+def events(packed: str, quoted: dict[str, str]) -> pd.DataFrame:
+    """List the events of a customer, newest first.
 
     Parameters
     ----------
     packed : str
         ``history`` of ``online_histories``.
     quoted : dict of str to str
-        What may be shown of texts, by ``text_id``.
+        Result of ``quotes``.
 
     Returns
     -------
     DataFrame
-        ``happened_at`` (naive UTC), ``kind`` (one of ``KINDS``) and ``about``, in words; the newest first.
+        ``happened_at`` (naive UTC), ``kind`` (one of ``KINDS``) and ``about``, in words.
     """
-    told = json.loads(packed)
-    rows = [(row["ordered_at"], "order", _order(row)) for row in _rows(told["orders"])]
-    rows += [(row["occurred_at"], "visit", _visits(row["events"])) for row in _rows(told["visit_days"])]
-    rows += [(moment, "visit", _visits(n)) for moment, n in _last_visits(told["events"])]
-    rows += [(row["reviewed_at"], "review", _review(row, quoted)) for row in _rows(told["reviews"])]
-    rows += [(row["opened_at"], "ticket", _ticket(row, quoted)) for row in _rows(told["tickets"])]
+    tables = json.loads(packed)
+    rows = [(row["ordered_at"], "order", _order(row)) for row in _rows(tables["orders"])]
+    rows += [(row["occurred_at"], "visit", _visits(row["events"])) for row in _rows(tables["visit_days"])]
+    rows += [(moment, "visit", _visits(n)) for moment, n in _last_visits(tables["events"])]
+    rows += [(row["reviewed_at"], "review", _review(row, quoted)) for row in _rows(tables["reviews"])]
+    rows += [(row["opened_at"], "ticket", _ticket(row, quoted)) for row in _rows(tables["tickets"])]
     rows += [
         (row["touched_at"], "contact", row["action"] + (", redeemed" if row["redeemed_at"] else ""))
-        for row in _rows(told["contacts"])
-        if row["action"] != "holdout"  # nobody contacted them
+        for row in _rows(tables["contacts"])
+        if row["action"] != "holdout"  # not contacted on purpose
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["happened_at"] = pd.to_datetime(table.happened_at, unit="us")
@@ -97,7 +98,7 @@ def _rows(columns: dict[str, list] | None) -> list[dict]:
 
 
 def _last_visits(columns: dict[str, list] | None) -> list[tuple[int, int]]:
-    """Events of the last days one by one: the newest moment of each day, and how many."""
+    """Count browsing events by day; return the newest moment of each day, and their number."""
     days: dict[int, list[int]] = {}
     for row in _rows(columns):
         days.setdefault(row["occurred_at"] // 86_400_000_000, []).append(row["occurred_at"])
@@ -107,33 +108,29 @@ def _last_visits(columns: dict[str, list] | None) -> list[tuple[int, int]]:
 def _order(row: dict) -> str:
     parts = ["" if row["amount"] is None else f"{row['amount']:,.2f}"]
     if row["items"]:
-        parts.append(_count(row["items"], "item"))
+        parts.append(counted(row["items"], "item"))
     parts += [row["category"] or "", "with a coupon" if row["has_coupon"] else ""]
     parts.append("" if row["status"] == "completed" else row["status"])
     return ", ".join(part for part in parts if part)
 
 
 def _visits(events: float) -> str:
-    return _count(events, "event")
+    return counted(events, "event")
 
 
 def _review(row: dict, quoted: dict[str, str]) -> str:
     stars = "" if row["rating"] is None else f"{row['rating']:g} of 5"
-    return " ".join(part for part in (stars, _quote(row["text_id"], quoted)) if part) or "without words or rating"
+    return " ".join(part for part in (stars, _quote(row["text_id"], quoted)) if part) or "without text or rating"
 
 
 def _ticket(row: dict, quoted: dict[str, str]) -> str:
     if row["closed_at"] is None:
         ending = "still open"
     else:
-        ending = f"closed after {_count((row['closed_at'] - row['opened_at']) // 3_600_000_000, 'hour')}"
+        ending = f"closed after {counted((row['closed_at'] - row['opened_at']) // 3_600_000_000, 'hour')}"
     about = " ".join(part for part in (row["topic"], _quote(row["text_id"], quoted)) if part)
     return f"{about}; {ending}" if about else ending
 
 
 def _quote(text_id: str | None, quoted: dict[str, str]) -> str:
     return f"“{quoted[text_id]}”" if text_id in quoted else ""
-
-
-def _count(number: float, thing: str) -> str:
-    return f"{number:g} {thing}{'' if number == 1 else 's'}"

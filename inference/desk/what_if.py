@@ -1,11 +1,13 @@
-"""What would change a score: what the model says of the same customer had they done, or had we done, something else."""
+"""Scores of one customer after hypothetical changes, such as another order or a closed ticket."""
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from typing import Self
 
 from inference.desk.data import exported, query
+from inference.desk.format import money
 from inference.desk.timeline import history
 from inference.errors import ChurnRadarError
 from inference.realtime.history import CustomerRows
@@ -14,11 +16,11 @@ from inference.realtime.shop import OnlineShop
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
 
-#: Changes are of the evening before the midnight of the score: the newest that it can know of.
+#: Changes happen this long before the midnight of the score.
 EVENING = timedelta(hours=6)
-#: A complaint older than this, in days, is no reason to ask what it costs.
+#: Maximal age in days of a complaint whose effect is computed.
 RECENT_DAYS = 90
-#: Pages of a visit, and days of silence to come.
+#: Pages of a hypothetical visit, and days without any action.
 PAGES, SILENCE = 3, (7, 14)
 
 
@@ -29,9 +31,9 @@ class Change:
     Parameters
     ----------
     what : str
-        What is different, as the end of a sentence that begins with "if".
+        The change, as the end of a sentence that begins with "if".
     churn_probability : float
-        What the model says then, 0 to 1.
+        Score after the change, 0 to 1.
     """
 
     what: str
@@ -47,11 +49,11 @@ class Answer:
     as_of : date
         The newest snapshot.
     model_version : str
-        Who answers.
+        Version of the model.
     churn_probability : float
-        What it says of the customer as they are, 0 to 1.
+        Score without a change, 0 to 1.
     changes : list of Change
-        Every change that makes sense for the customer.
+        Changes that apply to the customer.
     """
 
     as_of: date
@@ -61,36 +63,36 @@ class Answer:
 
 
 class WhatIf:
-    """Scores customers anew, by the model, the features and the level of the last build.
+    """Scores changed histories of customers by the model of the last build.
 
     Parameters
     ----------
     shop : OnlineShop
-        What the last build knows of the shop as a whole.
-    current : RegisteredModel
+        The last build.
+    model : RegisteredModel
         The model of ``shop.model_version``.
     """
 
-    def __init__(self, shop: OnlineShop, current: RegisteredModel) -> None:
-        self.shop, self._current = shop, current
+    def __init__(self, shop: OnlineShop, model: RegisteredModel) -> None:
+        self.shop, self._model = shop, model
 
     @classmethod
-    def load(cls) -> "WhatIf":
-        """Load what the last build scored by, which takes seconds.
+    def load(cls) -> Self:
+        """Load the model of the last build, which takes seconds.
 
         Raises
         ------
         ChurnRadarError
-            If no build has scored anybody, or the model is gone or damaged.
+            If no build has scored anybody, or the model is missing or damaged.
         """
-        found = query("select facts from {shop}", shop=exported("online_shop"))
-        if found.empty:
+        rows = query("select facts from {shop}", shop=exported("online_shop"))
+        if rows.empty:
             raise ChurnRadarError(f"{exported('online_shop')}: no build has scored anybody; run dbt build")
-        shop = OnlineShop.unpack(found.facts.iloc[0])
+        shop = OnlineShop.unpack(rows.facts.iloc[0])
         return cls(shop, registry.load(shop.model_version))
 
     def answer(self, customer_id: str) -> Answer | None:
-        """Score a customer's changes; None for those who are no customers at the newest snapshot."""
+        """Score a customer with and without changes; None for somebody who is not a customer at the newest snapshot."""
         packed = history(customer_id)
         if packed is None:
             return None
@@ -101,37 +103,37 @@ class WhatIf:
         return Answer(self.shop.as_of, self.shop.model_version, now, self.changes(customer_id, rows))
 
     def changes(self, customer_id: str, rows: CustomerRows) -> list[Change]:
-        """Score every change that makes sense for a customer.
+        """Score every change that applies to a customer.
 
         Parameters
         ----------
         customer_id : str
             A customer at the newest snapshot.
         rows : CustomerRows
-            What happened with them; it stays as it is.
+            Their rows, which stay unchanged.
         """
         midnight = datetime.combine(self.shop.as_of, time())
-        asked = [(what, changed, self.shop.as_of) for what, changed in self._behaviours(rows, midnight)]
-        asked += [
+        cases = [(what, changed, self.shop.as_of) for what, changed in self._changed_rows(rows, midnight)]
+        cases += [
             (f"they stay silent for {days} more days", rows, self.shop.as_of + timedelta(days)) for days in SILENCE
         ]
-        said = [(what, self.score(customer_id, changed, as_of)) for what, changed, as_of in asked]
-        return [Change(what, probability) for what, probability in said if probability is not None]
+        scores = [(what, self.score(customer_id, changed, as_of)) for what, changed, as_of in cases]
+        return [Change(what, probability) for what, probability in scores if probability is not None]
 
     def score(self, customer_id: str, rows: CustomerRows, as_of: date) -> float | None:
-        """Return the churn probability at a midnight; None for those who are no customers then."""
+        """Return the churn probability at a midnight; None for somebody who is not a customer then."""
         if not self.shop.is_customer(rows, as_of):
             return None
-        told = score_customer(self._current, features_at(rows, as_of, self.shop), as_of, self.shop, customer_id)
-        return float(told["churn_probability"])
+        score = score_customer(self._model, features_at(rows, as_of, self.shop), as_of, self.shop, customer_id)
+        return float(score["churn_probability"])
 
-    def _behaviours(self, rows: CustomerRows, midnight: datetime) -> Iterator[tuple[str, CustomerRows]]:
+    def _changed_rows(self, rows: CustomerRows, midnight: datetime) -> Iterator[tuple[str, CustomerRows]]:
         evening = midnight - EVENING
         completed = [order for order in rows.orders.values() if order["status"] == "completed"]
         if completed:
             last = max(completed, key=lambda order: order["ordered_at"])
             yield (
-                f"they had ordered yesterday what they ordered last ({last['amount']:,.2f})",
+                f"they had ordered yesterday what they ordered last ({money(last['amount'])})",
                 _ordered(rows, last, evening),
             )
         if "events" in self.shop.facts.tables:
@@ -145,8 +147,7 @@ class WhatIf:
             closed = deepcopy(rows)
             for key in still_open:
                 closed.tickets[key]["closed_at"] = evening
-            tickets = "ticket" if len(still_open) == 1 else "tickets"
-            yield f"their open {tickets} had been closed yesterday", closed
+            yield f"their open ticket{'' if len(still_open) == 1 else 's'} had been closed yesterday", closed
         if review := self._complaint(rows, midnight):
             without = deepcopy(rows)
             del without.reviews[review["review_id"]]
@@ -154,18 +155,18 @@ class WhatIf:
             yield f"they had not written their review of {_day(review['reviewed_at'])}", without
 
     def _complaint(self, rows: CustomerRows, midnight: datetime) -> dict | None:
-        """Return the newest review that complains, where it is recent."""
-        found = [
+        """Return the newest complaint in a review of the last ``RECENT_DAYS`` days."""
+        complaints = [
             review
             for review in rows.reviews.values()
             if timedelta() < midnight - review["reviewed_at"] <= timedelta(days=RECENT_DAYS)
             and ((review["complaint_score"] or 0) >= self.shop.facts.complaint_from or (review["rating"] or 5) <= 2)
         ]
-        return max(found, key=lambda review: review["reviewed_at"], default=None)
+        return max(complaints, key=lambda review: review["reviewed_at"], default=None)
 
 
 def _ordered(rows: CustomerRows, last: dict, moment: datetime) -> CustomerRows:
-    """Add the last order once more."""
+    """Add a copy of the last order."""
     changed, key = deepcopy(rows), "what-if"
     changed.orders[key] = {**last, "order_id": key, "ordered_at": moment, "known_at": moment}
     changed.items[key] = [{**item, "order_id": key} for item in rows.items.get(last["order_id"], ())]

@@ -88,17 +88,17 @@ class ScoreLookup:
         while self._waiting:
             for _ in range(GATHERING_TURNS):
                 await asyncio.sleep(0)
-            asked = dict(list(self._waiting.items())[:MAX_CUSTOMERS])
-            for customer in asked:
+            batch = dict(list(self._waiting.items())[:MAX_CUSTOMERS])
+            for customer in batch:
                 del self._waiting[customer]
             try:
-                scores = await loop.run_in_executor(self._thread, self._read, list(asked))
+                scores = await loop.run_in_executor(self._thread, self._read, list(batch))
             except StoreDownError as error:
-                for answer in asked.values():
+                for answer in batch.values():
                     answer.set_exception(error)
                     answer.exception()  # mark as retrieved: its request may be gone
             else:
-                for answer, score in zip(asked.values(), scores, strict=True):
+                for answer, score in zip(batch.values(), scores, strict=True):
                     answer.set_result(score)
 
     def _open(self) -> None:

@@ -116,7 +116,7 @@ def test_the_desk_shows_the_scores_of_the_build_and_uses_the_same_model(online):
         assert answer.churn_probability == pytest.approx(probability, abs=1e-6)
         assert len(answer.changes) >= 3
         packed = timeline.history(customer).history
-        assert {"order", "visit"} <= set(timeline.happened(packed, timeline.quotes(customer)).kind)
+        assert {"order", "visit"} <= set(timeline.events(packed, timeline.quotes(customer)).kind)
     assert data.shop_settings() == data.ShopSettings(min_group=10, pseudonymise=False)
     assert data.champion().model_version == scores.model_version
     assert data.by_date("churn_score_drift").customers.tolist() == [scores.customers]

@@ -1,41 +1,41 @@
-"""Today's risk at a glance: how many, what is at stake, and what changed since last week."""
+"""Today's risk: customers and value at risk by band, and changes since last week."""
 
 import pandas as pd
 import streamlit as st
 
-from inference.desk import charts, data
-from inference.desk import components as parts
+from inference.desk import charts, components, data
+from inference.desk.format import day
 from inference.desk.scores import BANDS, Filters, Scores
 
-#: Customers whose band rose that are listed.
-MOST_RISEN = 6
+#: Customers with a higher band that are listed.
+MAX_RISEN = 6
 
 
 def show() -> None:
     """Draw the page."""
-    scores, least = parts.scores(), parts.settings().min_group
-    since = f"changes since {parts.day(scores.earlier)}" if scores.earlier else "no scores of a week before yet"
-    parts.heading(
+    scores, min_group = components.scores(), components.settings().min_group
+    since = f"changes since {day(scores.earlier)}" if scores.earlier else "no scores of a week before yet"
+    components.heading(
         "Today's risk",
-        f"As of {parts.day(scores.as_of)}: who will not order in the next {scores.horizon_days} days; {since}.",
+        f"As of {day(scores.as_of)}: who will not order in the next {scores.horizon_days} days; {since}.",
     )
-    if scores.customers < least:
-        parts.line(f"{scores.customers} customers were scored: figures of fewer than {least} are not shown.")
+    if scores.customers < min_group:
+        components.line(f"{scores.customers} customers were scored: figures of fewer than {min_group} are not shown.")
         return
     by_date = scores.by_date()
     dates = pd.to_datetime(by_date.as_of_date)
     now = by_date[dates == pd.Timestamp(scores.as_of)]
     then = by_date[dates == pd.Timestamp(scores.earlier)] if scores.earlier else by_date.head(0)
-    if then.customers.sum() < least:
+    if then.customers.sum() < min_group:
         then = then.head(0)
     _figures(now, then)
     left, right = st.columns(2, gap="large")
     with left:
-        parts.section("Where the value is", "Value at risk by risk band: churn probability times expected spend.")
-        _bands(now, then, least)
+        components.section("Where the value is", "Value at risk by risk band: churn probability times expected spend.")
+        _bands(now, then, min_group)
     with right:
-        parts.section("The last weeks", "Value at risk by risk band and date.")
-        _trend(by_date, least)
+        components.section("The last weeks", "Value at risk by risk band and date.")
+        _trend(by_date, min_group)
     _risen(scores)
 
 
@@ -46,46 +46,46 @@ def _figures(now: pd.DataFrame, then: pd.DataFrame) -> None:
         "High or critical": lambda table: table.customers[table.risk_band.isin(BANDS[:2])].sum(),
         "Value at risk": lambda table: table.value_at_risk.sum(),
     }
-    told = []
+    cards = []
     for name, count in figures.items():
         change = f"{count(now) - count(then):+,.0f} since last week" if len(then) else ""
-        told.append((name, f"{count(now):,.0f}", change))
-    parts.cards(told)
+        cards.append((name, f"{count(now):,.0f}", change))
+    components.cards(cards)
 
 
-def _bands(now: pd.DataFrame, then: pd.DataFrame, least: int) -> None:
+def _bands(now: pd.DataFrame, then: pd.DataFrame, min_group: int) -> None:
     before = then.set_index("risk_band").customers
-    shown, small = data.hide_small(now, ["customers"], least)
+    shown, small = data.hide_small(now, ["customers"], min_group)
     rows = []
     for row in shown.sort_values("risk_band", key=lambda bands: bands.map(BANDS.index)).itertuples():
-        known = before.get(row.risk_band, 0) >= least
+        known = before.get(row.risk_band, 0) >= min_group
         change = f" ({row.customers - before[row.risk_band]:+,})" if known else ""
         name = f"{row.risk_band}: {row.customers:,} customers{change}"
         rows.append((row.risk_band, name, row.value_at_risk / shown.value_at_risk.max(), f"{row.value_at_risk:,.0f}"))
-    parts.bars(rows)
-    parts.hidden(small, least)
+    components.bars(rows)
+    components.hidden_groups(small, min_group)
 
 
-def _trend(by_date: pd.DataFrame, least: int) -> None:
-    shown, _ = data.hide_small(by_date, ["customers"], least)
+def _trend(by_date: pd.DataFrame, min_group: int) -> None:
+    shown, _ = data.hide_small(by_date, ["customers"], min_group)
     if shown.as_of_date.nunique() < 2:
-        parts.line("One date was scored so far: the trend begins with the next build.")
+        components.line("One date was scored so far: the trend begins with the next build.")
         return
-    parts.chart(charts.trend(shown.assign(place=[-BANDS.index(band) for band in shown.risk_band])), 240)
+    components.chart(charts.trend(shown.assign(place=[-BANDS.index(band) for band in shown.risk_band])), 240)
 
 
 def _risen(scores: Scores) -> None:
     title = "Moved to a higher band since last week"
     if scores.earlier is None:
-        parts.section(title)
-        parts.line("No scores of a week before: build a week's scores to see who moved.")
+        components.section(title)
+        components.line("No scores of a week before: build a week's scores to see who moved.")
         return
     risen = Filters(bands=BANDS[:2], only_risen=True)
     number, _ = scores.total(risen)
     if not number:
-        parts.section(title)
-        parts.line("Nobody moved to the bands high or critical.")
+        components.section(title)
+        components.line("Nobody moved to the bands high or critical.")
         return
-    parts.section(title, f"{number:,} customers moved to high or critical; those with the most at stake:")
-    rows = scores.page(risen, "value at risk", 0, MOST_RISEN)
-    parts.customers_table(rows, earlier=True, actions=bool(scores.actions))
+    components.section(title, f"{number:,} customers moved to high or critical; those with the highest value at risk:")
+    rows = scores.page(risen, "value at risk", 0, MAX_RISEN)
+    components.customers_table(rows, earlier=True, actions=bool(scores.actions))

@@ -83,7 +83,7 @@ class TestTimeline:
                 "redeemed_at": [moment("2024-02-03T00:00:00"), None],
             },
         )
-        told = timeline.happened(history, {"reviews:r1": "Write to me at [e-mail]"})
+        told = timeline.events(history, {"reviews:r1": "Write to me at [e-mail]"})
         assert [(f"{row.happened_at:%m-%d %H}", row.kind, row.about) for row in told.itertuples()] == [
             ("03-07 21", "visit", "2 events"),
             ("03-01 10", "ticket", "still open"),
@@ -96,12 +96,12 @@ class TestTimeline:
         ]
 
     def test_words_that_were_not_masked_are_not_shown(self):
-        (told,) = timeline.happened(packed(reviews=REVIEWS), {}).about
+        (told,) = timeline.events(packed(reviews=REVIEWS), {}).about
         assert told == "2 of 5"
 
     def test_a_customer_without_anything_has_an_empty_life(self):
-        assert list(timeline.happened(packed(), {}).columns) == ["happened_at", "kind", "about"]
-        assert timeline.happened(packed(), {}).empty
+        assert list(timeline.events(packed(), {}).columns) == ["happened_at", "kind", "about"]
+        assert timeline.events(packed(), {}).empty
 
     def test_rows_of_one_customer_are_read(self):
         assert timeline.history("anna") is None
@@ -122,7 +122,7 @@ class TestTimeline:
         table = pd.DataFrame(rows, columns=["customer_id", "as_of_date", "hour", "churn_probability"])
         table["scored_at"] = pd.to_datetime(table.as_of_date) + pd.to_timedelta(table.hour, unit="h")
         write("churn_scores", table, "published")
-        said = timeline.said("anna")
+        said = timeline.scores("anna")
         assert list(zip(said.as_of_date.dt.date, said.churn_probability, strict=True)) == [
             (OLD, 0.2),
             (NEW, 0.9),

@@ -96,7 +96,7 @@ class TestScores:
             (Filters(customer=" O"), ["bob", "cleo"]),
             (Filters(reason="LATE, never"), ["anna"]),
             (Filters(reason="%"), []),
-            (Filters(least_value=60), ["anna", "bob"]),
+            (Filters(min_value=60), ["anna", "bob"]),
             (Filters(only_risen=True), ["anna"]),
             (Filters(actions=("coupon",)), ["bob"]),
             (Filters(bands=("critical",), customer="b"), []),
