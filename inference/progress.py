@@ -1,4 +1,4 @@
-"""Progress bars on long work, on a terminal's error stream and silent elsewhere; the package's log."""
+"""Progress bars on stderr, only on a terminal; and the log of this package on stdout."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def track(items: Sequence[Item], description: str, completed: int = 0) -> Iterable[Item]:
-    """Iterate with a progress bar; ``completed`` items were done before."""
+    """Iterate with a progress bar that starts after ``completed`` earlier items."""
     console = Console(stderr=True)
     return progress.track(
         items,
@@ -26,14 +26,14 @@ def track(items: Sequence[Item], description: str, completed: int = 0) -> Iterab
 
 
 class _StdoutHandler(logging.Handler):
-    """Writes each message as a line of the standard output that is in place at that moment."""
+    """Writes messages to the current ``sys.stdout``, which tests and dbt replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stdout.write(self.format(record) + "\n")
 
 
 def show_log() -> None:
-    """Print what this package logs from level INFO on; dbt and the command line call it, a library does not."""
+    """Print the messages of this package from level INFO; for the command line and dbt's plugin, not for library use."""
     logger = logging.getLogger("inference")
     if not logger.handlers:
         logger.addHandler(_StdoutHandler())

@@ -230,4 +230,4 @@ class TestServer:
         write_scores()
         assert CliRunner().invoke(cli.app, ["desk"]).output == ""
         said = CliRunner().invoke(cli.app, ["desk", "--host", "0.0.0.0"]).output
-        assert said.startswith("Whoever reaches 0.0.0.0 at port 8501 sees customers")
+        assert said.startswith("Anybody who reaches 0.0.0.0 at port 8501 sees customers")
