@@ -164,13 +164,7 @@ def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | N
     experiment = connection.get_experiment_by_name(MODEL_NAME)
     run = connection.create_run(experiment.experiment_id, run_name=f"train {model.summary.last_snapshot}")
     run_id = run.info.run_id
-    for name, value in _parameters(model).items():
-        connection.log_param(run_id, name, value)
-    for name, value in model.summary.validation.items():
-        connection.log_metric(run_id, f"validation_{name}", value)
-    for name, gain in _gains(model).items():
-        connection.log_metric(run_id, name, gain)
-    _log_curves(connection, run_id, model)
+    _log_summary(connection, run_id, model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder, "model"))
         connection.log_artifacts(run_id, Path(folder, "model"), "model")
@@ -275,35 +269,13 @@ def references(known: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:
         yield name, reference
 
 
-def _gains(model: ChurnModel) -> dict[str, float]:
-    """Mean decrease of log-loss on later snapshots by words and by the transformer, where it was measured."""
-    transformer = model.summary.transformer.gains if model.summary.transformer else {}
-    gains = {
-        "words_gain": model.summary.words_gain,
-        "transformer_gain": transformer.get("kept"),
-        "transformer_events_gain": transformer.get("events"),
-        "transformer_words_gain": transformer.get("words"),
-        "transformer_fine_tuned_gain": transformer.get("fine_tuned"),
-    }
-    return {name: gain["mean"] for name, gain in gains.items() if gain}
+def _log_summary(connection: "MlflowClient", run_id: str, model: ChurnModel) -> None:
+    """Log facts about the model, its metrics on later snapshots, and the loss curves of the transformer."""
+    from mlflow.entities import Metric, Param
 
-
-def _log_curves(connection: "MlflowClient", run_id: str, model: ChurnModel) -> None:
-    """Log the loss curves of every training run of the transformer."""
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    for history in model.summary.transformer.histories if model.summary.transformer else []:
-        name = history["name"].replace(" ", "_")
-        points = [Metric(f"{name}_loss", p["loss"], now, p["step"]) for p in history["steps"]]
-        points += [Metric(f"{name}_later_log_loss", p["log_loss"], now, p["step"]) for p in history["later"]]
-        for start in range(0, len(points), 500):
-            connection.log_batch(run_id, metrics=points[start : start + 500])
-
-
-def _parameters(model: ChurnModel) -> dict:
+    summary, transformer = model.summary, model.summary.transformer
     names = ("training_rows", "training_customers", "first_snapshot", "last_snapshot", "level_error")
-    return {name: getattr(model.summary, name) for name in names} | {
+    facts = {name: getattr(summary, name) for name in names} | {
         "horizon_days": model.horizon_days,
         "members": "+".join(model.names),
         "reads_words": model.reads_words,
@@ -311,6 +283,21 @@ def _parameters(model: ChurnModel) -> dict:
         "threshold": model.threshold,
         "n_features": len(model.features),
     }
+    # mean decrease of log-loss on later snapshots, where it was measured
+    gains = {"words_gain": summary.words_gain}
+    for variant, suffix in (("kept", ""), ("events", "_events"), ("words", "_words"), ("fine_tuned", "_fine_tuned")):
+        gains[f"transformer{suffix}_gain"] = transformer.gains.get(variant) if transformer else None
+    values = {f"validation_{name}": value for name, value in summary.validation.items()}
+    values |= {name: gain["mean"] for name, gain in gains.items() if gain}
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, 0) for name, value in values.items()]
+    for history in transformer.histories if transformer else []:
+        name = history["name"].replace(" ", "_")
+        metrics += [Metric(f"{name}_loss", p["loss"], now, p["step"]) for p in history["steps"]]
+        metrics += [Metric(f"{name}_later_log_loss", p["log_loss"], now, p["step"]) for p in history["later"]]
+    connection.log_batch(run_id, params=[Param(name, str(value)) for name, value in facts.items()])
+    for start in range(0, len(metrics), 500):
+        connection.log_batch(run_id, metrics=metrics[start : start + 500])
 
 
 def _champion_version(snapshot: RegistrySnapshot, as_of_date: date | None = None) -> str | None:
