@@ -27,19 +27,20 @@ class Theme:
     ----------
     name : str
         Short name.
-    patterns : tuple of str
-        Feature names or shell patterns of them.
+    patterns : str
+        Feature names or shell patterns of them, separated by spaces.
     sentence : callable
-        Builds the sentence from the known features of a row; None where there is nothing to report.
+        Builds the sentence from the known features of a row; None where there is nothing to report. It may raise
+        KeyError for an unknown feature, which counts as None.
     """
 
     name: str
-    patterns: tuple[str, ...]
+    patterns: str
     sentence: Callable[[Row], str | None]
 
     def covers(self, feature: str) -> bool:
         """Whether a feature belongs to the theme."""
-        return any(fnmatchcase(feature, pattern) for pattern in self.patterns)
+        return any(fnmatchcase(feature, pattern) for pattern in self.patterns.split())
 
     def describe(self, row: Row) -> str | None:
         """Build the sentence; None where the row lacks a number that it needs."""
@@ -86,9 +87,7 @@ def _tenure(row: Row) -> str:
     return f"first order {count(days, 'day')} ago" if days < 60 else f"first order {days / 30.44:.0f} months ago"
 
 
-def _basket(row: Row) -> str | None:
-    if "distinct_products_90d" not in row:
-        return None
+def _basket(row: Row) -> str:
     text = f"{count(row['distinct_products_90d'], 'different product')} in the last 90 days"
     if "items_per_order" in row:
         text += f", {count(row['items_per_order'], 'item')} per order"
@@ -115,9 +114,7 @@ def _timing(row: Row) -> str:
     return f"{row['weekend_order_share']:.0%} of orders at the weekend, {share:.0%} in the {favourite}"
 
 
-def _season(row: Row) -> str | None:
-    if "orders_same_window_last_year" not in row:
-        return None
+def _season(row: Row) -> str:
     return f"{count(row['orders_same_window_last_year'], 'order')} in the same weeks last year"
 
 
@@ -133,18 +130,14 @@ def _visits(row: Row) -> str | None:
     )
 
 
-def _carts(row: Row) -> str | None:
-    if "abandoned_carts_30d" not in row:
-        return None
+def _carts(row: Row) -> str:
     return (
         f"{count(row['cart_add_events_30d'], 'item')} put in the cart in the last 30 days, "
         f"{count(row['abandoned_carts_30d'], 'cart')} left behind"
     )
 
 
-def _reviews(row: Row) -> str | None:
-    if "reviews_total" not in row:
-        return None
+def _reviews(row: Row) -> str:
     if row["reviews_total"] == 0:
         return "never wrote a review"
     text = f"last review {count(row['days_since_last_review'], 'day')} ago"
@@ -163,18 +156,14 @@ def _words(row: Row) -> str | None:
     return None
 
 
-def _support(row: Row) -> str | None:
-    if "tickets_90d" not in row:
-        return None
+def _support(row: Row) -> str:
     if row["tickets_90d"] == 0 and row["open_tickets"] == 0:
         return "no support ticket in the last 90 days"
     text = f"{count(row['tickets_90d'], 'support ticket')} in the last 90 days"
     return text + (f", {row['open_tickets']:.0f} still open" if row["open_tickets"] else "")
 
 
-def _campaigns(row: Row) -> str | None:
-    if "contacts_90d" not in row:
-        return None
+def _campaigns(row: Row) -> str:
     text = f"{count(row['contacts_90d'], 'campaign contact')} in the last 90 days"
     if "redemption_rate" in row:
         text += f"; redeemed {row['redemption_rate']:.0%} of all"
@@ -191,42 +180,38 @@ def _attributes(row: Row) -> str | None:
 
 
 #: A feature belongs to the first theme that covers it. ``*`` stands for any characters.
-THEMES = tuple(
-    Theme(name, tuple(patterns.split()), sentence)
-    for name, patterns, sentence in (
-        (
-            "rhythm",
-            "days_since_last_order overdue_ratio gap_* last_gap_days no_order_* alive_* expected_orders "
-            "transformer_events transformer_numbers",
-            _rhythm,
-        ),
-        ("trend", "orders_trend_* spend_trend_*", _trend),
-        ("season", "*_same_window_last_year", _season),
-        ("carts", "cart_* abandoned_carts_* orders_per_cart_add_*", _carts),
-        (
-            "visits",
-            "days_since_last_visit visit_* sessions_* view_* search_* wishlist_* login_* other_events_* "
-            "orders_per_view_*",
-            _visits,
-        ),
-        ("frequency", "orders_*d orders_total", _frequency),
-        ("spend", "spend_* average_order_amount largest_order_amount", _spend),
-        ("tenure", "days_since_first_order months_since_first_order", _tenure),
-        ("basket", "items_* distinct_* favourite_category_share_*", _basket),
-        ("discounts", "discount_share coupon_order_share_*", _discounts),
-        ("returns", "returned_order_share cancelled_order_share", _returns),
-        ("timing", "*_order_share", _timing),
-        (
-            "words",
-            "review_complaint_* review_*_complaint_90d days_since_last_review_complaint rating_words_gap "
-            "ticket_*complaint_90d words_logit texts_60d transformer_words",
-            _words,
-        ),
-        ("reviews", "review* rating_* days_since_last_review", _reviews),
-        ("support", "tickets_* open_tickets hours_to_close_mean satisfaction_mean days_since_last_ticket", _support),
-        ("campaigns", "contacts_* redemption* days_since_last_redemption days_since_last_contact", _campaigns),
-        ("attributes", f"{PREFIX}*", _attributes),
-    )
+THEMES = (
+    Theme(
+        "rhythm",
+        "days_since_last_order overdue_ratio gap_* last_gap_days no_order_* alive_* expected_orders "
+        "transformer_events transformer_numbers",
+        _rhythm,
+    ),
+    Theme("trend", "orders_trend_* spend_trend_*", _trend),
+    Theme("season", "*_same_window_last_year", _season),
+    Theme("carts", "cart_* abandoned_carts_* orders_per_cart_add_*", _carts),
+    Theme(
+        "visits",
+        "days_since_last_visit visit_* sessions_* view_* search_* wishlist_* login_* other_events_* orders_per_view_*",
+        _visits,
+    ),
+    Theme("frequency", "orders_*d orders_total", _frequency),
+    Theme("spend", "spend_* average_order_amount largest_order_amount", _spend),
+    Theme("tenure", "days_since_first_order months_since_first_order", _tenure),
+    Theme("basket", "items_* distinct_* favourite_category_share_*", _basket),
+    Theme("discounts", "discount_share coupon_order_share_*", _discounts),
+    Theme("returns", "returned_order_share cancelled_order_share", _returns),
+    Theme("timing", "*_order_share", _timing),
+    Theme(
+        "words",
+        "review_complaint_* review_*_complaint_90d days_since_last_review_complaint rating_words_gap "
+        "ticket_*complaint_90d words_logit texts_60d transformer_words",
+        _words,
+    ),
+    Theme("reviews", "review* rating_* days_since_last_review", _reviews),
+    Theme("support", "tickets_* open_tickets hours_to_close_mean satisfaction_mean days_since_last_ticket", _support),
+    Theme("campaigns", "contacts_* redemption* days_since_last_redemption days_since_last_contact", _campaigns),
+    Theme("attributes", f"{PREFIX}*", _attributes),
 )
 
 
@@ -237,10 +222,7 @@ def theme_of(feature: str) -> Theme:
         if theme.covers(feature):
             return theme
 
-    def sentence(row: Row) -> str | None:
-        return f"{feature.replace('_', ' ')}: {row[feature]:,.4g}" if feature in row else None
-
-    return Theme(f"feature {feature}", (feature,), sentence)
+    return Theme(f"feature {feature}", feature, lambda row: f"{feature.replace('_', ' ')}: {row[feature]:,.4g}")
 
 
 def reasons(
