@@ -20,6 +20,10 @@ def home() -> Path:
     return PROJECT_DIR / Path(os.environ.get("CHURN_HOME") or ".churn").expanduser()
 
 
+#: Name of the PostgreSQL database in DuckDB, which ``profiles.yml`` attaches it under.
+POSTGRES_DATABASE = "postgres"
+
+
 def postgres_settings() -> dict[str, str | int]:
     """Connection settings of PostgreSQL from libpq's variables, with the defaults of ``profiles.yml``."""
     return {

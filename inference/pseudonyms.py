@@ -66,11 +66,6 @@ def duckdb_salt_sql(secret: str) -> str:
     return "set variable churn_salt = '" + secret.replace("'", "''") + "'"
 
 
-def postgres_salt_sql(secret: str) -> str:
-    """SQL that sets the salt in a PostgreSQL session, where the staging views read it."""
-    return "set churn.salt = '" + secret.replace("'", "''") + "'"
-
-
 def _create(file: Path) -> None:
     """Write a random salt that only its owner can read; if two processes do so at once, the first file stays."""
     file.parent.mkdir(parents=True, exist_ok=True)

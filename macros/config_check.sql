@@ -61,8 +61,6 @@
     ).rows[0][0]) }}
 {% endmacro %}
 
-{% macro postgres__nearest_name(name, known) %}{{ return(adapter.nearest_name(name, known)) }}{% endmacro %}
-
 {% macro spark__nearest_name(name, known) %}{{ return(adapter.nearest_name(name, known)) }}{% endmacro %}
 
 
@@ -81,8 +79,6 @@
     {% set text = run_query("select content from read_text('" ~ file | replace("'", "''") ~ "')").rows %}
     {{ return(churn_radar.with_project_vars(fromyaml(text[0][0]).get('vars') or {} if text else {})) }}
 {% endmacro %}
-
-{% macro postgres__user_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
 
 {% macro spark__user_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
 

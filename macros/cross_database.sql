@@ -7,8 +7,6 @@
 
 {% macro default__type_double() %}{{ return('double') }}{% endmacro %}
 
-{% macro postgres__type_double() %}{{ return('double precision') }}{% endmacro %}
-
 
 {#- The string type, and the type of arrays of strings. -#}
 {% macro type_string() %}
@@ -59,15 +57,6 @@
     cast({{ expression }} as {{ churn_radar.type_double() if data_type == 'double' else data_type }})
 {%- endmacro %}
 
-{#- Strings compare by bytes whatever the database's collation; time zone offsets in timestamps and strings are converted to UTC. -#}
-{% macro postgres__read_as(expression, source_type, data_type) -%}
-    {%- if data_type == 'varchar' -%} cast({{ expression }} as varchar) collate "C"
-    {%- elif data_type == 'timestamp' and (source_type == 'TIMESTAMP WITH TIME ZONE' or churn_radar.is_text_type(source_type)) -%}
-        (cast({{ expression }} as timestamptz) at time zone 'UTC')
-    {%- else -%} {{ churn_radar.default__read_as(expression, source_type, data_type) }}
-    {%- endif -%}
-{%- endmacro %}
-
 {#- By way of timestamp_ltz, so that an offset in the string is converted to UTC, the session's time zone. -#}
 {% macro spark__read_as(expression, source_type, data_type) -%}
     {%- if data_type == 'varchar' -%} cast({{ expression }} as string)
@@ -90,21 +79,6 @@
 {% macro spark__is_unreadable(text, data_type) -%}
     try_cast({{ text }} as {{ 'timestamp_ltz' if data_type == 'timestamp' else data_type }}) is null
 {%- endmacro %}
-
-{#- PostgreSQL before 16 has no try_cast, and it casts words such as 'yesterday' to timestamps. -#}
-{% macro postgres__is_unreadable(text, data_type) %}
-    {% do run_query("
-        create or replace function pg_temp.is_unreadable(value text, data_type text) returns boolean language plpgsql as $$
-        begin
-            execute format('select cast(%L as %s)', value, data_type);
-            return value ~* '^[[:space:]]*[a-z]' and data_type <> 'double precision';
-        exception when others then
-            return true;
-        end
-        $$
-    ") %}
-    {{- return("pg_temp.is_unreadable(cast(" ~ text ~ " as text), '" ~ {'double': 'double precision', 'timestamp': 'timestamptz'}[data_type] ~ "')") -}}
-{% endmacro %}
 
 {#- Number of days from one date to a later one. -#}
 {% macro days_between(earlier, later) %}
@@ -149,9 +123,6 @@
 
 {% macro default__is_plausible_number(expression) %}(isfinite({{ expression }}) and abs({{ expression }}) < 1e12){% endmacro %}
 
-{#- PostgreSQL orders NaN above every number, so the comparison excludes it. -#}
-{% macro postgres__is_plausible_number(expression) %}(abs({{ expression }}) < 1e12){% endmacro %}
-
 {% macro spark__is_plausible_number(expression) %}(abs({{ expression }}) < 1e12){% endmacro %}
 
 
@@ -175,8 +146,6 @@
 
 {% macro duckdb__stable_hash(text) %}cast('0x' || substr(md5({{ text }}), 1, 8) as bigint){% endmacro %}
 
-{% macro postgres__stable_hash(text) %}cast(cast('x' || substr(md5({{ text }}), 1, 8) as bit(32)) as bigint){% endmacro %}
-
 {% macro spark__stable_hash(text) %}cast(conv(substr(md5({{ text }}), 1, 8), 16, 10) as bigint){% endmacro %}
 
 
@@ -186,8 +155,6 @@
 {% endmacro %}
 
 {% macro default__log2(expression) %}log2({{ expression }}){% endmacro %}
-
-{% macro postgres__log2(expression) %}log(2, cast({{ expression }} as numeric)){% endmacro %}
 
 {#- rounded: Spark divides two logarithms, which leaves an error in the last bits -#}
 {% macro spark__log2(expression) %}round(log2({{ expression }}), 12){% endmacro %}
@@ -200,9 +167,6 @@
 
 {% macro default__probability(logit) %}1 / (1 + exp(-{{ logit }})){% endmacro %}
 
-{#- clamped, as PostgreSQL raises an error when exp overflows -#}
-{% macro postgres__probability(logit) %}case when {{ logit }} < -700 then 0 else 1 / (1 + exp(-least({{ logit }}, 700))) end{% endmacro %}
-
 
 {#- Fast 64-bit hash of a string; differs between warehouses and their versions. -#}
 {% macro fast_hash(text) %}
@@ -210,8 +174,6 @@
 {% endmacro %}
 
 {% macro duckdb__fast_hash(text) %}hash({{ text }}){% endmacro %}
-
-{% macro postgres__fast_hash(text) %}hashtextextended({{ text }}, 0){% endmacro %}
 
 {% macro spark__fast_hash(text) %}xxhash64({{ text }}){% endmacro %}
 
@@ -233,9 +195,6 @@
 
 {% macro duckdb__seconds_between(earlier, later) %}cast(extract(epoch from ({{ later }} - {{ earlier }})) as bigint){% endmacro %}
 
-{#- by way of a double, which PostgreSQL rounds half to even like DuckDB -#}
-{% macro postgres__seconds_between(earlier, later) %}cast(cast(extract(epoch from ({{ later }} - {{ earlier }})) as double precision) as bigint){% endmacro %}
-
 
 {#- rint rounds half to even like DuckDB -#}
 {% macro spark__seconds_between(earlier, later) -%}
@@ -249,8 +208,6 @@
 {% endmacro %}
 
 {% macro duckdb__microseconds(moment) %}epoch_us({{ moment }}){% endmacro %}
-
-{% macro postgres__microseconds(moment) %}cast(extract(epoch from {{ moment }}) * 1000000 as bigint){% endmacro %}
 
 {% macro spark__microseconds(moment) %}unix_micros(cast({{ moment }} as timestamp_ltz)){% endmacro %}
 
@@ -287,9 +244,6 @@
 
 {% macro spark__concatenated_arrays(arrays, order_by) %}flatten({{ churn_radar.spark__ordered_array(arrays, order_by) }}){% endmacro %}
 
-{#- array_agg of arrays gives a matrix, which unnest reads row by row -#}
-{% macro postgres__concatenated_arrays(arrays, order_by) %}array(select unnest(array_agg({{ arrays }} order by {{ order_by }}))){% endmacro %}
-
 
 {#- The group's first value by the `order_by` expressions, which must not be null; ties must have equal values. -#}
 {% macro first_by(value, order_by) %}
@@ -313,10 +267,6 @@
 
 {% macro duckdb__percentiles(value) %}quantile_cont({{ value }}, [i / 100.0 for i in range(101)]){% endmacro %}
 
-{% macro postgres__percentiles(value) -%}
-    percentile_cont(array(select i / 100.0 from generate_series(0, 100) as hundredths (i))) within group (order by {{ value }})
-{%- endmacro %}
-
 {% macro spark__percentiles(value) -%}
     {%- set shares = [] -%}
     {%- for i in range(101) -%}{%- do shares.append((i / 100) ~ 'D') -%}{%- endfor -%}
@@ -333,4 +283,3 @@
 
 {% macro duckdb__matches(text, pattern) %}regexp_matches({{ text }}, '{{ pattern }}'){% endmacro %}
 
-{% macro postgres__matches(text, pattern) %}({{ text }} ~ '{{ pattern }}'){% endmacro %}

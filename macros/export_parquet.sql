@@ -19,12 +19,9 @@
     (format parquet, compression zstd, use_tmp_file true)
 {% endmacro %}
 
-{#- The adapter writes the file after the hook's transaction is committed. -#}
-{% macro postgres__export_parquet(folder, order_by) %}
+{% macro spark__export_parquet(folder, order_by) %}
     {%- if execute -%}
         {%- set moment = ', cast(as_of_date as timestamp) as event_timestamp' if folder == 'features' else '' -%}
         {%- do adapter.export_parquet('select *' ~ moment ~ ' from ' ~ this ~ ' order by ' ~ order_by, folder ~ '/' ~ this.identifier) -%}
     {%- endif -%}
 {% endmacro %}
-
-{% macro spark__export_parquet(folder, order_by) %}{{ churn_radar.postgres__export_parquet(folder, order_by) }}{% endmacro %}

@@ -53,15 +53,15 @@
 {% endmacro %}
 
 {% macro duckdb__table_comment(relation) %}
+    {% if churn_radar.is_postgres() %}
+        {% set query = "select obj_description(to_regclass('" ~ relation.include(database=false) ~ "'), 'pg_class')" %}
+        {{ return(run_query("from postgres_query('" ~ relation.database ~ "', '" ~ query | replace("'", "''") ~ "')").rows[0][0]) }}
+    {% endif %}
     {% set comments = run_query(
         "select comment from duckdb_tables() where database_name = '" ~ relation.database
         ~ "' and schema_name = '" ~ relation.schema ~ "' and table_name = '" ~ relation.identifier ~ "'"
     ).rows %}
     {{ return(comments[0][0] if comments else none) }}
-{% endmacro %}
-
-{% macro postgres__table_comment(relation) %}
-    {{ return(run_query("select obj_description(to_regclass('" ~ relation ~ "'), 'pg_class')").rows[0][0]) }}
 {% endmacro %}
 
 
@@ -87,7 +87,9 @@
 {#- Post-hook: store the build fingerprint as the table's comment. Views need none. -#}
 {% macro record_fingerprint() %}
     {% if not execute or model.config.materialized == 'view' %}{{ return('') }}{% endif %}
-    {{ return("comment on table " ~ this ~ " is '" ~ churn_radar.build_fingerprint() ~ "'") }}
+    {% set table = this.include(database=not churn_radar.is_postgres()) %}
+    {% set comment = "comment on table " ~ table ~ " is '" ~ churn_radar.build_fingerprint() ~ "'" %}
+    {{ return(churn_radar.postgres_execute(comment) if churn_radar.is_postgres() else comment) }}
 {% endmacro %}
 
 

@@ -49,17 +49,6 @@
     )
 {%- endmacro %}
 
-{#- concatenated, as PostgreSQL's json_build_object adds blanks and takes at most fifty names -#}
-{% macro postgres__json_of(expressions) -%}
-    cast(
-        '{'
-        {%- for name, expression in expressions.items() %}
-        || '{{ ',' if not loop.first }}"{{ name }}":' || coalesce(cast(to_json({{ expression }}) as text), 'null')
-        {%- endfor %}
-        || '}' as json
-    )
-{%- endmacro %}
-
 {% macro spark__json_of(expressions) -%}
     named_struct(
         {%- for name, expression in expressions.items() %}
@@ -115,10 +104,6 @@
 
 {% macro duckdb__json_rows(columns) -%}
     json_group_array({{ churn_radar.json_of(dict(zip(columns, columns))) }})
-{%- endmacro %}
-
-{% macro postgres__json_rows(columns) -%}
-    to_json(array_agg({{ churn_radar.json_of(dict(zip(columns, columns))) }}))
 {%- endmacro %}
 
 {% macro spark__json_rows(columns) -%}

@@ -35,7 +35,4 @@
     {{- return("'" ~ env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ ".parquet'") -}}
 {% endmacro %}
 
-{#- The adapter loads the files before a build. -#}
-{% macro postgres__home_relation(path) %}{{ return(adapter.home_relation(path)) }}{% endmacro %}
-
 {% macro spark__home_relation(path) %}{{ return(adapter.file_relation(env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ '.parquet')) }}{% endmacro %}

@@ -86,10 +86,6 @@
     )
 {%- endmacro %}
 
-{% macro postgres__salted_hash(purpose, expression) -%}
-    encode(sha256(convert_to(current_setting('churn.salt') || '{{ purpose }}:' || {{ expression }}, 'UTF8')), 'hex') collate "C"
-{%- endmacro %}
-
 {#- read from the salt file, as Spark views cannot use session variables -#}
 {% macro spark__salted_hash(purpose, expression) -%}
     sha2((select max(value) from {{ adapter.salt_relation() }}) || '{{ purpose }}:' || {{ expression }}, 256)

@@ -26,16 +26,26 @@
     {% for node in graph.sources.values() if node.source_name ~ '.' ~ node.name == named %}
         {{ return(node.relation_name) }}
     {% endfor %}
-    {{ return(named or file) }}
+    {{ return((churn_radar.postgres_table(named) or named) if named else file) }}
 {% endmacro %}
 
 
-{#- Relation of a raw table's Parquet file: dbt-duckdb's sources are files, PostgreSQL's are tables the files are loaded into. -#}
+{#- The relation of PostgreSQL that 'schema.table' names; none where it names another, or dbt builds elsewhere. -#}
+{% macro postgres_table(name) %}
+    {% set parts = name.split('.') %}
+    {{ return(adapter.get_relation(target.database, parts[0], parts[1]) if churn_radar.is_postgres() and parts | length == 2 else none) }}
+{% endmacro %}
+
+
+{#- Relation of a raw table's Parquet file. -#}
 {% macro raw_file(table, source) %}
     {{ return(adapter.dispatch('raw_file', 'churn_radar')(table, source)) }}
 {% endmacro %}
 
-{% macro default__raw_file(table, source) %}{{ return(source) }}{% endmacro %}
+{#- dbt-duckdb's sources are files; with PostgreSQL, a table of its schema raw comes first. -#}
+{% macro duckdb__raw_file(table, source) %}
+    {{ return((churn_radar.postgres_table('raw.' ~ table) if execute else none) or source) }}
+{% endmacro %}
 
 {% macro spark__raw_file(table, source) %}
     {% if not execute %}{{ return(source) }}{% endif %}
@@ -155,8 +165,6 @@
     {% endfor %}
     {{ return(types) }}
 {% endmacro %}
-
-{% macro postgres__column_types(relation) %}{{ return(adapter.column_types(relation)) }}{% endmacro %}
 
 {% macro spark__column_types(relation) %}{{ return(adapter.column_types(relation)) }}{% endmacro %}
 

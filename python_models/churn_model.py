@@ -26,5 +26,5 @@ def model(dbt, session):
         encoder,
         settings,
         retraining,
-        last_monitoring(session, dbt.this.schema),
+        last_monitoring(session, str(dbt.this).rpartition(".")[0]),
     )

@@ -1,7 +1,7 @@
-"""Feast's PostgreSQL offline store, whose answers come in the types that the tables have.
+"""Feast's PostgreSQL offline store with the column types of the tables.
 
-Feast reads rows into Python objects and lets Arrow guess what they are: a column of nulls, a list of 32-bit numbers
-or an array of ``varchar`` end in an error. Here the same queries are answered through ADBC.
+Feast's own store reads rows into Python objects and lets Arrow infer the types, which fails for a column of nulls, a
+list of 32-bit floats and an array of ``varchar``. This one runs the same queries through DuckDB, which keeps the types.
 """
 
 import pyarrow as pa
@@ -20,33 +20,19 @@ class ArrowPostgreSQLOfflineStoreConfig(PostgreSQLOfflineStoreConfig):
 
 
 class ArrowRetrievalJob(PostgreSQLRetrievalJob):
-    """What a query of Feast's store answers."""
+    """Result of a query of Feast's store."""
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        store = self.config.offline_store
-        dsn = postgres.session_dsn(
-            host=store.host,
-            port=store.port,
-            user=store.user,
-            password=store.password,
-            dbname=store.database,
-            sslmode=store.sslmode,
-            sslkey=store.sslkey_path,
-            sslcert=store.sslcert_path,
-            sslrootcert=store.sslrootcert_path,
-        )
-        with self._query_generator() as query, postgres.connect(dsn) as connection:
-            postgres.execute(connection, f'set search_path to "{store.db_schema}"')
-            with postgres.read(connection, query) as rows:
-                return rows.read_all()
+        with self._query_generator() as query, postgres.connect() as connection:
+            return postgres.query(connection, query)
 
 
 class ArrowPostgreSQLOfflineStore(PostgreSQLOfflineStore):
-    """Feast's PostgreSQL offline store; what it asks is the same."""
+    """Feast's PostgreSQL offline store with other retrieval jobs; the queries are the same."""
 
     @staticmethod
     def get_historical_features(*arguments, **named) -> RetrievalJob:
-        """Join features to rows, each as they stood at its time."""
+        """Join features to rows, each as of its time."""
         return _by_arrow(PostgreSQLOfflineStore.get_historical_features(*arguments, **named))
 
     @staticmethod
@@ -56,7 +42,7 @@ class ArrowPostgreSQLOfflineStore(PostgreSQLOfflineStore):
 
     @staticmethod
     def pull_all_from_table_or_query(*arguments, **named) -> RetrievalJob:
-        """Read all rows of a window."""
+        """Read all rows of a time window."""
         return _by_arrow(PostgreSQLOfflineStore.pull_all_from_table_or_query(*arguments, **named))
 
 

@@ -37,15 +37,16 @@ def last_monitoring(session: "DuckDBPyConnection", schema: str) -> Monitoring | 
     session : DuckDBPyConnection
         The warehouse.
     schema : str
-        Schema of the tables.
+        Schema of the tables as SQL, with its database where the warehouse has several.
 
     Returns
     -------
     Monitoring or None
         None before the first build has ended.
     """
+    name = schema.rpartition(".")[2].strip('"')
     tables = session.sql(
-        f"select table_name from information_schema.tables where table_schema = '{schema}' "
+        f"select table_name from information_schema.tables where table_schema = '{name}' "
         "and table_name in ('churn_feature_drift', 'churn_model_performance')"
     ).df()
     if len(tables) < 2:

@@ -9,7 +9,7 @@ from typing import Any
 
 from inference.errors import ChurnRadarError
 from inference.features.time_features import TIME_FEATURES
-from inference.home import PROJECT_DIR, home, whole_file
+from inference.home import POSTGRES_DATABASE, PROJECT_DIR, home, whole_file
 
 #: Feast service of the tables whose numeric columns are the model's features, by their ``meta.feast``.
 FEATURES_SERVICE = "churn_features_v1"
@@ -42,7 +42,7 @@ class Manifest:
     def __init__(self, path: Path) -> None:
         content = json.loads(path.read_text()) if path.exists() else {}
         self.path = path
-        self.warehouse: str = content.get("metadata", {}).get("adapter_type", "duckdb").removesuffix("python")
+        self.warehouse: str = _warehouse(content)
         self.feature_models: list[dict[str, Any]] = [
             {"unique_id": unique_id, **node}
             for unique_id, node in sorted(content.get("nodes", {}).items())
@@ -182,3 +182,10 @@ def engine() -> str:
     if name not in ENGINES:
         raise ChurnRadarError(f"CHURN_ENGINE is {name}; expected {' or '.join(ENGINES)}")
     return name
+
+
+def _warehouse(content: dict[str, Any]) -> str:
+    """DuckDB builds in PostgreSQL where models lie in a database of that name; adapters of our own end in python."""
+    if any(node.get("database") == POSTGRES_DATABASE for node in content.get("nodes", {}).values()):
+        return "postgres"
+    return content.get("metadata", {}).get("adapter_type", "duckdb").removesuffix("python")

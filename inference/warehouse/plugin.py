@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
+from dbt.adapters.duckdb.credentials import DuckDBCredentials
 from dbt.adapters.duckdb.environments import Environment
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.adapters.factory import FACTORY
@@ -16,12 +18,11 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from inference.errors import ChurnRadarError
 from inference.progress import show_log
-from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql, salt
-from inference.warehouse.event_log import SCHEMAS, export
+from inference.pseudonyms import duckdb_salt_sql, salt
+from inference.warehouse.event_log import export
+from inference.warehouse.extensions import extension_settings, require_scanner
 from inference.warehouse.manifest import note_target
 
-#: Parquet files of ``CHURN_HOME`` that a build reads besides the shop's tables, without their endings.
-HOME_TABLES = (ERASED_CUSTOMERS.removesuffix(".parquet"), "events/through", *(f"events/{table}" for table in SCHEMAS))
 #: dbt commands that run Python models.
 BUILDS = ("build", "run", "retry")
 
@@ -89,6 +90,14 @@ class Plugin(BasePlugin):
         prepare(self.home)
         # dbt-duckdb prints the traceback of a Python model that fails, and has no setting for that
         Environment.run_python_job = staticmethod(_run_python_job_in_one_line)
+
+    def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
+        """Let DuckDB find extensions that are installed as packages, and spill to ``CHURN_HOME`` from memory."""
+        for attachment in creds.attach or []:
+            require_scanner(attachment.type)
+        config.update(extension_settings(self.home))
+        if creds.path == ":memory:":
+            config["temp_directory"] = str(self.home / "duckdb_temporary")
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Note the target folder for each dbt command of a process, which keeps its plugins."""

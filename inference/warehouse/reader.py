@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import duckdb
 
 from inference.errors import ChurnRadarError
-from inference.home import home, postgres_schema, postgres_settings
+from inference.home import home
 from inference.pseudonyms import pseudonym
 from inference.warehouse.manifest import Manifest
 
@@ -43,12 +43,11 @@ def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
     elif Manifest.load().warehouse == "postgres":
         from inference.warehouse import postgres  # of an extra
 
-        with postgres.connect(postgres.session_dsn(**postgres_settings())) as connection, duckdb.connect() as memory:
+        with postgres.connect() as connection:
             for table in ("churn_predictions", "order_features"):
-                query = f'select * from "{postgres_schema()}"."{table}" where customer_id in ({ids})'
-                with postgres.read(connection, query) as rows:
-                    memory.register(table, rows.read_all())
-            yield memory
+                rows = postgres.query(connection, f"select * from {table} where customer_id in ({ids})")
+                connection.register(table, rows)
+            yield connection
     elif file.exists():
         with duckdb.connect(file, read_only=True) as connection:
             yield connection

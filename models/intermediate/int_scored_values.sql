@@ -1,4 +1,4 @@
-{{ config(materialized='view') }}
+{{ config(materialized='table' if target.database == 'postgres' else 'view') }}
 {%- set tables = {
     'order_features': ref('order_features'),
     'engagement_features': ref('engagement_features'),

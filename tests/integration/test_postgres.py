@@ -30,27 +30,30 @@ from warehouses import (
     raw_tables,
 )
 
-from inference.pseudonyms import ERASED_CUSTOMERS, postgres_salt_sql
+from inference.pseudonyms import ERASED_CUSTOMERS
 from inference.warehouse import postgres
+from inference.warehouse.extensions import extension_settings
 
 
 @dataclass
 class PostgresShop(DuckDBShop):
     """A shop whose warehouse is PostgreSQL."""
 
-    @property
-    def dsn(self) -> str:
-        place = {key: self.settings[f"PG{key.upper()}"] for key in ("host", "port", "user")}
-        return postgres.session_dsn(dbname=self.settings["PGDATABASE"], **place)
-
     def query(self, text: str) -> pd.DataFrame:
-        start = (postgres_salt_sql(self.salt), "set search_path to churn_radar")
-        with (
-            postgres.connect(self.dsn, *start) as connection,
-            postgres.read(connection, text) as rows,
-            duckdb.connect() as memory,
-        ):
-            return memory.from_arrow(rows.read_all()).df()
+        keys = ("host", "port", "user")
+        place = {"dbname": self.settings["PGDATABASE"], **{key: self.settings[f"PG{key.upper()}"] for key in keys}}
+        with postgres.connect(place) as connection:
+            return duckdb.from_arrow(postgres.query(connection, text)).df()
+
+    def load(self, schema: str, **files: Path) -> None:
+        """Make tables of a schema from Parquet files."""
+        place = "host={PGHOST} port={PGPORT} user={PGUSER} dbname={PGDATABASE}".format(**self.settings)
+        with duckdb.connect(config=extension_settings(self.home)) as connection:
+            connection.execute(f"attach '{place}' as server (type postgres)")
+            connection.execute(f"create schema if not exists server.{schema}")
+            for table, file in files.items():
+                connection.execute(f"drop table if exists server.{schema}.{table}")
+                connection.execute(f"create table server.{schema}.{table} as from '{file}'")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,8 @@ def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str]
             for name in ("mlflow", "embeddings"):
                 shutil.copytree(ours.home / name, theirs.home / name)
             shutil.copy(ours.home / "salt", theirs.home / "salt")
-        theirs.write(**known).run("dbt", "run-operation", "load_raw_tables")
+        theirs.write(**known).load("raw", **{name: theirs.raw / f"{name}.parquet" for name in known})
+        shutil.rmtree(theirs.raw)
         tests = () if day == DAYS[0] else WITHOUT_TESTS
         outputs.append(theirs.dbt("build", *tests, **variables, churn__train="never").stdout)
         if day == DAYS[0]:
@@ -145,9 +149,7 @@ def test_an_unreadable_value_is_named(shops, tmp_path):
     rows = pd.DataFrame({"order_id": ["1"], "customer_id": ["a"], "ordered_at": ["yesterday"], "amount": ["x"]})
     settings = {**shops[1].settings, "CHURN_POSTGRES_SCHEMA": "bad"}
     bad = replace(shops[1], home=tmp_path / "home", settings=settings).write(orders=rows)
-    with postgres.connect(shops[1].dsn) as connection:
-        postgres.execute(connection, "create schema bad")
-        postgres.load(connection, "bad", "orders", bad.raw / "orders.parquet")
+    bad.load("bad", orders=bad.raw / "orders.parquet")
     output = bad.dbt("build", "--select", "stg_orders", check=False, churn__orders_source="bad.orders").stdout
     assert "orders.ordered_at: 1 values cannot be read as timestamp, for example 'yesterday'" in output
     assert "orders.amount: 1 values cannot be read as double, for example 'x'" in output

@@ -1,13 +1,13 @@
 """The adapter: Python models, Parquet files, and tables that change by taking another's place."""
 
+import difflib
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import duckdb
-from dbt.adapters import inprocess
 from dbt.adapters.base import available
-from dbt.adapters.inprocess import InProcessAdapter
 from dbt.adapters.spark.impl import SparkAdapter
 from dbt.adapters.sparkpython.column import SparkPythonColumn
 from dbt.adapters.sparkpython.connections import SparkPythonConnectionManager
@@ -15,7 +15,7 @@ from dbt.adapters.sparkpython.connections import SparkPythonConnectionManager
 from inference.warehouse import spark
 
 
-class SparkPythonAdapter(InProcessAdapter, SparkAdapter):
+class SparkPythonAdapter(SparkAdapter):
     """dbt's own adapter, with Python models that run in this process."""
 
     ConnectionManager = SparkPythonConnectionManager
@@ -24,6 +24,16 @@ class SparkPythonAdapter(InProcessAdapter, SparkAdapter):
     def __init__(self, config, mp_context) -> None:
         super().__init__(config, mp_context)
         self._types: dict[str, dict[str, str] | None] = {}
+
+    @available
+    def project_vars(self) -> dict[str, Any]:
+        """Return the vars of the root project."""
+        return self.config.vars.to_dict()
+
+    @available
+    def nearest_name(self, name: str, known: list[str]) -> str:
+        """Return the one of ``known`` that is most like a name."""
+        return difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
 
     @available
     def run_python_model(self, parsed_model: dict) -> str:
@@ -43,7 +53,7 @@ class SparkPythonAdapter(InProcessAdapter, SparkAdapter):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with duckdb.connect() as memory:
-            rows = inprocess.run(parsed_model, spark.ModelSession(memory, folder), memory)
+            rows = _run_model(parsed_model, spark.ModelSession(memory, folder), memory)
             columns = ", ".join(
                 f"cast({name} as {kind}) as {name}"
                 for name, kind in (
@@ -139,3 +149,28 @@ class SparkPythonAdapter(InProcessAdapter, SparkAdapter):
         """Let the new table take the place of a table or view."""
         spark.put_in_place(str(relation))
         self.cache_added(relation.incorporate(type="table"))
+
+
+def _run_model(
+    parsed_model: dict, session: spark.ModelSession, memory: duckdb.DuckDBPyConnection
+) -> duckdb.DuckDBPyRelation:
+    """Run a Python model in this process.
+
+    Parameters
+    ----------
+    parsed_model : dict
+        The node, with its compiled code.
+    session : ModelSession
+        Reads Spark's tables as DuckDB relations.
+    memory : DuckDBPyConnection
+        Database of those relations.
+
+    Returns
+    -------
+    DuckDBPyRelation
+        The model's rows, named ``result``.
+    """
+    module = ModuleType(f"dbt_python_model_{parsed_model['alias']}")
+    exec(compile(parsed_model["compiled_code"], parsed_model["original_file_path"], "exec"), module.__dict__)
+    memory.register("result", module.model(module.dbtObj(session.table), session))
+    return memory.sql("from result")
