@@ -27,3 +27,26 @@
     {#- DuckDB remembers the columns of a table that it has read -#}
     {% do run_query('call pg_clear_cache()') %}
 {% endmacro %}
+
+
+{#-
+    On-run-start: drop what the version before, whose models were views of PostgreSQL, left: those views, as a table
+    cannot take a view's place, and the tables home_* that it loaded from Parquet.
+-#}
+{% macro drop_old_relations() %}
+    {% if not execute or not churn_radar.is_postgres() %}{{ return('') }}{% endif %}
+    {% set query = (
+        "select 'view', viewname from pg_views where schemaname = '" ~ target.schema ~ "' union all "
+        ~ "select 'table', tablename from pg_tables where schemaname = '" ~ target.schema ~ "' and tablename like 'home\\_e%'"
+    ) %}
+    {% set names = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model') | map(attribute='alias') | list %}
+    {% for row in run_query("from postgres_query('" ~ target.database ~ "', '" ~ query | replace("'", "''") ~ "')").rows %}
+        {% if row[0] == 'table' or row[1] in names %}
+            {% set relation = api.Relation.create(database=target.database, schema=target.schema, identifier=row[1], type='table') %}
+            {% do run_query(churn_radar.postgres_execute('drop ' ~ row[0] ~ ' if exists ' ~ relation.include(database=false) ~ ' cascade')) %}
+            {#- gone already: only dbt has to forget it -#}
+            {% do adapter.drop_relation(relation) %}
+        {% endif %}
+    {% endfor %}
+    {{ return('') }}
+{% endmacro %}

@@ -4,6 +4,8 @@ Feast's own store reads rows into Python objects and lets Arrow infer the types,
 list of 32-bit floats and an array of ``varchar``. This one runs the same queries through DuckDB, which keeps the types.
 """
 
+from typing import Any
+
 import pyarrow as pa
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
     PostgreSQLOfflineStore,
@@ -31,17 +33,17 @@ class ArrowPostgreSQLOfflineStore(PostgreSQLOfflineStore):
     """Feast's PostgreSQL offline store with other retrieval jobs; the queries are the same."""
 
     @staticmethod
-    def get_historical_features(*arguments, **named) -> RetrievalJob:
+    def get_historical_features(*arguments: Any, **named: Any) -> RetrievalJob:
         """Join features to rows, each as of its time."""
         return _by_arrow(PostgreSQLOfflineStore.get_historical_features(*arguments, **named))
 
     @staticmethod
-    def pull_latest_from_table_or_query(*arguments, **named) -> RetrievalJob:
+    def pull_latest_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
         """Read the newest row of each entity."""
         return _by_arrow(PostgreSQLOfflineStore.pull_latest_from_table_or_query(*arguments, **named))
 
     @staticmethod
-    def pull_all_from_table_or_query(*arguments, **named) -> RetrievalJob:
+    def pull_all_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
         """Read all rows of a time window."""
         return _by_arrow(PostgreSQLOfflineStore.pull_all_from_table_or_query(*arguments, **named))
 

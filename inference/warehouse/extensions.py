@@ -69,7 +69,9 @@ def _extension_files() -> list[Path]:
     """Files of the installed packages that are built for the installed version of DuckDB."""
     specs = [importlib.util.find_spec(m.name) for m in pkgutil.iter_modules() if m.name.startswith(PREFIX)]
     files = [
-        Path(folder).resolve() / "extensions" / f"v{duckdb.__version__}"
+        Path(folder).resolve()
+        / "extensions"
+        / f"v{duckdb.__version__}"
         / f"{spec.name.removeprefix(PREFIX)}.duckdb_extension"
         for spec in specs
         if spec

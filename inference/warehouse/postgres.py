@@ -1,4 +1,4 @@
-"""PostgreSQL read by DuckDB: dbt attaches it as the database that a build writes to, other programs read through here."""
+"""PostgreSQL read by DuckDB: dbt attaches it to write tables there, other programs read through here."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event, Thread
 
 import duckdb
 import pandas as pd
+import psycopg
 import pytest
 from arrivals import arrived
 from debian import debian_program
+from psycopg.conninfo import make_conninfo
 from warehouses import (
     DAYS,
     TABLES,
@@ -39,21 +42,42 @@ from inference.warehouse.extensions import extension_settings
 class PostgresShop(DuckDBShop):
     """A shop whose warehouse is PostgreSQL."""
 
-    def query(self, text: str) -> pd.DataFrame:
+    @property
+    def place(self) -> dict[str, str]:
         keys = ("host", "port", "user")
-        place = {"dbname": self.settings["PGDATABASE"], **{key: self.settings[f"PG{key.upper()}"] for key in keys}}
-        with postgres.connect(place) as connection:
+        return {"dbname": self.settings["PGDATABASE"], **{key: self.settings[f"PG{key.upper()}"] for key in keys}}
+
+    def query(self, text: str) -> pd.DataFrame:
+        with postgres.connect(self.place) as connection:
             return duckdb.from_arrow(postgres.query(connection, text)).df()
 
     def load(self, schema: str, **files: Path) -> None:
         """Make tables of a schema from Parquet files."""
-        place = "host={PGHOST} port={PGPORT} user={PGUSER} dbname={PGDATABASE}".format(**self.settings)
         with duckdb.connect(config=extension_settings(self.home)) as connection:
-            connection.execute(f"attach '{place}' as server (type postgres)")
+            connection.execute(f"attach '{make_conninfo(**self.place)}' as server (type postgres)")
             connection.execute(f"create schema if not exists server.{schema}")
             for table, file in files.items():
                 connection.execute(f"drop table if exists server.{schema}.{table}")
                 connection.execute(f"create table server.{schema}.{table} as from '{file}'")
+
+
+class Report(Thread):
+    """Reads the newest scores again and again, as a BI tool would while a build runs."""
+
+    def __init__(self, place: dict[str, str]) -> None:
+        super().__init__(daemon=True)
+        self.place, self.counts, self.longest, self.stopped = place, [], 0.0, Event()
+
+    def run(self) -> None:
+        with psycopg.connect(**self.place, autocommit=True) as connection:
+            while not self.stopped.wait(0.02):
+                begun = time.monotonic()
+                self.counts += connection.execute("select count(*) from churn_radar.latest_scores").fetchone()
+                self.longest = max(self.longest, time.monotonic() - begun)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.join()
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +117,12 @@ def server() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str]]:
-    """One shop in both warehouses, built on two days, and dbt's output in PostgreSQL."""
+def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str], Report]:
+    """One shop in both warehouses, built on two days; dbt's output, and a report that read during the second build."""
     folder, tables = tmp_path_factory.mktemp("postgres"), raw_tables()
     ours, theirs = DuckDBShop(folder / "duckdb"), PostgresShop(folder / "postgres", settings=server)
     outputs = []
+    report = Report(theirs.place)
     for day in DAYS:
         known = arrived(tables, pd.Timestamp(day))
         variables = {"churn__as_of_date": day, "churn__transformer": False}
@@ -109,19 +134,29 @@ def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str]
         theirs.write(**known).load("raw", **{name: theirs.raw / f"{name}.parquet" for name in known})
         shutil.rmtree(theirs.raw)
         tests = () if day == DAYS[0] else WITHOUT_TESTS
+        if day == DAYS[1]:
+            report.start()
         outputs.append(theirs.dbt("build", *tests, **variables, churn__train="never").stdout)
         if day == DAYS[0]:
             accept_order(ours.home)
             erase_customer(ours.home, "c2")
             shutil.copytree(ours.home / "events", theirs.home / "events")
             shutil.copy(ours.home / ERASED_CUSTOMERS, theirs.home)
-    return ours, theirs, outputs
+    report.stop()
+    return ours, theirs, outputs, report
 
 
 def test_a_build_passes_all_tests_of_the_project(shops):
-    _, _, outputs = shops
+    outputs = shops[2]
     assert "WARN=0 ERROR=0 SKIP=0" in outputs[0]
     assert not any(word in text.lower() for text in outputs for word in ("warning", "deprecat"))
+
+
+def test_a_report_reads_complete_tables_while_a_build_runs(shops):
+    scores = shops[1].query("select as_of_date from latest_scores")
+    report = shops[3]
+    assert set(report.counts) == {int((scores.as_of_date < DAYS[1]).sum()), len(scores)}
+    assert report.longest < 5
 
 
 @pytest.mark.parametrize(("name", "key"), TABLES)

@@ -48,9 +48,12 @@ def check_orders(shop: Shop) -> None:
 def test_a_sqlite_database_is_attached(shop, tmp_path):
     file = tmp_path / "chinook.sqlite"
     with closing(sqlite3.connect(file)) as database:
-        database.execute("create table Invoice (InvoiceId integer, CustomerId text, InvoiceDate datetime, Total numeric(10, 2))")
+        columns = "InvoiceId integer, CustomerId text, InvoiceDate datetime, Total numeric(10, 2)"
+        database.execute(f"create table Invoice ({columns})")
         INVOICES.to_sql("Invoice", database, index=False, if_exists="append")
-    shop.settings = write_profile(tmp_path, {"path": str(file), "type": "sqlite", "alias": "chinook", "read_only": True})
+    shop.settings = write_profile(
+        tmp_path, {"path": str(file), "type": "sqlite", "alias": "chinook", "read_only": True}
+    )
     variables = {"churn__orders_source": "chinook.Invoice", "churn__orders_columns": INVOICE_COLUMNS}
     shop.dbt("run", "--select", "+int_customer_daily_activity", **variables)
     check_orders(shop)

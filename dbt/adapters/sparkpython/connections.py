@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dbt.adapters.contracts.connection import Connection, ConnectionState
 from dbt.adapters.spark.connections import SparkConnectionManager, SparkConnectionMethod, SparkCredentials
@@ -47,7 +47,7 @@ class SparkPythonConnectionManager(SparkConnectionManager):
     _preparing = Lock()
     _prepared: ClassVar[set[str]] = set()
 
-    def __init__(self, profile, mp_context) -> None:
+    def __init__(self, profile: Any, mp_context: Any) -> None:
         super().__init__(profile, mp_context)
         self._prepared.clear()  # each run of dbt makes a manager and reads what is new
 

@@ -21,7 +21,7 @@ class SparkPythonAdapter(SparkAdapter):
     ConnectionManager = SparkPythonConnectionManager
     Column = SparkPythonColumn
 
-    def __init__(self, config, mp_context) -> None:
+    def __init__(self, config: Any, mp_context: Any) -> None:
         super().__init__(config, mp_context)
         self._types: dict[str, dict[str, str] | None] = {}
 

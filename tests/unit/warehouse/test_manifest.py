@@ -149,3 +149,20 @@ def test_the_engine_is_that_of_the_warehouse_unless_one_is_named(monkeypatch, tm
     monkeypatch.setenv("CHURN_ENGINE", "flink")
     with pytest.raises(ChurnRadarError, match="CHURN_ENGINE is flink; expected local or spark"):
         engine()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "database", "warehouse"),
+    [
+        ("duckdb", "churn_radar", "duckdb"),
+        ("duckdb", "postgres", "postgres"),
+        ("postgrespython", "shop", "postgres"),  # a manifest of the version before
+        ("sparkpython", None, "spark"),
+    ],
+)
+def test_the_warehouse_is_where_the_models_lie(tmp_path, adapter, database, warehouse):
+    node = {"resource_type": "model", "config": {}, "checksum": {"checksum": "0"}, "database": database}
+    content = {"metadata": {"adapter_type": adapter}, "nodes": {"model.churn_radar.a": node}, "macros": {}}
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(content))
+    assert Manifest(file).warehouse == warehouse
