@@ -91,6 +91,7 @@ class Plugin(BasePlugin):
         # dbt-duckdb prints the traceback of a Python model that fails, and has no setting for that
         Environment.run_python_job = staticmethod(_run_python_job_in_one_line)
 
+    @errors_for_dbt()
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Let DuckDB find extensions that are installed as packages, and spill to ``CHURN_HOME`` from memory."""
         for attachment in creds.attach or []:

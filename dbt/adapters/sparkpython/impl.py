@@ -13,6 +13,7 @@ from dbt.adapters.sparkpython.column import SparkPythonColumn
 from dbt.adapters.sparkpython.connections import SparkPythonConnectionManager
 
 from inference.warehouse import spark
+from inference.warehouse.plugin import errors_for_dbt
 
 
 class SparkPythonAdapter(SparkAdapter):
@@ -151,6 +152,7 @@ class SparkPythonAdapter(SparkAdapter):
         self.cache_added(relation.incorporate(type="table"))
 
 
+@errors_for_dbt()
 def _run_model(
     parsed_model: dict, session: spark.ModelSession, memory: duckdb.DuckDBPyConnection
 ) -> duckdb.DuckDBPyRelation:
