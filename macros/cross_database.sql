@@ -1,13 +1,5 @@
 {#- SQL that differs between warehouses; each public macro only dispatches to the adapter's version. JSON is in json.sql. -#}
 
-{#- The 64-bit floating-point type; model contracts call it double. -#}
-{% macro type_double() %}
-    {{- return(adapter.dispatch('type_double', 'churn_radar')()) -}}
-{% endmacro %}
-
-{% macro default__type_double() %}{{ return('double') }}{% endmacro %}
-
-
 {#- The string type, and the type of arrays of strings. -#}
 {% macro type_string() %}
     {{- return(adapter.dispatch('type_string', 'churn_radar')()) -}}
@@ -38,7 +30,7 @@
 
 {#- Cast a number to 64-bit floating point. -#}
 {% macro as_double(expression) -%}
-    cast({{ expression }} as {{ churn_radar.type_double() }})
+    cast({{ expression }} as double)
 {%- endmacro %}
 
 
@@ -54,7 +46,7 @@
 {% endmacro %}
 
 {% macro default__read_as(expression, source_type, data_type) -%}
-    cast({{ expression }} as {{ churn_radar.type_double() if data_type == 'double' else data_type }})
+    cast({{ expression }} as {{ data_type }})
 {%- endmacro %}
 
 {#- By way of timestamp_ltz, so that an offset in the string is converted to UTC, the session's time zone. -#}

@@ -73,7 +73,7 @@
     select
         {{ keys | join(', ') }},
         '{{ column }}' as feature,
-        cast({{ column }} as {{ churn_radar.type_double() }}) as value
+        cast({{ column }} as double) as value
     from {{ relation }}
     {{ 'union all' if not loop.last }}
     {%- endfor %}

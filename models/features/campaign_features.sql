@@ -1,5 +1,4 @@
 {%- set zero = churn_radar.zero_if_present('campaign_touches') -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -36,7 +35,7 @@ contact_history as (
         count(case when days_ago <= 90 then 1 end) as contacts_90d,
         count(redeemed_days_ago) as redemptions_total,
         count(case when redeemed_days_ago <= 90 then 1 end) as redemptions_90d,
-        cast(count(redeemed_days_ago) as {{ double }}) / count(*) as redemption_rate,
+        cast(count(redeemed_days_ago) as double) / count(*) as redemption_rate,
         min(redeemed_days_ago) as days_since_last_redemption,
         min(days_ago) as days_since_last_contact
     from known_contacts

@@ -1,7 +1,6 @@
 {%- set windows = [7, 30, 90] -%}
 {%- set event_types = churn_radar.event_types() + ['other'] -%}
 {%- set zero = churn_radar.zero_if_present('events') -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -81,10 +80,10 @@ select
     {%- endfor %}
     cast(coalesce(abandoned_carts.abandoned_carts_30d, {{ zero }}) as bigint) as abandoned_carts_30d,
     cast(coalesce(abandoned_carts.abandoned_carts_90d, {{ zero }}) as bigint) as abandoned_carts_90d,
-    cast(engagement.orders_90d as {{ double }}) / nullif(engagement.cart_add_events_90d, 0) as orders_per_cart_add_90d,
-    cast(engagement.orders_90d as {{ double }}) / nullif(engagement.view_events_90d, 0) as orders_per_view_90d,
-    cast(engagement.view_events_30d + 1 + {{ zero }} as {{ double }}) / (engagement.view_events_previous_30d + 1) as view_trend_30d,
-    cast(engagement.visit_days_30d + 1 + {{ zero }} as {{ double }}) / (engagement.visit_days_previous_30d + 1) as visit_trend_30d
+    cast(engagement.orders_90d as double) / nullif(engagement.cart_add_events_90d, 0) as orders_per_cart_add_90d,
+    cast(engagement.orders_90d as double) / nullif(engagement.view_events_90d, 0) as orders_per_view_90d,
+    cast(engagement.view_events_30d + 1 + {{ zero }} as double) / (engagement.view_events_previous_30d + 1) as view_trend_30d,
+    cast(engagement.visit_days_30d + 1 + {{ zero }} as double) / (engagement.visit_days_previous_30d + 1) as visit_trend_30d
 from snapshots
 left join engagement
     on snapshots.customer_id = engagement.customer_id and snapshots.as_of_date = engagement.as_of_date

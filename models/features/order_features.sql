@@ -1,7 +1,6 @@
 {%- set windows = [7, 30, 90, 180, 365] -%}
 {%- set horizon = var('churn__horizon_days') -%}
 {%- set no_items = churn_radar.zero_if_present('order_items') -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -38,25 +37,25 @@ windowed_orders as (
         as_of_date,
         {%- for days in windows %}
         sum(case when days_ago <= {{ days }} then orders else 0 end) as orders_{{ days }}d,
-        cast(sum(case when days_ago <= {{ days }} then amount else 0 end) as {{ double }}) as spend_{{ days }}d,
+        cast(sum(case when days_ago <= {{ days }} then amount else 0 end) as double) as spend_{{ days }}d,
         {%- endfor %}
         sum(orders) as orders_total,
-        cast(sum(amount) as {{ double }}) as spend_total,
+        cast(sum(amount) as double) as spend_total,
         sum(case when days_ago > 30 and days_ago <= 60 then orders else 0 end) as orders_previous_30d,
-        cast(sum(case when days_ago > 30 and days_ago <= 60 then amount else 0 end) as {{ double }}) as spend_previous_30d,
+        cast(sum(case when days_ago > 30 and days_ago <= 60 then amount else 0 end) as double) as spend_previous_30d,
         sum(case when days_ago > 90 and days_ago <= 180 then orders else 0 end) as orders_previous_90d,
-        cast(sum(case when days_ago > 90 and days_ago <= 180 then amount else 0 end) as {{ double }}) as spend_previous_90d,
+        cast(sum(case when days_ago > 90 and days_ago <= 180 then amount else 0 end) as double) as spend_previous_90d,
         sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then orders else 0 end) as orders_same_window_last_year,
         cast(
-            sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as {{ double }}
+            sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as double
         ) as spend_same_window_last_year,
         max(largest_order_amount) as largest_order_amount,
-        cast(sum(discount_amount) as {{ double }}) as discount_total,
+        cast(sum(discount_amount) as double) as discount_total,
         sum(case when days_ago <= 90 then coupon_orders else 0 end) as coupon_orders_90d,
         sum(cancelled_orders) as cancelled_orders_total,
         sum(returned_orders) as returned_orders_total,
-        cast(sum(case when days_ago <= 90 then items end) as {{ double }}) as items_90d,
-        cast(sum(items) as {{ double }}) as items_total,
+        cast(sum(case when days_ago <= 90 then items end) as double) as items_90d,
+        cast(sum(items) as double) as items_total,
         sum(case when {{ churn_radar.day_of_week('activity_date') }} >= 6 then orders else 0 end) as weekend_orders,
         sum(night_orders) as night_orders,
         sum(morning_orders) as morning_orders,
@@ -87,7 +86,7 @@ gaps as (
         {{ churn_radar.mean('gap_days') }} as gap_mean_days,
         -- standard deviation from sums of integers, so that the result does not depend on the order of summation
         sqrt(
-            cast(count(gap_days) * sum(gap_days * gap_days) - sum(gap_days) * sum(gap_days) as {{ double }})
+            cast(count(gap_days) * sum(gap_days * gap_days) - sum(gap_days) * sum(gap_days) as double)
             / nullif(count(gap_days) * (count(gap_days) - 1), 0)
         ) as gap_std_days,
         max(gap_days) as gap_max_days,
@@ -140,7 +139,7 @@ category_variety as (
         as_of_date,
         sum(bought_30d) as distinct_categories_30d,
         count(*) as distinct_categories_90d,
-        cast(max(amount) as {{ double }}) / nullif(cast(sum(amount) as {{ double }}), 0) as favourite_category_share_90d
+        cast(max(amount) as double) / nullif(cast(sum(amount) as double), 0) as favourite_category_share_90d
     from category_spend
     group by customer_id, as_of_date
 ),
@@ -185,15 +184,15 @@ select
     {%- endfor %}
     cast(coalesce(windowed_orders.orders_total, 0) as bigint) as orders_total,
     {%- for days in windows %}
-    cast(coalesce(windowed_orders.spend_{{ days }}d, 0) as {{ double }}) as spend_{{ days }}d,
+    cast(coalesce(windowed_orders.spend_{{ days }}d, 0) as double) as spend_{{ days }}d,
     {%- endfor %}
-    cast(coalesce(windowed_orders.spend_total, 0) as {{ double }}) as spend_total,
-    cast(windowed_orders.spend_total / nullif(windowed_orders.orders_total, 0) as {{ double }}) as average_order_amount,
-    cast(windowed_orders.largest_order_amount as {{ double }}) as largest_order_amount,
+    cast(coalesce(windowed_orders.spend_total, 0) as double) as spend_total,
+    cast(windowed_orders.spend_total / nullif(windowed_orders.orders_total, 0) as double) as average_order_amount,
+    cast(windowed_orders.largest_order_amount as double) as largest_order_amount,
 
     -- trends
-    cast(windowed_orders.orders_30d + 1 as {{ double }}) / (windowed_orders.orders_previous_30d + 1) as orders_trend_30d,
-    cast(windowed_orders.orders_90d + 1 as {{ double }}) / (windowed_orders.orders_previous_90d + 1) as orders_trend_90d,
+    cast(windowed_orders.orders_30d + 1 as double) / (windowed_orders.orders_previous_30d + 1) as orders_trend_30d,
+    cast(windowed_orders.orders_90d + 1 as double) / (windowed_orders.orders_previous_90d + 1) as orders_trend_90d,
     (windowed_orders.spend_30d + 1) / (windowed_orders.spend_previous_30d + 1) as spend_trend_30d,
     (windowed_orders.spend_90d + 1) / (windowed_orders.spend_previous_90d + 1) as spend_trend_90d,
 
@@ -208,7 +207,7 @@ select
         case
             when shop_history.first_date <= {{ churn_radar.add_days('snapshots.as_of_date', -365) }}
                 then coalesce(windowed_orders.spend_same_window_last_year, 0)
-        end as {{ double }}
+        end as double
     ) as spend_same_window_last_year,
 
     -- gaps between order days
@@ -218,38 +217,38 @@ select
     cast(gaps.gap_max_days as bigint) as gap_max_days,
     cast(gaps.last_gap_days as bigint) as last_gap_days,
     cast(
-        {{ churn_radar.days_between('snapshots.last_order_date', 'snapshots.as_of_date') }} / nullif(gaps.gap_mean_days, 0) as {{ double }}
+        {{ churn_radar.days_between('snapshots.last_order_date', 'snapshots.as_of_date') }} / nullif(gaps.gap_mean_days, 0) as double
     ) as overdue_ratio,
 
     -- baskets
-    cast(windowed_orders.items_90d as {{ double }}) as items_90d,
-    cast(windowed_orders.items_total / nullif(windowed_orders.orders_total, 0) as {{ double }}) as items_per_order,
+    cast(windowed_orders.items_90d as double) as items_90d,
+    cast(windowed_orders.items_total / nullif(windowed_orders.orders_total, 0) as double) as items_per_order,
     cast(coalesce(product_variety.distinct_products_30d, {{ no_items }}) as bigint) as distinct_products_30d,
     cast(coalesce(product_variety.distinct_products_90d, {{ no_items }}) as bigint) as distinct_products_90d,
     cast(coalesce(category_variety.distinct_categories_30d, {{ no_items }}) as bigint) as distinct_categories_30d,
     cast(coalesce(category_variety.distinct_categories_90d, {{ no_items }}) as bigint) as distinct_categories_90d,
-    cast(category_variety.favourite_category_share_90d as {{ double }}) as favourite_category_share_90d,
+    cast(category_variety.favourite_category_share_90d as double) as favourite_category_share_90d,
 
     -- discounts, returns and cancellations
     cast(
-        windowed_orders.discount_total / nullif(windowed_orders.discount_total + windowed_orders.spend_total, 0) as {{ double }}
+        windowed_orders.discount_total / nullif(windowed_orders.discount_total + windowed_orders.spend_total, 0) as double
     ) as discount_share,
-    cast(windowed_orders.coupon_orders_90d as {{ double }}) / nullif(windowed_orders.orders_90d, 0) as coupon_order_share_90d,
-    cast(windowed_orders.returned_orders_total as {{ double }})
+    cast(windowed_orders.coupon_orders_90d as double) / nullif(windowed_orders.orders_90d, 0) as coupon_order_share_90d,
+    cast(windowed_orders.returned_orders_total as double)
     / nullif(
         windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
     ) as returned_order_share,
-    cast(windowed_orders.cancelled_orders_total as {{ double }})
+    cast(windowed_orders.cancelled_orders_total as double)
     / nullif(
         windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
     ) as cancelled_order_share,
 
     -- weekday and part of day
-    cast(windowed_orders.weekend_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as weekend_order_share,
-    cast(windowed_orders.night_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as night_order_share,
-    cast(windowed_orders.morning_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as morning_order_share,
-    cast(windowed_orders.afternoon_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as afternoon_order_share,
-    cast(windowed_orders.evening_orders as {{ double }}) / nullif(windowed_orders.orders_total, 0) as evening_order_share
+    cast(windowed_orders.weekend_orders as double) / nullif(windowed_orders.orders_total, 0) as weekend_order_share,
+    cast(windowed_orders.night_orders as double) / nullif(windowed_orders.orders_total, 0) as night_order_share,
+    cast(windowed_orders.morning_orders as double) / nullif(windowed_orders.orders_total, 0) as morning_order_share,
+    cast(windowed_orders.afternoon_orders as double) / nullif(windowed_orders.orders_total, 0) as afternoon_order_share,
+    cast(windowed_orders.evening_orders as double) / nullif(windowed_orders.orders_total, 0) as evening_order_share
 from snapshots
 left join shop_history on snapshots.as_of_date = shop_history.as_of_date
 left join windowed_orders

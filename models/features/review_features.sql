@@ -1,5 +1,4 @@
 {%- set zero = churn_radar.zero_if_present('reviews') -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -49,10 +48,10 @@ review_history as (
         count(*) as reviews_total,
         count(case when days_ago <= 90 then 1 end) as reviews_90d,
         {{ churn_radar.mean('rating') }} as rating_mean,
-        cast(max(case when recency_rank = 1 then rating end) as {{ double }}) as rating_last,
+        cast(max(case when recency_rank = 1 then rating end) as double) as rating_last,
         {{ churn_radar.mean('case when recency_rank > 1 then rating end') }} as rating_mean_before,
         min(days_ago) as days_since_last_review,
-        cast(max(case when recency_rank = 1 then complaint_score end) as {{ double }}) as complaint_last,
+        cast(max(case when recency_rank = 1 then complaint_score end) as double) as complaint_last,
         max(case when days_ago <= 90 then complaint_score end) as complaint_max_90d,
         {{ churn_radar.mean('case when recency_rank > 1 then complaint_score end') }} as complaint_mean_before,
         {%- for aspect in churn_radar.aspects() %}
@@ -75,10 +74,10 @@ select
 
     -- complaint scores of the texts
     review_history.complaint_last as review_complaint_last,
-    cast(review_history.complaint_max_90d as {{ double }}) as review_complaint_90d,
+    cast(review_history.complaint_max_90d as double) as review_complaint_90d,
     review_history.complaint_last - review_history.complaint_mean_before as review_complaint_change,
     {%- for aspect in churn_radar.aspects() %}
-    cast(review_history.{{ aspect }}_complaint_90d as {{ double }}) as review_{{ aspect }}_complaint_90d,
+    cast(review_history.{{ aspect }}_complaint_90d as double) as review_{{ aspect }}_complaint_90d,
     {%- endfor %}
     cast(review_history.days_since_last_complaint as bigint) as days_since_last_review_complaint,
     (review_history.rating_last - 3) / 2 + review_history.complaint_last as rating_words_gap

@@ -1,5 +1,4 @@
 {%- set zero = churn_radar.zero_if_present('support_tickets') -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -73,9 +72,9 @@ select
 
     -- complaint scores of the texts
     {%- for aspect in churn_radar.aspects() %}
-    cast(ticket_history.{{ aspect }}_complaint_90d as {{ double }}) as ticket_{{ aspect }}_complaint_90d,
+    cast(ticket_history.{{ aspect }}_complaint_90d as double) as ticket_{{ aspect }}_complaint_90d,
     {%- endfor %}
-    cast(ticket_history.complaint_max_90d as {{ double }}) as ticket_complaint_90d
+    cast(ticket_history.complaint_max_90d as double) as ticket_complaint_90d
 from snapshots
 left join ticket_history
     on snapshots.customer_id = ticket_history.customer_id and snapshots.as_of_date = ticket_history.as_of_date

@@ -1,5 +1,3 @@
-{%- set double = churn_radar.type_double() -%}
-
 with
 
 orders as (
@@ -47,7 +45,7 @@ visits as (
         last_event_at as occurred_at,
         last_event_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(events as {{ double }}) as amount,
+        cast(events as double) as amount,
         case
             when cart_add_events > 0 then 'cart_add'
             when wishlist_events > 0 then 'wishlist'
@@ -80,7 +78,7 @@ tickets as (
         opened_at as occurred_at,
         opened_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(null as {{ double }}) as amount,
+        cast(null as double) as amount,
         topic as category
     from {{ ref('stg_support_tickets') }}
 ),
@@ -93,7 +91,7 @@ contacts as (
         touched_at as occurred_at,
         touched_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(null as {{ double }}) as amount,
+        cast(null as double) as amount,
         action as category
     from {{ ref('stg_campaign_touches') }}
     where action <> 'holdout'
@@ -107,7 +105,7 @@ redemptions as (
         redeemed_at as occurred_at,
         redeemed_at as known_at,
         cast(null as timestamp) as superseded_at,
-        cast(null as {{ double }}) as amount,
+        cast(null as double) as amount,
         action as category
     from {{ ref('stg_campaign_touches') }}
     where redeemed_at is not null

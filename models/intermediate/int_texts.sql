@@ -1,5 +1,3 @@
-{%- set double = churn_radar.type_double() -%}
-
 select
     {{ churn_radar.review_text_id('reviews') }} as text_id,
     'reviews' as source_table,
@@ -25,7 +23,7 @@ select
     opened_at as known_at,
     cast(null as timestamp) as superseded_at,
     ticket_text as text,
-    cast(null as {{ double }}) as rating,
+    cast(null as double) as rating,
     topic as subject
 from {{ ref('stg_support_tickets') }}
 where trim(ticket_text) <> ''

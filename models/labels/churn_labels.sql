@@ -1,5 +1,3 @@
-{%- set double = churn_radar.type_double() -%}
-
 with
 
 snapshots as (
@@ -55,7 +53,7 @@ select
         case when windows.window_ends_on <= windows.observed_until then coalesce(orders_in_window.horizon_orders, 0) end as bigint
     ) as horizon_orders,
     cast(
-        case when windows.window_ends_on <= windows.observed_until then coalesce(orders_in_window.horizon_spend, 0) end as {{ double }}
+        case when windows.window_ends_on <= windows.observed_until then coalesce(orders_in_window.horizon_spend, 0) end as double
     ) as horizon_spend
 from windows
 left join orders_in_window

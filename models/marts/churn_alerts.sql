@@ -4,7 +4,6 @@
 {%- set min_z = 3.4807564 -%}
 {#- minimum rise of the mean, as in a large shop even tiny changes are significant -#}
 {%- set min_rise = 0.01 -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -144,7 +143,7 @@ segments as (
         count(*) as customers,
         avg(churn_probability) as mean_risk,
         var_samp(churn_probability) as variance,
-        cast(sum({{ churn_radar.fixed_point('value_at_risk') }}) as {{ double }}) as value_at_risk
+        cast(sum({{ churn_radar.fixed_point('value_at_risk') }}) as double) as value_at_risk
     from segmented
     group by as_of_date, is_newest, segment
     -- smaller groups could reveal single customers
@@ -198,7 +197,7 @@ score_drift_alerts as (
         {{ churn_radar.as_text('null') }} as subject,
         before.psi as previous_value,
         now.psi as current_value,
-        cast(null as {{ double }}) as value_at_risk,
+        cast(null as double) as value_at_risk,
         'The scores drifted from those of the validation: population stability index '
         || {{ churn_radar.as_decimal('now.psi') }} as message,
         now.as_of_date as holds_from
@@ -219,7 +218,7 @@ feature_drift_alerts as (
         now.feature as subject,
         before.psi as previous_value,
         now.psi as current_value,
-        cast(null as {{ double }}) as value_at_risk,
+        cast(null as double) as value_at_risk,
         'The feature drifted from the training data: population stability index '
         || {{ churn_radar.as_decimal('now.psi') }} as message,
         now.as_of_date as holds_from
@@ -242,9 +241,9 @@ stale_alerts as (
         'critical' as severity,
         {{ churn_radar.as_text('null') }} as customer_id,
         {{ churn_radar.as_text('null') }} as subject,
-        cast(null as {{ double }}) as previous_value,
-        cast(null as {{ double }}) as current_value,
-        cast(null as {{ double }}) as value_at_risk,
+        cast(null as double) as previous_value,
+        cast(null as double) as current_value,
+        cast(null as double) as value_at_risk,
         'The newest scores are of ' || {{ churn_radar.as_text('as_of_date') }}
         || ' and older than {{ var("churn__stale_days") }} days' as message,
         {{ churn_radar.add_days('as_of_date', var('churn__stale_days') + 1) }} as holds_from
@@ -270,9 +269,9 @@ select
     {{ churn_radar.as_text('severity') }} as severity,
     customer_id,
     subject,
-    cast(previous_value as {{ double }}) as previous_value,
-    cast(current_value as {{ double }}) as current_value,
-    cast(value_at_risk as {{ double }}) as value_at_risk,
+    cast(previous_value as double) as previous_value,
+    cast(current_value as double) as current_value,
+    cast(value_at_risk as double) as value_at_risk,
     {{ churn_radar.as_text('message') }} as message,
     cast(holds_from as date) as holds_from
 from alerts

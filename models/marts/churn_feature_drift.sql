@@ -1,5 +1,3 @@
-{%- set double = churn_radar.type_double() -%}
-
 with
 
 scored_values as (
@@ -36,7 +34,7 @@ bins as (
         cast(reference.as_of_date as date) as reference_date,
         reference.share as share_then,
         features.customers,
-        cast(coalesce(sum(scored_values.customers), 0) as {{ double }}) / features.customers as share_now
+        cast(coalesce(sum(scored_values.customers), 0) as double) / features.customers as share_now
     from features
     inner join reference on features.model_version = reference.model_version and features.feature = reference.feature
     left join scored_values
@@ -79,13 +77,13 @@ select
     features.model_version,
     features.feature,
     coalesce(assessed.is_read, false) as is_read,
-    cast(assessed.psi as {{ double }}) as psi,
+    cast(assessed.psi as double) as psi,
     cast({{ churn_radar.psi_band('assessed.psi') }} as {{ churn_radar.type_string() }}) as band,
-    cast(assessed.psi_by_chance as {{ double }}) as psi_by_chance,
-    cast(assessed.usual_psi as {{ double }}) as usual_psi,
+    cast(assessed.psi_by_chance as double) as psi_by_chance,
+    cast(assessed.usual_psi as double) as usual_psi,
     {{ churn_radar.is_unusual('assessed.psi', 'assessed.psi_by_chance', 'assessed.usual_psi') }} as is_unusual,
-    cast(features.missing as {{ double }}) / features.customers as missing_rate,
-    cast(assessed.reference_missing_rate as {{ double }}) as reference_missing_rate,
+    cast(features.missing as double) / features.customers as missing_rate,
+    cast(assessed.reference_missing_rate as double) as reference_missing_rate,
     features.customers,
     cast(assessed.reference_customers as bigint) as reference_customers,
     assessed.reference_date

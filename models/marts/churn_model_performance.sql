@@ -1,6 +1,5 @@
 {#- machine epsilon, at which scikit-learn's log_loss clips -#}
 {%- set epsilon = '2.220446049250313e-16' -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -91,7 +90,7 @@ figures as (
         model_version,
         max(horizon_days) as horizon_days,
         count(*) as customers,
-        avg(cast(churned as {{ double }})) as churn_rate,
+        avg(cast(churned as double)) as churn_rate,
         avg(p) as mean_probability,
         avg(case when churned = 1 then -ln(clipped_p) else -ln(1 - clipped_p) end) as log_loss,
         -- a tenth of the customers, at least one, rounded half to even
@@ -105,7 +104,7 @@ figures as (
                             else 0
                         end
                     )
-                    then cast(churned as {{ double }})
+                    then cast(churned as double)
             end
         ) as top_decile_churn_rate
     from outcomes
@@ -137,8 +136,8 @@ ranks as (
         as_of_date,
         model_version,
         p,
-        cast(sum(churned) as {{ double }}) as churned_customers,
-        cast(sum(1 - churned) as {{ double }}) as retained
+        cast(sum(churned) as double) as churned_customers,
+        cast(sum(1 - churned) as double) as retained
     from outcomes
     group by as_of_date, model_version, p
 ),
@@ -194,16 +193,16 @@ select
     cast(figures.customers as bigint) as customers,
     figures.churn_rate,
     figures.mean_probability,
-    cast(intervals.auroc as {{ double }}) as auroc,
-    cast(case when intervals.half_width >= 0 then greatest(intervals.auroc - intervals.half_width, 0) end as {{ double }}) as auroc_low,
-    cast(case when intervals.half_width >= 0 then least(intervals.auroc + intervals.half_width, 1) end as {{ double }}) as auroc_high,
+    cast(intervals.auroc as double) as auroc,
+    cast(case when intervals.half_width >= 0 then greatest(intervals.auroc - intervals.half_width, 0) end as double) as auroc_low,
+    cast(case when intervals.half_width >= 0 then least(intervals.auroc + intervals.half_width, 1) end as double) as auroc_high,
     figures.log_loss,
-    cast(calibration.gaps / figures.customers as {{ double }}) as ece,
+    cast(calibration.gaps / figures.customers as double) as ece,
     figures.top_decile_churn_rate / nullif(figures.churn_rate, 0) as top_decile_lift,
-    cast(models.validation_auroc as {{ double }}) as promised_auroc,
-    cast(models.validation_log_loss as {{ double }}) as promised_log_loss,
-    cast(models.validation_ece as {{ double }}) as promised_ece,
-    cast(models.validation_auroc - intervals.auroc as {{ double }}) as auroc_below_promise,
+    cast(models.validation_auroc as double) as promised_auroc,
+    cast(models.validation_log_loss as double) as promised_log_loss,
+    cast(models.validation_ece as double) as promised_ece,
+    cast(models.validation_auroc - intervals.auroc as double) as auroc_below_promise,
     coalesce(
         intervals.auroc + intervals.half_width < models.validation_auroc - {{ var('churn__auroc_drop_limit') }}, false
     ) as breaks_promise

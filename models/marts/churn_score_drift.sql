@@ -1,6 +1,5 @@
 {#- outside the is_incremental() block, so that dbt finds the ref when it parses -#}
 {%- set dates = ref('int_snapshot_dates') -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -48,7 +47,7 @@ bins as (
         cast(reference.as_of_date as date) as reference_date,
         reference.share as share_then,
         snapshots.customers,
-        cast(count(scores.churn_probability) as {{ double }}) / snapshots.customers as share_now
+        cast(count(scores.churn_probability) as double) / snapshots.customers as share_now
     from snapshots
     inner join reference on snapshots.model_version = reference.model_version
     left join scores
@@ -86,16 +85,16 @@ select
     snapshots.as_of_date,
     snapshots.model_version,
     cast(snapshots.customers as bigint) as customers,
-    cast(snapshots.mean_probability as {{ double }}) as mean_probability,
-    cast(snapshots.median_probability as {{ double }}) as median_probability,
-    cast(snapshots.low_share as {{ double }}) as low_share,
-    cast(snapshots.medium_share as {{ double }}) as medium_share,
-    cast(snapshots.high_share as {{ double }}) as high_share,
-    cast(snapshots.critical_share as {{ double }}) as critical_share,
-    cast(assessed.psi as {{ double }}) as psi,
+    cast(snapshots.mean_probability as double) as mean_probability,
+    cast(snapshots.median_probability as double) as median_probability,
+    cast(snapshots.low_share as double) as low_share,
+    cast(snapshots.medium_share as double) as medium_share,
+    cast(snapshots.high_share as double) as high_share,
+    cast(snapshots.critical_share as double) as critical_share,
+    cast(assessed.psi as double) as psi,
     cast({{ churn_radar.psi_band('assessed.psi') }} as {{ churn_radar.type_string() }}) as band,
-    cast(assessed.psi_by_chance as {{ double }}) as psi_by_chance,
-    cast(assessed.usual_psi as {{ double }}) as usual_psi,
+    cast(assessed.psi_by_chance as double) as psi_by_chance,
+    cast(assessed.usual_psi as double) as usual_psi,
     {{ churn_radar.is_unusual('assessed.psi', 'assessed.psi_by_chance', 'assessed.usual_psi') }} as is_unusual,
     cast(assessed.reference_customers as bigint) as reference_customers,
     assessed.reference_date

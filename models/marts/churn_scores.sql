@@ -1,5 +1,3 @@
-{%- set double = churn_radar.type_double() -%}
-
 with
 
 predictions as (
@@ -20,16 +18,16 @@ select
         end as {{ churn_radar.type_string() }}
     ) as risk_band,
     cast(
-        percent_rank() over (partition by as_of_date, model_version order by churn_probability) as {{ double }}
+        percent_rank() over (partition by as_of_date, model_version order by churn_probability) as double
     ) as risk_percentile,
-    cast(expected_spend as {{ double }}) as expected_spend,
+    cast(expected_spend as double) as expected_spend,
     churn_probability * expected_spend as value_at_risk,
     {{ churn_radar.as_text('reason_1') }} as reason_1,
     {{ churn_radar.as_text('reason_2') }} as reason_2,
     {{ churn_radar.as_text('reason_3') }} as reason_3,
-    cast(transformer_probability as {{ double }}) as transformer_probability,
-    cast(boosting_probability as {{ double }}) as boosting_probability,
-    cast(logistic_probability as {{ double }}) as logistic_probability,
+    cast(transformer_probability as double) as transformer_probability,
+    cast(boosting_probability as double) as boosting_probability,
+    cast(logistic_probability as double) as logistic_probability,
     model_version,
     cast(feature_snapshot_at as timestamp) as feature_snapshot_at,
     cast(scored_at as timestamp) as scored_at

@@ -1,5 +1,3 @@
-{%- set double = churn_radar.type_double() -%}
-
 with
 
 choices as (
@@ -15,15 +13,15 @@ select
     cast(is_holdout as boolean) as is_holdout,
     cast(is_exploration as boolean) as is_exploration,
     {{ churn_radar.as_text('channel') }} as channel,
-    cast(churn_probability as {{ double }}) as churn_probability,
-    cast(value as {{ double }}) as value,
-    cast(effect as {{ double }}) as effect,
+    cast(churn_probability as double) as churn_probability,
+    cast(value as double) as value,
+    cast(effect as double) as effect,
     {{ churn_radar.as_text('effect_source') }} as effect_source,
-    cast(expected_profit as {{ double }}) as expected_profit,
-    cast(expected_profit_low as {{ double }}) as expected_profit_low,
-    cast(expected_profit_high as {{ double }}) as expected_profit_high,
-    cast(contact_cost as {{ double }}) as contact_cost,
-    cast(assignment_probability as {{ double }}) as assignment_probability,
+    cast(expected_profit as double) as expected_profit,
+    cast(expected_profit_low as double) as expected_profit_low,
+    cast(expected_profit_high as double) as expected_profit_high,
+    cast(contact_cost as double) as contact_cost,
+    cast(assignment_probability as double) as assignment_probability,
     {{ churn_radar.as_text('reason') }} as reason,
     {{ churn_radar.as_text('model_version') }} as model_version
 from choices

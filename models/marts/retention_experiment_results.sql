@@ -1,5 +1,4 @@
 {%- set value_factor = var('churn__margin') ~ ' * ' ~ var('churn__value_days') ~ ' / ' ~ var('churn__horizon_days') -%}
-{%- set double = churn_radar.type_double() -%}
 
 with
 
@@ -137,13 +136,13 @@ select
     {{ churn_radar.as_text('segment') }} as segment,
     cast(contacts as bigint) as contacts,
     cast(holdouts as bigint) as holdouts,
-    cast(churn_rate_contacted as {{ double }}) as churn_rate_contacted,
-    cast(churn_rate_holdout as {{ double }}) as churn_rate_holdout,
-    cast(effect as {{ double }}) as effect,
-    cast(effect - effect_margin as {{ double }}) as effect_low,
-    cast(effect + effect_margin as {{ double }}) as effect_high,
-    cast(profit_per_contact as {{ double }}) as profit_per_contact,
-    cast(profit_per_contact - profit_margin as {{ double }}) as profit_low,
-    cast(profit_per_contact + profit_margin as {{ double }}) as profit_high,
+    cast(churn_rate_contacted as double) as churn_rate_contacted,
+    cast(churn_rate_holdout as double) as churn_rate_holdout,
+    cast(effect as double) as effect,
+    cast(effect - effect_margin as double) as effect_low,
+    cast(effect + effect_margin as double) as effect_high,
+    cast(profit_per_contact as double) as profit_per_contact,
+    cast(profit_per_contact - profit_margin as double) as profit_low,
+    cast(profit_per_contact + profit_margin as double) as profit_high,
     through_date
 from compared
