@@ -32,8 +32,9 @@
 
 {#- The relation of PostgreSQL that 'schema.table' names; none where it names another, or dbt builds elsewhere. -#}
 {% macro postgres_table(name) %}
-    {% set parts = name.split('.') %}
-    {{ return(adapter.get_relation(target.database, parts[0], parts[1]) if churn_radar.is_postgres() and parts | length == 2 else none) }}
+    {% if not churn_radar.is_postgres() or not modules.re.fullmatch('\\w+[.]\\w+', name) %}{{ return(none) }}{% endif %}
+    {% set schema, table = name.split('.') %}
+    {{ return(adapter.get_relation(target.database, schema, table)) }}
 {% endmacro %}
 
 
