@@ -69,7 +69,8 @@ def write_delta_table(folder: Path) -> Path:
     """Write the orders as version 0 of a Delta table: a Parquet file, and the log that names it."""
     (folder / "_delta_log").mkdir(parents=True)
     file = folder / "part-0.parquet"
-    ORDERS.astype({"ordered_at": "datetime64[us, UTC]"}).to_parquet(file, index=False)
+    ordered_at = ORDERS.ordered_at.dt.tz_localize("UTC").dt.as_unit("us")
+    ORDERS.assign(ordered_at=ordered_at).to_parquet(file, index=False)
     types = {"order_id": "string", "customer_id": "string", "ordered_at": "timestamp", "amount": "double"}
     assert pq.read_schema(file).names == list(types)
     fields = [{"name": name, "type": kind, "nullable": True, "metadata": {}} for name, kind in types.items()]
