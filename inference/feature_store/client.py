@@ -86,7 +86,7 @@ def apply() -> None:
         return
     # a process of its own reads the definitions as they are now, and may change its working directory
     feast = Path(sys.executable).with_name("feast")
-    command = [feast, "-c", FEATURE_REPO, "apply", "--skip-source-validation"]
+    command = [str(feast), "-c", str(FEATURE_REPO), "apply", "--skip-source-validation"]
     # it reads the manifest of the dbt command that runs here, whatever --target-path that has
     env = {**os.environ, "DBT_TARGET_PATH": str(manifest_path().parent)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

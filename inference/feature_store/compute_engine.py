@@ -22,7 +22,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.utils import _convert_arrow_to_proto, _validate_vector_field_lengths
 from feast.value_type import ValueType
 
-from inference.feature_store.redis_store import OneKeyRedisOnlineStore
+from inference.feature_store.redis_store import OneKeyRedisOnlineStore, batch_source
 
 #: Threads that write to Redis: one prepares a batch while another one's batch is stored.
 WRITERS = 2
@@ -52,7 +52,7 @@ class StreamingComputeEngine(LocalComputeEngine):
         """Read the newest row of each entity."""
         builder = LocalFeatureBuilder(registry, task, PandasBackend())
         job = create_offline_store_retrieval_job(
-            data_source=task.feature_view.batch_source,
+            data_source=batch_source(task.feature_view),
             column_info=builder.get_column_info(task.feature_view),
             context=self.get_execution_context(registry, task),
             start_time=task.start_time,
@@ -85,7 +85,7 @@ def _is_plain(task: MaterializationTask) -> bool:
         and view.online
         and not view.offline
         and task.only_latest
-        and not view.batch_source.field_mapping
+        and not batch_source(view).field_mapping
         and not any(
             getattr(view, step, None) for step in ("source_views", "feature_transformation", "enable_validation")
         )

@@ -17,6 +17,7 @@ import mmh3
 import numpy as np
 import pyarrow as pa
 from feast import FeatureView
+from feast.data_source import DataSource
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import _mmh3
 from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig, _versioned_fv_name
@@ -56,6 +57,13 @@ end
 """
 
 
+def batch_source(table: FeatureView) -> DataSource:
+    """Return the source that a view is materialised from."""
+    if table.batch_source is None:
+        raise ValueError(f"{table.name}: the view has no batch source")
+    return table.batch_source
+
+
 class OneKeyRedisOnlineStoreConfig(RedisOnlineStoreConfig):
     """Configuration of the store below; Feast derives its name from the store's."""
 
@@ -84,7 +92,7 @@ class OneKeyRedisOnlineStore(RedisOnlineStore):
         stored = chain.from_iterable(_exchange(client, read))
         columns = [serialized(batch.column(feature.name), feature.dtype) for feature in table.features]
         digests = zip(*map(_digests, fields, columns), strict=True)
-        stamps, moments = _stamps(batch.column(table.batch_source.timestamp_field))
+        stamps, moments = _stamps(batch.column(batch_source(table).timestamp_field))
         seen, new, changed = {None: 0}, [], []
         for key, (old_stamp, old), stamp, moment, own, values in zip(
             keys, stored, stamps, moments, digests, zip(*columns, strict=True), strict=True
@@ -95,7 +103,7 @@ class OneKeyRedisOnlineStore(RedisOnlineStore):
                 continue  # like Feast: rows that are older than the stored ones are skipped
             digest = b"".join(own) + stamp
             if old and old_stamp and old[_DIGEST * len(fields) :] == old_stamp:
-                others = []
+                others: list[bytes] = []
                 if old[: -len(old_stamp)] != digest[: -len(stamp)]:
                     for i, field in enumerate(fields):
                         if own[i] != old[_DIGEST * i : _DIGEST * (i + 1)]:
@@ -187,8 +195,8 @@ def _constants(join_key: str, project: str, version: int) -> tuple[bytes, bytes]
 
 
 @lru_cache(maxsize=256)
-def _fields(view: str, names: tuple[str, ...]) -> tuple[bytes | str, ...]:
-    return (*(_mmh3(f"{view}:{name}") for name in names), f"_ts:{view}")
+def _fields(view: str, names: tuple[str, ...]) -> tuple[bytes, ...]:
+    return (*(_mmh3(f"{view}:{name}") for name in names), f"_ts:{view}".encode())
 
 
 def _exchange(client: Redis, commands: list[tuple]) -> list[list[bytes | None]]:

@@ -57,9 +57,10 @@ class ArrowSparkOfflineStore(SparkOfflineStore):
         return _by_arrow(SparkOfflineStore.pull_all_from_table_or_query, *arguments, **named)
 
 
-def _by_arrow(ask: Callable[..., SparkRetrievalJob], *arguments: Any, **named: Any) -> ArrowRetrievalJob:
+def _by_arrow(ask: Callable[..., RetrievalJob], *arguments: Any, **named: Any) -> ArrowRetrievalJob:
     with _own_session():
         job = ask(*arguments, **named)
+    assert isinstance(job, SparkRetrievalJob)
     return ArrowRetrievalJob(
         job.spark_session, job.query, job.full_feature_names, job._config, job.on_demand_feature_views, job.metadata
     )
@@ -69,7 +70,9 @@ def _by_arrow(ask: Callable[..., SparkRetrievalJob], *arguments: Any, **named: A
 def _own_session() -> Iterator[None]:
     """Make a new session, which shares the Spark context with dbt's, the active one of this thread."""
     own = spark.session(tables=False).newSession()
-    sessions = own._jvm.org.apache.spark.sql.classic.SparkSession
+    jvm = own._jvm
+    assert jvm is not None
+    sessions = jvm.org.apache.spark.sql.classic.SparkSession
     sessions.setActiveSession(own._jsparkSession)
     try:
         yield

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -94,7 +95,8 @@ class HomeRegistryStore(FileRegistryStore):
 class WarehouseOfflineStoreConfig:
     """Configuration of Feast's offline store for the warehouse: PostgreSQL, Spark, or DuckDB over Parquet."""
 
-    def __new__(cls, type: str) -> FeastConfigBaseModel:
+    # Feast requires a class here and calls it; mypy expects an instance of that class
+    def __new__(cls, type: str) -> FeastConfigBaseModel:  # type: ignore[misc]
         """Return the configuration."""
         warehouse = Manifest.load().warehouse
         if warehouse == "spark":
@@ -112,7 +114,7 @@ class WarehouseOfflineStoreConfig:
 class HomeOnlineStoreConfig:
     """Configuration of the online store: Redis if ``redis`` is set, PostgreSQL if ``postgres`` is, else SQLite."""
 
-    def __new__(cls, type: str, redis: str, path: str, postgres: str = "") -> FeastConfigBaseModel:
+    def __new__(cls, type: str, redis: str, path: str, postgres: str = "") -> FeastConfigBaseModel:  # type: ignore[misc]
         """Return the configuration."""
         if redis and not redis.startswith("$"):
             return OneKeyRedisOnlineStoreConfig(type="redis", connection_string=redis)
@@ -144,7 +146,7 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
         query_string: str | None = None,
         filters: ComparisonFilter | CompoundFilter | None = None,
         include_feature_view_version_metadata: bool = False,
-    ) -> list[tuple[datetime | None, EntityKey, dict[str, Value]]]:
+    ) -> list[tuple[datetime | None, EntityKey | None, dict[str, Value] | None]]:
         """Find the rows whose vectors are nearest to a query by cosine.
 
         Only rows of the newest snapshot are searched: others no longer exist in the shop. Filters on strings are
@@ -153,8 +155,8 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
         Returns
         -------
         list of tuples
-            Event timestamp, entity key and features with ``distance``, which is 1 minus the cosine; in the
-            order of entities, because Feast 0.67 confuses the rows of its answer in any other.
+            Event timestamp, entity key, and features with ``distance``, which is 1 minus the cosine; ordered by
+            entity, because Feast 0.67 confuses the rows of its answer in any other order.
 
         Raises
         ------
@@ -170,12 +172,12 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
         condition, parameters = SqliteFilterTranslator(stored.strip('"')).translate(filters)
         query = np.asarray(embedding, dtype="<f4")
         message_size = Value(float_list_val=FloatList(val=embedding)).ByteSize()  # vectors of another length differ
-        rows = self._get_conn(config).execute(
+        result = self._get_conn(config).execute(
             f"select entity_key, value from {stored} where feature_name = ? and length(value) = ? "
             f"and event_ts = (select max(event_ts) from {stored}) and {condition or 'true'}",
             [vector, message_size, *parameters],
         )
-        candidates = rows.fetchall()
+        candidates = result.fetchall()
         if not candidates:
             return []
         # the floats of a list are the last bytes of its message; parsing messages takes ten times as long
@@ -184,17 +186,17 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
         lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
         distances = 1 - matrix @ query / np.maximum(lengths, 1e-12)
         nearest = np.argsort(distances, kind="stable")[:top_k]
-        keys = [deserialize_entity_key(candidates[i][0], config.entity_key_serialization_version) for i in nearest]
-        results = [
-            (moment, key, {**features, "distance": Value(float_val=distance)})
-            for key, distance, (moment, features) in zip(
-                keys, distances[nearest], self.online_read(config, table, keys, requested_features), strict=True
-            )
+        version = config.entity_key_serialization_version
+        keys = [(deserialize_entity_key(candidates[i][0], version), distances[i]) for i in nearest]
+        keys.sort(key=lambda row: row[0].entity_values[0].string_val)
+        rows = self.online_read(config, table, [key for key, _ in keys], requested_features)
+        return [
+            (moment, key, {**(features or {}), "distance": Value(float_val=distance)})
+            for (key, distance), (moment, features) in zip(keys, rows, strict=True)
         ]
-        return sorted(results, key=lambda row: row[1].entity_values[0].string_val)
 
 
-def _postgres_settings() -> dict[str, str | int]:
+def _postgres_settings() -> dict[str, Any]:
     settings = postgres_settings()
     settings["database"] = settings.pop("dbname")
     return {**settings, "sslmode": os.environ.get("PGSSLMODE", "prefer")}

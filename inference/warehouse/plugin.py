@@ -89,7 +89,7 @@ class Plugin(BasePlugin):
         self.home = Path(plugin_config["home"])
         prepare(self.home)
         # dbt-duckdb prints the traceback of a Python model that fails, and has no setting for that
-        Environment.run_python_job = staticmethod(_run_python_job_in_one_line)
+        Environment.run_python_job = staticmethod(run_python_job)  # type: ignore[method-assign, assignment]
 
     @errors_for_dbt()
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ class Plugin(BasePlugin):
                 raise ChurnRadarError(f"CHURN_MEMORY is {memory}; expected a size such as 8GB") from None
 
 
-def _run_python_job_in_one_line(*arguments: object) -> None:
+def run_python_job(*arguments: Any) -> None:
     """Run a Python model as dbt-duckdb does; where it raises ChurnRadarError, raise that message alone."""
     try:
         _run_python_job(*arguments)

@@ -65,6 +65,8 @@ def test_a_shop_without_orders_is_built_empty(package):
     ):
         assert query(package, f"select count(*) from {table}") == [(0,)], table
     assert pd.read_parquet(package.published).empty
+    noted = (package.home / "dbt_target.txt").read_text()
+    assert noted == str(package.home / "target"), "where later processes find the manifest of the host project"
     # then its first orders arrive, here those of the bakery
     package.dbt(*WITHOUT_TESTS, **variables("bakery"))
     assert query(package, "select count(*) > 50 from churn_scores") == [(True,)]
