@@ -33,7 +33,7 @@ class _StdoutHandler(logging.Handler):
 
 
 def show_log() -> None:
-    """Print the messages of this package from level INFO; for the command line and dbt's plugin, not for library use."""
+    """Print the messages of this package from level INFO; called by the command line and dbt's plugin."""
     logger = logging.getLogger("inference")
     if not logger.handlers:
         logger.addHandler(_StdoutHandler())

@@ -214,22 +214,10 @@ def _assign(
     limits: Limits,
     settings: DecisionSettings,
 ) -> Assignment:
-    """Draw the groups and give each its share of the limits.
+    """Draw the groups and give each its share of the limits of the campaign.
 
-    Parameters
-    ----------
-    customers : DataFrame
-        As of ``choose``.
-    possible : ndarray of shape (n_customers, n_actions)
-        Profit; -inf where an action may not be chosen.
-    drawn : ndarray of shape (n_customers,)
-        Actions that the explorer drew; those beyond the limits are withdrawn, in place.
-    probability : ndarray of shape (n_customers, n_actions + 1)
-        Probabilities of the explorer's draws.
-    limits : Limits
-        Of the whole campaign.
-    settings : DecisionSettings
-        The dbt vars.
+    ``possible`` is the profit of each action, -inf where it may not be chosen; ``drawn`` and ``probability`` are the
+    explorer's. Drawn actions beyond the limits are withdrawn, in place.
     """
     ids, start = customers.customer_id, settings.campaign_start(pd.Timestamp(customers.as_of_date.iloc[0]).date())
     holdout_share, explore_share = settings.holdout_share, settings.explore_share

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from inference.decisions.contacts import Contacts
 from inference.decisions.effects import MIN_CONTACTS
-from inference.decisions.out_of_fold import predict_churn
+from inference.decisions.r_learner import predict_churn
 from inference.feature_store import client
 from inference.home import home
 from inference.registry.registry import RegisteredModel
@@ -25,7 +25,7 @@ def randomised(outcomes: pd.DataFrame, as_of_date: date) -> pd.DataFrame:
     """Rows of contacts that effects are learned from, in order of time: random, and with a known outcome.
 
     The outcome must have been known on the Monday before the as-of date, so the rows and with them the cached fits
-    (``out_of_fold.cached_fit``) stay the same for a week.
+    (``r_learner.cached_fit``) stay the same for a week.
 
     Parameters
     ----------

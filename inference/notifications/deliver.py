@@ -132,16 +132,7 @@ def plan_digests(
 ) -> list[tuple[Channel, list[Digest]]]:
     """Digests for each channel: those not accepted yet, then one of the alerts that are new to the channel.
 
-    Parameters
-    ----------
-    log : SentLog
-        Every digest is written to it before this returns, so none is lost in a crash.
-    channels : sequence of Channel
-        Where to send.
-    alerts : sequence of Alert
-        All that hold today.
-    dry_run : bool
-        Do not write to the log.
+    Every digest is written to the log before this returns, so none is lost in a crash; except in a dry run.
     """
     planned = []
     for channel in channels:
@@ -159,18 +150,7 @@ def send_digests(
 ) -> str | None:
     """Send digests in order until the channel does not accept one; mark each accepted one in the log.
 
-    Parameters
-    ----------
-    log : SentLog
-        Holds the digests.
-    channel : Channel
-        Where to send; the idempotency key is in a header, if the channel has any, and in the last line.
-    digests : sequence of Digest
-        What to send.
-    top, names
-        As of ``write_message``.
-    attempts : int
-        Maximum attempts per digest.
+    The idempotency key is in a header, if the channel has any, and in the last line.
 
     Returns
     -------
@@ -198,19 +178,7 @@ def send_digests(
 
 
 def write_message(digest: Digest, channel: Channel, top: int, names: Mapping[str, str]) -> tuple[str, str]:
-    """Title and text of a digest, at most as long as the channel allows.
-
-    Parameters
-    ----------
-    digest : Digest
-        The alerts.
-    channel : Channel
-        The receiver.
-    top : int
-        Maximum alerts of each kind to list.
-    names : mapping of str to str
-        What to show instead of pseudonyms.
-    """
+    """Title and text of a digest, at most as long as the channel allows; see ``write_body``."""
     title = write_title(digest.alerts)
     # services without titles put them above the text
     max_characters = channel.service.body_maxlen - len(title) - 2

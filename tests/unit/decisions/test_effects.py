@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from inference.decisions.contacts import Contacts
 from inference.decisions.effects import ActionEffect, fit_effects
-from inference.decisions.out_of_fold import customer_folds, predict_churn
+from inference.decisions.r_learner import customer_folds, predict_churn
 
 PRIOR = (6, 14)
 
