@@ -80,6 +80,11 @@ def query(sql: str, parameters: Sequence = (), **files: Path) -> pd.DataFrame:
         return execute(connection, sql, parameters, **files).df()
 
 
+def query_if_built(file: Path, sql: str, parameters: Sequence = ()) -> pd.DataFrame | None:
+    """Return the rows of a query over one file, called ``{table}`` in it; None if no build has written the file."""
+    return query(sql, parameters, table=file) if file.exists() else None
+
+
 def shop_settings() -> ShopSettings:
     """Read the settings of the last build; the defaults before the first."""
     if not exported("online_shop").exists():
@@ -131,35 +136,21 @@ def report() -> dict | None:
 
 def champion() -> pd.Series | None:
     """Return the champion's newest row of ``churn_model``; None before the first training."""
-    file = published("churn_model")
-    if not file.exists():
-        return None
-    rows = query("select * from {model} where is_champion order by decided_at desc limit 1", model=file)
-    return rows.iloc[0] if len(rows) else None
+    rows = query_if_built(
+        published("churn_model"), "select * from {table} where is_champion order by decided_at desc limit 1"
+    )
+    return rows.iloc[0] if rows is not None and len(rows) else None
 
 
 def by_date(table: str) -> pd.DataFrame | None:
-    """Read a monitoring table by date: the newest version of each date, oldest date first.
-
-    Parameters
-    ----------
-    table : str
-        ``churn_model_performance`` or ``churn_score_drift``.
-
-    Returns
-    -------
-    DataFrame or None
-        None before the first build.
-    """
-    if not published(table).exists():
-        return None
-    return query(
+    """Read ``churn_model_performance`` or ``churn_score_drift``: the newest version of each date, oldest date first."""
+    return query_if_built(
+        published(table),
         """
-        select * from {monitored}
+        select * from {table}
         qualify row_number() over (partition by as_of_date order by try_cast(model_version as integer) desc) = 1
         order by as_of_date
         """,
-        monitored=published(table),
     )
 
 
@@ -177,12 +168,11 @@ def feature_drift(top: int) -> pd.DataFrame | None:
         Rows of ``churn_feature_drift``; ``features`` and ``unusual_features`` count all of them. None before
         the first build.
     """
-    if not published("churn_feature_drift").exists():
-        return None
-    return query(
+    return query_if_built(
+        published("churn_feature_drift"),
         """
         with newest as (
-            select * from {drift}
+            select * from {table}
             where is_read and psi is not null
             qualify dense_rank() over (order by as_of_date desc, try_cast(model_version as integer) desc) = 1
         )
@@ -196,17 +186,15 @@ def feature_drift(top: int) -> pd.DataFrame | None:
         limit ?
         """,
         [top],
-        drift=published("churn_feature_drift"),
     )
 
 
 def experiment() -> pd.DataFrame | None:
     """Read ``retention_experiment_results``; None without an experiment."""
-    file = published("retention_experiment_results")
-    if not file.exists():
-        return None
-    rows = query("select * from {results} order by action, campaign_id, segment", results=file)
-    return rows if len(rows) else None
+    rows = query_if_built(
+        published("retention_experiment_results"), "select * from {table} order by action, campaign_id, segment"
+    )
+    return rows if rows is not None and len(rows) else None
 
 
 def recommended() -> pd.DataFrame | None:
@@ -217,10 +205,8 @@ def recommended() -> pd.DataFrame | None:
     DataFrame
         ``as_of_date``, ``action``, ``customers``, ``expected_profit`` and ``contact_cost``, the sums.
     """
-    file = published("retention_actions")
-    if not file.exists():
-        return None
-    rows = query(
+    rows = query_if_built(
+        published("retention_actions"),
         """
         select
             as_of_date,
@@ -228,11 +214,10 @@ def recommended() -> pd.DataFrame | None:
             count(distinct customer_id) as customers,
             sum(expected_profit) as expected_profit,
             sum(contact_cost) as contact_cost
-        from {actions}
-        where as_of_date = (select max(as_of_date) from {actions})
+        from {table}
+        where as_of_date = (select max(as_of_date) from {table})
         group by as_of_date, action
         order by customers desc, action
         """,
-        actions=file,
     )
-    return rows if len(rows) else None
+    return rows if rows is not None and len(rows) else None

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from inference.desk.data import exported, query
+from inference.desk.data import exported, query, query_if_built
 from inference.desk.format import counted
 from inference.home import published
 
@@ -16,14 +16,9 @@ COLUMNS = ("happened_at", "kind", "about")
 
 def history(customer_id: str) -> pd.Series | None:
     """Return a customer's row of ``online_histories``: ``history`` and ``text_vectors``; None without one."""
-    if not exported("online_histories").exists():
-        return None
-    rows = query(
-        "select history, text_vectors from {histories} where customer_id = ?",
-        [customer_id],
-        histories=exported("online_histories"),
-    )
-    return rows.iloc[0] if len(rows) else None
+    sql = "select history, text_vectors from {table} where customer_id = ?"
+    rows = query_if_built(exported("online_histories"), sql, [customer_id])
+    return rows.iloc[0] if rows is not None and len(rows) else None
 
 
 def scores(customer_id: str) -> pd.DataFrame:
@@ -41,23 +36,16 @@ def scores(customer_id: str) -> pd.DataFrame:
 
 def actions(customer_id: str, as_of: datetime) -> pd.DataFrame:
     """Return a customer's rows of ``retention_actions`` at a date, the most profitable first."""
-    if not published("retention_actions").exists():
-        return pd.DataFrame()
-    return query(
-        "select * from {actions} where customer_id = ? and as_of_date = ? order by expected_profit desc nulls last",
-        [customer_id, as_of],
-        actions=published("retention_actions"),
-    )
+    sql = "select * from {table} where customer_id = ? and as_of_date = ? order by expected_profit desc nulls last"
+    rows = query_if_built(published("retention_actions"), sql, [customer_id, as_of])
+    return pd.DataFrame() if rows is None else rows
 
 
 def quotes(customer_id: str) -> dict[str, str]:
     """Return the beginnings of a customer's texts by ``text_id``, with personal data masked."""
-    if not exported("searchable_texts").exists():
-        return {}
-    rows = query(
-        "select text_id, quote from {texts} where customer_id = ?", [customer_id], texts=exported("searchable_texts")
-    )
-    return dict(zip(rows.text_id, rows.quote, strict=True))
+    sql = "select text_id, quote from {table} where customer_id = ?"
+    rows = query_if_built(exported("searchable_texts"), sql, [customer_id])
+    return {} if rows is None else dict(zip(rows.text_id, rows.quote, strict=True))
 
 
 def events(packed: str, quoted: dict[str, str]) -> pd.DataFrame:

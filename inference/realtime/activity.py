@@ -113,41 +113,30 @@ def daily_products(orders: Iterable[Row], items: Mapping[str, Sequence[Row]], as
     }
 
 
-def order_events(orders: Iterable[Row]) -> Iterator[Row]:
-    """Yield the events of orders."""
-    for order in orders:
-        kind, moment = ORDER_EVENTS[order["status"]], order["ordered_at"]
-        yield _event(kind, moment, order["known_at"], amount=order["amount"], category=order["category"])
-
-
-def visit_events(visits: Iterable[Visit]) -> Iterator[Row]:
-    """Yield one event per day with a visit."""
+def events(
+    orders: Iterable[Row],
+    visits: Iterable[Visit],
+    reviews: Iterable[Row],
+    tickets: Iterable[Row],
+    contacts: Iterable[Row],
+) -> Iterator[Row]:
+    """Yield the rows of ``int_customer_events``; the amount of a review is its rating."""
+    for row in orders:
+        kind = ORDER_EVENTS[row["status"]]
+        yield _event(kind, row["ordered_at"], row["known_at"], amount=row["amount"], category=row["category"])
     for visit in visits:
         if visit.get("packed", True):
             category = next((name for name in VISIT_CATEGORIES if visit.get(f"{name}_events")), "other")
-            moment, amount = visit["occurred_at"], float(visit["events"])
-            yield _event("visit", moment, moment, amount=amount, category=category)
-
-
-def review_events(reviews: Iterable[Row]) -> Iterator[Row]:
-    """Yield the events of reviews; their amount is the rating."""
+            yield _event("visit", visit["occurred_at"], amount=float(visit["events"]), category=category)
     for row in reviews:
         yield _event("review", row["reviewed_at"], row["known_at"], amount=row["rating"])
-
-
-def ticket_events(tickets: Iterable[Row]) -> Iterator[Row]:
-    """Yield the events of support tickets."""
     for row in tickets:
-        yield _event("ticket", row["opened_at"], row["opened_at"], category=row["topic"])
-
-
-def contact_events(contacts: Iterable[Row]) -> Iterator[Row]:
-    """Yield an event per contact, and one per redemption."""
+        yield _event("ticket", row["opened_at"], category=row["topic"])
     for row in contacts:
         if row["action"] != "holdout":
-            yield _event("contact", row["touched_at"], row["touched_at"], category=row["action"])
+            yield _event("contact", row["touched_at"], category=row["action"])
         if row["redeemed_at"]:
-            yield _event("redemption", row["redeemed_at"], row["redeemed_at"], category=row["action"])
+            yield _event("redemption", row["redeemed_at"], category=row["action"])
 
 
 def texts(reviews: Iterable[Row], tickets: Iterable[Row]) -> list[Row]:
@@ -170,12 +159,16 @@ def texts(reviews: Iterable[Row], tickets: Iterable[Row]) -> list[Row]:
 
 
 def _event(
-    kind: str, occurred_at: datetime, known_at: datetime, amount: float | None = None, category: str | None = None
+    kind: str,
+    occurred_at: datetime,
+    known_at: datetime | None = None,
+    amount: float | None = None,
+    category: str | None = None,
 ) -> Row:
     return {
         "event_type": kind,
         "occurred_at": occurred_at,
-        "known_at": known_at,
+        "known_at": known_at or occurred_at,
         "superseded_at": None,
         "amount": amount,
         "category": category,

@@ -157,7 +157,7 @@ class CustomerRows:
         shop : ShopFacts
             Settings.
         """
-        orders = list(self._orders_known(as_of))
+        orders, reviews = list(self._orders_known(as_of)), list(self.reviews.values())
         visits = activity.visits(self.visit_days, self.events.values(), self.last_visit_date, as_of)
         since = as_of - timedelta(days=shop.history_days)
         return History(
@@ -167,17 +167,11 @@ class CustomerRows:
                 shop.event_types,
             ),
             products=activity.daily_products(orders, self.items, as_of),
-            reviews=[{**row, "loaded_at": row["known_at"], "superseded_at": None} for row in self.reviews.values()],
+            reviews=[{**row, "loaded_at": row["known_at"], "superseded_at": None} for row in reviews],
             tickets=list(self.tickets.values()),
             contacts=list(self.contacts.values()),
-            events=[
-                *activity.order_events(orders),
-                *activity.visit_events(visits),
-                *activity.review_events(self.reviews.values()),
-                *activity.ticket_events(self.tickets.values()),
-                *activity.contact_events(self.contacts.values()),
-            ],
-            texts=activity.texts(self.reviews.values(), self.tickets.values()),
+            events=list(activity.events(orders, visits, reviews, self.tickets.values(), self.contacts.values())),
+            texts=activity.texts(reviews, self.tickets.values()),
             first_order_date=self.first_order_date,
         )
 
