@@ -1,4 +1,4 @@
-"""dbt's adapter of Spark, in a session of its own process, with Python models that run in that process as well."""
+"""dbt adapter for a Spark session in dbt's own process; Python models run in that process as well."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Columns by the types of contracts."""
+"""Column types, also by the names that model contracts use."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from dbt.adapters.spark.column import SparkColumn
 
 
 class SparkPythonColumn(SparkColumn):
-    """A column; contracts and seeds may name types as DuckDB does."""
+    """A column whose type contracts and seeds may spell as DuckDB does."""
 
     TYPE_LABELS: ClassVar[dict[str, str]] = {
         "VARCHAR": "string",

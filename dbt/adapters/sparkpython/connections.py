@@ -1,4 +1,4 @@
-"""Connections: all of them to the one session of this process."""
+"""Connections of dbt, which all share one Spark session."""
 
 import re
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from dbt_common.exceptions import DbtRuntimeError
 from inference.warehouse import spark
 from inference.warehouse.plugin import prepare
 
-#: Where Spark begins to tell the plan of a query that failed.
+#: Start of the query plan in an error of Spark.
 PLAN = re.compile(r";\n'|\n\nJVM stacktrace:|\n\tat ")
 
 
 @dataclass
 class SparkPythonCredentials(SparkCredentials):
-    """The folder of all state, and a schema; where Spark is and how it runs is said as Spark has it."""
+    """Schema and ``CHURN_HOME``; Spark's own configuration says where Spark runs."""
 
     host: str = "localhost"
     method: SparkConnectionMethod = SparkConnectionMethod.SESSION
@@ -36,12 +36,12 @@ class SparkPythonCredentials(SparkCredentials):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # dbt-spark turns ANSI mode off here; the session's own settings hold
+        # dbt-spark would turn ANSI mode off here; the session's settings apply
         self.server_side_parameters = {}
 
 
 class SparkPythonConnectionManager(SparkConnectionManager):
-    """Opens connections; the first one makes CHURN_HOME and mends what a killed build left."""
+    """Opens connections; the first one prepares ``CHURN_HOME`` and repairs tables that a killed build left."""
 
     TYPE = "sparkpython"
     _preparing = Lock()
@@ -49,11 +49,11 @@ class SparkPythonConnectionManager(SparkConnectionManager):
 
     def __init__(self, profile: Any, mp_context: Any) -> None:
         super().__init__(profile, mp_context)
-        self._prepared.clear()  # each run of dbt makes a manager and reads what is new
+        self._prepared.clear()  # each dbt command creates a manager and reads new events
 
     @contextmanager
     def exception_handler(self, sql: str) -> Iterator[None]:
-        """Say what went wrong without the plan of the query, which may have hundreds of lines."""
+        """Shorten errors: leave out the query plan, which may have hundreds of lines."""
         try:
             with super().exception_handler(sql):
                 yield

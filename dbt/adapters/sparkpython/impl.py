@@ -1,4 +1,4 @@
-"""The adapter: Python models, Parquet files, and tables that change by taking another's place."""
+"""The adapter: Python models, Parquet files, and tables that are replaced as a whole when rows change."""
 
 import difflib
 import shutil
@@ -17,7 +17,7 @@ from inference.warehouse.plugin import errors_for_dbt
 
 
 class SparkPythonAdapter(SparkAdapter):
-    """dbt's own adapter, with Python models that run in this process."""
+    """dbt-spark's adapter with Python models that run in this process."""
 
     ConnectionManager = SparkPythonConnectionManager
     Column = SparkPythonColumn
@@ -58,8 +58,8 @@ class SparkPythonAdapter(SparkAdapter):
             columns = ", ".join(
                 f"cast({name} as {kind}) as {name}"
                 for name, kind in (
-                    ('"' + column.replace('"', '""') + '"', spark.PLAIN_TYPES.get(str(found), str(found)))
-                    for column, found in zip(rows.columns, rows.types, strict=True)
+                    ('"' + column.replace('"', '""') + '"', spark.PLAIN_TYPES.get(str(type_), str(type_)))
+                    for column, type_ in zip(rows.columns, rows.types, strict=True)
                 )
             )
             memory.execute(f"copy (select {columns} from result) to '{folder}/rows.parquet' (format parquet)")
@@ -67,7 +67,7 @@ class SparkPythonAdapter(SparkAdapter):
 
     @available
     def forget_python_model(self, parsed_model: dict) -> None:
-        """Delete what a Python model wrote, once it is in its table."""
+        """Delete the file that a Python model wrote, after it was copied to the model's table."""
         shutil.rmtree(self._scratch(parsed_model), ignore_errors=True)
 
     def _scratch(self, parsed_model: dict) -> Path:
@@ -75,20 +75,20 @@ class SparkPythonAdapter(SparkAdapter):
 
     @available
     def export_parquet(self, query: str, path: str) -> None:
-        """Write what a query answers to a Parquet file of CHURN_HOME, beside it and renamed into place.
+        """Write the rows of a query to a Parquet file of CHURN_HOME, under a temporary name that is then renamed.
 
         Parameters
         ----------
         query : str
             SQL.
         path : str
-            Of the file in CHURN_HOME, without its ending.
+            Path of the file in CHURN_HOME, without its extension.
         """
         spark.export(query, Path(self.config.credentials.home) / f"{path}.parquet")
 
     @available
     def file_relation(self, file: str) -> str:
-        """Return a Parquet file as a relation, whether there is one or not."""
+        """Return a Parquet file, which need not exist, as a relation."""
         return spark.file_relation(file)
 
     @available
@@ -98,7 +98,7 @@ class SparkPythonAdapter(SparkAdapter):
 
     @available
     def column_types(self, relation: str) -> dict[str, str] | None:
-        """Return the types of a relation's or subquery's columns by their names in lower case.
+        """Return the column types of a relation or subquery, by lower-case column name.
 
         Parameters
         ----------
@@ -108,32 +108,32 @@ class SparkPythonAdapter(SparkAdapter):
         Returns
         -------
         dict of str to str, or None
-            Types in capitals, as Spark writes them; None where there is no such relation or file.
+            Spark's type names in upper case; None if the relation or file does not exist.
         """
         if "parquet.`" not in relation:
             return spark.column_types(relation)
-        if relation not in self._types:  # files stay as they are during a build, and are asked for by every model
+        if relation not in self._types:  # files do not change during a build, and every model asks for their types
             self._types[relation] = spark.column_types(relation)
         return self._types[relation]
 
     @available
     def table_comment(self, relation: Any) -> str | None:
-        """Return the comment on a table; None where there is none, or no table."""
+        """Return the comment on a table; None if there is no comment or no table."""
         return spark.table_comment(str(relation))
 
     @available
     def rewrite(self, relation: Any, query: str) -> None:
-        """Let what a query answers, which may read the table, take the place of a table's rows."""
+        """Replace a table's rows by those of a query, which may read the table."""
         spark.rewrite(str(relation), query)
 
     @available
     def keep_rows(self, relation: Any, condition: str) -> None:
-        """Leave in a table only the rows that a condition holds for."""
+        """Delete the rows of a table that do not satisfy a condition."""
         spark.rewrite(str(relation), f"select * from {relation} where {condition}")
 
     @available
     def change_rows(self, relation: Any, column: str, value: str, condition: str) -> None:
-        """Give a column of a table another value in the rows that a condition holds for."""
+        """Update a column of a table in the rows that satisfy a condition."""
         columns = (
             f"case when {condition} then {value} else {c.quoted} end as {c.quoted}" if c.name == column else c.quoted
             for c in self.get_columns_in_relation(relation)
@@ -142,12 +142,12 @@ class SparkPythonAdapter(SparkAdapter):
 
     @available
     def new_relation(self, relation: Any) -> Any:
-        """Return what a table is called until it takes the place of another."""
+        """Return the temporary name of a table that will replace another."""
         return relation.incorporate(path={"identifier": spark.new_name(relation.identifier)}, type="table")
 
     @available
     def put_in_place(self, relation: Any) -> None:
-        """Let the new table take the place of a table or view."""
+        """Replace a table or view by the new table."""
         spark.put_in_place(str(relation))
         self.cache_added(relation.incorporate(type="table"))
 

@@ -1,4 +1,4 @@
-{#- Hooks as they come: there are no transactions that some of them would have to stand outside of. -#}
+{#- Run hooks in order; Spark has no transactions. -#}
 {% macro sparkpython_run_hooks(hooks) %}
     {% for hook in hooks %}
         {% set rendered = render(hook.get('sql')) | trim %}
@@ -9,7 +9,7 @@
 {% endmacro %}
 
 
-{#- Statement that makes a table of what a model is, SQL or Python, beside the one that is there. -#}
+{#- Statement that creates the table of an SQL or Python model under a temporary name. -#}
 {% macro sparkpython_create_table(relation, compiled_code, language) %}
     {%- if language == 'python' -%}
     create table {{ relation }} {{ file_format_clause() }} as select * from {{ adapter.run_python_model(model) }} as made
@@ -34,8 +34,8 @@
 
 
 {#-
-    What is new is written to a table of its own; rows of the same keys that were there before are left out where both
-    are written anew, together.
+    New rows are written to a table of their own; then the model's table is rewritten from the new rows and those old
+    rows whose keys are not among them.
 -#}
 {% materialization incremental, adapter='sparkpython', supported_languages=['sql', 'python'] %}
     {%- set target_relation = this.incorporate(type='table') -%}

@@ -1,4 +1,4 @@
-{#- The table of a seed, by types that contracts may name, too. -#}
+{#- Create the table of a seed; column types may be spelled as in contracts. -#}
 {% macro sparkpython__create_csv_table(model, agate_table) %}
     {%- set types = model['config'].get('column_types', {}) -%}
     {% call statement('create_csv_table') %}
@@ -11,7 +11,7 @@
     {{ return('') }}
 {% endmacro %}
 
-{#- The rows of a seed as literals: a session binds no values. -#}
+{#- Insert the rows of a seed as literals, as a Spark session cannot bind parameters. -#}
 {% macro sparkpython__load_csv_rows(model, agate_table) %}
     {%- set types = model['config'].get('column_types', {}) -%}
     {% set sql %}

@@ -1,4 +1,4 @@
-{#- Casts may name types as contracts do. -#}
+{#- Casts to types as contracts spell them. -#}
 {% macro sparkpython__cast(field, type) %}
     cast({{ field }} as {{ api.Column.translate_type(type) }})
 {% endmacro %}
@@ -7,7 +7,7 @@
     {{ return(spark__safe_cast(field, api.Column.translate_type(type))) }}
 {% endmacro %}
 
-{#- Two quotes are one, whatever the settings of backslashes. -#}
+{#- Quotes are doubled, which does not depend on Spark's setting for backslashes. -#}
 {% macro sparkpython__escape_single_quotes(expression) -%}
     {{ expression | replace("\\", "\\\\") | replace("'", "''") }}
 {%- endmacro %}
