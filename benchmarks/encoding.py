@@ -31,6 +31,7 @@ from inference.simulation.words import ASPECTS, LANGUAGES, complaint, neutral, p
 from inference.text.cleaning import hash_text
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.settings import EncoderSettings
+from inference.text.encoder.tokenizer import make_tokenizer
 from inference.text.encoder.vector_cache import cached_vectors
 from inference.warehouse import dbt
 
@@ -118,8 +119,10 @@ def main() -> None:
         os.environ["CHURN_HOME"] = folder
         os.environ["CHURN_DEVICE"] = arguments.device
         encoders = {f: Encoder(EncoderSettings(device=arguments.device, fidelity=f)) for f in FIDELITIES}
+        for encoder in encoders.values():
+            encoder.load()
         plain = encoders[FIDELITIES[0]]._model
-        lengths = np.array([len(ids) for ids in encoders[FIDELITIES[0]]._tokenise(texts)])
+        lengths = np.array([len(ids) for ids in make_tokenizer(plain.tokenizer, plain.max_seq_length).tokenise(texts)])
         seconds, ratios = {name: [] for name in ("peer", *FIDELITIES)}, {name: [] for name in FIDELITIES}
         for _ in range(arguments.runs):
             taken, exact = timed(lambda: plain.encode(texts, show_progress_bar=False))

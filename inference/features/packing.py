@@ -132,6 +132,6 @@ def unpack(packed: Sequence[bytes | None], names: Sequence[str]) -> pd.DataFrame
     return pd.concat(frames, axis=1)
 
 
-def _vector_bytes(vector: object) -> bytes:
-    values = np.asarray(vector, "<f4") if np.ndim(vector) else np.empty(0, "<f4")
+def _vector_bytes(vector: np.ndarray | float | None) -> bytes:
+    values = vector.astype("<f4") if isinstance(vector, np.ndarray) else np.empty(0, "<f4")
     return len(values).to_bytes(4, "little") + values.tobytes()

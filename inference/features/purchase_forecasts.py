@@ -1,5 +1,6 @@
 """Purchase forecasts: one MBG/NBD model per snapshot date, fitted on what was known then."""
 
+import numpy as np
 import pandas as pd
 
 from inference.features.mbg_nbd import MBGNBD
@@ -64,7 +65,7 @@ def _forecast_snapshot(histories: pd.DataFrame, horizon_days: int) -> pd.DataFra
     )
 
 
-def _recency_frequency(histories: pd.DataFrame) -> tuple:
+def _recency_frequency(histories: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Repeat order days, and days from the first order to the last one and to the as-of date."""
     first = pd.to_datetime(histories.first_order_date)
     return (

@@ -49,15 +49,14 @@ def count_time(packed: Sequence[bytes | None], moments: Sequence[datetime] | Non
     list of bytes
         The rows with their first ``WIDTH`` bytes replaced; None for an unknown customer.
     """
-    known = [i for i, row in enumerate(packed) if row is not None and len(row) >= WIDTH]
+    # `feast apply` calls the view with short placeholder bytes, which stay as they are
+    known = {i: row for i, row in enumerate(packed) if row is not None and len(row) >= WIDTH}
     dates = [_now().date()] if moments is None else [moments[i].date() for i in known]
     days = np.array([day.toordinal() - EPOCH for day in dates])
-    stored = np.frombuffer(b"".join([packed[i][:WIDTH] for i in known]), "<f8").reshape(len(known), len(STORED))
-    counted = time_features(stored, days).tobytes()
-    # `feast apply` calls the view with short placeholder bytes, which stay as they are
+    stored = np.frombuffer(b"".join([row[:WIDTH] for row in known.values()]), "<f8").reshape(len(known), len(STORED))
     result = list(packed)
-    for position, i in enumerate(known):
-        result[i] = counted[position * WIDTH : (position + 1) * WIDTH] + packed[i][WIDTH:]
+    for (i, row), features in zip(known.items(), time_features(stored, days), strict=True):
+        result[i] = features.tobytes() + row[WIDTH:]
     return result
 
 

@@ -136,7 +136,7 @@ class Block:
                 "amount": np.round(np.where(coupon, paid * 0.9, paid), 2),
                 "status": np.where(sent_back, "returned", "completed"),
                 "discount_amount": np.round(np.where(coupon, paid * 0.1, 0), 2),
-                "coupon_code": np.where(coupon, "TEN", None),
+                "coupon_code": ["TEN" if used else None for used in coupon],
             }
         )
         return orders, items.reset_index(drop=True)

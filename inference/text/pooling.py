@@ -72,7 +72,7 @@ def pool_texts(snapshots: pd.DataFrame, texts: pd.DataFrame, embeddings: pa.Tabl
             pa.ListArray.from_arrays(
                 pa.array(np.append(0, ends), pa.int32()), pa.array(vectors.ravel()), mask=pa.array(counts == 0)
             ),
-            pa.array(np.where(counts > 0, revision, None), pa.string()),
+            pa.array([revision if n_texts else None for n_texts in counts], pa.string()),
         ],
         schema=SCHEMA,
     )

@@ -95,7 +95,17 @@ class Encoder:
 
     @property
     def pooling(self) -> str:
-        """Name of the model's pooling mode in sentence-transformers."""
+        """Name of the model's pooling mode in sentence-transformers.
+
+        Raises
+        ------
+        ChurnRadarError
+            If the model pools token vectors in another way.
+        """
+        from sentence_transformers.sentence_transformer.modules import Pooling
+
+        if not isinstance(self._model[1], Pooling):
+            raise ChurnRadarError(f"encoder {self.settings.name} has no pooling layer; expected one to fine-tune it")
         return str(self._model[1].get_config_dict()["pooling_mode"])
 
     def load(self) -> None:

@@ -32,12 +32,19 @@ class FastTokenizer:
     Parameters
     ----------
     tokenizer : Tokenizer
-        With its truncation and padding.
+        With truncation and padding.
+
+    Raises
+    ------
+    ValueError
+        If it has no padding.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        if tokenizer.padding is None:
+            raise ValueError("the tokenizer has no padding; expected one that make_tokenizer made")
+        self._pad_id, self._side = tokenizer.padding["pad_id"], tokenizer.padding["direction"]
         self._json, self._tokenizer = tokenizer.to_str(), tokenizer
-        self._padding = tokenizer.padding
         tokenizer.no_padding()  # texts are padded per batch, not per call of `tokenise`
 
     @classmethod
@@ -56,7 +63,7 @@ class FastTokenizer:
 
     def pad(self, ids: Sequence[Sequence[int]]) -> Batch:
         """Pad the texts of a batch; see ``padded``."""
-        return padded(ids, self._padding["pad_id"], self._padding["direction"])
+        return padded(ids, self._pad_id, self._side)
 
 
 class PlainTokenizer:
