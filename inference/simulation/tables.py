@@ -17,20 +17,12 @@ from inference.simulation.lives import (
 )
 from inference.simulation.words import Bank, complaint, neutral, praise
 
+# fmt: off
 CATEGORIES = (
-    "garden",
-    "kitchen",
-    "lighting",
-    "outdoor",
-    "fashion",
-    "shoes",
-    "audio",
-    "bath",
-    "toys",
-    "office",
-    "travel",
-    "decor",
+    "garden", "kitchen", "lighting", "outdoor", "fashion", "shoes", "audio", "bath", "toys",
+    "office", "travel", "decor",
 )
+# fmt: on
 PRODUCTS_PER_CATEGORY = 40
 #: Probability of a review after an order that went well, an incident that shows in texts only, and another incident.
 REVIEW_PROBABILITIES = {"well": 0.45, "words_only": 0.95, "other": 0.55}

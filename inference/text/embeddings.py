@@ -11,7 +11,7 @@ import pyarrow as pa
 from inference.text.aspects import ASPECTS, aspect_scores, aspects_revision, check_aspects
 from inference.text.cleaning import clean_text, hash_text
 from inference.text.encoder.encoder import Encoder
-from inference.text.encoder.vector_cache import cached_vectors, list_array
+from inference.text.encoder.vector_cache import DiskVectors, list_array
 from inference.warehouse.manifest import engine
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def embed_new_texts(
     keys = set() if stored is None else set(stored[KEY].itertuples(index=False, name=None))
     new = texts[[key not in keys for key in texts[KEY].itertuples(index=False, name=None)]]
     by_hash = dict(zip(new.text_hash, new.text, strict=True))
-    vectors, n_encoded = cached_vectors(encoder.revision, by_hash, encoder.encode, encoder.texts_per_save)
+    vectors, n_encoded = DiskVectors(encoder.texts_per_save).vectors(encoder.revision, by_hash, encoder.encode)
     logger.info(
         f"review_embeddings: encoded {n_encoded:,} texts, {len(new):,} of {len(texts):,} rows new; "
         f"encoder {encoder.settings.name}, revision {encoder.revision}"

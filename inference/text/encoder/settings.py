@@ -79,7 +79,7 @@ def _disable_cudnn_attention() -> None:
 
 
 def _has_cuda() -> bool:
-    # the version of a CPU-only build says so, which saves the second that importing torch takes
+    # the version of a CPU-only build ends in +cpu: no need to import torch, which takes a second
     if version("torch").endswith("+cpu"):
         return False
     import torch

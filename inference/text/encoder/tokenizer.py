@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -14,16 +14,6 @@ if TYPE_CHECKING:
 
 #: ``input_ids`` and ``attention_mask``, each of shape (n_texts, n_tokens), int64.
 Batch = Mapping[str, np.ndarray]
-
-
-class TextTokenizer(Protocol):
-    """Tokenises texts and pads batches of token ids."""
-
-    def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text."""
-
-    def pad(self, ids: Sequence[Sequence[int]]) -> Batch:
-        """Pad the texts of a batch; see ``padded``."""
 
 
 class FastTokenizer:
@@ -89,7 +79,10 @@ class PlainTokenizer:
         return padded(ids, self._tokenizer.pad_token_id, self._tokenizer.padding_side)
 
 
-def make_tokenizer(tokenizer: "PreTrainedTokenizerBase", max_tokens: int) -> FastTokenizer | PlainTokenizer:
+TextTokenizer = FastTokenizer | PlainTokenizer
+
+
+def make_tokenizer(tokenizer: "PreTrainedTokenizerBase", max_tokens: int) -> TextTokenizer:
     """Make the fastest tokenizer that gives the same token ids as a tokenizer of transformers.
 
     Parameters

@@ -1,9 +1,10 @@
 """Cache of text vectors per encoder revision: Parquet files for builds, memory for the HTTP service."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import duckdb
 import numpy as np
@@ -23,34 +24,26 @@ FEW_FILES = 8
 Text = TypeVar("Text")
 
 
-class VectorCache(Protocol):
-    """Stores vectors by revision and text hash."""
-
-    def vectors(
-        self,
-        revision: str,
-        texts: Mapping[str, Text],
-        encode: Callable[[list[Text]], np.ndarray],
-        texts_per_save: int | None = None,
-    ) -> tuple[dict[str, np.ndarray], int]:
-        """See ``cached_vectors``."""
-
-
+@dataclass(frozen=True)
 class DiskVectors:
-    """Parquet files in ``embeddings/<revision>`` of the home folder."""
+    """Parquet files in ``embeddings/<revision>`` of the home folder.
+
+    Parameters
+    ----------
+    texts_per_save : int, optional
+        Texts encoded between two saves; ``TEXTS_PER_SAVE`` of the device by default.
+    """
+
+    texts_per_save: int | None = None
 
     def vectors(
-        self,
-        revision: str,
-        texts: Mapping[str, Text],
-        encode: Callable[[list[Text]], np.ndarray],
-        texts_per_save: int | None = None,
+        self, revision: str, texts: Mapping[str, Text], encode: Callable[[list[Text]], np.ndarray]
     ) -> tuple[dict[str, np.ndarray], int]:
         """See ``cached_vectors``; vectors are saved as they are encoded, so that a killed build resumes."""
         folder = _folder(revision)
         vectors = _read_files(folder, list(texts))
         missing = [text_hash for text_hash in texts if text_hash not in vectors]
-        size = texts_per_save or TEXTS_PER_SAVE[choose_device(EncoderSettings.from_environment().device)]
+        size = self.texts_per_save or TEXTS_PER_SAVE[choose_device(EncoderSettings.from_environment().device)]
         for start in range(0, len(missing), size):
             part = missing[start : start + size]
             encoded = encode([texts[text_hash] for text_hash in part])
@@ -80,11 +73,7 @@ class MemoryVectors:
         self._vectors.update({(revision, text_hash): vector for text_hash, vector in saved.items()})
 
     def vectors(
-        self,
-        revision: str,
-        texts: Mapping[str, Text],
-        encode: Callable[[list[Text]], np.ndarray],
-        texts_per_save: int | None = None,
+        self, revision: str, texts: Mapping[str, Text], encode: Callable[[list[Text]], np.ndarray]
     ) -> tuple[dict[str, np.ndarray], int]:
         """See ``cached_vectors``; nothing is saved."""
         keys = {text_hash: (revision, text_hash) for text_hash in texts}
@@ -101,20 +90,17 @@ class MemoryVectors:
 
 
 #: Cache of this process.
-_cache: VectorCache = DiskVectors()
+_cache: DiskVectors | MemoryVectors = DiskVectors()
 
 
-def use_cache(cache: VectorCache) -> None:
+def use_cache(cache: DiskVectors | MemoryVectors) -> None:
     """Replace the cache of this process, ``DiskVectors`` by default: a service that scores keeps vectors in memory."""
     global _cache
     _cache = cache
 
 
 def cached_vectors(
-    revision: str,
-    texts: Mapping[str, Text],
-    encode: Callable[[list[Text]], np.ndarray],
-    texts_per_save: int | None = None,
+    revision: str, texts: Mapping[str, Text], encode: Callable[[list[Text]], np.ndarray]
 ) -> tuple[dict[str, np.ndarray], int]:
     """Return vectors of texts, from the cache if they are there, else encoded now.
 
@@ -126,8 +112,6 @@ def cached_vectors(
         Texts by their hash.
     encode : callable
         Encodes a list of texts into an array of shape (n_texts, dimension).
-    texts_per_save : int, optional
-        Texts encoded between two saves; ``TEXTS_PER_SAVE`` of the device by default.
 
     Returns
     -------
@@ -136,7 +120,7 @@ def cached_vectors(
     int
         Number of texts that were encoded.
     """
-    return _cache.vectors(revision, texts, encode, texts_per_save)
+    return _cache.vectors(revision, texts, encode)
 
 
 def list_array(matrix: np.ndarray) -> pa.Array:
@@ -177,7 +161,6 @@ def _read_files(folder: Path, hashes: list[str] | None, limit: int | None = None
     return dict(zip(table["text_hash"].to_pylist(), matrix, strict=True))
 
 
-def _save_file(folder: Path, hashes: Iterable[str], vectors: np.ndarray) -> None:
-    hashes = list(hashes)
+def _save_file(folder: Path, hashes: list[str], vectors: np.ndarray) -> None:
     with whole_file(folder / f"{hashes[0]}.parquet") as partial:
         pq.write_table(pa.table({"text_hash": hashes, "embedding": list_array(vectors)}), partial)

@@ -23,7 +23,7 @@ def histories(draw: st.DrawFn) -> tuple[int, float, float]:
 
 
 def simulate(model: MBGNBD, n: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Customers as the model tells their story, and how often they order in the ``DAYS`` after now."""
+    """Histories drawn from the model, and the number of orders in the ``DAYS`` after now."""
     rng = np.random.default_rng(seed)
     rates = rng.gamma(model.r, 1 / model.alpha, n)
     leaving = rng.beta(model.a, model.b, n)
@@ -62,7 +62,7 @@ class TestFit:
         assert fitted.r == pytest.approx(TRUTH.r, rel=0.12)
         assert fitted.alpha == pytest.approx(TRUTH.alpha, rel=0.12)
 
-    def test_recovers_the_distribution_of_the_chance_to_leave(self, fitted: MBGNBD) -> None:
+    def test_recovers_the_distribution_of_the_probability_of_leaving(self, fitted: MBGNBD) -> None:
         assert fitted.a / (fitted.a + fitted.b) == pytest.approx(0.8 / 3.8, abs=0.02)
         assert fitted.a == pytest.approx(TRUTH.a, rel=0.3)
         assert fitted.b == pytest.approx(TRUTH.b, rel=0.3)
@@ -130,7 +130,7 @@ class TestFit:
 
 
 class TestByHand:
-    """r = a = b = 1, alpha = 10: rates are exponential with mean 1/10, every chance to leave equally likely."""
+    """r = a = b = 1, alpha = 10: rates are exponential with mean 1/10, every probability of leaving equally likely."""
 
     model = MBGNBD(r=1, alpha=10, a=1, b=1)
     new = (np.array([0]), np.array([0]), np.array([10]))
@@ -154,7 +154,7 @@ class TestByHand:
         # 1/3 alive x 1/20 a day x 20 days
         assert self.model.expected_orders(*self.new, 20) == pytest.approx([1 / 3])
 
-    def test_an_order_today_leaves_only_the_chance_to_have_left_after_it(self) -> None:
+    def test_after_an_order_today_a_customer_can_only_have_left_after_it(self) -> None:
         # the second order was no leaving (1-p)^1, so p has mean 1/3
         alive = expit(self.model.alive_logit(np.array([1]), np.array([10]), np.array([10])))
         assert alive == pytest.approx([2 / 3])

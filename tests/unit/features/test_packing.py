@@ -62,29 +62,29 @@ def test_tables_come_back_by_customer_and_snapshot() -> None:
     packed = pack_tables(snapshots(), made)
     assert packed.column("customer_id").to_pylist() == ["a", "b", "a"]
     moments = [pd.Timestamp(day).to_pydatetime() for day in packed.column("as_of_date").to_pylist()]
-    found = unpack(count_time(packed.column("packed").to_pylist(), moments), numbers_of(made))
+    unpacked = unpack(count_time(packed.column("packed").to_pylist(), moments), numbers_of(made))
     for name, table in made.items():
         wanted = snapshots().merge(table, on=KEY)
         for column in wanted.columns.drop(KEY):
-            for ours, theirs in zip(found[column], wanted[column], strict=True):
+            for ours, theirs in zip(unpacked[column], wanted[column], strict=True):
                 same = ours is None if theirs is None else np.array_equal(ours, theirs)
                 assert same, f"{name}.{column}: {ours}, not {theirs}"
-    assert found.text_embedding[1].dtype == np.float32
+    assert unpacked.text_embedding[1].dtype == np.float32
 
 
 def test_a_snapshot_that_a_table_lacks_is_unknown() -> None:
     made = tables()
     made["campaign_features"] = made["campaign_features"][:0]
     packed = pack_tables(snapshots(), made).column("packed").to_pylist()
-    found = unpack(count_time(packed, [datetime(2024, 3, 8, tzinfo=UTC)] * 3), numbers_of(made))
-    assert found.days_since_last_contact.isna().all()
-    assert found.days_since_last_order.notna().all()
+    unpacked = unpack(count_time(packed, [datetime(2024, 3, 8, tzinfo=UTC)] * 3), numbers_of(made))
+    assert unpacked.days_since_last_contact.isna().all()
+    assert unpacked.days_since_last_order.notna().all()
 
 
 def test_nobody_is_null_everywhere() -> None:
-    found = unpack([None], ["orders_30d"])
-    assert list(found.columns) == [*TIME_FEATURES, "orders_30d", "text_embedding", *OTHERS]
-    assert found.isna().all(axis=None)
+    unpacked = unpack([None], ["orders_30d"])
+    assert list(unpacked.columns) == [*TIME_FEATURES, "orders_30d", "text_embedding", *OTHERS]
+    assert unpacked.isna().all(axis=None)
 
 
 def test_no_snapshot_is_an_empty_table() -> None:
@@ -100,13 +100,15 @@ def test_no_snapshot_is_an_empty_table() -> None:
 def test_any_value_survives(value: float, vector: list[float] | None, words: list[str | None] | None) -> None:
     names = [*TIME_FEATURES, "gap_mean_days", "value"]
     numbers = np.array([[5.0] * 8 + [0.0, 2.0, 2.5, value]])
-    told = {"attributes": words, "encoder_revision": "r", "another": 1}
+    others = {"attributes": words, "encoder_revision": "r", "another": 1}
     vectors = [None if vector is None else np.array(vector, np.float32)]
-    (row,) = pack(numbers, names, np.array([19_000]), vectors, [told])
-    found = unpack(count_time([row], [datetime(2022, 1, 8, tzinfo=UTC)]), ["gap_mean_days", "value"]).iloc[0]
-    np.testing.assert_array_equal(found["value"], value)
-    assert found.days_since_last_order == 5
-    assert found.overdue_ratio == 2
-    assert found.attributes == words
-    assert found.encoder_revision == "r"
-    assert found.text_embedding is None if vector is None else found.text_embedding.tolist() == vectors[0].tolist()
+    (row,) = pack(numbers, names, np.array([19_000]), vectors, [others])
+    unpacked = unpack(count_time([row], [datetime(2022, 1, 8, tzinfo=UTC)]), ["gap_mean_days", "value"]).iloc[0]
+    np.testing.assert_array_equal(unpacked["value"], value)
+    assert unpacked.days_since_last_order == 5
+    assert unpacked.overdue_ratio == 2
+    assert unpacked.attributes == words
+    assert unpacked.encoder_revision == "r"
+    assert (
+        unpacked.text_embedding is None if vector is None else unpacked.text_embedding.tolist() == vectors[0].tolist()
+    )

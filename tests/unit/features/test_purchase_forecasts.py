@@ -2,7 +2,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
 
 from inference.features.mbg_nbd import MBGNBD
 from inference.features.purchase_forecasts import forecast_purchases
@@ -79,24 +78,6 @@ def test_repeats_recency_and_age_are_counted_in_days_from_the_first_order() -> N
     assert march.no_order_probability["unsampled"] == pytest.approx(
         model.no_order_probability(np.array([2]), np.array([20]), np.array([29]), 30)[0]
     )
-
-
-def test_who_paused_longer_is_likelier_to_stay_away() -> None:
-    april = by_customer(forecast_purchases(make_histories(), 30), "2024-04-01")
-    assert april.no_order_probability["once"] > april.no_order_probability["steady"]
-    assert april.alive_logit["once"] < april.alive_logit["steady"]
-    assert april.expected_orders["once"] < april.expected_orders["steady"]
-
-
-def test_a_longer_horizon_leaves_less_room_for_silence() -> None:
-    short = by_customer(forecast_purchases(make_histories(), 7), "2024-03-01")
-    long = by_customer(forecast_purchases(make_histories(), 60), "2024-03-01")
-    assert (long.no_order_probability < short.no_order_probability).all()
-
-
-def test_silence_is_likelier_than_having_left() -> None:
-    forecasts = forecast_purchases(make_histories(), 30)
-    assert (forecasts.no_order_probability >= expit(-forecasts.alive_logit) - 1e-12).all()
 
 
 def test_a_snapshot_is_forecast_from_what_was_known_at_it_alone() -> None:

@@ -66,7 +66,7 @@ def test_nobody_orders_after_leaving(simulated):
     assert (orders.ordered_at <= orders.customer_id.map(left).fillna(shop.END)).all()
 
 
-def test_most_who_met_a_severe_incident_leave_within_weeks_and_few_after_a_mild_one(simulated):
+def test_severe_incidents_make_most_customers_leave_within_weeks_and_mild_ones_few(simulated):
     left = simulated["true_customers"].set_index("customer_id").left_at
     incidents = simulated["true_incidents"]
     old = incidents[incidents.happened_at < shop.END - pd.Timedelta(days=40)]
