@@ -162,6 +162,7 @@ def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | N
     """
     connection = client()
     experiment = connection.get_experiment_by_name(MODEL_NAME)
+    assert experiment is not None  # client() creates it
     run = connection.create_run(experiment.experiment_id, run_name=f"train {model.summary.last_snapshot}")
     run_id = run.info.run_id
     _log_summary(connection, run_id, model)

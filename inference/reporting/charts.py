@@ -1,6 +1,7 @@
 """Charts of the report and the desk, in Altair."""
 
 from io import StringIO
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -73,7 +74,7 @@ def svg(chart: alt.Chart | alt.LayerChart, width: int, height: int) -> Markup:
     return Markup(text.getvalue())  # safe: Vega escapes texts
 
 
-def _intervals(rows: pd.DataFrame, x: str, number_format: str, colour: object) -> alt.LayerChart:
+def _intervals(rows: pd.DataFrame, x: str, number_format: str, colour: Any) -> alt.LayerChart:
     y = alt.Y("name:N", sort=None, axis=LABELS)
     axis, scale = alt.Axis(format=number_format, tickCount=5, grid=True), alt.Scale(zero=False, padding=6)
     tooltip = [alt.Tooltip("name:N", title="")]
