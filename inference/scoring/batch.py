@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from inference.errors import ChurnRadarError
-from inference.feature_store import client as feature_store
+from inference.feature_store import client
 from inference.progress import track
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
@@ -53,9 +53,9 @@ def score_newest_snapshot(
     current = registry.champion(pd.to_datetime(newest.as_of_date).max().date() if len(newest) else None)
     if current is None:
         raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")
-    services = [feature_store.MODEL_SERVICE]
+    services = [client.MODEL_SERVICE]
     if current.model.transformer is not None or current.model.reads_words:
-        services.append(feature_store.SEQUENCES_SERVICE)
+        services.append(client.SEQUENCES_SERVICE)
     labels = labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left")
     del snapshots  # frees memory for the features
     scorer = _scorer(current, newest, services)
@@ -104,7 +104,7 @@ class LocalScorer:
         starts = range(0, max(len(self._customers), 1), CUSTOMERS_AT_ONCE)
         for start in track(starts, f"Scoring {len(self._customers):,} customers"):
             batch = self._customers.iloc[start : start + CUSTOMERS_AT_ONCE]
-            rows = feature_store.snapshot_features(batch, *self._services)
+            rows = client.snapshot_features(batch, *self._services)
             refuse_other_encoder(self._current, rows)
             yield rows
 

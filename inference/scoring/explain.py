@@ -7,7 +7,7 @@ import duckdb
 import pandas as pd
 
 from inference.errors import ChurnRadarError
-from inference.feature_store import client as feature_store
+from inference.feature_store import client
 from inference.pseudonyms import pseudonym
 from inference.registry import registry
 from inference.scoring.score import score
@@ -73,8 +73,8 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
         )
     stored = scores.iloc[0]
     key = ["customer_id", "as_of_date"]
-    services = (feature_store.MODEL_SERVICE, feature_store.SEQUENCES_SERVICE)
-    rows = feature_store.historical_features(scores[key], *services)
+    services = (client.MODEL_SERVICE, client.SEQUENCES_SERVICE)
+    rows = client.historical_features(scores[key], *services)
     recomputed = score(registry.load(stored.model_version), rows, shift=float(stored.level_shift)).iloc[0]
     features = rows.iloc[0].drop(key)
     known = features[[pd.api.types.is_scalar(value) and pd.notna(value) for value in features]]

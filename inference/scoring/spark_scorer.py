@@ -21,7 +21,7 @@ from pyspark import Broadcast
 from pyspark.sql import DataFrame
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from inference.feature_store import client as feature_store
+from inference.feature_store import client
 from inference.home import home
 from inference.model.churn_model import ChurnModel
 from inference.registry.registry import RegisteredModel
@@ -59,7 +59,7 @@ class SparkScorer:
         customers[key].to_parquet(self._folder / "customers.parquet", index=False, coerce_timestamps="us")
         rows = self._read("customers.parquet").selectExpr("customer_id", "cast(as_of_date as date) as as_of_date")
         for service in services:
-            file = home() / "features" / f"{feature_store.SNAPSHOT_TABLES[service]}.parquet"
+            file = home() / "features" / f"{client.SNAPSHOT_TABLES[service]}.parquet"
             rows = rows.join(self._spark.read.parquet(file.as_uri()).drop("event_timestamp"), key, "left")
         self._rows = rows
         files, manifest = _packed(current.model), Manifest.load()
@@ -114,7 +114,7 @@ def _rows_of_model(
             _loaded.clear()
             _loaded[key] = RegisteredModel(version, ChurnModel.load(Path(folder)))
     rows["as_of_date"] = pd.to_datetime(rows.as_of_date).astype("datetime64[us]")
-    return _loaded[key], feature_store.with_time(rows, names, columns)
+    return _loaded[key], client.with_time(rows, names, columns)
 
 
 def _compute_logits(read: Reader, batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
