@@ -208,7 +208,8 @@ class EventLog:
         list
             Per group the return value of ``append``, or the error that it would raise.
         """
-        now, results = datetime.now(UTC).isoformat(), []
+        now = datetime.now(UTC).isoformat()
+        results: list[list[bool] | EventConflictError] = []
         self._connection.execute("begin immediate")
         try:
             for events in groups:

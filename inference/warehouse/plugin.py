@@ -66,7 +66,8 @@ def make_folders(home: Path) -> None:
 def note_project_target() -> None:
     """Note where the running dbt command writes its manifest: dbt knows it from flag, variable and project file."""
     for adapter in FACTORY.adapters.values():
-        if folder := getattr(adapter.config, "project_target_path", None):  # `dbt debug` has a profile and no project
+        config = getattr(adapter, "config", None)
+        if folder := getattr(config, "project_target_path", None):  # `dbt debug` has a profile and no project
             note_target(Path(folder).absolute())
 
 
