@@ -90,15 +90,10 @@ class Manifest:
     @property
     def definitions(self) -> list[list]:
         """Everything about each feature model that Feast's definitions depend on."""
+        configs = [model["config"] for model in self.feature_models]
         return [
-            [
-                model["unique_id"],
-                model["description"],
-                model["config"]["meta"]["feast"],
-                model["config"]["contract"],
-                model["columns"],
-            ]
-            for model in self.feature_models
+            [model["unique_id"], model["description"], config["meta"]["feast"], config["contract"], model["columns"]]
+            for model, config in zip(self.feature_models, configs, strict=True)
         ]
 
     def refuse_missing(self) -> None:
@@ -155,13 +150,12 @@ def manifest_path() -> Path:
         relative to the working directory or to the project; where dbt wrote it last for this ``CHURN_HOME``, whatever
         its project; in ``target`` of this project. If there is none, the path where one is expected.
     """
-    variable = os.environ.get("DBT_TARGET_PATH")
-    noted = home() / NOTE
+    variable, note = os.environ.get("DBT_TARGET_PATH"), home() / NOTE
     folders = [_running] if _running else []
     folders += [Path.cwd() / variable, PROJECT_DIR / variable] if variable else []
-    folders += [Path(noted.read_text())] if noted.exists() else []
-    default = PROJECT_DIR / (variable or "target")
-    paths = [folder / "manifest.json" for folder in (*folders, default)]
+    folders += [Path(note.read_text())] if note.exists() else []
+    folders.append(PROJECT_DIR / (variable or "target"))
+    paths = [folder / "manifest.json" for folder in folders]
     return next((path for path in paths if path.exists()), paths[-1])
 
 

@@ -40,13 +40,7 @@ def errors_for_dbt() -> Iterator[None]:
 
 @errors_for_dbt()
 def prepare(home: Path) -> None:
-    """Prepare ``CHURN_HOME`` and this process for a dbt command; each adapter calls it before its first connection.
-
-    Parameters
-    ----------
-    home : Path
-        ``CHURN_HOME``.
-    """
+    """Prepare ``CHURN_HOME`` and this process for a dbt command; each adapter calls it before its first connection."""
     show_log()
     make_folders(home)
     note_project_target()
