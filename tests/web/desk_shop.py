@@ -36,12 +36,10 @@ def contract(table: str) -> dict[str, str]:
 def facts() -> str:
     """What ``online_shop`` says: the settings of a build with default vars."""
     settings = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"]
-    told = {
-        name: settings[f"churn__{name}"] for name in ("horizon_days", "history_days", "activity_days", "min_orders")
-    }
-    told |= {name: settings[f"churn__{name}"] for name in ("min_group", "pseudonymise", "complaint_from")}
+    row = {name: settings[f"churn__{name}"] for name in ("horizon_days", "history_days", "activity_days", "min_orders")}
+    row |= {name: settings[f"churn__{name}"] for name in ("min_group", "pseudonymise", "complaint_from")}
     return json.dumps(
-        told
+        row
         | {
             "as_of": str(AS_OF),
             "through": 0,

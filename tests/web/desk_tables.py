@@ -16,7 +16,7 @@ SCORES = """
         from range(getvariable('customers')) as numbers (i), range(getvariable('dates')) as weeks (week)
     ),
 
-    said as (
+    scored as (
         select
             *,
             1 / (1 + exp(4.5 - silent_days / 25 - 3 * luck + 0.2 * week * (luck - 0.4))) as churn_probability
@@ -46,7 +46,7 @@ SCORES = """
         '1' as model_version,
         as_of_date as feature_snapshot_at,
         as_of_date + interval 1 hour as scored_at
-    from said
+    from scored
 """
 
 #: What happened with them, packed as online_histories packs it.

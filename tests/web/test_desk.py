@@ -174,9 +174,9 @@ def test_the_customer_page_shows_the_numbers_of_churn_scores(visitor, home):
         f"{row.value_at_risk:,.2f}",
     ]
     assert visitor.texts("ol.reasons li") == [r for r in (row.reason_1, row.reason_2, row.reason_3) if r]
-    told = " ".join(visitor.texts("table.plain"))
-    assert all(kind in told for kind in KINDS)
-    assert "The parcel came three weeks late & <b>nobody</b> answered." in told
+    cells = " ".join(visitor.texts("table.plain"))
+    assert all(kind in cells for kind in KINDS)
+    assert "The parcel came three weeks late & <b>nobody</b> answered." in cells
     # the model has learned from silence: an order lowers its score, two more silent weeks raise it
     changes = dict(zip(visitor.texts(".bars .what"), visitor.texts(".bars .figure"), strict=True))
     points = {what: float(figure.split("(")[1].rstrip(")")) for what, figure in changes.items() if "(" in figure}
@@ -197,7 +197,7 @@ def test_groups_that_are_too_small_are_not_shown(visitor):
     assert visitor.errors == []
 
 
-def test_an_unknown_customer_is_said_to_be_unknown(visitor):
+def test_an_unknown_customer_gets_a_line(visitor):
     visitor.open("/?page=Customer&id=<b>:red[nobody]", "p.line")
     (line,) = visitor.texts("p.line")
     assert line.startswith("Customer <b>:red[nobody] has no score as of 4 March 2024; expected the id of a customer")

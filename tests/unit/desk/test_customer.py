@@ -10,7 +10,6 @@ from inference.desk import timeline, what_if
 from inference.desk.what_if import WhatIf
 from inference.errors import ChurnRadarError
 from inference.home import home
-from inference.realtime import score as rescoring
 from inference.realtime.history import CustomerRows
 from inference.realtime.shop import OnlineShop
 from inference.registry.registry import RegisteredModel
@@ -70,7 +69,7 @@ TICKETS = {
 
 
 class TestTimeline:
-    def test_what_happened_is_told_in_words_the_newest_first(self):
+    def test_events_are_listed_newest_first(self):
         history = packed(
             orders=ORDERS,
             visit_days={"occurred_at": [moment("2024-01-04T09:00:00")], "events": [1]},
@@ -83,8 +82,8 @@ class TestTimeline:
                 "redeemed_at": [moment("2024-02-03T00:00:00"), None],
             },
         )
-        told = timeline.events(history, {"reviews:r1": "Write to me at [e-mail]"})
-        assert [(f"{row.happened_at:%m-%d %H}", row.kind, row.about) for row in told.itertuples()] == [
+        events = timeline.events(history, {"reviews:r1": "Write to me at [e-mail]"})
+        assert [(f"{row.happened_at:%m-%d %H}", row.kind, row.about) for row in events.itertuples()] == [
             ("03-07 21", "visit", "2 events"),
             ("03-01 10", "ticket", "still open"),
             ("02-08 10", "ticket", "delivery; closed after 5 hours"),
@@ -95,11 +94,11 @@ class TestTimeline:
             ("01-04 09", "visit", "1 event"),
         ]
 
-    def test_words_that_were_not_masked_are_not_shown(self):
-        (told,) = timeline.events(packed(reviews=REVIEWS), {}).about
-        assert told == "2 of 5"
+    def test_texts_without_a_masked_quote_are_not_shown(self):
+        (about,) = timeline.events(packed(reviews=REVIEWS), {}).about
+        assert about == "2 of 5"
 
-    def test_a_customer_without_anything_has_an_empty_life(self):
+    def test_a_customer_without_events_has_an_empty_table(self):
         assert list(timeline.events(packed(), {}).columns) == ["happened_at", "kind", "about"]
         assert timeline.events(packed(), {}).empty
 
@@ -122,8 +121,8 @@ class TestTimeline:
         table = pd.DataFrame(rows, columns=["customer_id", "as_of_date", "hour", "churn_probability"])
         table["scored_at"] = pd.to_datetime(table.as_of_date) + pd.to_timedelta(table.hour, unit="h")
         write("churn_scores", table, "published")
-        said = timeline.scores("anna")
-        assert list(zip(said.as_of_date.dt.date, said.churn_probability, strict=True)) == [
+        scores = timeline.scores("anna")
+        assert list(zip(scores.as_of_date.dt.date, scores.churn_probability, strict=True)) == [
             (OLD, 0.2),
             (NEW, 0.9),
         ]
@@ -159,16 +158,16 @@ class TestWhatIf:
     """A model that says one feature of a customer, so that what a change does to it can be read off."""
 
     @pytest.fixture
-    def asked(self, monkeypatch):
+    def score_by_change(self, monkeypatch):
         engine = WhatIf(OnlineShop.unpack(json.dumps(FACTS)), RegisteredModel("2", make_fixed_model()))
 
         def ask(feature: str, history: str) -> dict[str, float]:
             """The feature's value by change; as it is under the name now."""
-            computed = rescoring.features_at
+            computed = what_if.features_at
 
             def features_at(*arguments: object) -> dict:
-                told = computed(*arguments)
-                return told | {"signal": (told[feature] or 0.0) / 100}
+                features = computed(*arguments)
+                return features | {"signal": (features[feature] or 0.0) / 100}
 
             monkeypatch.setattr(what_if, "features_at", features_at)
             columns = ["customer_id", "history", "text_vectors"]
@@ -180,39 +179,39 @@ class TestWhatIf:
 
         return ask
 
-    def test_an_order_is_counted_and_only_then(self, asked):
-        told = asked("orders_30d", packed(orders=ORDERS))
+    def test_an_order_is_counted_and_only_then(self, score_by_change):
+        by_change = score_by_change("orders_30d", packed(orders=ORDERS))
         ordered = "they had ordered yesterday what they ordered last (25.50)"
-        assert told.pop(ordered) == 1
-        assert set(told.values()) == {0}
+        assert by_change.pop(ordered) == 1
+        assert set(by_change.values()) == {0}
 
-    def test_silence_goes_on(self, asked):
-        told = asked("days_since_last_order", packed(orders=ORDERS))
-        assert told["now"] == 63
-        assert told["they stay silent for 7 more days"] == 70
-        assert told["they stay silent for 14 more days"] == 77
+    def test_silence_goes_on(self, score_by_change):
+        by_change = score_by_change("days_since_last_order", packed(orders=ORDERS))
+        assert by_change["now"] == 63
+        assert by_change["they stay silent for 7 more days"] == 70
+        assert by_change["they stay silent for 14 more days"] == 77
 
-    def test_who_is_no_customer_after_more_silence_has_no_score_then(self, asked):
+    def test_who_is_no_customer_after_more_silence_has_no_score_then(self, score_by_change):
         early = ORDERS | {"ordered_at": [moment("2023-12-15T10:00:00")] * 2}
-        told = asked("days_since_last_order", packed(orders=early | {"known_at": early["ordered_at"]}))
-        assert [what for what in told if "silent" in what] == []
+        by_change = score_by_change("days_since_last_order", packed(orders=early | {"known_at": early["ordered_at"]}))
+        assert [what for what in by_change if "silent" in what] == []
 
-    def test_visits_open_tickets_and_complaints(self, asked):
+    def test_visits_open_tickets_and_complaints(self, score_by_change):
         history = packed(orders=ORDERS, reviews=REVIEWS, tickets=TICKETS)
-        assert asked("open_tickets", history)["their open ticket had been closed yesterday"] == 0
-        assert asked("open_tickets", history)["now"] == 1
-        assert asked("reviews_90d", history)["they had not written their review of 7 February"] == 0
-        assert asked("reviews_90d", history)["now"] == 1
+        assert score_by_change("open_tickets", history)["their open ticket had been closed yesterday"] == 0
+        assert score_by_change("open_tickets", history)["now"] == 1
+        assert score_by_change("reviews_90d", history)["they had not written their review of 7 February"] == 0
+        assert score_by_change("reviews_90d", history)["now"] == 1
         looked, carted = "they had looked at 3 pages", "and put a product in the cart"
-        assert asked("view_events_7d", history)[f"{looked} of the shop yesterday"] == 3
-        assert asked("cart_add_events_7d", history)[f"{looked} of the shop yesterday"] == 0
-        assert asked("cart_add_events_7d", history)[f"{looked} {carted}"] == 1
-        assert asked("sessions_7d", history)[f"{looked} {carted}"] == 1
+        assert score_by_change("view_events_7d", history)[f"{looked} of the shop yesterday"] == 3
+        assert score_by_change("cart_add_events_7d", history)[f"{looked} of the shop yesterday"] == 0
+        assert score_by_change("cart_add_events_7d", history)[f"{looked} {carted}"] == 1
+        assert score_by_change("sessions_7d", history)[f"{looked} {carted}"] == 1
 
-    def test_asking_changes_nothing_of_the_customer(self, asked):
+    def test_asking_changes_nothing_of_the_customer(self, score_by_change):
         history = packed(orders=ORDERS, reviews=REVIEWS, tickets=TICKETS)
         before = CustomerRows.unpack(history, None)
-        assert asked("orders_90d", history)["now"] == asked("orders_90d", history)["now"] == 1
+        assert score_by_change("orders_90d", history)["now"] == score_by_change("orders_90d", history)["now"] == 1
         assert CustomerRows.unpack(history, None) == before
 
     def test_without_a_build_one_line_says_what_to_do(self):

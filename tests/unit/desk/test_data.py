@@ -55,12 +55,12 @@ def write_scores(rows: list[tuple] = ROWS) -> Path:
     )
 
 
-def found(filters: Filters, order: str = "value at risk") -> list[str]:
+def customers(filters: Filters, order: str = "value at risk") -> list[str]:
     return open_scores().page(filters, order, 0, 10).customer_id.tolist()
 
 
 class TestScores:
-    def test_the_newest_date_is_shown_as_it_was_said_last(self):
+    def test_the_newest_date_is_shown_with_its_last_score(self):
         write_scores()
         scores = open_scores()
         assert (scores.as_of, scores.customers, scores.model_version, scores.horizon_days) == (NEW, 3, "2", 30)
@@ -86,7 +86,7 @@ class TestScores:
         counted = by_date.set_index([by_date.as_of_date.dt.date, "risk_band"])[["customers", "value_at_risk"]]
         assert counted.loc[(WEEK, "high")].tolist() == [2, 110]
         assert counted.loc[(NEW, "critical")].tolist() == [1, 90]
-        assert (NEW, "low") not in counted.index, "what the first version said does not count"
+        assert (NEW, "low") not in counted.index, "scores of the first version do not count"
 
     @pytest.mark.parametrize(
         ("filters", "expected"),
@@ -110,7 +110,7 @@ class TestScores:
             "retention_actions",
             pd.DataFrame(actions, columns=["customer_id", "action", "expected_profit"]).assign(as_of_date=NEW),
         )
-        assert found(filters) == expected
+        assert customers(filters) == expected
         scores = open_scores()
         values = {row[0]: row[5] for row in ROWS[:3]}
         assert scores.total(filters) == (len(expected), sum(values[customer] for customer in expected))
@@ -189,14 +189,14 @@ class TestData:
         rows += [("a", OLD, "coupon", 100.0, 1.0)]
         columns = ["customer_id", "as_of_date", "action", "expected_profit", "contact_cost"]
         write("retention_actions", pd.DataFrame(rows, columns=columns))
-        told = data.recommended()[["action", "customers", "expected_profit", "contact_cost"]]
-        assert told.to_numpy().tolist() == [["coupon", 2, 5.0, 2.0], ["none", 1, 0.0, 0.0]]
+        sums = data.recommended()[["action", "customers", "expected_profit", "contact_cost"]]
+        assert sums.to_numpy().tolist() == [["coupon", 2, 5.0, 2.0], ["none", 1, 0.0, 0.0]]
 
     def test_an_empty_experiment_is_none_yet(self):
         write("retention_experiment_results", pd.DataFrame(columns=["action", "campaign_id", "segment"]))
         assert data.experiment() is None
 
-    def test_a_report_is_read_or_said_to_be_damaged(self):
+    def test_a_report_is_read_or_reported_as_damaged(self):
         assert data.report() is None
         file = published("report").with_suffix(".json")
         file.parent.mkdir(parents=True)
@@ -213,7 +213,7 @@ class TestData:
 
 
 class TestServer:
-    def test_it_listens_where_it_is_told_and_calls_nobody(self):
+    def test_it_listens_on_the_given_address_without_telemetry(self):
         options = server.options("127.0.0.1", 8600)
         assert (options["server.address"], options["server.port"]) == ("127.0.0.1", 8600)
         assert options["browser.gatherUsageStats"] == "false"
@@ -229,5 +229,5 @@ class TestServer:
         monkeypatch.setattr(server, "run", lambda host, port: None)
         write_scores()
         assert CliRunner().invoke(cli.app, ["desk"]).output == ""
-        said = CliRunner().invoke(cli.app, ["desk", "--host", "0.0.0.0"]).output
-        assert said.startswith("Anybody who reaches 0.0.0.0 at port 8501 sees customers")
+        output = CliRunner().invoke(cli.app, ["desk", "--host", "0.0.0.0"]).output
+        assert output.startswith("Anybody who reaches 0.0.0.0 at port 8501 sees customers")
