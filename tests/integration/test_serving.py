@@ -21,6 +21,8 @@ from shop import BIN, PROJECT, Shop
 from inference.warehouse.event_log import EventLog
 
 AS_OF = pd.Timestamp("2026-11-01")
+#: The page of the docs with examples of requests.
+EXAMPLES = PROJECT / "docs" / "application-developer.md"
 N_CUSTOMERS = 1200
 NOW = datetime.now(UTC)
 SALT = "a salt for this test alone"
@@ -271,13 +273,13 @@ def test_schemathesis_finds_no_server_error_and_nothing_undocumented(service, tm
 
 
 @pytest.mark.parametrize("language", ["python", "bash"])
-def test_the_examples_of_the_readme_run(service, language):
-    """Run the README's Python and curl examples with the port and a customer of this test."""
+def test_the_examples_of_the_docs_run(service, language):
+    """Run the Python and curl examples of docs/application-developer.md on the service and a customer of this test."""
     if language == "bash" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    section = (PROJECT / "README.md").read_text().split("\n## Online\n")[1].split("\n## ")[0]
-    blocks = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    blocks = re.findall(rf"```{language}\n(.*?)```", EXAMPLES.read_text(), re.DOTALL)
     (code,) = (block for block in blocks if "http://127.0.0.1:8080/v1/customers" in block)
+    code = re.sub("^churn-radar.*\n", "", code, flags=re.MULTILINE)  # the service runs already
     code = code.replace("http://127.0.0.1:8080", service.url).replace("1301", "c600")
     command = [BIN / "python", "-c", code] if language == "python" else ["bash", "-euc", code]
     env = os.environ | {"CHURN_API_KEY": READER}
@@ -287,10 +289,10 @@ def test_the_examples_of_the_readme_run(service, language):
     assert "last order 600 days ago" in done.stdout
 
 
-def test_the_event_of_the_readme_is_accepted(service):
+def test_the_event_of_the_docs_is_accepted(service):
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    blocks = re.findall(r"```bash\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```bash\n(.*?)```", EXAMPLES.read_text(), re.DOTALL)
     (code,) = (block for block in blocks if "/v1/events" in block)
     env = os.environ | {"CHURN_API_KEY": WRITER}
     code = code.replace("http://127.0.0.1:8080", service.url)
