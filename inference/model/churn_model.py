@@ -123,6 +123,8 @@ class ChurnModel:
         """Log-odds of every member that is averaged, each of shape (n_rows,)."""
         logits = {member.name: member.logit(X) for member in self.members}
         if self.transformer is not None:
+            if sequences is None:
+                raise ValueError("the transformer needs sequences")
             tabular = np.mean(list(logits.values()), axis=0)
             logits[self.transformer.name] = self.transformer.logit(X, sequences, tabular)
         return {name: logits[name] for name in self.names}
@@ -146,9 +148,12 @@ class ChurnModel:
         tabular = np.mean(list(of_members.values()), axis=0)
         if self.transformer is None:
             return pd.DataFrame(tabular, columns=list(X.columns), index=X.index)
+        if sequences is None:
+            raise ValueError("the transformer needs sequences")
         logits = np.mean([member.logit(X) for member in self.members], axis=0)
         parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
-        averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)
+        of_members = dict.fromkeys(self.names, tabular) | of_members
+        averaged = np.mean([of_members[name] for name in self.names], axis=0)
         return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *self.transformer.parts], index=X.index)
 
     def save(self, folder: Path) -> None:

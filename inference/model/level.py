@@ -6,6 +6,7 @@ from earlier data; a rolling backtest chooses one.
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,7 @@ def _a_year_before(rates: pd.Series, date: pd.Timestamp) -> float | None:
     return float(np.interp(0, days, rates.to_numpy()))
 
 
-def _log_odds(rate: pd.Series | np.ndarray | float) -> pd.Series | np.ndarray | float:
+def _log_odds(rate: Any) -> Any:
     kept = np.clip(rate, 0.001, 0.999)
     return np.log(kept / (1 - kept))
 

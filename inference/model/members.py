@@ -6,7 +6,7 @@ Every member has ``fit(X, y)``, ``predict_proba(X)``, ``logit(X)``, ``contributi
 
 import json
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import lightgbm
 import numpy as np
@@ -89,8 +89,9 @@ class LogisticMember:
 
     def save(self, folder: Path) -> None:
         """Write ``logistic.npz``."""
-        own = {"C": self.C, "coef": self.coef_, "intercept": self.intercept_, "centre": self.centre_}
-        np.savez(folder / "logistic.npz", **own, **self.standardiser_.state())
+        arrays: dict[str, Any] = {"C": self.C, "coef": self.coef_, "intercept": self.intercept_, "centre": self.centre_}
+        arrays |= self.standardiser_.state()
+        np.savez(folder / "logistic.npz", **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -203,8 +204,8 @@ def mean_prediction(boosters: list[lightgbm.Booster], X: pd.DataFrame, **kind: b
         ``raw_score`` or ``pred_contrib`` of LightGBM's ``predict``.
     """
     # for a row or two, waiting threads spin and slow down everything else on the machine
-    threads = {"num_threads": 1} if len(X) < MIN_ROWS_FOR_THREADS else {}
-    return np.mean([booster.predict(X.to_numpy(), **kind, **threads) for booster in boosters], axis=0)
+    arguments: dict[str, Any] = {**kind, **({"num_threads": 1} if len(X) < MIN_ROWS_FOR_THREADS else {})}
+    return np.mean([booster.predict(X.to_numpy(), **arguments) for booster in boosters], axis=0)
 
 
 def save_boosters(boosters: list[lightgbm.Booster], path: Path) -> None:

@@ -6,7 +6,7 @@ They come from the table ``sequence_features``, newest first, offline and online
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pandas as pd
 from inference.text.cleaning import clean_text
 
 #: Columns by name, with one element per customer; for one customer a mapping is much faster than a DataFrame.
-Columns = pd.DataFrame | Mapping[str, Sequence]
+Columns: TypeAlias = pd.DataFrame | Mapping[str, Sequence]
 
 #: Columns of ``sequence_features``.
 EVENT_COLUMNS = ("event_types", "event_categories", "event_days_ago", "event_amounts")
@@ -151,7 +151,7 @@ def _flatten(rows: Columns, columns: tuple[str, ...], most: int) -> tuple[np.nda
     return row, slot, elements
 
 
-def _is_null(value: object) -> bool:
+def _is_null(value: Any) -> bool:
     return value is None or np.ndim(value) == 0
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def read_skops(file: Path) -> dict:
     with zipfile.ZipFile(file) as archive:
 
         def value(node: dict) -> object:
-            kind, content = node["__loader__"], node.get("content")
+            kind: str = node["__loader__"]
+            content: Any = node.get("content")
             if kind == "JsonNode":
                 return json.loads(content)
             if kind == "DictNode":

@@ -273,7 +273,8 @@ def _judge(
     """
     parts, histories = [], []
     for number, fold in enumerate(folds, 1):
-        part, member = fold.validation.copy(), None
+        part = fold.validation.copy()
+        member: TransformerMember | None = None
         for variant, n_epochs in epochs.items():
             start, title = member, f"Judging {variant} {number} of {n_folds}"
             member = fold.fit(variant, settings, n_epochs, title, encoder, start)
@@ -326,8 +327,8 @@ def _compare(
             break
         variant = name
     gains["kept"] = gain(variant, without)
-    key = ["customer_id", "as_of_date"]
-    tried = validation[key].merge(judged[[*key, *epochs]], how="left", on=key)
+    identifiers = ["customer_id", "as_of_date"]
+    tried = validation[identifiers].merge(judged[[*identifiers, *epochs]], how="left", on=identifiers)
     logit = np.where(tried[variant].isna(), validation[names].mean(axis=1), tried[variant])
     columns = {"transformer": logit} | {f"transformer_{v}": tried[v].to_numpy() for v in epochs}
     summary = TransformerSummary(

@@ -120,7 +120,7 @@ def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFram
     if validation.empty:
         return pd.DataFrame()
     history = level_history(rows, horizon_days)
-    records = {}
+    records: dict[pd.Timestamp, dict[str, float | None]] = {}
     for as_of_date, snapshot in validation.groupby("as_of_date"):
         model_level = float(expit(snapshot[names].mean(axis=1)).mean())
         forecast_level = float(snapshot.no_order_probability.mean())

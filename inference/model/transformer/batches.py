@@ -59,16 +59,18 @@ class Tokens:
     ----------
     words : list of str
         Texts.
-    tokenizer : PreTrainedTokenizerBase
-        The encoder's.
+    tokenizer : PreTrainedTokenizerBase or None
+        Of the encoder; None where there are no texts.
     settings : TransformerSettings
         Token budgets.
     """
 
-    def __init__(self, words: list[str], tokenizer: PreTrainedTokenizerBase, settings: TransformerSettings) -> None:
+    def __init__(
+        self, words: list[str], tokenizer: PreTrainedTokenizerBase | None, settings: TransformerSettings
+    ) -> None:
         self.tokenizer, self.settings = tokenizer, settings
         self.ids: list[list[int]] = []
-        if words:
+        if words and tokenizer is not None:
             self.ids = tokenizer(words, truncation=True, max_length=settings.tokens_per_text, verbose=False)[
                 "input_ids"
             ]
@@ -98,6 +100,8 @@ class Tokens:
                 [token for j, token in enumerate(t) if k[j] or j in (0, end)]
                 for t, k, end in zip(ids, keep, last, strict=True)
             ]
+        if self.tokenizer is None:
+            raise ValueError("there are no texts")
         return padded(ids, self.tokenizer.pad_token_id, self.tokenizer.padding_side)
 
 

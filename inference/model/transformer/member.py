@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from inference.model.preprocessing import Standardiser
@@ -17,6 +17,7 @@ from inference.model.sequences import Sequences
 from inference.model.skops_files import read_skops, read_standardiser
 from inference.model.training_data import TrainingData
 from inference.model.transformer.batches import Examples, Tokens
+from inference.model.transformer.checkpoints import History
 from inference.model.transformer.network import ChurnTransformer, ChurnTransformerConfig, TextVectors
 from inference.model.transformer.settings import TransformerSettings
 from inference.model.transformer.training_loop import encode_texts, fine_tune, predict
@@ -47,6 +48,12 @@ class TransformerMember:
     """
 
     name, parts = "transformer", PARTS
+    standardiser_: Standardiser
+    model_: ChurnTransformer
+    tokenizer_: PreTrainedTokenizerBase | None
+    encoder_: Encoder | None
+    history_: History
+    spend_mean_: float
 
     def __init__(self, settings: TransformerSettings | None = None) -> None:
         self.settings = settings or TransformerSettings()
@@ -98,9 +105,9 @@ class TransformerMember:
             epochs = settings.max_epochs_fine_tuning
             settings = replace(settings, learning_rate=settings.learning_rate_fine_tuning)
         vectors = self.text_vectors(sequences) if self.reads_words and not fine_tuned else None
-        if vectors is not None and later is not None:
+        of_later = None if vectors is None or later is None else self.text_vectors(later.transformer_inputs[1])
+        if vectors is not None and of_later is not None:
             # both share a list of texts, each has the vectors of its own; a text of both has the same vector twice
-            of_later = self.text_vectors(later.transformer_inputs[1])
             vectors = np.where(np.any(of_later != 0, axis=1, keepdims=True), of_later, vectors)
         self.history_ = fine_tune(
             self.model_,
@@ -235,14 +242,15 @@ class TransformerMember:
     def _start(self, X: pd.DataFrame, encoder: Encoder | None, fine_tuned: bool, start: Self | None) -> None:
         """Make the network, with the encoder's weights and those of a trained member."""
         settings = self.settings
+        transformer = encoder.transformer if fine_tuned and encoder is not None else None
         config = ChurnTransformerConfig(
             n_numbers=self.standardiser_.transform(X.iloc[:1].to_numpy()).shape[1],
             width=settings.width,
             event_layers=settings.event_layers,
             dropout=settings.dropout,
             text_width=0 if encoder is None else encoder.dimension,
-            encoder=json.loads(encoder.transformer.config.to_json_string(use_diff=False)) if fine_tuned else None,
-            pooling=encoder.pooling if fine_tuned else "mean",
+            encoder=None if transformer is None else json.loads(transformer.config.to_json_string(use_diff=False)),
+            pooling=encoder.pooling if fine_tuned and encoder is not None else "mean",
             loss=settings.loss,
             positive_weight=settings.positive_weight,
         )
@@ -251,15 +259,15 @@ class TransformerMember:
             self.model_ = ChurnTransformer(config)
         self.tokenizer_ = None if encoder is None else encoder.tokenizer
         self.encoder_ = encoder
-        if fine_tuned:
-            self.model_.encoder.load_state_dict(encoder.transformer.state_dict())
+        if transformer is not None:
+            self.model_.encoder.load_state_dict(transformer.state_dict())
         if start is not None:
             learned = start.model_.state_dict()
             if self.reads_words and not start.reads_words:
                 # without the heads: a network that starts to read texts starts at the tabular log-odds
                 learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
             self.model_.load_state_dict(learned, strict=False)
-        self.model_.to(device())
+        self.model_.to(device())  # type: ignore[arg-type]  # transformers wraps torch's method without its signature
 
     def _tokens(self, sequences: Sequences) -> Tokens:
         words = sequences.words if self.fine_tuned else []

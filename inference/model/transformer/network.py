@@ -161,14 +161,14 @@ class ChurnTransformer(PreTrainedModel):
         ChurnOutput
         """
         read = self.numbers(numbers)
-        if self.config.event_layers:
+        if self.config.event_layers and events is not None:
             read = read + self.events(*events)
-        if self.config.text_width:
+        if self.config.text_width and texts is not None:
             read = read + self.texts(*texts)
         body = self.body(read)
         logit = tabular_logit + self.churn_head(body)[:, 0].float()
         log_spend = self.spend_head(body)[:, 0].float().clamp(-6, 6)
-        loss = None if churned is None else self._loss(logit, log_spend, churned, spend)
+        loss = None if churned is None or spend is None else self._loss(logit, log_spend, churned, spend)
         return ChurnOutput(loss=loss, logit=logit, log_spend=log_spend)
 
     def _loss(

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Self
+from typing import Any, Self
 
 from inference.errors import ChurnRadarError
 
@@ -99,7 +99,7 @@ class TransformerSettings:
                 raise ChurnRadarError(f"{VAR}: {field.name} is {value}; expected {expected}")
 
     @classmethod
-    def from_var(cls, given: Mapping[str, object]) -> Self:
+    def from_var(cls, given: Mapping[str, Any]) -> Self:
         """Defaults, changed by the dbt var; an unknown name is refused with the nearest one that exists."""
         known = [field.name for field in fields(cls)]
         for name in given:
@@ -109,13 +109,13 @@ class TransformerSettings:
         return cls(**given)
 
     @classmethod
-    def from_saved(cls, saved: Mapping[str, object]) -> Self:
+    def from_saved(cls, saved: Mapping[str, Any]) -> Self:
         """Read the settings of a saved network; older versions wrote ``most_`` where it is ``max_`` now."""
         renamed = {name.replace("most_", "max_"): value for name, value in saved.items()}
         return cls(**{field.name: renamed[field.name] for field in fields(cls) if field.name in renamed})
 
 
-def _is_valid(name: str, kind: object, value: object) -> bool:
+def _is_valid(name: str, kind: object, value: Any) -> bool:
     if kind is str:
         return value in CHOICES[name]
     if isinstance(value, bool) or not isinstance(value, int if kind is int else (int, float)):

@@ -226,6 +226,8 @@ def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens, vector
 
     Texts are embedded by the network's own encoder, unless vectors are given.
     """
+    if later.churned is None:
+        raise ValueError("later rows must have labels")
     if model.config.encoder is not None:
         read = np.unique(later.sequences.texts[later.sequences.texts >= 0])
         vectors = np.zeros((len(tokens.ids), model.encoder.config.hidden_size), np.float32)
