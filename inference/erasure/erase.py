@@ -218,8 +218,8 @@ def _verify(
                 store_keys(other, traces.person)
                 count += _count_in_relations(other, done, traces, warehouse_relations(other, with_views=False))
         elif kind == "sqlite":
-            with closing(sqlite3.connect(file)) as other:
-                count += traces.count_in_sqlite(other)
+            with closing(sqlite3.connect(file)) as database:
+                count += traces.count_in_sqlite(database)
             count += count_in_sqlite(file, traces.person)
         done.searched["files"] += 1
         done.searched["bytes"] += file.stat().st_size
