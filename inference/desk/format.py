@@ -1,11 +1,11 @@
 """Numbers, dates and names as the desk writes them."""
 
-from datetime import datetime
+from datetime import date
 
 import pandas as pd
 
 
-def day(moment: datetime) -> str:
+def day(moment: date) -> str:
     """Write a date, as in 4 March 2024."""
     return f"{moment.day} {moment:%B %Y}"
 

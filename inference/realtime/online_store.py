@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from inference.feature_store import client as feature_store
+from inference.feature_store.client import MODEL_SERVICE, SCORES_SERVICE, UPDATES_SERVICE, open_store
 
 if TYPE_CHECKING:
     from feast import FeatureView
@@ -31,13 +31,13 @@ class OnlineStore:
 
     def __init__(self) -> None:
         try:
-            self._store = feature_store.open_store(timeout=REDIS_TIMEOUT)
+            self._store = open_store(timeout=REDIS_TIMEOUT)
             self._provider = self._store._get_provider()
-            service = self._store.get_feature_service(feature_store.SCORES_SERVICE)
-            updates = self._store.get_feature_service(feature_store.UPDATES_SERVICE)
+            service = self._store.get_feature_service(SCORES_SERVICE)
+            updates = self._store.get_feature_service(UPDATES_SERVICE)
             names = [p.name for p in (*service.feature_view_projections, *updates.feature_view_projections)]
             self._views = {name: self._store.get_feature_view(name) for name in names}
-            tags = self._store.get_feature_service(feature_store.MODEL_SERVICE).tags
+            tags = self._store.get_feature_service(MODEL_SERVICE).tags
             #: Names of the numbers that the model reads, in its order.
             self.model_columns = tags["columns"].split(",")
         except Exception as error:

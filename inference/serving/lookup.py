@@ -5,11 +5,15 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from inference.feature_store import client as feature_store
+from inference.feature_store.client import SCORES_SERVICE, open_store
 from inference.pseudonyms import pseudonym
 from inference.realtime.online_store import REDIS_TIMEOUT, StoreDownError
 from inference.serving.answers import MAX_CUSTOMERS, Churn
+
+if TYPE_CHECKING:
+    from feast import FeatureService, FeatureStore
 
 #: Fields of a stored score that the answer holds unchanged.
 SAME_FIELDS = {
@@ -36,7 +40,7 @@ class ScoreLookup:
     """
 
     def __init__(self) -> None:
-        self._store = self._service = None
+        self._service: tuple[FeatureStore, FeatureService] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lookup")
         self._waiting: dict[str, asyncio.Future] = {}
         self._reading: asyncio.Task | None = None
@@ -101,17 +105,16 @@ class ScoreLookup:
                 for answer, score in zip(batch.values(), scores, strict=True):
                     answer.set_result(score)
 
-    def _open(self) -> None:
-        try:
-            store = feature_store.open_store(timeout=REDIS_TIMEOUT)
-            self._service = store.get_feature_service(feature_store.SCORES_SERVICE)
-            self._store = store
-        except Exception as error:
-            raise StoreDownError(type(error).__name__) from error
+    def _open(self) -> "tuple[FeatureStore, FeatureService]":
+        if self._service is None:
+            try:
+                store = open_store(timeout=REDIS_TIMEOUT)
+                self._service = store, store.get_feature_service(SCORES_SERVICE)
+            except Exception as error:
+                raise StoreDownError(type(error).__name__) from error
+        return self._service
 
     def _read(self, customer_ids: list[str]) -> list[Churn | None]:
-        if self._store is None:
-            self._open()
         scores = self._scores(customer_ids)
         if missing := [i for i, score in enumerate(scores) if score is None]:
             # the store's keys may be pseudonyms
@@ -124,8 +127,9 @@ class ScoreLookup:
         ]
 
     def _scores(self, customer_ids: list[str]) -> list[tuple[str, datetime] | None]:
+        store, service = self._open()
         try:
-            response = self._store.get_online_features(self._service, {"customer_id": customer_ids})
+            response = store.get_online_features(service, {"customer_id": customer_ids})
         except Exception as error:
             raise StoreDownError(type(error).__name__) from error
         columns = response.to_dict(include_event_timestamps=True)
@@ -149,15 +153,17 @@ def to_answer(customer_id: str, score: dict, now: datetime, stored_as_of: dateti
     stored_as_of : datetime, optional
         Event timestamp of a score by a build; others hold ``as_of``.
     """
-    fresh = "as_of" in score
-    as_of = datetime.fromisoformat(score["as_of"]) if fresh else stored_as_of
-    known_until = datetime.fromisoformat(score["scored_at"]) if fresh else as_of
+    if stored_as_of is None or "as_of" in score:
+        source, as_of = "fresh", datetime.fromisoformat(score["as_of"])
+        known_until = datetime.fromisoformat(score["scored_at"])
+    else:
+        source, as_of, known_until = "stored", stored_as_of, stored_as_of
     # without validation: the contract and the data tests of churn_scores hold for every row
     return Churn.model_construct(
         customer_id=customer_id,
         reasons=[score[name] for name in ("reason_1", "reason_2", "reason_3") if score[name]],
         as_of=as_of,
         feature_age_seconds=max((now - known_until).total_seconds(), 0.0),
-        source="fresh" if fresh else "stored",
+        source=source,
         **{name: value for name, value in score.items() if name in SAME_FIELDS},
     )
