@@ -38,3 +38,4 @@ def show_log() -> None:
     if not logger.handlers:
         logger.addHandler(_StdoutHandler())
         logger.setLevel(logging.INFO)
+        logger.propagate = False  # libraries give the root logger handlers of their own

@@ -5,6 +5,7 @@ import os
 # set before LightGBM loads: on a few hundred rows threads only wait for each other, for minutes where cores are busy
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def churn_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHURN_HOME", str(folder))
     # an encoder of a new home proves its runtimes for seconds, where anything but float32 would do
     monkeypatch.setenv("CHURN_ENCODER_FIDELITY", "1")
+    # the command line, run in a test, keeps the log from caplog
+    monkeypatch.setattr(logging.getLogger("inference"), "propagate", True)
     # whatever dbt built last in the project
     monkeypatch.setenv("CHURN_ENGINE", "local")
     for name in ("CHURN_RAW_DIR", "CHURN_REDIS", "CHURN_NOTIFY_URLS", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from browser import OVERFLOWING, Visitor, browsing, desk
 from builders import make_model, make_rows
-from test_report import LABELS, make_champion, make_shop
+from reported_shop import LABELS, make_champion, make_shop
 
 from inference.desk.timeline import KINDS
 from inference.feature_store import client as feature_store
