@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from builders import make_rows
+from builders import make_fixed_model, make_rows
 from reported_shop import LABELS, make_champion, make_shop
 from scipy.stats import beta
 from small_network import make_tiny_encoder
@@ -75,8 +75,8 @@ class TestFigures:
             assert member["brier"] == pytest.approx(0.8 * 0.04 + 0.2 * 0.64)
             assert member["ece"] == pytest.approx(0, abs=1e-6)
             assert member["top_decile_lift"] == pytest.approx(1.6)
-            # the riskier half are 0.4 churners, worth 190 times the acceptance rate less 1, and 0.1 stayers, who cost 11; all of
-            # them are 0.5 and 0.5
+            # the riskier half are 0.4 churners, worth 190 times the acceptance rate less 1, and 0.1 stayers, who cost
+            # 11; all of them are 0.5 and 0.5
             worth = 190 * beta(6, 14).ppf((np.arange(100_000) + 0.5) / 100_000) - 1
             best = np.max([0 * worth, 0.4 * worth - 0.1 * 11, 0.5 * worth - 0.5 * 11], axis=0)
             assert member["empc"] == pytest.approx(best.mean(), rel=1e-4)
