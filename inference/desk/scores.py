@@ -231,6 +231,6 @@ def open_scores() -> Scores:
     else:
         connection.execute(_NO_ACTIONS)
     execute(connection, _TABLES, scores=file)
-    if not connection.execute("select count(*) from newest").fetchone()[0]:
+    if not connection.execute("from newest limit 1").fetchall():
         raise ChurnRadarError(f"{file}: no customer was scored yet; run dbt build once there are orders")
     return Scores(connection)

@@ -79,6 +79,8 @@ def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
 class HomeRegistryStore(FileRegistryStore):
     """Feast's file registry in the home folder, written as a whole."""
 
+    _filepath: Path
+
     def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
         super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
 
@@ -86,7 +88,8 @@ class HomeRegistryStore(FileRegistryStore):
         # Feast overwrites the file: killed meanwhile, it would leave a registry that cannot be read
         final = self._filepath
         try:
-            with whole_file(final) as self._filepath:
+            with whole_file(final) as beside:
+                self._filepath = beside
                 super()._write_registry(registry_proto)
         finally:
             self._filepath = final
@@ -95,8 +98,8 @@ class HomeRegistryStore(FileRegistryStore):
 class WarehouseOfflineStoreConfig:
     """Configuration of Feast's offline store for the warehouse: PostgreSQL, Spark, or DuckDB over Parquet."""
 
-    # Feast requires a class here and calls it; mypy expects an instance of that class
-    def __new__(cls, type: str) -> FeastConfigBaseModel:  # type: ignore[misc]
+    # Feast requires a class here and calls it
+    def __new__(cls, type: str) -> FeastConfigBaseModel:
         """Return the configuration."""
         warehouse = Manifest.load().warehouse
         if warehouse == "spark":
@@ -114,7 +117,7 @@ class WarehouseOfflineStoreConfig:
 class HomeOnlineStoreConfig:
     """Configuration of the online store: Redis if ``redis`` is set, PostgreSQL if ``postgres`` is, else SQLite."""
 
-    def __new__(cls, type: str, redis: str, path: str, postgres: str = "") -> FeastConfigBaseModel:  # type: ignore[misc]
+    def __new__(cls, type: str, redis: str, path: str, postgres: str = "") -> FeastConfigBaseModel:
         """Return the configuration."""
         if redis and not redis.startswith("$"):
             return OneKeyRedisOnlineStoreConfig(type="redis", connection_string=redis)

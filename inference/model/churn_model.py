@@ -152,8 +152,7 @@ class ChurnModel:
             raise ValueError("the transformer needs sequences")
         logits = np.mean([member.logit(X) for member in self.members], axis=0)
         parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
-        of_members = dict.fromkeys(self.names, tabular) | of_members
-        averaged = np.mean([of_members[name] for name in self.names], axis=0)
+        averaged = np.mean([of_members[n] if n in of_members else tabular for n in self.names], axis=0)
         return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *self.transformer.parts], index=X.index)
 
     def save(self, folder: Path) -> None:

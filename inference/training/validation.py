@@ -124,7 +124,8 @@ def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFram
     for as_of_date, snapshot in validation.groupby("as_of_date"):
         model_level = float(expit(snapshot[names].mean(axis=1)).mean())
         forecast_level = float(snapshot.no_order_probability.mean())
-        records[as_of_date] = {"churn_rate": float(snapshot.churned.mean())} | {
+        churn_rate: dict[str, float | None] = {"churn_rate": float(snapshot.churned.mean())}
+        records[as_of_date] = churn_rate | {
             anchor: anchored_level(anchor, as_of_date, history, model_level, forecast_level) for anchor in ANCHORS
         }
     return pd.DataFrame.from_dict(records, orient="index", dtype=float).rename_axis("as_of_date")

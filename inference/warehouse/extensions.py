@@ -36,7 +36,8 @@ def extension_settings(home: Path) -> dict[str, str]:
     if not (files := _extension_files()):
         return {}
     folder = home.absolute() / "duckdb_extensions"
-    links = folder / f"v{duckdb.__version__}" / duckdb.execute("pragma platform").fetchone()[0]
+    ((platform,),) = duckdb.execute("pragma platform").fetchall()
+    links = folder / f"v{duckdb.__version__}" / platform
     links.mkdir(parents=True, exist_ok=True)
     for file in files:
         link = links / file.name

@@ -84,7 +84,7 @@ class Plugin(BasePlugin):
         self.home = Path(plugin_config["home"])
         prepare(self.home)
         # dbt-duckdb prints the traceback of a Python model that fails, and has no setting for that
-        Environment.run_python_job = staticmethod(run_python_job)  # type: ignore[method-assign, assignment]
+        Environment.run_python_job = staticmethod(run_python_job)
 
     @errors_for_dbt()
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def connect(settings: Mapping[str, str | int] | None = None) -> Iterator[duckdb.
     words = {**(settings or postgres_settings()), **options}
     dsn = " ".join(f"{name}='{_escaped(str(value))}'" for name, value in words.items() if name != "password")
     require_scanner("postgres")
-    with duckdb.connect(config=extension_settings(home())) as connection:
+    with duckdb.connect(config=dict(extension_settings(home()))) as connection:
         connection.execute("set timezone = 'UTC'")
         connection.execute(f"attach {_literal(dsn)} as {POSTGRES_DATABASE} (type postgres, read_only)")
         yield connection

@@ -178,9 +178,9 @@ class TransformerMember:
         """Write ``transformer/``: the network by ``save_pretrained``, its tokenizer and its standardiser."""
         target = folder / self.name
         self.model_.save_pretrained(target)
-        if self.fine_tuned:
+        if self.tokenizer_ is not None:
             self.tokenizer_.save_pretrained(target)
-        np.savez(target / STANDARDISER, **self.standardiser_.state())
+        np.savez(target / STANDARDISER, allow_pickle=False, **self.standardiser_.state())
         state = {"spend_mean": self.spend_mean_, "settings": asdict(self.settings)}
         (target / "member.json").write_text(json.dumps(state))
 
@@ -267,7 +267,7 @@ class TransformerMember:
                 # without the heads: a network that starts to read texts starts at the tabular log-odds
                 learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
             self.model_.load_state_dict(learned, strict=False)
-        self.model_.to(device())  # type: ignore[arg-type]  # transformers wraps torch's method without its signature
+        self.model_.to(device())
 
     def _tokens(self, sequences: Sequences) -> Tokens:
         words = sequences.words if self.fine_tuned else []
