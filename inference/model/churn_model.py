@@ -145,14 +145,14 @@ class ChurnModel:
         base value.
         """
         of_members = {member.name: member.contributions(X)[:, :-1] for member in self.members}
-        tabular = np.mean(list(of_members.values()), axis=0)
+        tabular: np.ndarray = np.mean(list(of_members.values()), axis=0)
         if self.transformer is None:
             return pd.DataFrame(tabular, columns=list(X.columns), index=X.index)
         if sequences is None:
             raise ValueError("the transformer needs sequences")
         logits = np.mean([member.logit(X) for member in self.members], axis=0)
         parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
-        averaged = np.mean([of_members[n] if n in of_members else tabular for n in self.names], axis=0)
+        averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)
         return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *self.transformer.parts], index=X.index)
 
     def save(self, folder: Path) -> None:
