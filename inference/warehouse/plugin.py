@@ -88,15 +88,20 @@ class Plugin(BasePlugin):
 
     @errors_for_dbt()
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
-        """Let DuckDB find extensions that are installed as packages, and spill to ``CHURN_HOME`` from memory."""
+        """Refuse attachments whose extension is missing, and let a database in memory spill to ``CHURN_HOME``."""
         for attachment in creds.attach or []:
             require_scanner(attachment.type)
-        config.update(extension_settings(self.home))
         if creds.path == ":memory:":
             config["temp_directory"] = str(self.home / "duckdb_temporary")
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        """Note the target folder for each dbt command of a process, which keeps its plugins."""
+        """Let DuckDB find extensions that are installed as packages; note the target folder of each dbt command.
+
+        A process keeps its plugins through several commands. The folder is no setting of ``duckdb.connect``, which would
+        refuse other connections of the process that lack it.
+        """
+        for name, value in extension_settings(self.home).items():
+            conn.execute(f"set {name} = '" + value.replace("'", "''") + "'")
         note_project_target()
 
     @errors_for_dbt()

@@ -40,7 +40,7 @@ def test_missing_orders(shop):
         ),
         (
             GOOD.assign(status="shipped"),
-            "orders.status: failures 'shipped'; expected completed, cancelled or returned",
+            "orders.status: found 'shipped'; expected completed, cancelled or returned",
         ),
         (
             GOOD.assign(amount=-1.0),
