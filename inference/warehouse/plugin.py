@@ -97,8 +97,8 @@ class Plugin(BasePlugin):
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         """Let DuckDB find extensions that are installed as packages; note the target folder of each dbt command.
 
-        A process keeps its plugins through several commands. The folder is no setting of ``duckdb.connect``, which would
-        refuse other connections of the process that lack it.
+        A process keeps its plugins through several commands. The folder is not given to ``duckdb.connect``, which
+        would then refuse other connections of the process without it.
         """
         for name, value in extension_settings(self.home).items():
             conn.execute(f"set {name} = '" + value.replace("'", "''") + "'")
