@@ -13,6 +13,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+#: Machine epsilon of float64, 2.2e-16.
+EPSILON = np.finfo(float).eps
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -108,8 +111,8 @@ def auroc_interval(churned: np.ndarray, score: np.ndarray, level: float = 0.95) 
 
 
 def log_losses(churned: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Log-loss of each row in nats, shape (n_rows,); probabilities are clipped to 1e-15 from 0 and 1."""
-    p = np.clip(np.asarray(probability, dtype=float), 1e-15, 1 - 1e-15)
+    """Log-loss of each row in nats, shape (n_rows,); probabilities are clipped as in scikit-learn and in SQL."""
+    p = np.clip(np.asarray(probability, dtype=float), EPSILON, 1 - EPSILON)
     return -np.log(np.where(np.asarray(churned) == 1, p, 1 - p))
 
 

@@ -96,7 +96,7 @@ class TestLogLosses:
         np.testing.assert_allclose(log_losses(churned, probability)[inside], expected, atol=1e-12)
 
     def test_certainty_that_is_wrong_has_a_finite_loss(self) -> None:
-        np.testing.assert_allclose(log_losses([1, 0], [0.0, 1.0]), -np.log(1e-15), rtol=0.01)
+        np.testing.assert_allclose(log_losses([1, 0], [0.0, 1.0]), -np.log(np.finfo(float).eps), rtol=0.01)
 
 
 class TestCalibrationError:
