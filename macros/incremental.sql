@@ -87,7 +87,7 @@
 {#- Post-hook: store the build fingerprint as the table's comment. Views need none. -#}
 {% macro record_fingerprint() %}
     {% if not execute or model.config.materialized == 'view' %}{{ return('') }}{% endif %}
-    {% set table = this.include(database=not churn_radar.is_postgres()) %}
+    {% set table = this.include(database=false) if churn_radar.is_postgres() else this %}
     {% set comment = "comment on table " ~ table ~ " is '" ~ churn_radar.build_fingerprint() ~ "'" %}
     {{ return(churn_radar.postgres_execute(comment) if churn_radar.is_postgres() else comment) }}
 {% endmacro %}

@@ -23,6 +23,8 @@ def churn_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHURN_HOME", str(folder))
     # an encoder of a new home proves its runtimes for seconds, where anything but float32 would do
     monkeypatch.setenv("CHURN_ENCODER_FIDELITY", "1")
+    # dbt may have run in this process, in a test of tests/integration
+    monkeypatch.setattr("inference.warehouse.manifest._running", None)
     # the command line, run in a test, keeps the log from caplog
     monkeypatch.setattr(logging.getLogger("inference"), "propagate", True)
     # whatever dbt built last in the project
