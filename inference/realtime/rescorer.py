@@ -194,7 +194,7 @@ class Rescorer:
     def _read_build(self) -> _Build | None:
         """Return the last build, loaded again if it is a new one; None if there is none."""
         (row,) = self._store.read(SHOP_VIEW, ["shop"])
-        if row is None:
+        if row is None or row[1]["facts"] is None:  # a store without it answers with nulls
             return None
         facts, last = row[1]["facts"], self._build
         if last is None or facts != last.facts:
