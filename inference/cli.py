@@ -194,14 +194,14 @@ def serve(
     import uvicorn
 
     from inference.serving.app import create_app
-    from inference.serving.settings import settings_from_environment
+    from inference.serving.keys import keys_from_environment
 
-    settings = settings_from_environment(host)
+    keys = keys_from_environment(host)
     if (certificate is None) != (private_key is None):
         raise ChurnRadarError("--certificate and --private-key belong together; expected both or neither")
     # no access log: its paths hold customer ids, and /metrics counts the requests
     uvicorn.run(
-        create_app(settings),
+        create_app(keys),
         host=host,
         port=port,
         ssl_certfile=certificate,

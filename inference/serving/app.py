@@ -1,6 +1,7 @@
 """The HTTP service as an ASGI application."""
 
 import gc
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -9,27 +10,20 @@ from fastapi import FastAPI
 from inference.realtime.online_store import StoreDownError
 from inference.serving import routes
 from inference.serving.intake import Intake
-from inference.serving.limits import BodyLimit, RateLimit
+from inference.serving.keys import ApiKey
+from inference.serving.limits import RateLimit
 from inference.serving.lookup import ScoreLookup
 from inference.serving.metrics import Measured, Metrics
-from inference.serving.problems import add_error_handlers, documented, problem
-from inference.serving.settings import ServeSettings
+from inference.serving.problems import MAX_BODY_BYTES, add_error_handlers, documented
+from inference.serving.updater import ScoreUpdater
 from inference.warehouse.event_log import EventLog
 
+#: Requests per client, unless ``CHURN_RATE_LIMIT`` says otherwise.
+RATE_LIMIT = "1000/second"
 
-def create_app(settings: ServeSettings) -> FastAPI:
-    """Make the service.
 
-    Parameters
-    ----------
-    settings : ServeSettings
-        Keys and limits.
-
-    Returns
-    -------
-    FastAPI
-        An ASGI application.
-    """
+def create_app(keys: list[ApiKey]) -> FastAPI:
+    """Make the service; without keys, everybody may call it."""
     app = FastAPI(
         title="Churn Radar",
         version="1",
@@ -37,14 +31,13 @@ def create_app(settings: ServeSettings) -> FastAPI:
         docs_url="/docs",
         redoc_url=None,
         lifespan=_lifespan,
+        max_body_size=MAX_BODY_BYTES,
         # traces would hold customer ids, and log records the texts of customers
         telemetry={"tracing": False, "metrics": False, "logs": False},
         responses=documented(400, 422, 500),
     )
-    app.state.settings = settings
-    app.state.rate = RateLimit(settings.rate_limit)
-    app.state.metrics = Metrics(lambda: app.state.intake.n_behind)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, refuse=problem)
+    app.state.keys, app.state.rate = keys, RateLimit(os.environ.get("CHURN_RATE_LIMIT") or RATE_LIMIT)
+    app.state.metrics = Metrics(lambda: app.state.updater.n_behind)
     app.add_middleware(Measured, metrics=app.state.metrics)
     add_error_handlers(app)
     app.include_router(routes.router)
@@ -53,15 +46,17 @@ def create_app(settings: ServeSettings) -> FastAPI:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    scores, intake = ScoreLookup(), Intake(EventLog())
-    app.state.scores, app.state.intake = scores, intake
+    scores, updater = ScoreLookup(), ScoreUpdater()
+    intake = Intake(EventLog(), updater)
+    app.state.scores, app.state.updater, app.state.intake = scores, updater, intake
     # before the first feast apply the service starts, and is not ready
     with suppress(StoreDownError):
         await scores.open()
-    intake.start()
+    updater.start()
     # what is loaded stays: searching it for reference cycles would stop requests again and again
     gc.collect()
     gc.freeze()
     yield
-    await intake.close()
+    await updater.close()
+    intake.close()
     scores.close()

@@ -1,12 +1,12 @@
 """Events as applications send them, and the raw table rows that they become."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from inference.serving.answers import Churn, CustomerId
-from inference.warehouse.event_log import Event
+from inference.warehouse.event_log import SCHEMAS
 
 #: Events of one request, and products of one order.
 MAX_EVENTS, MAX_ITEMS = 1000, 200
@@ -33,8 +33,25 @@ class _Part(BaseModel):
 
 
 class _Event(_Part):
+    #: The raw table that the event is a row of, and the field that says when it happened.
+    table: ClassVar[str]
+    time_field: ClassVar[str]
+
     event_id: Key = Field(description="Unique; the same event sent again changes nothing.")
     customer_id: CustomerId
+
+    def rows(self) -> dict[str, list[dict]]:
+        """Return the event's rows by raw table."""
+        return {self.table: [self.model_dump(include=set(SCHEMAS[self.table].names))]}
+
+    def time_problem(self, now: datetime, history_days: int) -> str | None:
+        """Return why the event's time is refused, or None; features do not use events older than the history."""
+        happened_at = getattr(self, self.time_field)
+        if happened_at > now + CLOCK_DIFFERENCE:
+            return "is in the future"
+        if happened_at < now - timedelta(days=history_days):
+            return f"is older than the history of {history_days} days"
+        return None
 
 
 class OrderItem(_Part):
@@ -50,6 +67,7 @@ class OrderItem(_Part):
 class OrderEvent(_Event):
     """An order was placed, or is cancelled or returned: sent again with its newest status, under a new event_id."""
 
+    table, time_field = "orders", "ordered_at"
     type: Literal["order"]
     order_id: Key
     ordered_at: Moment
@@ -59,40 +77,27 @@ class OrderEvent(_Event):
     coupon_code: Name | None = None
     items: list[OrderItem] = Field(default=[], max_length=MAX_ITEMS)
 
-    @property
-    def happened_at(self) -> datetime:
-        """When it was ordered."""
-        return self.ordered_at
-
     def rows(self) -> dict[str, list[dict]]:
-        """Rows of ``orders`` and ``order_items``."""
-        order = self.model_dump(exclude={"type", "event_id", "items"})
+        """Return rows of ``orders`` and ``order_items``."""
         items = [{"order_id": self.order_id, **item.model_dump()} for item in self.items]
-        return {"orders": [order]} | ({"order_items": items} if items else {})
+        return super().rows() | ({"order_items": items} if items else {})
 
 
 class BrowsingEvent(_Event):
     """The customer looked at, searched for or carted something."""
 
+    table, time_field = "events", "occurred_at"
     type: Literal["browsing"]
     event_type: Key = Field(description="view, search, cart_add, cart_remove, wishlist, login, or any other.")
     occurred_at: Moment
     session_id: Key | None = None
     product_id: Key | None = None
 
-    @property
-    def happened_at(self) -> datetime:
-        """When it happened."""
-        return self.occurred_at
-
-    def rows(self) -> dict[str, list[dict]]:
-        """One row of ``events``."""
-        return {"events": [self.model_dump(exclude={"type"})]}
-
 
 class ReviewEvent(_Event):
     """A review was written, or changed."""
 
+    table, time_field = "reviews", "reviewed_at"
     type: Literal["review"]
     review_id: Key
     reviewed_at: Moment
@@ -100,19 +105,11 @@ class ReviewEvent(_Event):
     rating: float | None = Field(default=None, ge=1, le=5)
     product_id: Key | None = None
 
-    @property
-    def happened_at(self) -> datetime:
-        """When it was written."""
-        return self.reviewed_at
-
-    def rows(self) -> dict[str, list[dict]]:
-        """One row of ``reviews``."""
-        return {"reviews": [self.model_dump(exclude={"type", "event_id"})]}
-
 
 class TicketEvent(_Event):
     """A support ticket was opened, or closed."""
 
+    table, time_field = "support_tickets", "opened_at"
     type: Literal["ticket"]
     ticket_id: Key
     opened_at: Moment
@@ -120,15 +117,6 @@ class TicketEvent(_Event):
     topic: Name | None = None
     ticket_text: Words | None = None
     satisfaction: float | None = Field(default=None, ge=1, le=5)
-
-    @property
-    def happened_at(self) -> datetime:
-        """When it was opened."""
-        return self.opened_at
-
-    def rows(self) -> dict[str, list[dict]]:
-        """One row of ``support_tickets``."""
-        return {"support_tickets": [self.model_dump(exclude={"type", "event_id"})]}
 
 
 AnyEvent = Annotated[OrderEvent | BrowsingEvent | ReviewEvent | TicketEvent, Field(discriminator="type")]
@@ -149,27 +137,3 @@ class EventReceipt(BaseModel):
     pending: list[CustomerId] = Field(
         description="Customers whose score follows later: the store or the model does not answer."
     )
-
-
-def to_log(event: AnyEvent) -> Event:
-    """Return an event in the form of the event log."""
-    return Event(event.event_id, event.customer_id, event.rows())
-
-
-def time_problem(event: AnyEvent, now: datetime, history_days: int) -> str | None:
-    """Return why the time of an event is refused, or None.
-
-    Parameters
-    ----------
-    event : AnyEvent
-        The event.
-    now : datetime
-        Aware.
-    history_days : int
-        ``churn__history_days``: features do not use older events.
-    """
-    if event.happened_at > now + CLOCK_DIFFERENCE:
-        return "is in the future"
-    if event.happened_at < now - timedelta(days=history_days):
-        return f"is older than the history of {history_days} days"
-    return None

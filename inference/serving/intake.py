@@ -11,23 +11,16 @@ from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, salted_hash
 from inference.serving.updater import ScoreUpdater, run_in
 from inference.warehouse.event_log import Event, EventLog
 
-#: ``churn__history_days`` before the first build.
-DEFAULT_HISTORY_DAYS = 730
-
 
 class Intake:
-    """Logs events and keeps scores up to date with them.
+    """Logs events in one thread, and has their customers scored.
 
-    Parameters
-    ----------
-    log : EventLog
-        Written by one thread; while it writes, requests gather, and the next write is for all of them.
+    While the thread writes, requests gather, and the next write is for all of them.
     """
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
+    def __init__(self, log: EventLog, updater: ScoreUpdater) -> None:
+        self._log, self._updater = log, updater
         self._has_events = log.newest() > 0
-        self._updater = ScoreUpdater()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")
         self._arrived: list[tuple[Sequence[Event], asyncio.Future]] = []
         self._writing: asyncio.Task | None = None
@@ -36,31 +29,10 @@ class Intake:
         #: Customers whose score was refreshed on a day, and that day.
         self._refreshed: tuple[date | None, set[str]] = (None, set())
 
-    def start(self) -> None:
-        """Begin to load the model, which takes seconds, and to update scores."""
-        self._updater.start()
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Finish what is being written."""
-        await self._updater.close()
         self._thread.shutdown(wait=True)
         self._log.close()
-
-    @property
-    def problem(self) -> str | None:
-        """Why scores do not follow events now; None if they do."""
-        return self._updater.problem
-
-    @property
-    def n_behind(self) -> int:
-        """Customers whose score does not reflect all of their events."""
-        return self._updater.n_behind
-
-    @property
-    def history_days(self) -> int:
-        """Maximal age of an event in days: ``churn__history_days`` of the last build."""
-        shop = self._updater.shop
-        return shop.facts.history_days if shop else DEFAULT_HISTORY_DAYS
 
     async def accept(self, events: Sequence[Event]) -> tuple[list[bool], dict[str, dict[str, Any] | None]]:
         """Log events, then score their customers.
@@ -104,7 +76,7 @@ class Intake:
         Does nothing where the shop sends no events: a customer without events since the last build may then have been
         silent, or the shop's tables may be old.
         """
-        if not self._has_events or self.problem is not None:
+        if not self._has_events or self._updater.problem is not None:
             return
         today = datetime.now(UTC).date()
         if self._refreshed[0] != today:

@@ -2,14 +2,15 @@
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from inference.errors import ChurnRadarError
+from inference.home import LOOPBACK
 
-#: Scopes of keys.
 SCOPES = ("read", "write")
 #: One entry of ``CHURN_API_KEYS``.
 _ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scopes>[a-z+]+):(?P<digest>[0-9a-f]{64})")
@@ -17,16 +18,9 @@ _ENTRY = re.compile(r"(?P<name>[\w.-]+):(?P<scopes>[a-z+]+):(?P<digest>[0-9a-f]{
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A client of the service.
+    """A client of the service, and what it may do.
 
-    Parameters
-    ----------
-    name : str
-        Name of the client, for error messages and rate limits.
-    scopes : frozenset of str
-        From ``SCOPES``.
-    digest : str
-        SHA-256 of the secret, in hexadecimal. The secret has 256 random bits, so no slow hash is needed.
+    ``digest`` is the SHA-256 of the secret in hexadecimal. The secret has 256 random bits, so no slow hash is needed.
     """
 
     name: str
@@ -39,13 +33,7 @@ class ApiKey:
 
 
 def new_key(name: str, scopes: Collection[str]) -> tuple[str, ApiKey]:
-    """Make a secret for a client, and the entry to store.
-
-    Raises
-    ------
-    ChurnRadarError
-        If the name or a scope is invalid.
-    """
+    """Make a secret for a client, and the entry to store; an invalid name or scope is a ``ChurnRadarError``."""
     secret = secrets.token_urlsafe(32)
     entry = f"{name}:{'+'.join(scopes)}:{_digest(secret)}"
     return secret, read_keys(entry)[0]
@@ -69,6 +57,23 @@ def read_keys(entries: str) -> list[ApiKey]:
                 f"{', '.join(SCOPES)}, as churn-radar api-key prints it"
             )
         keys.append(ApiKey(match["name"], scopes, match["digest"]))
+    return keys
+
+
+def keys_from_environment(host: str) -> list[ApiKey]:
+    """Read ``CHURN_API_KEYS`` for a service that listens on a host.
+
+    Raises
+    ------
+    ChurnRadarError
+        If an entry cannot be read, or there is none and the address is not loopback.
+    """
+    keys = read_keys(os.environ.get("CHURN_API_KEYS", ""))
+    if not keys and host not in LOOPBACK:
+        raise ChurnRadarError(
+            f"CHURN_API_KEYS is empty and --host is {host}; expected at least one key, or a loopback address: "
+            f"everybody who reaches the port could read scores"
+        )
     return keys
 
 

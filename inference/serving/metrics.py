@@ -14,36 +14,24 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
-    """Counters and histograms of one process; no label holds a customer id.
+    """Counters and histograms of one process; no label holds a customer id."""
 
-    Parameters
-    ----------
-    behind : callable
-        Returns how many customers wait for a score that reflects their events.
-    """
-
-    def __init__(self, behind: Callable[[], int]) -> None:
+    def __init__(self, n_behind: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         labels = ("method", "route", "status")
-        self._requests = Counter("churn_radar_requests", "Requests answered.", labels, registry=self.registry)
-        self._seconds = Histogram(
+        self.requests = Counter("churn_radar_requests", "Requests answered.", labels, registry=self.registry)
+        self.seconds = Histogram(
             "churn_radar_request_seconds", "Time to answer.", labels[:2], registry=self.registry, buckets=BUCKETS
         )
         self.store_errors = Counter(
             "churn_radar_store_errors", "Lookups that the online store did not answer.", registry=self.registry
         )
-
         self.events = Counter("churn_radar_events", "Events accepted.", registry=self.registry)
         Gauge(
             "churn_radar_customers_behind",
             "Customers whose score does not know all of their events.",
             registry=self.registry,
-        ).set_function(behind)
-
-    def count_response(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a response and its time in seconds."""
-        self._requests.labels(method, route, status).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        ).set_function(n_behind)
 
     def exposition(self) -> Response:
         """Return all metrics in Prometheus' text format."""
@@ -51,15 +39,7 @@ class Metrics:
 
 
 class Measured:
-    """Middleware that counts and times responses.
-
-    Parameters
-    ----------
-    app : ASGIApp
-        Next application.
-    metrics : Metrics
-        Where they are counted.
-    """
+    """Middleware that counts and times responses."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -80,5 +60,6 @@ class Measured:
         try:
             await self.app(scope, receive, record_status)
         finally:
-            took = time.perf_counter() - started
-            self.metrics.count_response(scope["method"], route_template(scope), status, took)
+            method, route = scope["method"], route_template(scope)
+            self.metrics.requests.labels(method, route, status).inc()
+            self.metrics.seconds.labels(method, route).observe(time.perf_counter() - started)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,28 +16,18 @@ from inference.warehouse.event_log import EventConflictError
 
 logger = logging.getLogger(__name__)
 
-TITLES = {
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    409: "Conflict",
-    413: "Content Too Large",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    500: "Internal Server Error",
-    503: "Service Unavailable",
-}
+#: The largest body of a request, in bytes.
+MAX_BODY_BYTES = 1_000_000
+TITLES = {status.value: status.phrase for status in HTTPStatus}
+TITLES |= {413: "Content Too Large", 422: "Unprocessable Content"}  # as Python calls them from 3.13 on
 #: Validation errors that one response lists.
 MAX_LISTED = 5
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Make an error response."""
-    title = TITLES.get(status, "Error")
     return JSONResponse(
-        Problem(title=title, status=status, detail=detail).model_dump(),
+        Problem(title=TITLES[status], status=status, detail=detail).model_dump(),
         status_code=status,
         media_type="application/problem+json",
         headers=headers,
@@ -65,6 +56,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 413:
+            detail = f"the body has more than {MAX_BODY_BYTES:,} bytes; send less"
+            return problem(413, detail, {"Connection": "close"})
         return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)

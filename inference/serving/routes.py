@@ -1,18 +1,19 @@
 """Routes of the HTTP API."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response, Security
+from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 
 from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health
-from inference.serving.events import EventBatch, EventReceipt, time_problem, to_log
-from inference.serving.intake import Intake
+from inference.serving.events import EventBatch, EventReceipt
 from inference.serving.limits import RequireScope
 from inference.serving.lookup import to_answer
 from inference.serving.problems import MAX_LISTED, documented
+from inference.warehouse.event_log import Event
 
 router = APIRouter()
 CAN_READ, CAN_WRITE = Security(RequireScope("read")), Security(RequireScope("write"))
@@ -48,10 +49,10 @@ async def churn_batch(request: Request, asked: ChurnBatchRequest) -> ChurnBatch:
 @router.post("/v1/events", tags=["events"], dependencies=[CAN_WRITE], responses=documented(401, 403, 409, 413, 429))
 async def events(request: Request, sent: EventBatch) -> EventReceipt:
     """Accept what customers just did, and return the scores that follow from it."""
-    intake: Intake = request.app.state.intake
-    if problems := event_problems(sent, intake):
+    if problems := list(event_problems(sent, request.app.state)):
         raise HTTPException(422, "; ".join(problems[:MAX_LISTED]))
-    added, scores = await intake.accept([to_log(event) for event in sent.events])
+    logged = [Event(event.event_id, event.customer_id, event.rows()) for event in sent.events]
+    added, scores = await request.app.state.intake.accept(logged)
     request.app.state.metrics.events.inc(sum(added))
     customers = dict.fromkeys(event.customer_id for event in sent.events)
     now = datetime.now(UTC)
@@ -73,7 +74,7 @@ async def healthz() -> Health:
 async def readyz(request: Request) -> Health:
     """Say whether the online store answers and scores follow events."""
     await request.app.state.scores.read(["readiness"])
-    problem = request.app.state.intake.problem
+    problem = request.app.state.updater.problem
     if problem is not None:
         raise HTTPException(503, f"scores do not follow events yet: {problem}")
     return Health()
@@ -91,12 +92,12 @@ def outdated(scores: Iterable[Churn]) -> list[str]:
     return [score.customer_id for score in scores if score.as_of.date() < today]
 
 
-def event_problems(sent: EventBatch, intake: Intake) -> list[str]:
-    """Return why events are refused: their times first, then customers who were erased."""
+def event_problems(sent: EventBatch, state: State) -> Iterator[str]:
+    """Yield why events are refused: their times first, then customers who were erased."""
     now = datetime.now(UTC)
-    times = [time_problem(event, now, intake.history_days) for event in sent.events]
-    return [f"events.{i} {problem}" for i, problem in enumerate(times) if problem] + [
-        f"events.{i} is of a customer who was erased; expected nothing of them any more"
-        for i, event in enumerate(sent.events)
-        if intake.is_erased(event.customer_id)
-    ]
+    for i, event in enumerate(sent.events):
+        if problem := event.time_problem(now, state.updater.history_days):
+            yield f"events.{i} {problem}"
+    for i, event in enumerate(sent.events):
+        if state.intake.is_erased(event.customer_id):
+            yield f"events.{i} is of a customer who was erased; expected nothing of them any more"

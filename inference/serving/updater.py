@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from inference.errors import ChurnRadarError
 from inference.realtime.online_store import OnlineStore, StoreDownError
 from inference.realtime.rescorer import Rescorer
-from inference.realtime.shop import OnlineShop
 from inference.warehouse.event_log import EventLog
 
 T = TypeVar("T")
@@ -23,6 +22,8 @@ SCORE_TIMEOUT, RETRY_SECONDS = 0.9, 1.0
 CATCH_UP_SECONDS = 10.0
 #: Customers scored at a time, so that nobody waits long for others.
 MAX_TOGETHER = 16
+#: ``churn__history_days`` before the first build.
+DEFAULT_HISTORY_DAYS = 730
 
 
 class ScoreUpdater:
@@ -62,9 +63,10 @@ class ScoreUpdater:
         return len(self._behind)
 
     @property
-    def shop(self) -> OnlineShop | None:
-        """The last build; None until it is loaded."""
-        return self._rescorer.shop if self._rescorer else None
+    def history_days(self) -> int:
+        """Maximal age of an event in days: ``churn__history_days`` of the last build."""
+        shop = self._rescorer.shop if self._rescorer else None
+        return shop.facts.history_days if shop else DEFAULT_HISTORY_DAYS
 
     def add(self, customers: Iterable[str]) -> None:
         """Have customers scored in the background."""
@@ -73,13 +75,7 @@ class ScoreUpdater:
         self._wake.set()
 
     async def score(self, customers: Iterable[str]) -> dict[str, dict[str, Any] | None]:
-        """Score customers and wait for ``SCORE_TIMEOUT`` seconds.
-
-        Returns
-        -------
-        dict
-            Scores by customer, None for those who have none; without those who are not scored in time.
-        """
+        """Return scores by customer, None for those who have none, without those not scored in ``SCORE_TIMEOUT``."""
         scores = {customer: asyncio.get_running_loop().create_future() for customer in customers}
         for customer, score in scores.items():
             self._behind.setdefault(customer, []).append(score)

@@ -3,9 +3,8 @@ import hashlib
 import pytest
 
 from inference.errors import ChurnRadarError
-from inference.serving.keys import find_key, new_key, read_keys
+from inference.serving.keys import find_key, keys_from_environment, new_key, read_keys
 from inference.serving.limits import RateLimit
-from inference.serving.settings import settings_from_environment
 
 
 def test_only_the_hash_of_a_key_is_kept():
@@ -44,9 +43,9 @@ def test_a_rate_that_is_none_is_refused():
 
 def test_everybody_may_call_on_loopback_alone(monkeypatch):
     monkeypatch.delenv("CHURN_API_KEYS", raising=False)
-    assert settings_from_environment("127.0.0.1").keys == []
+    assert keys_from_environment("127.0.0.1") == []
     with pytest.raises(ChurnRadarError, match=r"--host is 0\.0\.0\.0; expected at least one key"):
-        settings_from_environment("0.0.0.0")
+        keys_from_environment("0.0.0.0")
     _, key = new_key("app", ["read"])
     monkeypatch.setenv("CHURN_API_KEYS", str(key))
-    assert settings_from_environment("0.0.0.0").keys == [key]
+    assert keys_from_environment("0.0.0.0") == [key]
