@@ -15,20 +15,13 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the contacts with a group of customers.
+    """Limits of the contacts with a group of customers; amounts in the shop's currency."""
 
-    Parameters
-    ----------
-    cost : ndarray of shape (n_actions,)
-        Cost of one contact, 0 or more, in the shop's currency.
-    budget : float, optional
-        Maximum cost of all contacts.
-    caps : mapping of int to int
-        Maximum number of contacts by position of the action.
-    """
-
+    #: Cost of one contact of each action, 0 or more, shape (n_actions,).
     cost: np.ndarray
+    #: Maximum cost of all contacts.
     budget: float | None = None
+    #: Maximum number of contacts by position of the action.
     caps: Mapping[int, int] = field(default_factory=dict)
 
     def scaled(self, share: float) -> "Limits":
@@ -54,8 +47,6 @@ def allocate(profit: np.ndarray, limits: Limits) -> np.ndarray:
     ----------
     profit : ndarray of shape (n_customers, n_actions)
         Expected profit of each action, costs deducted, in the shop's currency; -inf where it may not be chosen.
-    limits : Limits
-        Budget and caps.
 
     Returns
     -------
@@ -77,16 +68,9 @@ def allocate(profit: np.ndarray, limits: Limits) -> np.ndarray:
 
 
 def withdraw_excess(drawn: np.ndarray, order: np.ndarray, limits: Limits) -> None:
-    """Set drawn actions beyond the limits to -1, in place.
+    """Set drawn actions (positions, -1 for none) beyond the limits to -1, in place.
 
-    Parameters
-    ----------
-    drawn : ndarray of shape (n_customers,), int64
-        Position of the drawn action, -1 for none.
-    order : ndarray of int
-        Positions of the customers that the limits are for, the first served first.
-    limits : Limits
-        Budget and caps.
+    ``order`` holds the positions of the customers that the limits are for, the first served first.
     """
     order = order[drawn[order] >= 0]
     is_excess = np.zeros(len(order), dtype=bool)

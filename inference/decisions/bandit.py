@@ -23,16 +23,11 @@ class Explorer:
     noise. All customers of a cell have the same probabilities; they are measured by many draws, and the action of each
     customer is then drawn from them, so the propensity of every assignment is known exactly.
 
-    Parameters
-    ----------
-    actions : sequence of str
-        Actions of the catalogue, in its order.
-    seed : int
-        The same seed and contacts give the same probabilities.
+    ``actions`` are those of the catalogue, in its order.
     """
 
-    def __init__(self, actions: Sequence[str], seed: int = 0) -> None:
-        self.actions, self.seed = list(actions), seed
+    def __init__(self, actions: Sequence[str]) -> None:
+        self.actions = list(actions)
 
     def fit(self, action: np.ndarray, reward: np.ndarray, band: Collection[str], value: np.ndarray) -> "Explorer":
         """Learn from contacts with a known outcome.
@@ -40,7 +35,7 @@ class Explorer:
         Parameters
         ----------
         action : ndarray of shape (n_contacts,), object
-            Action of each contact; ``none`` for nothing. Actions that are not in the catalogue are skipped.
+            ``none`` for nothing. Actions that are not in the catalogue are skipped.
         reward : ndarray of shape (n_contacts,)
             Margin that stayed minus the cost of the contact, in the shop's currency.
         band : collection of str
@@ -68,10 +63,8 @@ class Explorer:
         ----------
         allowed : ndarray of shape (n_customers, n_actions), bool
             Actions that each customer may get; doing nothing is always allowed.
-        band : collection of str
-            Risk bands of the customers.
-        value : ndarray of shape (n_customers,)
-            Value of the customers, in the shop's currency.
+        band, value
+            As in ``fit``.
 
         Returns
         -------
@@ -89,33 +82,6 @@ class Explorer:
         probability = np.where(can_get, np.maximum(probability, MIN_PROBABILITY), 0)
         return probability / probability.sum(axis=1, keepdims=True)
 
-    def draw(
-        self, customers: pd.DataFrame, value: np.ndarray, allowed: np.ndarray, uniform: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw an action for each customer.
-
-        Parameters
-        ----------
-        customers : DataFrame
-            With ``risk_band``.
-        value : ndarray of shape (n_customers,)
-            Value of the customers, in the shop's currency.
-        allowed : ndarray of shape (n_customers, n_actions), bool
-            Actions that they may get.
-        uniform : ndarray of shape (n_customers,)
-            Uniform draws from 0 to 1.
-
-        Returns
-        -------
-        ndarray of shape (n_customers,), int64
-            Position of the action, -1 for none.
-        ndarray of shape (n_customers, n_actions + 1)
-            Probabilities as of ``probabilities``.
-        """
-        probability = self.probabilities(allowed, customers.risk_band, value)
-        drawn = (uniform[:, None] >= np.cumsum(probability, axis=1)[:, :-1]).sum(axis=1)
-        return np.where(drawn == len(self.actions), -1, drawn), probability
-
     def _cells(self, band: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Cell of each customer."""
         return 2 * pd.Index(BANDS).get_indexer(band) + (value > self.median_)
@@ -123,7 +89,7 @@ class Explorer:
     def _cell_probabilities(self, cells: np.ndarray) -> np.ndarray:
         """Share of draws of the posterior in which each arm has the highest mean reward, shape (n_cells, n_arms)."""
         # the draws of MABWiser 2.7, which earlier versions used: all tried arms share theirs
-        tried, untried = np.random.default_rng(self.seed), np.random.default_rng(self.seed)
+        tried, untried = np.random.default_rng(0), np.random.default_rng(0)
         shape = N_DRAWS, N_CELLS
         shares = np.empty((len(cells), len(self.counts_)))
         for i, cell in enumerate(cells):
@@ -133,3 +99,9 @@ class Explorer:
             draws = self.means_[:, [cell]] + np.array(normal) / np.sqrt(1 + self.counts_[:, [cell]])
             shares[i] = np.bincount(draws.argmax(axis=0), minlength=len(self.counts_)) / N_DRAWS
         return shares
+
+
+def draw(probability: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """Position of the action that each uniform number from 0 to 1 draws, -1 for none; shape (n_customers,)."""
+    drawn = (uniform[:, None] >= np.cumsum(probability, axis=1)[:, :-1]).sum(axis=1)
+    return np.where(drawn == probability.shape[1] - 1, -1, drawn)

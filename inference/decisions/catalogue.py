@@ -69,18 +69,7 @@ def check_catalogue(catalogue: pd.DataFrame, settings: DecisionSettings) -> None
 
 
 def eligible(catalogue: pd.DataFrame, customers: pd.DataFrame) -> np.ndarray:
-    """Evaluate the SQL condition of every action.
-
-    Parameters
-    ----------
-    catalogue : DataFrame
-        The seed; ``eligible`` is null for actions that everybody may get.
-    customers : DataFrame
-        One row per customer, with the columns that conditions may name.
-
-    Returns
-    -------
-    ndarray of shape (n_customers, n_actions), bool
+    """Which customers meet the SQL condition of each action (null: everybody), shape (n_customers, n_actions), bool.
 
     Raises
     ------
@@ -106,14 +95,10 @@ def eligible(catalogue: pd.DataFrame, customers: pd.DataFrame) -> np.ndarray:
 
 
 def costs(catalogue: pd.DataFrame, outcomes: pd.DataFrame) -> np.ndarray:
-    """Expected cost of one contact of each action: to reach the customer, and the incentive times its redemption rate.
+    """Expected cost of one contact of each action, shape (n_actions,), in the shop's currency.
 
-    The redemption rate is the mean of its beta posterior: the prior acceptance, updated by past contacts.
-
-    Returns
-    -------
-    ndarray of shape (n_actions,)
-        In the shop's currency.
+    It is the cost to reach the customer, and the incentive times its redemption rate, which is the mean of its beta
+    posterior: the prior acceptance, updated by past contacts.
     """
     expected = []
     for row in catalogue.itertuples(index=False):

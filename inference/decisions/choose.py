@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
 from inference.decisions.allocation import Limits, allocate, withdraw_excess
-from inference.decisions.bandit import Explorer
+from inference.decisions.bandit import Explorer, draw
 from inference.decisions.catalogue import DecisionSettings, check_catalogue, costs, eligible
 from inference.decisions.contacts import HOLDOUT, NONE
 from inference.decisions.effects import ActionEffect
@@ -42,48 +43,15 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Appraisal:
-    """Expected results of contacts, arrays of shape (n_customers, n_actions).
-
-    Parameters
-    ----------
-    acceptance : ndarray
-        Expected acceptance.
-    profit : ndarray
-        Expected profit, cost deducted, in the shop's currency.
-    spread : ndarray
-        Half of the 95 % interval of the profit.
-    proven : ndarray of bool
-        Whether the action may be chosen: nothing was measured yet, or its acceptance is significantly above 0, with a
-        Bonferroni correction for the number of actions and risk bands.
-    """
+    """Expected results of contacts, arrays of shape (n_customers, n_actions)."""
 
     acceptance: np.ndarray
+    #: Expected profit, cost deducted, in the shop's currency; and half of its 95 % interval.
     profit: np.ndarray
     spread: np.ndarray
+    #: Whether the action may be chosen: nothing was measured yet, or its acceptance is significantly above 0, with a
+    #: Bonferroni correction for the number of actions and risk bands.
     proven: np.ndarray
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Randomised assignment of actions, arrays of shape (n_customers,).
-
-    Parameters
-    ----------
-    is_holdout, is_exploration : ndarray of bool
-        Random groups, the same for the whole campaign.
-    best : ndarray of int
-        Position of the most profitable action within the limits, -1 for none.
-    intended : ndarray of int
-        Position of the action that the customer gets, or would get without the holdout; -1 for none.
-    probability : ndarray
-        Probability of this group and action.
-    """
-
-    is_holdout: np.ndarray
-    is_exploration: np.ndarray
-    best: np.ndarray
-    intended: np.ndarray
-    probability: np.ndarray
 
 
 def uniform_draw(customer_ids: pd.Series, purpose: str) -> np.ndarray:
@@ -97,21 +65,9 @@ def appraise(
 ) -> Appraisal:
     """Estimate the profit of every action for every customer.
 
-    Parameters
-    ----------
-    effects : mapping of str to ActionEffect
-        By action.
-    X : DataFrame of shape (n_customers, n_features)
-        The champion's features.
-    band : collection of str
-        Risk bands.
-    at_stake : ndarray of shape (n_customers,)
-        Churn probability times value of each customer.
-    cost : ndarray of shape (n_actions,)
-        Cost of one contact.
+    ``at_stake``, of shape (n_customers,), is churn probability times value; ``cost`` has shape (n_actions,).
     """
-    acceptances = [effect.acceptance(X, band) for effect in effects.values()]
-    mean, deviation = (np.column_stack([getattr(a, name) for a in acceptances]) for name in ("mean", "deviation"))
+    mean, deviation = np.array([effect.acceptance(X, band) for effect in effects.values()]).transpose(1, 2, 0)
     proven = np.column_stack([_is_proven(effect, band, len(effects)) for effect in effects.values()])
     stake = at_stake[:, None]
     return Appraisal(mean, stake * mean - cost, 1.96 * stake * deviation, proven)
@@ -145,7 +101,7 @@ def choose(
     outcomes : DataFrame
         ``int_contact_outcomes``: past contacts, for the pause between contacts, costs and the remaining budget.
     explorer : Explorer
-        Draws the actions of customers who explore.
+        Gives the probabilities of actions for customers who explore.
     settings : DecisionSettings
         The dbt vars.
 
@@ -156,17 +112,19 @@ def choose(
     """
     check_catalogue(catalogue, settings)
     as_of, ids = pd.Timestamp(customers.as_of_date.iloc[0]), customers.customer_id
-    campaigns = {a: f"{settings.campaign_start(as_of.date())} {a}" for a in (*catalogue.action, NONE)}
+    start = settings.campaign_start(as_of.date())
+    campaigns = {action: f"{start} {action}" for action in (*catalogue.action, NONE)}
     value = settings.value(customers.expected_spend.to_numpy())
     limits = _remaining(settings, outcomes, catalogue, set(campaigns.values()))
     appraisal = appraise(effects, X, customers.risk_band, customers.churn_probability.to_numpy() * value, limits.cost)
     paused_days = _days_since_contact(ids, outcomes, as_of)
     is_rested = ~(paused_days < settings.contact_every_days)
     allowed = eligible(catalogue, customers) & is_rested[:, None]
-    drawn, probability = explorer.draw(customers, value, allowed, uniform_draw(ids, f"draw {as_of.date()}"))
+    probability = explorer.probabilities(allowed, customers.risk_band, value)
+    drawn = draw(probability, uniform_draw(ids, f"draw {as_of.date()}"))
     possible = np.where(allowed & appraisal.proven, appraisal.profit, -np.inf)
-    assignment = _assign(customers, possible, drawn, probability, limits, settings)
-    result = _rows(customers, catalogue, effects, appraisal, assignment, limits.cost)
+    assigned = _assign(ids, start, possible, drawn, probability, limits, settings)
+    result = _rows(customers, catalogue, effects, appraisal, assigned, limits.cost)
     result["campaign_id"] = [campaigns[action] for action in result.intended_action]
     result["value"] = value
     none_reasons = _reasons_for_none(effects, possible, allowed, appraisal.proven)
@@ -207,24 +165,25 @@ def _remaining(
 
 
 def _assign(
-    customers: pd.DataFrame,
+    ids: pd.Series,
+    start: date,
     possible: np.ndarray,
     drawn: np.ndarray,
     probability: np.ndarray,
     limits: Limits,
     settings: DecisionSettings,
-) -> Assignment:
-    """Draw the groups and give each its share of the limits of the campaign.
+) -> pd.DataFrame:
+    """Draw the groups, the same for the whole campaign, and give each its share of the limits of the campaign.
 
     ``possible`` is the profit of each action, -inf where it may not be chosen; ``drawn`` and ``probability`` are the
-    explorer's. Drawn actions beyond the limits are withdrawn, in place.
+    explorer's. Drawn actions beyond the limits are withdrawn, in place. The column ``intended`` is the position of the
+    action that the customer gets, or would get without the holdout, -1 for none.
     """
-    ids, start = customers.customer_id, settings.campaign_start(pd.Timestamp(customers.as_of_date.iloc[0]).date())
     holdout_share, explore_share = settings.holdout_share, settings.explore_share
     is_holdout = uniform_draw(ids, f"holdout {start}") < holdout_share
     is_exploration = uniform_draw(ids, f"explore {start}") < explore_share
     order = np.argsort(uniform_draw(ids, f"order {start}"), kind="stable")
-    best = np.full(len(customers), -1)
+    best = np.full(len(ids), -1)
     # holdouts spend nothing: their limits come on top, in proportion to their number
     hypothetical = holdout_share / max(1 - holdout_share, 1e-9)
     for in_group, share in (
@@ -237,10 +196,11 @@ def _assign(
         best[in_group] = allocate(possible[in_group], group_limits)
         withdraw_excess(drawn, order[in_group[order]], group_limits)
     intended = np.where(is_exploration, drawn, best)
-    explored = probability[np.arange(len(customers)), intended]  # -1 is the last column, of no action
+    explored = probability[np.arange(len(ids)), intended]  # -1 is the last column, of no action
     likely = explore_share * explored + (1 - explore_share) * (intended == best)
     likely = likely * np.where(is_holdout, holdout_share, 1 - holdout_share)
-    return Assignment(is_holdout, is_exploration, best, intended, likely)
+    columns = {"is_holdout": is_holdout, "is_exploration": is_exploration, "intended": intended}
+    return pd.DataFrame(columns | {"assignment_probability": likely}, index=ids.index)
 
 
 def _rows(
@@ -248,12 +208,12 @@ def _rows(
     catalogue: pd.DataFrame,
     effects: Mapping[str, ActionEffect],
     appraisal: Appraisal,
-    assignment: Assignment,
+    assigned: pd.DataFrame,
     cost: np.ndarray,
 ) -> pd.DataFrame:
     """The columns of ``COLUMNS`` except campaign, value and reason."""
-    intended, rows = assignment.intended, np.arange(len(customers))
-    is_contact = ~assignment.is_holdout & (intended >= 0)
+    intended, rows = assigned.intended.to_numpy(), np.arange(len(customers))
+    is_contact = (intended >= 0) & ~assigned.is_holdout.to_numpy()
 
     def of_contact(values: np.ndarray) -> np.ndarray:
         """Value of the intended action, 0 without a contact."""
@@ -262,26 +222,20 @@ def _rows(
     names = np.array([*catalogue.action, NONE], dtype=object)[intended]  # -1 is the last of these lists
     sources = np.array([*(effects[action].source for action in catalogue.action), NONE], dtype=object)[intended]
     channels = np.array([*catalogue.channel, None], dtype=object)[intended]
-    probability = customers.churn_probability.to_numpy()
-    return pd.DataFrame(
-        {
-            "customer_id": customers.customer_id.to_numpy(),
-            "as_of_date": customers.as_of_date.to_numpy(),
-            "model_version": customers.model_version.to_numpy(),
-            "action": np.where(assignment.is_holdout, HOLDOUT, names),
-            "intended_action": names,
-            "is_holdout": assignment.is_holdout,
-            "is_exploration": assignment.is_exploration,
-            "channel": np.where(is_contact, channels, None),
-            "churn_probability": probability,
-            "effect": np.where(is_contact, probability * of_contact(appraisal.acceptance), 0.0),
-            "effect_source": sources,
-            "expected_profit": of_contact(appraisal.profit),
-            "expected_profit_low": of_contact(appraisal.profit - appraisal.spread),
-            "expected_profit_high": of_contact(appraisal.profit + appraisal.spread),
-            "contact_cost": of_contact(np.broadcast_to(cost, appraisal.profit.shape)),
-            "assignment_probability": assignment.probability,
-        }
+    return assigned.assign(
+        customer_id=customers.customer_id,
+        as_of_date=customers.as_of_date,
+        model_version=customers.model_version,
+        action=np.where(assigned.is_holdout, HOLDOUT, names),
+        intended_action=names,
+        channel=np.where(is_contact, channels, None),
+        churn_probability=customers.churn_probability,
+        effect=customers.churn_probability * of_contact(appraisal.acceptance),
+        effect_source=sources,
+        expected_profit=of_contact(appraisal.profit),
+        expected_profit_low=of_contact(appraisal.profit - appraisal.spread),
+        expected_profit_high=of_contact(appraisal.profit + appraisal.spread),
+        contact_cost=of_contact(np.broadcast_to(cost, appraisal.profit.shape)),
     )
 
 

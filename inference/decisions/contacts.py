@@ -11,38 +11,23 @@ HOLDOUT, NONE = "holdout", "none"
 
 @dataclass(frozen=True)
 class Contacts:
-    """Randomised contacts with known outcomes, as arrays.
-
-    Parameters
-    ----------
-    customer : ndarray of shape (n_contacts,), object
-        Customer ids.
-    action : ndarray of shape (n_contacts,), object
-        Treatment; ``holdout`` for the control group.
-    campaign : ndarray of shape (n_contacts,), object
-        Campaign ids; an action is compared with the holdouts of its own campaigns.
-    propensity : ndarray of shape (n_contacts,)
-        Probability of the treatment that was assigned, above 0.
-    churned : ndarray of shape (n_contacts,)
-        1 if the customer placed no order in the horizon, else 0.
-    probability : ndarray of shape (n_contacts,)
-        Churn probability before the contact, by a model that did not see the outcome.
-    band : ndarray of shape (n_contacts,), object
-        Risk band of that probability.
-    X : DataFrame of shape (n_contacts, n_features)
-        The champion's features before the contact, with ``touch_id`` as the index.
-    day : ndarray of shape (n_contacts,), datetime64
-        Date of the contact.
-    """
+    """Randomised contacts with known outcomes, arrays of shape (n_contacts,)."""
 
     customer: np.ndarray
+    #: Treatment; ``holdout`` for the control group.
     action: np.ndarray
+    #: Campaign ids; an action is compared with the holdouts of its own campaigns.
     campaign: np.ndarray
+    #: Probability of the treatment that was assigned, above 0.
     propensity: np.ndarray
+    #: 1 if the customer placed no order in the horizon, else 0.
     churned: np.ndarray
+    #: Churn probability before the contact, by a model that did not see the outcome; and its risk band.
     probability: np.ndarray
     band: np.ndarray
+    #: The champion's features before the contact, with ``touch_id`` as the index.
     X: pd.DataFrame
+    #: Date of the contact, datetime64.
     day: np.ndarray
 
     def __len__(self) -> int:
@@ -58,10 +43,9 @@ class Contacts:
         """Action of each contact, ``none`` for a holdout; shape (n_contacts,), object."""
         return np.where(self.is_treated, self.action, NONE)
 
-    def take(self, rows: np.ndarray) -> "Contacts":
-        """Select contacts by mask or positions."""
-        arrays = {name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "X"}
-        return Contacts(**arrays, X=self.X.iloc[np.flatnonzero(rows) if rows.dtype == bool else rows])
+    def take(self, mask: np.ndarray) -> "Contacts":
+        """Select contacts by a mask."""
+        return Contacts(**{name: values[mask] for name, values in vars(self).items()})
 
     def with_holdouts_of(self, *actions: str) -> "Contacts":
         """Select the contacts with these actions, and the holdouts of the same campaigns."""

@@ -29,23 +29,6 @@ MIN_CONTACTS, MIN_CONTACTS_FOR_MODEL = 100, 2000
 SIGNIFICANT = 1.645
 
 
-@dataclass(frozen=True)
-class Acceptance:
-    """Share of customers about to leave whom one action keeps.
-
-    Parameters
-    ----------
-    mean, deviation : ndarray of shape (n_customers,)
-        Of the posterior distribution; below 0 where the action drives customers away.
-    source : str
-        ``model``, ``segment`` or ``prior``.
-    """
-
-    mean: np.ndarray
-    deviation: np.ndarray
-    source: str
-
-
 @dataclass
 class ActionEffect:
     """Effect of one action.
@@ -75,12 +58,7 @@ class ActionEffect:
     def fit(self, contacts: Contacts, learner: RLearner | None = None) -> "ActionEffect":
         """Learn from the contacts with this action and the holdouts of their campaigns.
 
-        Parameters
-        ----------
-        contacts : Contacts
-            All that are known.
-        learner : RLearner, optional
-            Fitted on contacts of any kind, where there are enough.
+        ``contacts`` are all that are known; ``learner`` was fitted on those of any kind, where there are enough.
         """
         own = contacts.with_holdouts_of(self.action)
         self.contacts_, self.holdouts_ = int(own.is_treated.sum()), int((~own.is_treated).sum())
@@ -107,20 +85,15 @@ class ActionEffect:
         """Where acceptance comes from: ``model``, ``segment`` or ``prior``."""
         return "model" if self.model_ else "segment" if self.bands_ else "prior"
 
-    def acceptance(self, X: pd.DataFrame, band: Collection[str]) -> Acceptance:
-        """Acceptance of customers.
+    def acceptance(self, X: pd.DataFrame, band: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the posterior of the acceptance, shape (n_customers,) each.
 
-        Parameters
-        ----------
-        X : DataFrame of shape (n_customers, n_features)
-            The champion's features.
-        band : collection of str
-            Their risk bands.
+        ``X`` are the customers' features and ``band`` their risk bands. A mean below 0 drives customers away.
         """
         if self.model_:
-            return Acceptance(*self.model_.predict(X), "model")
+            return self.model_.predict(X)
         known = np.array([self.bands_.get(name, self.overall_) for name in band], dtype=float).reshape(-1, 2)
-        return Acceptance(known[:, 0], known[:, 1], self.source)
+        return known[:, 0], known[:, 1]
 
     def describe(self) -> str:
         """Acceptance with its 95 % interval and number of contacts, in words."""
@@ -132,20 +105,7 @@ class ActionEffect:
 
 
 def fit_effects(catalogue: pd.DataFrame, contacts: Contacts) -> Mapping[str, ActionEffect]:
-    """Learn the effect of every action of the catalogue.
-
-    Parameters
-    ----------
-    catalogue : DataFrame
-        The seed ``retention_actions_catalogue``.
-    contacts : Contacts
-        All that are known.
-
-    Returns
-    -------
-    dict of str to ActionEffect
-        By action.
-    """
+    """Learn the effect of every action of the catalogue from all contacts, by action."""
     tried = contacts.with_holdouts_of(*catalogue.action)
     is_enough = min(tried.is_treated.sum(), (~tried.is_treated).sum()) >= MIN_CONTACTS_FOR_MODEL
     learner = RLearner().fit(tried) if is_enough else None
@@ -173,7 +133,5 @@ def _measured(contacts: Contacts) -> tuple[float, float]:
 def _posterior(prior: tuple[float, float], measured: tuple[float, float]) -> tuple[float, float]:
     """Mean and deviation of the posterior of a normal prior and a normal measurement, weighted by precision."""
     precisions = np.array([1 / prior[1] ** 2, 1 / max(measured[1], 1e-9) ** 2])
-    return (
-        float(precisions @ [prior[0], measured[0]] / precisions.sum()),
-        float(1 / np.sqrt(precisions.sum())),
-    )
+    mean = precisions @ [prior[0], measured[0]] / precisions.sum()
+    return float(mean), float(1 / np.sqrt(precisions.sum()))

@@ -24,15 +24,8 @@ _lock = Lock()
 def randomised(outcomes: pd.DataFrame, as_of_date: date) -> pd.DataFrame:
     """Rows of contacts that effects are learned from, in order of time: random, and with a known outcome.
 
-    The outcome must have been known on the Monday before the as-of date, so the rows and with them the cached fits
-    (``r_learner.cached_fit``) stay the same for a week.
-
-    Parameters
-    ----------
-    outcomes : DataFrame
-        ``int_contact_outcomes``.
-    as_of_date : date
-        The newest.
+    ``outcomes`` are ``int_contact_outcomes``. They must have been known on the Monday before the newest as-of date, so
+    the rows and with them the cached fits (``r_learner.cached_fit``) stay the same for a week.
     """
     monday = pd.Timestamp(as_of_date).to_period("W").start_time
     is_random = outcomes.propensity.between(0, 1, inclusive="neither")
@@ -70,35 +63,20 @@ def load_contacts(current: RegisteredModel, rows: pd.DataFrame, bands: list[floa
 def rewards(contacts: Contacts, outcomes: pd.DataFrame, value: np.ndarray) -> np.ndarray:
     """Reward of each contact: the value of the customer if they stayed, minus the cost of the contact.
 
-    Parameters
-    ----------
-    contacts : Contacts
-        As of ``load_contacts``.
-    outcomes : DataFrame
-        ``int_contact_outcomes``.
-    value : ndarray of shape (n_contacts,)
-        Value of the customers.
-
-    Returns
-    -------
-    ndarray of shape (n_contacts,)
-        In the shop's currency.
+    ``outcomes`` are ``int_contact_outcomes``. Values and rewards have shape (n_contacts,), in the shop's currency.
     """
     cost = outcomes.set_index("touch_id").cost.reindex(contacts.X.index).fillna(0.0).to_numpy()
     return value * (1 - contacts.churned) - np.where(contacts.is_treated, cost, 0.0)
-
-
-def tabular_logit(current: RegisteredModel, X: pd.DataFrame) -> np.ndarray:
-    """Mean log-odds of the members that read features only, shape (n_rows,); past sequences are not stored."""
-    return np.mean([member.logit(X) for member in current.model.members], axis=0)
 
 
 def _load(current: RegisteredModel, rows: pd.DataFrame, bands: list[float]) -> tuple[Contacts, np.ndarray]:
     X, customer, churned = _features(current, rows), rows.customer_id.to_numpy(object), rows.churned.to_numpy(float)
     if len(X) >= MIN_CONTACTS and 0 < churned.mean() < 1:
         probability = predict_churn(X, churned, customer)
+    elif len(X):  # by the members that read features only, because past sequences are not stored
+        probability = expit(np.mean([member.logit(X) for member in current.model.members], axis=0))
     else:
-        probability = expit(tabular_logit(current, X)) if len(X) else np.empty(0)
+        probability = np.empty(0)
     contacts = Contacts(
         customer=customer,
         action=rows.action.to_numpy(object),

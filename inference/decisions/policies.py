@@ -76,9 +76,11 @@ def value_policies(
 
 def _ranking(effect: ActionEffect | None, contacts: Contacts) -> dict[str, float]:
     """Metrics of ``RANKINGS`` for the predicted effect of an action; empty for other policies and without a control."""
-    own = contacts.with_holdouts_of(effect.action) if effect else contacts.take(np.zeros(len(contacts), bool))
-    if effect is None or not 0 < own.is_treated.sum() < len(own):
+    if effect is None:
         return {}
-    uplift = own.probability * effect.acceptance(own.X, own.band).mean
+    own = contacts.with_holdouts_of(effect.action)
+    if own.is_treated.all() or not own.is_treated.any():
+        return {}
+    uplift = own.probability * effect.acceptance(own.X, own.band)[0]
     propensity = np.where(own.is_treated, own.propensity, 1 - own.propensity)
     return {name: metric(uplift, own.is_treated, own.churned, propensity) for name, metric in RANKINGS.items()}

@@ -40,20 +40,13 @@ MAX_CACHED_FITS = 50
 
 @dataclass(frozen=True)
 class Residuals:
-    """Residuals of contacts, arrays of shape (n_contacts,).
+    """Residuals of contacts, arrays of shape (n_contacts,)."""
 
-    Parameters
-    ----------
-    weight : ndarray
-        Inverse propensities, with mean 1.
-    outcome : ndarray
-        Churn minus its linear regression on the churn probability.
-    treatment : ndarray
-        Treatment minus its mean, times minus the churn probability. Times acceptance it is the effect on the outcome.
-    """
-
+    #: Inverse propensities, with mean 1.
     weight: np.ndarray
+    #: Churn minus its linear regression on the churn probability.
     outcome: np.ndarray
+    #: Treatment minus its mean, times minus the churn probability. Times acceptance it is the effect on the outcome.
     treatment: np.ndarray
 
     @classmethod
@@ -71,17 +64,8 @@ class Residuals:
     def fit_acceptance(self, x: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Weighted regression of the outcome on the treatment residual, with robust covariance (White 1980).
 
-        Parameters
-        ----------
-        x : ndarray of shape (n_contacts, n_columns), optional
-            What acceptance is linear in; one acceptance for all by default.
-
-        Returns
-        -------
-        ndarray of shape (n_columns,)
-            Coefficients.
-        ndarray of shape (n_columns, n_columns)
-            Their covariance.
+        Acceptance is linear in ``x``, of shape (n_contacts, n_columns), or the same for all. Returns coefficients of
+        shape (n_columns,) and their covariance of shape (n_columns, n_columns).
         """
         design = self.treatment[:, None] * (1 if x is None else x)
         bread = np.linalg.pinv(design.T @ (self.weight[:, None] * design))
@@ -120,17 +104,8 @@ class RLearner:
 class CalibratedRLearner:
     """Acceptance of one action: a linear function of what an R-learner predicts.
 
-    Parameters
-    ----------
-    learner : RLearner
-        Fitted on contacts of any kind, or with this action.
-    contacts : Contacts
-        With the action, and holdouts; among those that the learner was fitted on.
-
-    Attributes
-    ----------
-    gain_ : ndarray of shape (n_contacts,)
-        Out-of-fold drop of the squared error of each contact, compared with one acceptance for all.
+    The contacts, with the action and holdouts, are among those that the learner was fitted on. ``gain_``, of shape
+    (n_contacts,), is the out-of-fold drop of the squared error of each, compared with one acceptance for all.
     """
 
     def __init__(self, learner: RLearner, contacts: Contacts) -> None:
@@ -156,18 +131,7 @@ def predict_churn(X: pd.DataFrame, churned: np.ndarray, customer: np.ndarray) ->
 
     The champion was trained on the outcomes of many contacts, so its own scores would hide part of the effect.
 
-    Parameters
-    ----------
-    X : DataFrame of shape (n_contacts, n_features)
-        Features before the contact.
-    churned : ndarray of shape (n_contacts,)
-        1 if the customer placed no order in the horizon, else 0.
-    customer : ndarray of shape (n_contacts,), object
-        Customer ids.
-
-    Returns
-    -------
-    ndarray of shape (n_contacts,)
+    The arguments are as in ``Contacts``; the result has shape (n_contacts,).
     """
     settings = CHURN_TREES | {"min_data_in_leaf": max(MIN_ROWS_IN_LEAF, len(X) // 500)}
     _, predicted = cached_fit(settings, X.to_numpy(float), churned, customer_folds(customer))
@@ -185,19 +149,6 @@ def fit_out_of_fold(
     settings: dict, X: np.ndarray, y: np.ndarray, fold: np.ndarray, weight: np.ndarray | None = None
 ) -> tuple[list[str], np.ndarray]:
     """Fit boosted trees without each fold in turn, and predict that fold.
-
-    Parameters
-    ----------
-    settings : dict
-        LightGBM parameters.
-    X : ndarray of shape (n_rows, n_features)
-        Features.
-    y : ndarray of shape (n_rows,)
-        Target.
-    fold : ndarray of shape (n_rows,)
-        From 0 to ``N_FOLDS`` - 1.
-    weight : ndarray of shape (n_rows,), optional
-        Weights of the rows.
 
     Returns
     -------

@@ -1,10 +1,9 @@
 """Probabilities of exploration."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from inference.decisions.bandit import MIN_PROBABILITY, N_CELLS, N_DRAWS, Explorer
+from inference.decisions.bandit import MIN_PROBABILITY, N_CELLS, N_DRAWS, Explorer, draw
 
 BANDS = ["low", "high"]
 
@@ -46,9 +45,7 @@ def test_probabilities_are_shares_of_posterior_draws():
 
 def test_an_action_is_drawn_with_its_probability():
     n = 20_000
-    customers = pd.DataFrame({"risk_band": ["low"] * n})
-    drawn, probability = fitted().draw(
-        customers, np.ones(n), np.ones((n, 2), bool), np.linspace(0, 1, n, endpoint=False)
-    )
+    probability = fitted().probabilities(np.ones((n, 2), bool), ["low"] * n, np.ones(n))
+    drawn = draw(probability, np.linspace(0, 1, n, endpoint=False))
     shares = [(drawn == arm).mean() for arm in (0, 1, -1)]
     np.testing.assert_allclose(shares, probability[0], atol=1e-4)

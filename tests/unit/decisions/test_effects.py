@@ -44,10 +44,10 @@ def learn(rows: Contacts) -> ActionEffect:
 
 def test_without_enough_contacts_the_prior_is_used():
     effect = ActionEffect("coupon", PRIOR).fit(contacts(150, 0, 0.5))
-    predicted = effect.acceptance(pd.DataFrame({"a": [0.0], "b": [0.0], "c": [0.0]}), ["high"])
-    assert predicted.source == effect.source == "prior"
-    assert predicted.mean[0] == pytest.approx(0.3)
-    assert predicted.deviation[0] == pytest.approx(0.1)  # sqrt(6 * 14 / 21) / 20
+    mean, deviation = effect.acceptance(pd.DataFrame({"a": [0.0], "b": [0.0], "c": [0.0]}), ["high"])
+    assert effect.source == "prior"
+    assert mean[0] == pytest.approx(0.3)
+    assert deviation[0] == pytest.approx(0.1)  # sqrt(6 * 14 / 21) / 20
     assert effect.describe().startswith("coupon is assumed to keep 30.0% of those about to leave (10.4% to 49.6%)")
 
 
@@ -68,11 +68,11 @@ def test_acceptance_is_measured_by_risk_band():
     rows = contacts(40_000, 0, lambda p, _: np.where(p < 0.5, 0.0, 0.4))
     effect = ActionEffect("coupon", PRIOR).fit(rows)
     effect.model_ = None
-    predicted = effect.acceptance(rows.X.iloc[:2], ["high", "low"])
-    assert predicted.source == "segment"
-    assert predicted.mean[0] == pytest.approx(0.4, abs=3 * predicted.deviation[0])
-    assert predicted.mean[1] == pytest.approx(0.0, abs=3 * predicted.deviation[1] + 0.01)
-    assert predicted.deviation.max() < 0.04
+    mean, deviation = effect.acceptance(rows.X.iloc[:2], ["high", "low"])
+    assert effect.source == "segment"
+    assert mean[0] == pytest.approx(0.4, abs=3 * deviation[0])
+    assert mean[1] == pytest.approx(0.0, abs=3 * deviation[1] + 0.01)
+    assert deviation.max() < 0.04
 
 
 def test_contacts_are_weighted_by_inverse_propensity():
@@ -95,8 +95,8 @@ def test_acceptance_by_features_is_learned():
     rows = contacts(30_000, 0, lambda _, x: np.where(x > 0, 0.5, -0.1))
     effect = learn(rows)
     assert effect.source == "model"
-    predicted = effect.acceptance(rows.X, rows.band)
-    likely, unlikely = predicted.mean[rows.X.a > 1].mean(), predicted.mean[rows.X.a < -1].mean()
+    mean, _ = effect.acceptance(rows.X, rows.band)
+    likely, unlikely = mean[rows.X.a > 1].mean(), mean[rows.X.a < -1].mean()
     assert likely > 0.35
     assert unlikely < 0.05
 
@@ -108,18 +108,18 @@ def test_interactions_of_two_features_are_learned():
     kept = a & b & (rows.action == "coupon") & (np.random.default_rng(1).random(30_000) < 0.6)
     effect = learn(replace(rows, churned=np.where(kept, 0.0, rows.churned)))
     assert effect.source == "model"
-    mean = effect.acceptance(rows.X, rows.band).mean
+    mean = effect.acceptance(rows.X, rows.band)[0]
     assert mean[a & b].mean() + mean[~a & ~b].mean() > mean[a & ~b].mean() + mean[~a & b].mean() + 0.1
 
 
 def test_errors_of_the_averaged_trees_are_about_as_large_as_their_deviation():
     rows = contacts(20_000, 3, lambda _, x: np.where(x > 0, 0.5, -0.1))
     effect = learn(rows)
-    predicted = effect.acceptance(rows.X, rows.band)
+    mean, deviation = effect.acceptance(rows.X, rows.band)
     truth = np.where(rows.X.a > 0, 0.5, -0.1)
     clear = (rows.X.a.abs() > 0.3).to_numpy()  # trees round the step off
-    assert (np.abs(predicted.mean - truth)[clear] <= 1.96 * predicted.deviation[clear]).mean() > 0.5
-    assert predicted.deviation.mean() < 0.15
+    assert (np.abs(mean - truth)[clear] <= 1.96 * deviation[clear]).mean() > 0.5
+    assert deviation.mean() < 0.15
 
 
 def test_churn_probabilities_are_out_of_fold_by_customer():
@@ -162,7 +162,7 @@ def test_responses_to_one_action_help_to_predict_those_to_a_rarer_one():
     both = fit_effects(catalogue, rows)["call"]
     alone = fit_effects(catalogue[1:], rows)["call"]
     truth = np.where(rows.X.a > 0, 0.4, 0.0)
-    errors = [np.mean((effect.acceptance(rows.X, rows.band).mean - truth) ** 2) for effect in (both, alone)]
+    errors = [np.mean((effect.acceptance(rows.X, rows.band)[0] - truth) ** 2) for effect in (both, alone)]
     assert both.source == "model"
     assert errors[0] < 0.5 * errors[1]
 
@@ -177,7 +177,7 @@ def test_an_action_with_other_responders_has_a_model_of_its_own():
     )
     effects = fit_effects(pd.DataFrame({"action": ["coupon", "call"], "prior_alpha": 6, "prior_beta": 14}), together)
     likes_coupons = (rows.X.a > 0.3).to_numpy()
-    coupon, call = (effects[action].acceptance(rows.X, rows.band).mean for action in ("coupon", "call"))
+    coupon, call = (effects[action].acceptance(rows.X, rows.band)[0] for action in ("coupon", "call"))
     assert coupon[likes_coupons].mean() > 0.3
     assert call[likes_coupons].mean() < 0.15
 
