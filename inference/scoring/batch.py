@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from inference.errors import ChurnRadarError
 from inference.feature_store import client
+from inference.model.level import anchored_shift, level_history
 from inference.progress import track
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
-from inference.scoring.score import SCHEMA, level_shift_of, mean_logit, now, refuse_other_encoder, score_columns
+from inference.scoring.score import SCHEMA, mean_logit, now, refuse_other_encoder, score_columns
 from inference.warehouse.manifest import Manifest, engine
 
 if TYPE_CHECKING:
@@ -61,22 +62,17 @@ def score_newest_snapshot(
     scorer = _scorer(current, newest, services)
     # the level shift depends on the log-odds of all customers, so these are computed first
     logit, forecast = scorer.mean_logits()
-    shift = level_shift_of(current, newest.as_of_date.iloc[0], labels, logit, forecast)
+    history = level_history(labels, current.model.horizon_days)
+    as_of_date = pd.Timestamp(newest.as_of_date.iloc[0])
+    shift = anchored_shift(current.model.anchor, as_of_date, history, logit, forecast)
     # all rows get the same time: readers take the latest of a date
     return pa.RecordBatchReader.from_batches(SCHEMA, scorer.scores(shift, Manifest.load().fingerprint, now()))
 
 
 class LocalScorer:
-    """Scores customers of one date in this process; same interface as ``SparkScorer``.
+    """Scores customers (``customer_id`` and ``as_of_date``) of one date in this process.
 
-    Parameters
-    ----------
-    current : RegisteredModel
-        Model and version.
-    customers : DataFrame
-        ``customer_id`` and ``as_of_date``.
-    services : sequence of str
-        Feature services that the model reads.
+    ``services`` are the feature services that the model reads; ``SparkScorer`` has the same interface.
     """
 
     def __init__(self, current: RegisteredModel, customers: pd.DataFrame, services: Sequence[str]) -> None:
@@ -119,10 +115,8 @@ def _scorer(current: RegisteredModel, customers: pd.DataFrame, services: Sequenc
 
 def _order_days(snapshots: pd.DataFrame) -> pd.DataFrame:
     """Days from the first and the last order to the as-of date, as in ``order_features``."""
-    days = {
-        f"days_since_{which}_order": (
-            pd.to_datetime(snapshots.as_of_date) - pd.to_datetime(snapshots[f"{which}_order_date"])
-        ).dt.days
-        for which in ("first", "last")
-    }
-    return snapshots[["customer_id", "as_of_date"]].assign(**days)
+    days = snapshots[["customer_id", "as_of_date"]].copy()
+    for which in ("first", "last"):
+        ordered_on = pd.to_datetime(snapshots[f"{which}_order_date"])
+        days[f"days_since_{which}_order"] = (pd.to_datetime(snapshots.as_of_date) - ordered_on).dt.days
+    return days

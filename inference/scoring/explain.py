@@ -10,23 +10,16 @@ from inference.errors import ChurnRadarError
 from inference.feature_store import client
 from inference.pseudonyms import pseudonym
 from inference.registry import registry
-from inference.scoring.score import score
+from inference.scoring.score import score_columns
 from inference.warehouse.manifest import Manifest
 from inference.warehouse.reader import customer_tables
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A stored score, and what the same model version returns for the same features now.
+    """A stored score, and what the same model version returns for the same features now; rows of ``churn_predictions``.
 
-    Parameters
-    ----------
-    stored, recomputed : Series
-        Rows of ``churn_predictions``.
-    features : Series
-        Features that are known, by name.
-    manifest_hash : str or None
-        Fingerprint of the current dbt project; None where there is no manifest.
+    ``features`` are those that are known, by name; ``manifest_hash`` is the fingerprint of the current dbt project.
     """
 
     stored: pd.Series
@@ -38,16 +31,7 @@ class Explanation:
 def explain(customer_id: str, as_of_date: date) -> Explanation:
     """Read a stored score and compute it again by the same model version, with the stored level shift.
 
-    Parameters
-    ----------
-    customer_id : str
-        The shop's own id, or its pseudonym.
-    as_of_date : date
-        Date of the score.
-
-    Returns
-    -------
-    Explanation
+    ``customer_id`` is the shop's own id, or its pseudonym.
 
     Raises
     ------
@@ -75,10 +59,10 @@ def explain(customer_id: str, as_of_date: date) -> Explanation:
     key = ["customer_id", "as_of_date"]
     services = (client.MODEL_SERVICE, client.SEQUENCES_SERVICE)
     rows = client.historical_features(scores[key], *services)
-    recomputed = score(registry.load(stored.model_version), rows, shift=float(stored.level_shift)).iloc[0]
+    columns = score_columns(registry.load(stored.model_version), rows, float(stored.level_shift))
     features = rows.iloc[0].drop(key)
     known = features[[pd.api.types.is_scalar(value) and pd.notna(value) for value in features]]
-    return Explanation(stored, recomputed, known, Manifest.load().fingerprint)
+    return Explanation(stored, pd.DataFrame(columns).iloc[0], known, Manifest.load().fingerprint)
 
 
 def _no_score(connection: duckdb.DuckDBPyConnection, customer_id: str, as_of_date: date) -> str:

@@ -68,22 +68,17 @@ def score_newcomers(newcomers: pd.DataFrame, horizon_days: int) -> pa.Table:
     similar = rates.loc[pd.MultiIndex.from_frame(_binned(newest)[GROUP])].reset_index(drop=True)
     scored = newest[["customer_id", "as_of_date", "kind"]].join(similar)
     scored["horizon_days"] = horizon_days
-    scored["reason"] = _reasons(newest.join(similar), horizon_days)
+    scored["reason"] = [_reason(row, horizon_days) for row in newest.join(similar).to_dict("records")]
     scored["feature_snapshot_at"] = pd.to_datetime(scored.as_of_date)
     scored["scored_at"] = datetime.now(UTC).replace(tzinfo=None)
     return pa.Table.from_pandas(scored[SCHEMA.names], SCHEMA, preserve_index=False, safe=False)
 
 
 def group_rates(newcomers: pd.DataFrame) -> pd.DataFrame:
-    """Churn rate of every group of similar newcomers, with its credible interval.
+    """Churn rate of every group of similar newcomers (rows of ``int_newcomers``), with its credible interval.
 
     A group has as many observations as customers, at the mean rate of all its rows. A customer of several snapshots
     counts once, and no row is preferred: that would favour customers who stayed newcomers longer.
-
-    Parameters
-    ----------
-    newcomers : DataFrame
-        ``int_newcomers``.
 
     Returns
     -------
@@ -150,15 +145,8 @@ def concentration(members: pd.DataFrame) -> float:
     estimate is the posterior mean of that correlation, with uniform priors of it and of the mean rate ``m``. The
     maximum of the likelihood would often be at no variation (infinite s) for families of few members.
 
-    Parameters
-    ----------
-    members : DataFrame of shape (n_members, 2)
-        Observations ``churned`` and ``stayed`` of each.
-
-    Returns
-    -------
-    float
-        s: 1 without observations, large where rates hardly differ.
+    ``members`` are observations ``churned`` and ``stayed``, shape (n_members, 2). The result is 1 without
+    observations, and large where rates hardly differ.
     """
     counts = members[members.sum(axis=1) > 0].to_numpy()
     # a denser grid where the mean lies if all rates are equal
@@ -188,8 +176,13 @@ def _observations(labelled: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     )
 
 
-def _reasons(rows: pd.DataFrame, horizon_days: int) -> list[str]:
-    return [f"{_history(row)}; {_outcomes(row, horizon_days)}" for row in rows.to_dict("records")]
+def _reason(row: dict, horizon_days: int) -> str:
+    if row["similar_newcomers"]:
+        similar = count(row["similar_newcomers"], "similar newcomer")
+        outcomes = f"of {similar} {row['similar_churned']:,} did not order within {count(horizon_days, 'day')}"
+    else:
+        outcomes = "no similar newcomer's outcome is known yet"
+    return f"{_history(row)}; {outcomes}"
 
 
 def _history(row: dict) -> str:
@@ -202,10 +195,3 @@ def _history(row: dict) -> str:
     if row["days_since_last_visit"] >= row["days_since_start"]:
         return f"{text}, no visit since"
     return f"{text}, last visit {count(row['days_since_last_visit'], 'day')} ago"
-
-
-def _outcomes(row: dict, horizon_days: int) -> str:
-    if not row["similar_newcomers"]:
-        return "no similar newcomer's outcome is known yet"
-    similar = count(row["similar_newcomers"], "similar newcomer")
-    return f"of {similar} {row['similar_churned']:,} did not order within {count(horizon_days, 'day')}"

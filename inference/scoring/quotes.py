@@ -25,18 +25,8 @@ MIN_EFFECT = 0.02
 class Variant(NamedTuple):
     """One of a customer's texts with one sentence, or all of them, left out.
 
-    Attributes
-    ----------
-    row, slot : int
-        Position of the customer, and of the text among the customer's texts.
-    text : str
-        The complete text.
-    start, end : int
-        Range of characters that is left out.
-    rest : str
-        The text without it.
-    whole : bool
-        Whether several sentences are left out together.
+    ``row`` and ``slot`` are the positions of the customer, and of the text among the customer's texts. The characters
+    from ``start`` to ``end`` are left out of ``text``; ``rest`` is what stays.
     """
 
     row: int
@@ -45,6 +35,7 @@ class Variant(NamedTuple):
     start: int
     end: int
     rest: str
+    #: Whether several sentences are left out together.
     whole: bool
 
 
@@ -165,13 +156,14 @@ def _best_passage(scored: list[tuple[Variant, float]]) -> tuple[int, str] | None
 def _passage(scored: list[tuple[Variant, float]], best: int) -> str:
     """Quote a sentence with the neighbours that move the score in the same direction, as far as they fit."""
     first = last = best
-    grown = True
-    while grown:
-        grown = False
+    while True:
         for start, end in ((first, last + 1), (first - 1, last)):
-            if start < 0 or end >= len(scored) or scored[end if end > last else start][1] <= 0:
+            added = end if end > last else start
+            if start < 0 or end >= len(scored) or scored[added][1] <= 0:
                 continue
             if scored[end][0].end - scored[start][0].start <= MAX_QUOTE_CHARACTERS:
-                first, last, grown = start, end, True
+                first, last = start, end
                 break
+        else:
+            break
     return shorten(mask(scored[best][0].text[scored[first][0].start : scored[last][0].end]))

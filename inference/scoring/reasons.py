@@ -21,26 +21,14 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Theme:
-    """Features about the same thing, and a sentence about them.
-
-    Parameters
-    ----------
-    name : str
-        Short name.
-    patterns : str
-        Feature names or shell patterns of them, separated by spaces.
-    sentence : callable
-        Builds the sentence from the known features of a row; None where there is nothing to report. It may raise
-        KeyError for an unknown feature, which counts as None.
-    """
+    """Features about the same thing, and a sentence about them."""
 
     name: str
+    #: Feature names or shell patterns of them, separated by spaces.
     patterns: str
+    #: Builds the sentence from the known features of a row; None where there is nothing to report. It may raise
+    #: KeyError for an unknown feature, which counts as None.
     sentence: Callable[[Row], str | None]
-
-    def covers(self, feature: str) -> bool:
-        """Whether a feature belongs to the theme."""
-        return any(fnmatchcase(feature, pattern) for pattern in self.patterns.split())
 
     def describe(self, row: Row) -> str | None:
         """Build the sentence; None where the row lacks a number that it needs."""
@@ -63,10 +51,6 @@ def _rhythm(row: Row) -> str:
     if "gap_std_days" not in row:
         return text + f"; the pause before it was {count(usual, 'day')}"
     return text + (f"; usually every {usual:.0f}" if usual >= 1.5 else "; usually every day")
-
-
-def _frequency(row: Row) -> str:
-    return f"{count(row['orders_90d'], 'order')} in the last 90 days, {row['orders_30d']:.0f} in the last 30"
 
 
 def _trend(row: Row) -> str:
@@ -103,19 +87,11 @@ def _discounts(row: Row) -> str | None:
     return ", ".join(parts) or None
 
 
-def _returns(row: Row) -> str:
-    return f"{row['returned_order_share']:.0%} of orders returned, {row['cancelled_order_share']:.0%} cancelled"
-
-
 def _timing(row: Row) -> str:
     parts = ("night", "morning", "afternoon", "evening")
     favourite = max(parts, key=lambda part: row[f"{part}_order_share"])
     share = row[f"{favourite}_order_share"]
     return f"{row['weekend_order_share']:.0%} of orders at the weekend, {share:.0%} in the {favourite}"
-
-
-def _season(row: Row) -> str:
-    return f"{count(row['orders_same_window_last_year'], 'order')} in the same weeks last year"
 
 
 def _visits(row: Row) -> str | None:
@@ -188,19 +164,33 @@ THEMES = (
         _rhythm,
     ),
     Theme("trend", "orders_trend_* spend_trend_*", _trend),
-    Theme("season", "*_same_window_last_year", _season),
+    Theme(
+        "season",
+        "*_same_window_last_year",
+        lambda row: f"{count(row['orders_same_window_last_year'], 'order')} in the same weeks last year",
+    ),
     Theme("carts", "cart_* abandoned_carts_* orders_per_cart_add_*", _carts),
     Theme(
         "visits",
         "days_since_last_visit visit_* sessions_* view_* search_* wishlist_* login_* other_events_* orders_per_view_*",
         _visits,
     ),
-    Theme("frequency", "orders_*d orders_total", _frequency),
+    Theme(
+        "frequency",
+        "orders_*d orders_total",
+        lambda row: f"{count(row['orders_90d'], 'order')} in the last 90 days, {row['orders_30d']:.0f} in the last 30",
+    ),
     Theme("spend", "spend_* average_order_amount largest_order_amount", _spend),
     Theme("tenure", "days_since_first_order months_since_first_order", _tenure),
     Theme("basket", "items_* distinct_* favourite_category_share_*", _basket),
     Theme("discounts", "discount_share coupon_order_share_*", _discounts),
-    Theme("returns", "returned_order_share cancelled_order_share", _returns),
+    Theme(
+        "returns",
+        "returned_order_share cancelled_order_share",
+        lambda row: (
+            f"{row['returned_order_share']:.0%} of orders returned, {row['cancelled_order_share']:.0%} cancelled"
+        ),
+    ),
     Theme("timing", "*_order_share", _timing),
     Theme(
         "words",
@@ -219,9 +209,8 @@ THEMES = (
 def theme_of(feature: str) -> Theme:
     """Return the theme of a feature; a feature that no theme covers is a theme of its own."""
     for theme in THEMES:
-        if theme.covers(feature):
+        if any(fnmatchcase(feature, pattern) for pattern in theme.patterns.split()):
             return theme
-
     return Theme(f"feature {feature}", feature, lambda row: f"{feature.replace('_', ' ')}: {row[feature]:,.4g}")
 
 
@@ -251,19 +240,16 @@ def reasons(
         Sentences per customer: about what raises a score above the base value, or lowers one below it. The quote of
         a customer at risk gets at least the last place, because it shows best what to do.
     """
-    themes: dict[str, Theme] = {}
-    columns: dict[str, list[int]] = {}
+    columns: dict[Theme, list[int]] = {}
     for position, feature in enumerate(contributions.columns):
-        theme = theme_of(feature)
-        themes.setdefault(theme.name, theme)
-        columns.setdefault(theme.name, []).append(position)
+        columns.setdefault(theme_of(feature), []).append(position)
+    themes = list(columns)
     values = contributions.to_numpy()
     by_theme = np.column_stack([values[:, positions].sum(axis=1) for positions in columns.values()])
     direction = np.where(values.sum(axis=1) >= 0, 1.0, -1.0)
     strength = by_theme * direction[:, None]
     order = np.argsort(-strength, axis=1, kind="stable")
-    ordered_themes = list(themes.values())
-    quotes = _quotes(list(themes), strength, order, direction, quote, n_reasons)
+    quotes = _quotes([theme.name for theme in themes], strength, order, direction, quote, n_reasons)
 
     result = []
     names = list(features)
@@ -273,7 +259,7 @@ def reasons(
         numbers = {name: value for name, value in zip(names, row.tolist(), strict=True) if value == value}
         sentences = (
             (quotes.get(position) if theme.name == "words" else None) or theme.describe(numbers)
-            for theme, effect in ((ordered_themes[i], strength[position, i]) for i in ranking)
+            for theme, effect in ((themes[i], strength[position, i]) for i in ranking)
             if effect > 0
         )
         chosen = [s for s in sentences if s]

@@ -1,5 +1,6 @@
 """Churn probability, expected spend and reasons of customers at one as-of date."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -11,16 +12,16 @@ from scipy.special import expit
 
 from inference.errors import ChurnRadarError
 from inference.model.churn_model import ChurnModel
-from inference.model.level import anchored_shift, level_history
-from inference.model.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Columns, has_sequences, read_sequences
-from inference.model.words import embedding_matrix
+from inference.model.sequences import EVENT_COLUMNS, TEXT_COLUMNS, Columns, Sequences, has_sequences, read_sequences
+from inference.model.words import WORDS_LOGIT, embedding_matrix
 from inference.registry.registry import RegisteredModel
-from inference.scoring.lineage import features_hash
 from inference.scoring.quotes import quote_words
 from inference.scoring.reasons import reasons
 
 #: Risk bands, from the lowest probability to the highest.
 BANDS = ("low", "medium", "high", "critical")
+#: Arrays of sequences that enter the fingerprint of the features, one row per customer.
+HASHED_ARRAYS = ("event_types", "event_numbers", "text_numbers")
 #: Columns of the table churn_predictions, and their types.
 SCHEMA = pa.schema(
     {
@@ -41,67 +42,38 @@ SCHEMA = pa.schema(
 )
 
 
-def score(
+def score_columns(
     current: RegisteredModel,
-    rows: pd.DataFrame,
-    labels: pd.DataFrame | None = None,
-    shift: float | None = None,
+    rows: Columns,
+    shift: float,
     manifest: str | None = None,
-) -> pd.DataFrame:
-    """Score customers of one as-of date.
+    member_logits: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, object]:
+    """Score customers of one as-of date, from and to mappings: a DataFrame takes longer to build than one score.
 
     Parameters
     ----------
     current : RegisteredModel
         Model and version.
-    rows : DataFrame
-        ``customer_id``, ``as_of_date`` and features.
-    labels : DataFrame, optional
-        ``churn_labels``: observed churn rates, from which some anchors set the level. With the columns
-        ``days_since_first_order`` and ``days_since_last_order``, open label windows are estimated as well. Needed
-        unless ``shift`` is given.
-    shift : float, optional
+    rows : DataFrame or mapping
+        ``customer_id``, ``as_of_date`` and features by name; numbers are arrays.
+    shift : float
         Log-odds to add to the mean of the members.
     manifest : str, optional
-        Fingerprint of the dbt project, for the lineage.
-
-    Returns
-    -------
-    DataFrame
-        One row per customer, columns of ``SCHEMA``: probabilities, ``level_shift`` in log-odds, expected spend in
-        the shop's currency, reasons and lineage.
-
-    Raises
-    ------
-    ChurnRadarError
-        If the model lacks a feature, or texts were embedded by another encoder than the model's.
-    """
-    return pd.DataFrame(score_columns(current, rows, labels, shift, manifest), index=rows.index)
-
-
-def score_columns(
-    current: RegisteredModel,
-    rows: Columns,
-    labels: pd.DataFrame | None = None,
-    shift: float | None = None,
-    manifest: str | None = None,
-    member_logits: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, object]:
-    """Score like ``score``, but from and to mappings: building a DataFrame takes longer than scoring one customer.
-
-    Parameters
-    ----------
-    current, labels, shift, manifest
-        As in ``score``.
-    rows : DataFrame or mapping
-        Columns by name; numbers are arrays.
+        Fingerprint of the dbt project.
     member_logits : mapping of str to ndarray of shape (n_customers,), optional
         Log-odds of the members, where they were computed before.
 
     Returns
     -------
     dict
-        Columns of ``SCHEMA``; values that all customers share are scalars.
+        Columns of ``SCHEMA``: expected spend in the shop's currency, ``level_shift`` in log-odds. Values that all
+        customers share are scalars.
+
+    Raises
+    ------
+    ChurnRadarError
+        If the model lacks a feature, or texts were embedded by another encoder than the model's.
     """
     model = current.model
     X, sequences = model.inputs(rows)
@@ -109,9 +81,6 @@ def score_columns(
     if member_logits is None:
         member_logits = model.member_logits(X, sequences)
     logit = mean_logit(member_logits)
-    as_of_date = pd.Timestamp(next(iter(rows["as_of_date"])))
-    if shift is None:
-        shift = level_shift_of(current, as_of_date, labels, logit, rows["no_order_probability"])
     # sentences also use numbers that the model does not read, such as complaints
     numbers = {name: rows[name] for name in rows if is_numeric_dtype(getattr(rows[name], "dtype", object))}
     sentences = reasons(
@@ -133,9 +102,9 @@ def score_columns(
             f"reason_{position + 1}": np.array([s[position] if len(s) > position else None for s in sentences], object)
             for position in range(3)
         },
-        "features_hash": features_hash(X, sequences, embedding_matrix(rows) if model.words else None),
+        "features_hash": _features_hash(X, sequences, embedding_matrix(rows) if model.words else None),
         "manifest_hash": manifest,
-        "feature_snapshot_at": as_of_date,
+        "feature_snapshot_at": pd.Timestamp(next(iter(rows["as_of_date"]))),
         "scored_at": now(),
     }
 
@@ -150,14 +119,6 @@ def mean_logit(member_logits: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.mean(list(member_logits.values()), axis=0)
 
 
-def level_shift_of(
-    current: RegisteredModel, as_of_date: object, labels: pd.DataFrame, logit: np.ndarray, forecast: pd.Series
-) -> float:
-    """Log-odds to add to the members' mean at a snapshot, by the model's anchor; see ``inference.model.level``."""
-    history = level_history(labels, current.model.horizon_days)
-    return anchored_shift(current.model.anchor, pd.Timestamp(as_of_date), history, logit, forecast)
-
-
 def refuse_other_encoder(current: RegisteredModel, rows: Columns) -> None:
     """Raise a ChurnRadarError if the model reads words and the rows' texts were embedded by another encoder."""
     model = current.model
@@ -168,6 +129,45 @@ def refuse_other_encoder(current: RegisteredModel, rows: Columns) -> None:
             f"text_features were embedded by {other[0]}; expected one encoder: set CHURN_ENCODER and "
             "CHURN_ENCODER_FIDELITY back, or train again"
         )
+
+
+def _features_hash(X: pd.DataFrame, sequences: Sequences | None, embeddings: np.ndarray | None) -> list[str]:
+    """Fingerprint the inputs of a model for each customer.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_customers, n_features)
+        Features, float64.
+    sequences : Sequences or None
+        Events and texts; None where the model does not read them.
+    embeddings : ndarray of shape (n_customers, dimension) or None
+        Pooled embeddings; None where the model does not read them.
+
+    Returns
+    -------
+    list of str
+        32 hexadecimal digits per customer, equal for equal inputs on any machine.
+    """
+    # the log-odds of the words are computed from the embeddings, and their last bits depend on the batch
+    names = list(X.columns)
+    kept = [position for position, name in enumerate(names) if name != WORDS_LOGIT]
+    columns, numbers = ",".join(names[position] for position in kept).encode(), X.to_numpy(dtype="<f8")[:, kept]
+    # one bit pattern for null, and no negative zero
+    numbers = np.where(np.isnan(numbers), np.nan, numbers + 0.0)
+    parts = [np.ascontiguousarray(numbers)]
+    if embeddings is not None:
+        parts.append(np.ascontiguousarray(embeddings.astype("<f4")))
+    if sequences is not None:
+        parts += [np.ascontiguousarray(getattr(sequences, name)) for name in HASHED_ARRAYS]
+    hashes = []
+    for row in range(len(X)):
+        digest = hashlib.blake2b(columns, digest_size=16)
+        for part in parts:
+            digest.update(part[row].tobytes())
+        if sequences is not None:
+            digest.update("\n".join(sequences.words[i] for i in sequences.texts[row] if i >= 0).encode())
+        hashes.append(digest.hexdigest())
+    return hashes
 
 
 def _quoter(model: ChurnModel, rows: Columns, X: pd.DataFrame, logit: np.ndarray) -> Callable:

@@ -40,14 +40,7 @@ _loaded: dict[str, RegisteredModel] = {}
 class SparkScorer:
     """Scores customers of one date on Spark's executors; the results are read back batch by batch.
 
-    Parameters
-    ----------
-    current : RegisteredModel
-        Model and version.
-    customers : DataFrame
-        ``customer_id`` and ``as_of_date``.
-    services : sequence of str
-        Feature services that the model reads.
+    The interface is that of ``LocalScorer``.
     """
 
     def __init__(self, current: RegisteredModel, customers: pd.DataFrame, services: Sequence[str]) -> None:

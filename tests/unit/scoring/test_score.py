@@ -10,11 +10,12 @@ from scipy.special import expit
 from inference.errors import ChurnRadarError
 from inference.feature_store import client as feature_store
 from inference.model.churn_model import ChurnModel
+from inference.model.level import anchored_shift, level_history
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
 from inference.scoring import batch as scoring
 from inference.scoring.batch import score_newest_snapshot
-from inference.scoring.score import score
+from inference.scoring.score import mean_logit, score_columns
 
 #: Churn rates 0.25 and 0.75; at 2024-04-22 the window of the second has not closed.
 LABELS = pd.DataFrame(
@@ -43,6 +44,14 @@ COLUMNS = [
     "feature_snapshot_at",
     "scored_at",
 ]
+
+
+def score(current: RegisteredModel, rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Scores at the level that labels set."""
+    logit = mean_logit(current.model.member_logits(*current.model.inputs(rows)))
+    history = level_history(labels, current.model.horizon_days)
+    shift = anchored_shift(current.model.anchor, rows.as_of_date.iloc[0], history, logit, rows.no_order_probability)
+    return pd.DataFrame(score_columns(current, rows, shift), index=rows.index)
 
 
 @pytest.fixture(scope="module")
@@ -78,43 +87,6 @@ def test_every_customer_gets_one_row_with_all_columns(scores: pd.DataFrame, cust
     assert list(scores.customer_id) == list(customers.customer_id)
     assert set(scores.model_version) == {"7"}
     assert set(scores.horizon_days) == {30}
-
-
-def test_the_mean_probability_is_the_newest_rate_that_is_known(scores: pd.DataFrame) -> None:
-    assert scores.churn_probability.mean() == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize(
-    ("anchor", "as_of_date", "level"),
-    [
-        ("latest_rate", "2024-04-22", 0.25),
-        ("latest_rate", "2024-05-01", 0.75),  # 30 days after 2024-04-01
-        ("forecast", "2024-04-22", 0.4),
-        ("last_year", "2025-03-01", 0.25),
-    ],
-)
-def test_each_anchor_sets_its_level(anchor: str, as_of_date: str, level: float) -> None:
-    rows = make_customers(-3.0, 0.0, 1.0).assign(as_of_date=pd.Timestamp(as_of_date))
-    scored = score(RegisteredModel("1", make_fixed_model(anchor)), rows, LABELS)
-    assert scored.churn_probability.mean() == pytest.approx(level)
-
-
-@pytest.mark.parametrize(("anchor", "as_of_date"), [("model", "2024-04-22"), ("last_year", "2024-04-22")])
-def test_without_a_known_level_nothing_is_shifted(anchor: str, as_of_date: str) -> None:
-    rows = make_customers(-3.0, 0.0, 1.0).assign(as_of_date=pd.Timestamp(as_of_date))
-    scored = score(RegisteredModel("1", make_fixed_model(anchor)), rows, LABELS)
-    np.testing.assert_allclose(scored.churn_probability, expit([-3, 0, 1]))
-    np.testing.assert_allclose(scored.level_shift, 0, atol=1e-9)
-
-
-def test_labels_may_hold_open_windows() -> None:
-    open_window = LABELS.assign(as_of_date=pd.Timestamp("2024-04-22"), churned=None)
-    scored = score(
-        RegisteredModel("1", make_fixed_model("latest_rate")),
-        make_customers(-1.0, 1.0),
-        pd.concat([LABELS, open_window]),
-    )
-    assert scored.churn_probability.mean() == pytest.approx(0.25)
 
 
 def test_one_shift_moves_everybody() -> None:
@@ -230,7 +202,8 @@ class TestNewestSnapshot:
             "snapshot_features",
             lambda rows, *services: rows.assign(signal=1.0, no_order_probability=0.4),
         )
-        monkeypatch.setattr(scoring, "level_shift_of", lambda current, day, labels, *rest: seen.append(labels) or 0.0)
+        monkeypatch.setattr(scoring, "level_history", lambda labels, days: seen.append(labels))
+        monkeypatch.setattr(scoring, "anchored_shift", lambda *_: 0.0)
         labels = self.snapshots[["customer_id", "as_of_date"]].assign(churned=None)
         score_newest_snapshot(self.snapshots, labels)
         assert seen[0].days_since_first_order.tolist() == [52, 111, 83]
