@@ -97,7 +97,7 @@ def churn_probabilities(shop: Path, fidelity: float) -> np.ndarray:
                 "select customer_id, as_of_date from int_customer_snapshots where is_newest order by all"
             ).df()
         rows = snapshot_features(asked)
-        return model.predict_proba(model.matrix(rows))[:, 1]
+        return expit(model.logit(model.matrix(rows)))
 
 
 def timed(call: Callable) -> tuple[float, object]:

@@ -1,13 +1,12 @@
 """The churn model: members whose log-odds are averaged, a spend model, and the anchor of the level."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from inference.errors import ChurnRadarError
 from inference.features.attributes import PACKED, PREFIX, attribute_matrix
@@ -26,51 +25,24 @@ REFERENCE_FILE = "drift_reference.parquet"
 
 @dataclass
 class ChurnModel:
-    """A trained model.
+    """A trained model."""
 
-    Parameters
-    ----------
-    features : list of str
-        Its input columns, in order.
-    members : list of Member
-        Classifiers on the features; the transformer adds to the mean of their log-odds.
-    spend : SpendModel
-        Expected spend of a customer who orders.
-    anchor : str
-        How the level is set; see ``inference.model.level``.
-    threshold : float
-        Probability from which a customer counts as a predicted churner, for F1 and recall.
-    horizon_days : int
-        Length of the label window.
-    words : WordsModel, optional
-        Computes a feature from the pooled text embedding, where text embeddings are used.
-    transformer : TransformerMember, optional
-        Reads sequences of events and texts, where it is used.
-    averaged : list of str, optional
-        Names of the members whose log-odds are averaged; all where not given.
-    encoder_revision : str, optional
-        The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from.
-    summary : TrainingSummary
-        Facts about its training and validation.
-    validation : DataFrame, optional
-        Out-of-time predictions of later snapshots by row: outcome, log-odds of every member and variant, and the
-        probability at the level of the anchor.
-    reference : DataFrame, optional
-        Distributions that drift is measured against; see ``inference.training.drift_reference``.
-    """
-
-    features: list[str]
-    members: list[Member]
+    features: list[str]  # its input columns, in order
+    members: list[Member]  # classifiers on the features; the transformer adds to the mean of their log-odds
     spend: SpendModel
-    anchor: str
-    threshold: float
-    horizon_days: int
-    words: WordsModel | None = None
-    transformer: "TransformerMember | None" = None
-    averaged: list[str] | None = None
+    anchor: str  # how the level is set; see inference.model.level
+    threshold: float  # probability from which a customer counts as a predicted churner, for F1 and recall
+    horizon_days: int  # length of the label window
+    words: WordsModel | None = None  # where text embeddings are used
+    transformer: "TransformerMember | None" = None  # where sequences of events and texts are used
+    averaged: list[str] | None = None  # names of the members whose log-odds are averaged; None for all
+    #: The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from.
     encoder_revision: str | None = None
     summary: TrainingSummary = field(default_factory=TrainingSummary)
+    #: Out-of-time predictions of later snapshots by row: outcome, log-odds of every member and variant, and the
+    #: probability at the level of the anchor.
     validation: pd.DataFrame | None = None
+    #: Distributions that drift is measured against; see ``inference.training.drift_reference``.
     reference: pd.DataFrame | None = None
 
     @property
@@ -92,15 +64,7 @@ class ChurnModel:
     def matrix(self, features: Columns) -> pd.DataFrame:
         """Select the model's features as float64, with the words' log-odds where text embeddings are used.
 
-        Parameters
-        ----------
-        features : DataFrame or mapping
-            Columns of the feature tables.
-
-        Raises
-        ------
-        ChurnRadarError
-            If a column is missing.
+        Raises ChurnRadarError if a column is missing.
         """
         missing = [name for name in self.reads if name not in features]
         if missing:
@@ -123,8 +87,7 @@ class ChurnModel:
         """Log-odds of every member that is averaged, each of shape (n_rows,)."""
         logits = {member.name: member.logit(X) for member in self.members}
         if self.transformer is not None:
-            if sequences is None:
-                raise ValueError("the transformer needs sequences")
+            assert sequences is not None  # ``inputs`` reads them
             tabular = np.mean(list(logits.values()), axis=0)
             logits[self.transformer.name] = self.transformer.logit(X, sequences, tabular)
         return {name: logits[name] for name in self.names}
@@ -133,23 +96,16 @@ class ChurnModel:
         """Mean log-odds of the members, before the level is set, shape (n_rows,)."""
         return np.mean(list(self.member_logits(X, sequences).values()), axis=0)
 
-    def predict_proba(self, X: pd.DataFrame, sequences: Sequences | None = None) -> np.ndarray:
-        """Probabilities of staying and of churn at the model's own level, shape (n_rows, 2)."""
-        churn = expit(self.logit(X, sequences))
-        return np.column_stack([1 - churn, churn])
-
     def contributions(self, X: pd.DataFrame, sequences: Sequences | None = None) -> pd.DataFrame:
-        """Contributions to the log-odds of the average, one column per feature.
+        """Contributions to the log-odds of the average: SHAP values by feature, and the ``parts`` of the transformer.
 
-        SHAP values of the members, and the ``parts`` of the transformer. The sum of a row is its log-odds less the
-        base value.
+        The sum of a row is its log-odds less the base value.
         """
         of_members = {member.name: member.contributions(X)[:, :-1] for member in self.members}
         tabular: np.ndarray = np.mean(list(of_members.values()), axis=0)
         if self.transformer is None:
             return pd.DataFrame(tabular, columns=list(X.columns), index=X.index)
-        if sequences is None:
-            raise ValueError("the transformer needs sequences")
+        assert sequences is not None  # ``inputs`` reads them
         logits = np.mean([member.logit(X) for member in self.members], axis=0)
         parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
         averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)
@@ -177,7 +133,7 @@ class ChurnModel:
             "has_transformer": self.transformer is not None,
             "averaged": self.averaged,
             "encoder_revision": self.encoder_revision,
-            "details": self.summary.to_dict(),
+            "details": asdict(self.summary),
         }
         if self.validation is not None:
             self.validation.to_parquet(folder / VALIDATION_FILE, index=False)
@@ -187,13 +143,7 @@ class ChurnModel:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote.
-
-        Raises
-        ------
-        ChurnRadarError
-            If the folder holds no complete model.
-        """
+        """Read what ``save`` wrote; raise ChurnRadarError if the folder holds no complete model."""
         try:
             config = json.loads((folder / "config.json").read_text())
             transformer = None

@@ -33,21 +33,12 @@ MIN_SNAPSHOTS, ASSUMED_ERROR = 3, 0.02
 
 @dataclass(frozen=True)
 class LevelHistory:
-    """Churn rates by snapshot.
+    """Churn rates by snapshot; both series are indexed by as-of date."""
 
-    Parameters
-    ----------
-    rates : Series of float, indexed by as-of date
-        Observed churn rates of labelled snapshots.
-    horizon_days : int
-        Length of the label window.
-    silent_shares : Series of float, indexed by as-of date
-        Share of customers without an order in the horizon **before** the snapshot, among those who had ordered before
-        that horizon began. An estimate of the churn rate one horizon earlier, see ``known_rates``.
-    """
-
-    rates: pd.Series
-    horizon_days: int
+    rates: pd.Series  # observed churn rates of labelled snapshots
+    horizon_days: int  # length of the label window
+    #: Share of customers without an order in the horizon before the snapshot, among those who had ordered before that
+    #: horizon began. An estimate of the churn rate one horizon earlier, see ``known_rates``.
     silent_shares: pd.Series = field(default_factory=lambda: pd.Series(dtype=float, index=pd.DatetimeIndex([])))
 
     def latest_rate(self, as_of_date: pd.Timestamp) -> float | None:
@@ -76,12 +67,7 @@ class LevelHistory:
         A customer without an order in the horizon before a snapshot did not order in the label window of one horizon
         earlier. The share of these customers is below the churn rate of that day by nearly constant log-odds, as it
         misses customers who stopped long before the snapshot; the mean difference where both are known corrects it.
-        So the history starts a horizon before the first label, and ends close to today.
-
-        Returns
-        -------
-        Series of float
-            Indexed by date, sorted.
+        So the history starts a horizon before the first label, and ends close to today. Indexed by date, sorted.
         """
         closed = self._closed(as_of_date)
         shares = self.silent_shares[self.silent_shares.between(0, 1, inclusive="neither")]
@@ -148,29 +134,23 @@ def anchored_shift(
 
     Parameters
     ----------
-    anchor : str
-        One of ``ANCHORS``.
-    as_of_date : Timestamp
-        Snapshot.
-    history : LevelHistory
-        Observed churn rates.
+    anchor, as_of_date, history
+        As in ``anchored_level``.
     logit : ndarray of shape (n_customers,)
         The model's log-odds.
     forecast : Series of shape (n_customers,)
         ``no_order_probability`` of the same customers.
-
-    Returns
-    -------
-    float
-        What to add to every logit.
     """
     model_level, forecast_level = float(expit(logit).mean()), float(forecast.mean())
     level = anchored_level(anchor, as_of_date, history, model_level, forecast_level)
     return 0.0 if level is None else level_shift(logit, level)
 
 
-def choose_anchor(backtest: pd.DataFrame, available: Collection[str] = ANCHORS) -> tuple[str, float | None]:
+def choose_anchor(backtest: pd.DataFrame, available: Collection[str]) -> tuple[str, float | None]:
     """Choose the anchor with the smallest mean absolute error over past snapshots.
+
+    An anchor with forecasts for fewer than ``MIN_SNAPSHOTS`` snapshots is assumed to be off by ``ASSUMED_ERROR`` at
+    the others.
 
     Parameters
     ----------
@@ -182,8 +162,7 @@ def choose_anchor(backtest: pd.DataFrame, available: Collection[str] = ANCHORS) 
     Returns
     -------
     tuple of str and float or None
-        The anchor and its mean absolute error; None where it had no forecast. An anchor with forecasts for fewer than
-        ``MIN_SNAPSHOTS`` snapshots is assumed to be off by ``ASSUMED_ERROR`` at the others.
+        The anchor and its mean absolute error; None where it had no forecast.
     """
     errors = backtest[[anchor for anchor in ANCHORS if anchor in available]].sub(backtest["churn_rate"], axis=0).abs()
     rare = errors.columns[errors.notna().sum() < MIN_SNAPSHOTS]
@@ -195,20 +174,7 @@ def choose_anchor(backtest: pd.DataFrame, available: Collection[str] = ANCHORS) 
 
 
 def level_shift(logit: np.ndarray, level: float) -> float:
-    """Shift of the intercept that gives logits a mean probability.
-
-    Parameters
-    ----------
-    logit : ndarray of shape (n_customers,)
-        Log-odds of churn.
-    level : float
-        Wanted mean probability; clipped to 0.001 and 0.999.
-
-    Returns
-    -------
-    float
-        What to add to every logit.
-    """
+    """Return what to add to every logit to give them the mean probability ``level``, clipped to 0.001 and 0.999."""
     target = min(max(level, 0.001), 0.999)
     farthest = 30 + float(np.abs(logit).max())
     return float(brentq(lambda shift: expit(logit + shift).mean() - target, -farthest, farthest, xtol=1e-12))

@@ -1,65 +1,31 @@
 """Tabular members of the average: logistic regression and gradient boosting, with one interface.
 
-Every member has ``fit(X, y)``, ``predict_proba(X)``, ``logit(X)``, ``contributions(X)``, ``save(path)`` and
-``load(path)``, where ``X`` is a DataFrame of float64 features, null where unknown.
+``X`` is a DataFrame of float64 features of shape (n_rows, n_features), null where unknown; ``y`` are labels 0 or 1.
 """
 
 import json
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self, TypeAlias
 
 import lightgbm
 import numpy as np
 import pandas as pd
 from joblib import Parallel, cpu_count, delayed
-from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from inference.model.preprocessing import Standardiser
 from inference.model.skops_files import read_skops, read_standardiser
 
 
-class Member(Protocol):
-    """A classifier with explanations that can be saved."""
-
-    name: str
-
-    def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Learn from features of shape (n_rows, n_features) and labels 0 or 1 of shape (n_rows,)."""
-
-    def logit(self, X: pd.DataFrame) -> np.ndarray:
-        """Log-odds of churn, shape (n_rows,)."""
-
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-        """Probabilities of staying and of churn, shape (n_rows, 2)."""
-
-    def contributions(self, X: pd.DataFrame) -> np.ndarray:
-        """SHAP values in log-odds, shape (n_rows, n_features + 1); the last column is the base value."""
-
-    def save(self, folder: Path) -> None:
-        """Write the member's files into a folder."""
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read what ``save`` wrote."""
-
-
 class LogisticMember:
-    """Strongly regularised logistic regression on standardised signed logarithms with missing indicators.
-
-    Parameters
-    ----------
-    C : float
-        Inverse strength of the regularisation.
-    """
+    """Strongly regularised logistic regression on standardised signed logarithms with missing indicators."""
 
     name = "logistic"
-
-    def __init__(self, C: float = 0.01) -> None:
-        self.C = C
+    #: Inverse strength of the regularisation.
+    C = 0.01
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Learn from features and labels 0 or 1."""
+        """Learn from features and labels."""
         self.standardiser_ = Standardiser().fit(X.to_numpy())
         values = self.standardiser_.transform(X.to_numpy())
         regression = LogisticRegression(C=self.C, max_iter=2000).fit(values, y)
@@ -68,17 +34,14 @@ class LogisticMember:
         return self
 
     def logit(self, X: pd.DataFrame) -> np.ndarray:
-        """Log-odds of churn."""
+        """Log-odds of churn, shape (n_rows,)."""
         return self.standardiser_.transform(X.to_numpy()) @ self.coef_ + self.intercept_
 
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-        """Probabilities of staying and of churn."""
-        return _probabilities(self.logit(X))
-
     def contributions(self, X: pd.DataFrame) -> np.ndarray:
-        """Coefficient times distance from the training mean: the SHAP values of a linear model.
+        """SHAP values in log-odds, shape (n_rows, n_features + 1); the last column is the base value.
 
-        A missing indicator counts towards its feature (Lundberg and Lee 2017, section 4.2).
+        Those of a linear model are coefficient times distance from the training mean. A missing indicator counts
+        towards its feature (Lundberg and Lee 2017, section 4.2).
         """
         parts = (self.standardiser_.transform(X.to_numpy()) - self.centre_) * self.coef_
         result = np.zeros((len(X), X.shape[1] + 1))
@@ -90,28 +53,23 @@ class LogisticMember:
     def save(self, folder: Path) -> None:
         """Write ``logistic.npz``."""
         arrays: dict[str, Any] = {"C": self.C, "coef": self.coef_, "intercept": self.intercept_, "centre": self.centre_}
-        arrays |= self.standardiser_.state()
-        np.savez(folder / "logistic.npz", **arrays)
+        np.savez(folder / "logistic.npz", **arrays, **self.standardiser_.state())
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``logistic.npz``, or ``logistic.skops`` of an older version."""
-        if not (folder / "logistic.npz").exists() and (folder / "logistic.skops").exists():
-            return cls._load_skops(folder / "logistic.skops")
+        member, old = cls(), folder / "logistic.skops"
+        if old.exists():
+            state = read_skops(old)
+            regression = dict(state["pipeline"]["steps"])["regress"]
+            member.standardiser_ = read_standardiser(state["pipeline"])
+            member.coef_, member.intercept_ = regression["coef_"][0], float(regression["intercept_"][0])
+            member.centre_ = state["centre"]
+            return member
         with np.load(folder / "logistic.npz") as state:
-            member = cls(float(state["C"]))
             member.standardiser_ = Standardiser.from_state(state)
             member.coef_, member.intercept_ = state["coef"], float(state["intercept"])
             member.centre_ = state["centre"]
-        return member
-
-    @classmethod
-    def _load_skops(cls, file: Path) -> Self:
-        state = read_skops(file)
-        member, regression = cls(state["C"]), dict(state["pipeline"]["steps"])["regress"]
-        member.standardiser_ = read_standardiser(state["pipeline"])
-        member.coef_, member.intercept_ = regression["coef_"][0], float(regression["intercept_"][0])
-        member.centre_ = state["centre"]
         return member
 
 
@@ -137,20 +95,16 @@ class BoostingMember:
         self.n_seeds = n_seeds
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
-        """Learn from features and labels 0 or 1."""
+        """Learn from features and labels."""
         self.boosters_ = fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, y)
         return self
 
     def logit(self, X: pd.DataFrame) -> np.ndarray:
-        """Log-odds of churn."""
+        """Log-odds of churn, shape (n_rows,)."""
         return mean_prediction(self.boosters_, X, raw_score=True)
 
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-        """Probabilities of staying and of churn."""
-        return _probabilities(self.logit(X))
-
     def contributions(self, X: pd.DataFrame) -> np.ndarray:
-        """Exact SHAP values of the trees (Lundberg, Erion and Lee 2018), as LightGBM computes them."""
+        """SHAP values as of ``LogisticMember``; exact for trees (Lundberg, Erion and Lee 2018)."""
         return mean_prediction(self.boosters_, X, pred_contrib=True)
 
     def save(self, folder: Path) -> None:
@@ -162,13 +116,13 @@ class BoostingMember:
         """Read ``boosting.json``."""
         member = cls()
         member.boosters_ = load_boosters(folder / "boosting.json")
-        member.n_seeds = len(member.boosters_)
         return member
 
 
+Member: TypeAlias = LogisticMember | BoostingMember
+
 #: Members by name, in the order in which they are listed everywhere.
 MEMBERS: dict[str, type[Member]] = {cls.name: cls for cls in (LogisticMember, BoostingMember)}
-
 
 #: LightGBM predicts fewer rows than this in one thread.
 MIN_ROWS_FOR_THREADS = 64
@@ -192,17 +146,7 @@ def fit_boosters(
 
 
 def mean_prediction(boosters: list[lightgbm.Booster], X: pd.DataFrame, **kind: bool) -> np.ndarray:
-    """Mean prediction of some boosters.
-
-    Parameters
-    ----------
-    boosters : list of Booster
-        With the same features.
-    X : DataFrame of shape (n_rows, n_features)
-        Features.
-    **kind : bool
-        ``raw_score`` or ``pred_contrib`` of LightGBM's ``predict``.
-    """
+    """Mean prediction of boosters with the same features; ``kind`` is LightGBM's ``raw_score`` or ``pred_contrib``."""
     # for a row or two, waiting threads spin and slow down everything else on the machine
     arguments: dict[str, Any] = {**kind, **({"num_threads": 1} if len(X) < MIN_ROWS_FOR_THREADS else {})}
     return np.mean([booster.predict(X.to_numpy(), **arguments) for booster in boosters], axis=0)
@@ -216,8 +160,3 @@ def save_boosters(boosters: list[lightgbm.Booster], path: Path) -> None:
 def load_boosters(path: Path) -> list[lightgbm.Booster]:
     """Read what ``save_boosters`` wrote."""
     return [lightgbm.Booster(model_str=text) for text in json.loads(path.read_text())]
-
-
-def _probabilities(logit: np.ndarray) -> np.ndarray:
-    churn = expit(logit)
-    return np.column_stack([1 - churn, churn])

@@ -6,7 +6,7 @@ They come from the table ``sequence_features``, newest first, offline and online
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -34,31 +34,15 @@ TEXT_NUMBERS = 4
 
 @dataclass(frozen=True)
 class Sequences:
-    """Events and texts of customers, one row each, newest first and padded at the end.
+    """Events and texts of customers, one row each, newest first and padded at the end."""
 
-    Parameters
-    ----------
-    event_types, event_categories : ndarray of shape (n_customers, MAX_EVENTS), uint8
-        Numbers of kinds and buckets of categories; kind 0 is padding.
-    event_numbers : ndarray of shape (n_customers, MAX_EVENTS, EVENT_NUMBERS), float32
-        Ages and gaps in logs of days, amounts in signed logs.
-    texts : ndarray of shape (n_customers, MAX_TEXTS), int64
-        Positions in ``words``; -1 is padding.
-    text_subjects : ndarray of shape (n_customers, MAX_TEXTS), uint8
-        Buckets of what each text is about: a product, a topic.
-    text_numbers : ndarray of shape (n_customers, MAX_TEXTS, TEXT_NUMBERS), float32
-        Age and rating of each text, and where it comes from.
-    words : list of str
-        Every different text, cleaned.
-    """
-
-    event_types: np.ndarray
-    event_categories: np.ndarray
-    event_numbers: np.ndarray
-    texts: np.ndarray
-    text_subjects: np.ndarray
-    text_numbers: np.ndarray
-    words: list[str]
+    event_types: np.ndarray  # (n_customers, MAX_EVENTS), uint8: numbers of kinds, 0 is padding
+    event_categories: np.ndarray  # (n_customers, MAX_EVENTS), uint8: buckets
+    event_numbers: np.ndarray  # (n_customers, MAX_EVENTS, EVENT_NUMBERS), float32
+    texts: np.ndarray  # (n_customers, MAX_TEXTS), int64: positions in ``words``, -1 is padding
+    text_subjects: np.ndarray  # (n_customers, MAX_TEXTS), uint8: buckets of what a text is about, a product or topic
+    text_numbers: np.ndarray  # (n_customers, MAX_TEXTS, TEXT_NUMBERS), float32
+    words: list[str]  # every different text, cleaned
 
     def __len__(self) -> int:
         return len(self.event_types)
@@ -73,10 +57,6 @@ class Sequences:
         names = ("event_types", "event_categories", "event_numbers", "texts", "text_subjects", "text_numbers")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
-    def with_texts(self, texts: np.ndarray) -> Self:
-        """Replace which texts each customer has, shape (n_customers, MAX_TEXTS); those left out become padding."""
-        return replace(self, texts=texts)
-
     def without_texts(self) -> Self:
         """The same customers without texts."""
         return replace(self, texts=np.full_like(self.texts, -1))
@@ -89,7 +69,7 @@ class Sequences:
         """Shuffle the texts between customers; dates and ratings stay. A control for what texts add."""
         texts, written = self.texts.copy(), self.texts >= 0
         texts[written] = np.random.default_rng(seed).permutation(texts[written])
-        return self.with_texts(texts)
+        return replace(self, texts=texts)
 
 
 def has_sequences(rows: Columns) -> bool:
@@ -98,18 +78,7 @@ def has_sequences(rows: Columns) -> bool:
 
 
 def read_sequences(rows: Columns) -> Sequences:
-    """Turn rows of ``sequence_features`` into arrays.
-
-    Parameters
-    ----------
-    rows : DataFrame or mapping
-        With ``EVENT_COLUMNS`` and ``TEXT_COLUMNS``: lists, or null where there is nothing.
-
-    Returns
-    -------
-    Sequences
-        One row per row, in order.
-    """
+    """Turn ``EVENT_COLUMNS`` and ``TEXT_COLUMNS``, lists or null where there is nothing, into arrays, row by row."""
     row, slot, (types, categories, days_ago, amounts) = _flatten(rows, EVENT_COLUMNS, MAX_EVENTS)
     n_rows = len(rows[EVENT_COLUMNS[0]])
     shape = (n_rows, MAX_EVENTS)
@@ -144,15 +113,12 @@ def read_sequences(rows: Columns) -> Sequences:
 
 def _flatten(rows: Columns, columns: tuple[str, ...], most: int) -> tuple[np.ndarray, np.ndarray, list[list]]:
     """Row and position of every list element, and the elements of each column."""
-    lengths = np.array([0 if _is_null(v) else min(len(v), most) for v in rows[columns[0]]], dtype=np.int64)
+    lists = rows[columns[0]]
+    lengths = np.array([0 if v is None or np.ndim(v) == 0 else min(len(v), most) for v in lists], dtype=np.int64)
     row = np.repeat(np.arange(len(lengths)), lengths)
     slot = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     elements = [[e for v, n in zip(rows[column], lengths, strict=True) if n for e in list(v)[:n]] for column in columns]
     return row, slot, elements
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or np.ndim(value) == 0
 
 
 def _different(texts: list[str]) -> tuple[np.ndarray, list[str]]:

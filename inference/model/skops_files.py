@@ -16,23 +16,16 @@ from inference.model.preprocessing import Standardiser
 
 
 def read_skops(file: Path) -> dict:
-    """Return the content of a ``.skops`` file as dicts, lists, plain values and arrays; other nodes become None.
-
-    Raises
-    ------
-    OSError, ValueError, KeyError or BadZipFile
-        If the file cannot be read.
-    """
-    nodes: dict[int, object] = {}
+    """Return the content of a ``.skops`` file as dicts, lists, plain values and arrays; other nodes become None."""
+    nodes: dict[int, Any] = {}
     with zipfile.ZipFile(file) as archive:
 
-        def value(node: dict) -> object:
-            kind: str = node["__loader__"]
-            content: Any = node.get("content")
+        def value(node: dict) -> Any:
+            kind, content = node["__loader__"], node.get("content")
             if kind == "JsonNode":
                 return json.loads(content)
             if kind == "DictNode":
-                result: object = {name: value(part) for name, part in content.items()}
+                result: Any = {name: value(part) for name, part in content.items()}
             elif kind in ("ListNode", "TupleNode"):
                 result = [value(part) for part in content]
             elif kind == "ObjectNode":
@@ -44,10 +37,7 @@ def read_skops(file: Path) -> dict:
             nodes[node["__id__"]] = result
             return result
 
-        content = value(json.loads(archive.read("schema.json")))
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: expected a saved object with attributes")
-    return content
+        return value(json.loads(archive.read("schema.json")))
 
 
 def read_standardiser(pipeline: dict) -> Standardiser:

@@ -35,15 +35,7 @@ class SpendModel:
         self.n_seeds = n_seeds
 
     def fit(self, X: pd.DataFrame, spend: np.ndarray) -> Self:
-        """Fit on customers who ordered.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n_rows, n_features)
-            Features at the snapshot.
-        spend : ndarray of shape (n_rows,)
-            Net amount in the horizon, in the shop's currency.
-        """
+        """Fit on customers who ordered; ``spend`` is the net amount in the horizon, in the shop's currency."""
         self.mean_ = float(np.mean(spend)) if len(spend) else 0.0
         self.boosters_, self.scale_ = [], 1.0
         if len(spend) >= self.min_rows and self.mean_ > 0:

@@ -11,30 +11,15 @@ from inference.model.sequences import Sequences
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Labelled rows, one per customer and as-of date.
+    """Labelled rows, one per customer and as-of date."""
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Labels and identifiers, among other columns: ``customer_id``, ``as_of_date``, ``churned``, ``horizon_spend``.
-    X : DataFrame of shape (n_rows, n_features)
-        Features, float64, null where unknown.
-    y : ndarray of shape (n_rows,)
-        1 for churned, else 0.
-    sequences : Sequences, optional
-        Events and texts, which the transformer reads.
-    embeddings : ndarray of shape (n_rows, dimension), optional
-        Pooled text embeddings, where the tabular members read them.
-    tabular_logit : ndarray of shape (n_rows,), optional
-        Log-odds of the tabular members, which the transformer adds to; of training rows, as predicted by members that
-        were fitted on other customers.
-    """
-
-    rows: pd.DataFrame
-    X: pd.DataFrame
-    y: np.ndarray
-    sequences: Sequences | None = None
-    embeddings: np.ndarray | None = None
+    rows: pd.DataFrame  # with customer_id, as_of_date, churned and horizon_spend, among other columns
+    X: pd.DataFrame  # (n_rows, n_features), float64, null where unknown
+    y: np.ndarray  # (n_rows,): 1 for churned, else 0
+    sequences: Sequences | None = None  # which the transformer reads
+    embeddings: np.ndarray | None = None  # (n_rows, dimension): pooled, where the tabular members read them
+    #: Shape (n_rows,): log-odds of the tabular members, which the transformer adds to; of training rows, as predicted
+    #: by members that were fitted on other customers.
     tabular_logit: np.ndarray | None = None
 
     def __len__(self) -> int:

@@ -22,18 +22,13 @@ class WordsModel:
 
     Its log-odds are one more feature of the tabular members. In-sample log-odds would overfit, so ``fit_transform``
     returns cross-fitted ones: each customer is predicted by a model that was fitted on other customers.
-
-    Parameters
-    ----------
-    C : float
-        Inverse strength of the regularisation.
     """
 
-    def __init__(self, C: float = 1.0) -> None:
-        self.C = C
+    #: Inverse strength of the regularisation.
+    C = 1.0
 
     def fit_transform(self, embeddings: np.ndarray, y: np.ndarray, customers: np.ndarray) -> np.ndarray:
-        """Fit, and return cross-fitted log-odds of the training rows.
+        """Fit, and return cross-fitted log-odds of the training rows, shape (n_rows,), NaN where there are no texts.
 
         Parameters
         ----------
@@ -43,24 +38,14 @@ class WordsModel:
             1 for churned, else 0.
         customers : ndarray of shape (n_rows,)
             Customer id of each row.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-            Log-odds, NaN where there are no texts.
         """
         wrote = ~np.isnan(embeddings[:, 0])
         result = np.full(len(y), np.nan)
-        model = LogisticRegression(C=self.C, solver="newton-cholesky")
+        model, X, y = LogisticRegression(C=self.C, solver="newton-cholesky"), embeddings[wrote], y[wrote]
         result[wrote] = cross_val_predict(
-            model,
-            embeddings[wrote],
-            y[wrote],
-            groups=customers[wrote],
-            cv=GroupKFold(5),
-            method="decision_function",
+            model, X, y, groups=customers[wrote], cv=GroupKFold(5), method="decision_function"
         )
-        model.fit(embeddings[wrote], y[wrote])
+        model.fit(X, y)
         self.coef_, self.intercept_ = model.coef_[0], float(model.intercept_[0])
         return result
 
@@ -79,19 +64,16 @@ class WordsModel:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``words.npz``."""
+        words = cls()
         with np.load(folder / "words.npz") as state:
-            words = cls(float(state["C"]))
             words.coef_, words.intercept_ = state["coef"], float(state["intercept"])
         return words
 
 
 def embedding_matrix(rows: Columns) -> np.ndarray | None:
-    """Stack the pooled embeddings of rows.
+    """Stack the pooled embeddings of rows, shape (n_rows, dimension), NaN where a customer wrote nothing.
 
-    Returns
-    -------
-    ndarray of shape (n_rows, dimension) or None
-        NaN where a customer wrote nothing; None where nobody wrote, or the shop has no texts.
+    None where nobody wrote, or the shop has no texts.
     """
     if EMBEDDING not in rows:
         return None

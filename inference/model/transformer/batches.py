@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -21,27 +22,13 @@ MAX_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows as inputs of the network.
+    """Rows as inputs of the network; arrays are float32."""
 
-    Parameters
-    ----------
-    tabular_logit : ndarray of shape (n_rows,), float32
-        Log-odds of the tabular members; of training rows, cross-fitted.
-    numbers : ndarray of shape (n_rows, n_numbers), float32
-        Standardised features and missing indicators.
-    sequences : Sequences
-        Events and texts.
-    churned : ndarray of shape (n_rows,), float32, optional
-        1 or 0.
-    spend : ndarray of shape (n_rows,), float32, optional
-        Spend in the horizon over its mean in training.
-    """
-
-    tabular_logit: np.ndarray
-    numbers: np.ndarray
+    tabular_logit: np.ndarray  # (n_rows,): log-odds of the tabular members; of training rows, cross-fitted
+    numbers: np.ndarray  # (n_rows, n_numbers): standardised features and missing indicators
     sequences: Sequences
-    churned: np.ndarray | None = None
-    spend: np.ndarray | None = None
+    churned: np.ndarray | None = None  # (n_rows,): 1 or 0
+    spend: np.ndarray | None = None  # (n_rows,): spend in the horizon over its mean in training
 
     def __len__(self) -> int:
         return len(self.tabular_logit)
@@ -53,17 +40,7 @@ class Examples:
 
 
 class Tokens:
-    """Token ids of texts, each tokenised once.
-
-    Parameters
-    ----------
-    words : list of str
-        Texts.
-    tokenizer : PreTrainedTokenizerBase or None
-        Of the encoder; None where there are no texts.
-    settings : TransformerSettings
-        Token budgets.
-    """
+    """Token ids of texts, each tokenised once; ``tokenizer`` is that of the encoder, None where there are no texts."""
 
     def __init__(
         self, words: list[str], tokenizer: PreTrainedTokenizerBase | None, settings: TransformerSettings
@@ -71,19 +48,12 @@ class Tokens:
         self.tokenizer, self.settings = tokenizer, settings
         self.ids: list[list[int]] = []
         if words and tokenizer is not None:
-            self.ids = tokenizer(words, truncation=True, max_length=settings.tokens_per_text, verbose=False)[
-                "input_ids"
-            ]
+            tokenised = tokenizer(words, truncation=True, max_length=settings.tokens_per_text, verbose=False)
+            self.ids = tokenised["input_ids"]
         self.lengths = np.array([len(ids) for ids in self.ids], dtype=np.int64)
 
     def within_budget(self, texts: np.ndarray) -> np.ndarray:
-        """Texts of each customer that fit the budget, newest first, the others as padding.
-
-        Parameters
-        ----------
-        texts : ndarray of shape (n_customers, MAX_TEXTS), int64
-            Positions of texts, -1 for none.
-        """
+        """Texts of each customer that fit the budget, newest first, the others as padding; as in ``Sequences``."""
         if not len(self.lengths):
             return texts
         used = np.cumsum(np.where(texts >= 0, self.lengths[texts], 0), axis=1)
@@ -91,17 +61,13 @@ class Tokens:
 
     def batch(self, numbers: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
         """Pad texts; with a random generator, token dropout is applied."""
+        assert self.tokenizer is not None  # without one there are no texts
         ids = [self.ids[i] for i in numbers]
         if rng is not None and self.settings.token_dropout:
-            # the first and last token mark the ends of the text
-            keep = [rng.random(len(t)) >= self.settings.token_dropout for t in ids]
-            last = [len(t) - 1 for t in ids]
-            ids = [
-                [token for j, token in enumerate(t) if k[j] or j in (0, end)]
-                for t, k, end in zip(ids, keep, last, strict=True)
-            ]
-        if self.tokenizer is None:
-            raise ValueError("there are no texts")
+            for i, tokens in enumerate(ids):
+                keep = rng.random(len(tokens)) >= self.settings.token_dropout
+                keep[:1] = keep[-1:] = True  # the first and last token mark the ends of the text
+                ids[i] = list(compress(tokens, keep))
         return padded(ids, self.tokenizer.pad_token_id, self.tokenizer.padding_side)
 
 
@@ -130,7 +96,7 @@ def training_tensors(
     texts = examples.sequences.texts
     texts = np.where(rng.random(texts.shape) < tokens.settings.text_dropout, -1, texts)
     if vectors is not None:
-        examples = replace(examples, sequences=examples.sequences.with_texts(texts))
+        examples = replace(examples, sequences=replace(examples.sequences, texts=texts))
         return to_tensors(model, examples, torch.from_numpy(vectors))
     read, positions = np.unique(texts, return_inverse=True)
     examples = replace(examples, sequences=replace(examples.sequences, texts=positions.reshape(texts.shape)))
@@ -152,10 +118,7 @@ def training_tensors(
 
 
 def to_tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tensor | None) -> dict[str, Any]:
-    """Arguments of the network's ``forward`` for a batch.
-
-    ``vectors`` of its texts have shape (n_texts, text_width), None for a network without texts.
-    """
+    """Arguments of ``forward`` for a batch; ``vectors`` as in ``predict``."""
     sequences, device = examples.sequences, model.device
 
     def tensor(array: np.ndarray) -> torch.Tensor:

@@ -39,13 +39,7 @@ HEADS = ("_head.weight", "_head.bias")
 
 
 class TransformerMember:
-    """Fine-tuned transformer over texts, events and numbers, as a residual on the tabular log-odds.
-
-    Parameters
-    ----------
-    settings : TransformerSettings, optional
-        Defaults where not given.
-    """
+    """Fine-tuned transformer over texts, events and numbers, as a residual on the tabular log-odds."""
 
     name, parts = "transformer", PARTS
     standardiser_: Standardiser
@@ -71,12 +65,12 @@ class TransformerMember:
         start: Self | None = None,
         title: str = "Training the transformer",
     ) -> Self:
-        """Learn what texts, order and timing add to the tabular log-odds.
+        """Learn what texts, order and timing add to the tabular log-odds of rows with sequences.
 
         Parameters
         ----------
         data : TrainingData
-            Rows with sequences and tabular log-odds.
+            Rows to learn from.
         later : TrainingData, optional
             Rows of a later snapshot, on which to stop early; must share the texts of ``data``.
         n_epochs : float, optional
@@ -95,7 +89,8 @@ class TransformerMember:
             raise ValueError("later rows must share their texts with the training rows")
         settings, self._revision, self._runtime = self.settings, None, None
         fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
-        rows = self._sample(len(data), settings.max_rows_with_words if fine_tuned else settings.max_rows)
+        max_rows = settings.max_rows_with_words if fine_tuned else settings.max_rows
+        rows = np.sort(np.random.default_rng(settings.seed).permutation(len(data))[:max_rows])
         self.standardiser_ = Standardiser().fit(X.to_numpy()) if start is None else start.standardiser_
         stayed = data.y == 0
         self.spend_mean_ = max(float(data.spend[stayed].mean()), 1e-9) if stayed.any() else 1.0
@@ -203,12 +198,9 @@ class TransformerMember:
         return member
 
     def text_vectors(self, sequences: Sequences, keep: bool = True) -> np.ndarray | None:
-        """Vectors of these customers' texts; cached on disk unless ``keep`` is false.
+        """Vectors of these customers' texts, shape (n_texts, text_width), float32; None for a network without texts.
 
-        Returns
-        -------
-        ndarray of shape (n_texts, text_width), float32, or None
-            One per text of ``sequences.words``, zero for those of other customers; None for a network without texts.
+        One per text of ``sequences.words``, zero for those of other customers; cached on disk unless ``keep`` is false.
         """
         if not self.reads_words:
             return None
@@ -277,17 +269,13 @@ class TransformerMember:
 
     def _examples(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> Examples:
         if self.fine_tuned:
-            sequences = sequences.with_texts(self._tokens(sequences).within_budget(sequences.texts))
+            sequences = replace(sequences, texts=self._tokens(sequences).within_budget(sequences.texts))
         numbers = self.standardiser_.transform(X.to_numpy()).astype(np.float32)
         return Examples(tabular_logit.astype(np.float32), numbers, sequences)
 
     def _training_examples(self, data: TrainingData) -> Examples:
         spend = (data.spend / self.spend_mean_).astype(np.float32)
         return replace(self._examples(*data.transformer_inputs), churned=data.y.astype(np.float32), spend=spend)
-
-    def _sample(self, n_rows: int, max_rows: int) -> np.ndarray:
-        rng = np.random.default_rng(self.settings.seed)
-        return np.sort(rng.permutation(n_rows)[:max_rows])
 
 
 def device() -> str:

@@ -17,49 +17,24 @@ from transformers.utils import ModelOutput
 from inference.model.sequences import CATEGORY_BUCKETS, EVENT_NUMBERS, EVENT_TYPES, MAX_EVENTS, TEXT_NUMBERS
 from inference.model.transformer.settings import EVENT_HEADS
 
-#: Defaults of ``ChurnTransformerConfig``.
+#: Entries of ``ChurnTransformerConfig`` and their defaults.
 DEFAULTS: dict[str, Any] = {
-    "n_numbers": 1,
-    "width": 48,
-    "event_layers": 2,
+    "n_numbers": 1,  # columns of the numbers tower
+    "width": 48,  # of the event tower and of every tower's output
+    "event_layers": 2,  # 0 for a network without events
     "event_heads": EVENT_HEADS,
-    "dropout": 0.2,
-    "text_width": 0,
-    "encoder": None,
-    "pooling": "mean",
-    "loss": "cross_entropy",
-    "positive_weight": 1.0,
-    "spend_weight": 0.1,
+    "dropout": 0.2,  # in every tower and the head
+    "text_width": 0,  # length of the vector of a text; 0 for a network without texts
+    "encoder": None,  # transformers' configuration of a fine-tuned text encoder; None where vectors are given
+    "pooling": "mean",  # how token vectors become one, by sentence-transformers' name
+    "loss": "cross_entropy",  # or focal
+    "positive_weight": 1.0,  # of a customer who churned in the loss
+    "spend_weight": 0.1,  # of the spend head in the joint loss
 }
 
 
 class ChurnTransformerConfig(PreTrainedConfig):
-    """Shape of a ``ChurnTransformer``.
-
-    Parameters
-    ----------
-    n_numbers : int
-        Columns of the numbers tower.
-    width : int
-        Width of the event tower and of every tower's output.
-    event_layers, event_heads : int
-        Size of the event tower; 0 layers for a network without events.
-    dropout : float
-        Dropout in every tower and the head.
-    text_width : int
-        Length of the vector of a text; 0 for a network without texts.
-    encoder : dict, optional
-        Configuration of a fine-tuned text encoder, as transformers writes it; None where the network reads vectors of
-        the frozen one.
-    pooling : str
-        How the encoder's token vectors become one, by the name that sentence-transformers gives it.
-    loss : str
-        ``cross_entropy`` or ``focal``.
-    positive_weight : float
-        Weight of a customer who churned in the loss.
-    spend_weight : float
-        Weight of the spend head in the joint loss.
-    """
+    """Shape and loss of a ``ChurnTransformer``; its entries are those of ``DEFAULTS``."""
 
     model_type = "churn_transformer"
 
@@ -89,13 +64,7 @@ class ChurnOutput(ModelOutput):
 
 
 class ChurnTransformer(PreTrainedModel):
-    """Residual network over texts, events and numbers with a churn head and a spend head.
-
-    Parameters
-    ----------
-    config : ChurnTransformerConfig
-        Its shape.
-    """
+    """Residual network over texts, events and numbers with a churn head and a spend head."""
 
     config_class = ChurnTransformerConfig
     base_model_prefix = "churn"
@@ -109,7 +78,7 @@ class ChurnTransformer(PreTrainedModel):
         if config.event_layers:
             self.events = EventTower(config)
         if config.encoder is not None:
-            self.encoder = AutoModel.from_config(_encoder_config(config.encoder))
+            self.encoder = AutoModel.from_config(AutoConfig.for_model(**config.encoder))
             self.pooling = Pooling(self.encoder.config.hidden_size, config.pooling)
         if config.text_width:
             self.texts = TextTower(config)
@@ -147,18 +116,12 @@ class ChurnTransformer(PreTrainedModel):
             Log-odds of the tabular members.
         numbers : Tensor of shape (n, n_numbers)
             Standardised features with their missing indicators.
-        events : tuple of Tensor
-            Inputs of ``EventTower``.
-        texts : tuple of Tensor
-            Inputs of ``TextTower``.
+        events, texts : tuple of Tensor
+            Inputs of ``EventTower`` and of ``TextTower``.
         churned : Tensor of shape (n,), optional
             1 or 0; with it the loss is computed.
         spend : Tensor of shape (n,), optional
             Spend in the horizon over its mean in training.
-
-        Returns
-        -------
-        ChurnOutput
         """
         read = self.numbers(numbers)
         if self.config.event_layers and events is not None:
@@ -185,13 +148,7 @@ class ChurnTransformer(PreTrainedModel):
 
 
 class TextVectors(nn.Module):
-    """The text encoder of a network as a module of its own.
-
-    Parameters
-    ----------
-    network : ChurnTransformer
-        Has a fine-tuned encoder.
-    """
+    """The fine-tuned text encoder of a network as a module of its own."""
 
     def __init__(self, network: ChurnTransformer) -> None:
         super().__init__()
@@ -271,7 +228,3 @@ class TextTower(nn.Module):
         texts = torch.cat([self.nothing.expand(len(texts), 1, -1).to(texts.dtype), texts], dim=1)
         weights = self.weigh(texts)[..., 0].masked_fill(~nn.functional.pad(mask, (1, 0), value=True), -1e4)
         return (torch.softmax(weights, dim=1).unsqueeze(-1) * texts).sum(dim=1)
-
-
-def _encoder_config(saved: dict) -> PreTrainedConfig:
-    return AutoConfig.for_model(**saved)

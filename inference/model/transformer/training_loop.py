@@ -1,6 +1,7 @@
 """Training loop of the transformer."""
 
 import time
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from transformers import get_cosine_schedule_with_warmup
 from inference.errors import ChurnRadarError
 from inference.model.level import level_shift
 from inference.model.transformer.batches import Examples, Tokens, batches_of_step, to_tensors, training_tensors
-from inference.model.transformer.checkpoints import Checkpoint, History, learned_state, restore_random_state
+from inference.model.transformer.checkpoints import Checkpoint, History
 from inference.model.transformer.network import ChurnTransformer, TextVectors
 from inference.model.transformer.settings import TransformerSettings
 from inference.progress import track
@@ -38,10 +39,8 @@ def fine_tune(
     ----------
     model : ChurnTransformer
         Changed in place; ends with the weights that were best on ``later``, else with the last.
-    examples : Examples
-        Training rows.
-    tokens : Tokens
-        Their texts.
+    examples, tokens
+        Training rows and their texts.
     settings : TransformerSettings
         How to train.
     n_epochs : float
@@ -52,10 +51,6 @@ def fine_tune(
         Rows of a later snapshot; training stops when their log-loss has not decreased for ``PATIENCE`` evaluations.
     vectors : ndarray of shape (n_texts, text_width), optional
         Vectors of the texts by the frozen encoder, where the network has none of its own.
-
-    Returns
-    -------
-    History
     """
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
@@ -70,9 +65,7 @@ def fine_tune(
             if training.evaluate(step + 1):
                 break
             if checkpoint.due():
-                checkpoint.write(
-                    model, training.optimizer, training.schedule, step + 1, training.history, training.best
-                )
+                checkpoint.write(training.state(step + 1))
     if training.best is not None:
         model.load_state_dict(training.best, strict=False)
     finish_fine_tuning(model)
@@ -115,14 +108,28 @@ class _Training:
         self.best: dict | None = None  # weights with the lowest log-loss on the later snapshot
         self._recent: list[float] = []  # losses since the last entry of the history
 
+    def state(self, step: int) -> dict:
+        """Everything that the training depends on from a step on, the random generators of dropout among it."""
+        return {
+            "step": step,
+            "model": self._learned(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generators": [torch.get_rng_state(), *torch.cuda.get_rng_state_all()],
+            "history": asdict(self.history),
+            "best": self.best,
+        }
+
     def resume(self, state: dict | None) -> int:
-        """Continue from what ``Checkpoint.read`` returned; return the first step that is left to do."""
+        """Continue from what ``state`` returned, where it was saved; return the first step that is left to do."""
         if state is not None:
             self.model.load_state_dict(state["model"], strict=False)
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
-            restore_random_state(state["generators"])
-            self.history, self.best = state["history"], state["best"]
+            torch.set_rng_state(state["generators"][0])
+            for number, of_gpu in enumerate(state["generators"][1 : torch.cuda.device_count() + 1]):
+                torch.cuda.set_rng_state(of_gpu, number)
+            self.history, self.best = History(**state["history"]), state["best"]
         self._started = time.monotonic() - self.history.seconds
         return state["step"] if state is not None else 0
 
@@ -142,15 +149,8 @@ class _Training:
         done = step + 1
         self.history.seconds = time.monotonic() - self._started
         if done % max(1, self.evaluate_every // 8) == 0 or done == self.n_steps:
-            rate = self.schedule.get_last_lr()[0]
-            self.history.steps.append(
-                {
-                    "step": done,
-                    "epoch": self._epoch(done),
-                    "loss": float(np.mean(self._recent)),
-                    "learning_rate": rate,
-                }
-            )
+            loss, rate = float(np.mean(self._recent)), self.schedule.get_last_lr()[0]
+            self.history.steps.append({"step": done, "epoch": self._epoch(done), "loss": loss, "learning_rate": rate})
             self._recent = []
 
     def evaluate(self, done: int) -> bool:
@@ -161,10 +161,14 @@ class _Training:
         self.history.later.append({"step": done, "epoch": self._epoch(done), "log_loss": loss})
         losses = [point["log_loss"] for point in self.history.later]
         if losses[-1] == min(losses):
-            self.best = learned_state(self.model)
+            self.best = self._learned()
             self.history.best_epochs = self._epoch(done)
             return False
         return len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE
+
+    def _learned(self) -> dict[str, torch.Tensor]:
+        """Copy of the weights that are trained."""
+        return {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
 
     def _epoch(self, done: int) -> float:
         return done * self.rows_per_step / len(self.examples)
@@ -197,22 +201,9 @@ def predict(
 
 
 def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: int) -> np.ndarray:
-    """Embed some texts; the batch of a text hardly matters (see ``Encoder.encode``).
+    """Embed the texts with these numbers, shape (n_texts, width), float32; ``runtime`` is that of ``TextVectors``.
 
-    Parameters
-    ----------
-    runtime : Runtime
-        Made from the network's ``TextVectors``.
-    tokens : Tokens
-        Texts.
-    numbers : ndarray of shape (n_texts,), int64
-        Which of them.
-    width : int
-        Length of a vector.
-
-    Returns
-    -------
-    ndarray of shape (n_texts, width), float32
+    The batch of a text hardly matters (see ``Encoder.encode``).
     """
     result = np.zeros((len(numbers), width), dtype=np.float32)
     batches = list(token_batches(tokens.lengths[numbers], runtime.batch_tokens)) if len(numbers) else []

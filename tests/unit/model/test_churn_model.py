@@ -65,10 +65,6 @@ class TestAverage:
         assert list(logits) == ["logistic", "boosting"]
         assert list(logits["boosting"]) == [2, 2]
 
-    def test_probabilities_by_hand(self, fixed: ChurnModel) -> None:
-        churn = 1 / (1 + np.exp(-0.5))
-        np.testing.assert_allclose(fixed.predict_proba(self.X), [[1 - churn, churn]] * 2)
-
     def test_contributions_are_the_mean_of_the_members(self, fixed: ChurnModel) -> None:
         contributions = fixed.contributions(self.X)
         assert list(contributions) == ["silence", "spend"]

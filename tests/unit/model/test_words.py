@@ -72,13 +72,14 @@ def test_customers_without_words_are_scored_and_words_move_the_score(informative
     assert churn[0] < churn[1] < churn[2]
 
 
-def test_no_row_is_predicted_by_a_model_that_knows_its_customer():
+def test_no_row_is_predicted_by_a_model_that_knows_its_customer(monkeypatch):
+    monkeypatch.setattr(WordsModel, "C", 100.0)
     rng = np.random.default_rng(0)
     # each customer has a vector and an outcome of their own: whoever learned from them knows both
     customers = np.repeat(np.arange(60), 10)
     embeddings = rng.normal(size=(60, 200))[customers]
     y = rng.integers(0, 2, 60)[customers]
-    words = WordsModel(C=100.0)
+    words = WordsModel()
     learned = words.fit_transform(embeddings, y, customers)
     in_sample = ((words.transform(embeddings) > 0) == y).mean()
     assert in_sample == 1.0

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from unittest import mock
 
 import numpy as np
@@ -243,7 +244,7 @@ class TestLevel:
 
 def known_of(model: ChurnModel) -> str:
     """Details but for the time that it took."""
-    return json.dumps({name: value for name, value in model.summary.to_dict().items() if name != "seconds"})
+    return json.dumps({name: value for name, value in asdict(model.summary).items() if name != "seconds"})
 
 
 class TestTrain:

@@ -112,15 +112,6 @@ class TestResuming:
         assert line.endswith("); this training starts from the beginning")
         assert_same_weights(weights(member), weights(expected))
 
-    def test_a_checkpoint_that_lacks_something_is_corrupted(self, few, bert, kill_at_step, caplog):
-        kill_at_step(2)
-        with pytest.raises(Killed):
-            fit(few, self.settings, bert)
-        (path,) = checkpoints().glob("*.pt")
-        torch.save({"step": 3}, path)
-        fit(few, self.settings, bert)
-        assert f"{path}: the checkpoint cannot be read (incomplete); this training starts" in caplog.text
-
     @pytest.mark.parametrize(
         "change",
         [
@@ -185,15 +176,6 @@ class TestResuming:
         fit(few, self.settings, title="Judging events 1 of 3")
         fit(few, self.settings, title="Training events")
         assert len(list(checkpoints().iterdir())) == 1
-
-    def test_a_checkpoint_of_an_older_version_is_not_resumed(self, few, caplog):
-        checkpoints().mkdir(parents=True)
-        old = checkpoints() / "training-events-0123456789ab.pt"
-        torch.save({"step": 3}, old)
-        fit(few, self.settings)
-        (line,) = [record.getMessage() for record in caplog.records if "checkpoint" in record.getMessage()]
-        assert line == f"{old}: checkpoint of an older version is not resumed; this training starts from the beginning"
-        assert not old.exists()
 
     def test_no_half_written_checkpoint_is_left_and_all_are_forgotten_at_the_end(self, few):
         fit(few, self.settings)
