@@ -18,8 +18,7 @@ import pandas as pd
 from rich.table import Table
 from scipy.special import expit
 
-from inference.evaluation.metrics import auroc_interval, expected_calibration_error
-from inference.evaluation.paired_gain import paired_gain
+from inference.evaluation.metrics import auroc_interval, expected_calibration_error, paired_gain
 from inference.model.members import MEMBERS
 from inference.reporting import tables
 from inference.reporting.backtest import truncate_raw

@@ -21,7 +21,7 @@ import pandas as pd
 
 from inference.decisions.contacts import Contacts
 from inference.decisions.r_learner import CalibratedRLearner, Residuals, RLearner
-from inference.evaluation.paired_gain import paired_gain
+from inference.evaluation.metrics import paired_gain
 
 #: Minimum contacts, and minimum holdouts, with a known outcome to measure an acceptance; to fit a model of features.
 MIN_CONTACTS, MIN_CONTACTS_FOR_MODEL = 100, 2000

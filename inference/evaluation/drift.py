@@ -11,36 +11,18 @@ MIN_SHARE = 1e-4
 
 
 def population_stability(bins: pd.DataFrame, values: np.ndarray) -> float:
-    """Population stability index of values against reference bins.
-
-    Parameters
-    ----------
-    bins : DataFrame
-        Reference distribution, as ``bin_shares`` returns it.
-    values : ndarray of shape (n_customers,)
-        NaN where unknown.
-    """
+    """Population stability index of values, NaN where unknown, against a distribution of ``bin_shares``."""
     now = np.maximum(_shares(values, bins.up_to.dropna().to_numpy()), MIN_SHARE)
     reference = np.maximum(bins.share.to_numpy(), MIN_SHARE)
     return float(((now - reference) * np.log(now / reference)).sum())
 
 
 def bin_shares(values: np.ndarray) -> pd.DataFrame:
-    """Share of values in each bin.
+    """Share of values in each bin: ``bin``, ``is_missing``, ``above`` (exclusive), ``up_to`` (inclusive), ``share``.
 
-    The bins are deciles of the known values. A value held by a tenth of the customers has a bin of its own, and so has
-    every value where there are at most ten; values below or above all known ones then fall into empty bins.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_customers,)
-        NaN where unknown.
-
-    Returns
-    -------
-    DataFrame
-        ``bin``, ``is_missing``, ``above`` (exclusive), ``up_to`` (inclusive), ``share`` of all values. Bin 0 holds
-        the missing ones. An open end is null.
+    Bin 0 holds the missing values, which are NaN; an open end is null. The other bins are deciles of the known values.
+    A value held by a tenth of the customers has a bin of its own, and so has every value where there are at most ten;
+    values below or above all known ones then fall into empty bins.
     """
     edges = bin_edges(values[~np.isnan(values)])
     return pd.DataFrame(

@@ -10,26 +10,14 @@ Z = 1.96
 
 @dataclass(frozen=True)
 class PolicyValue:
-    """Estimated value of a policy.
+    """Estimated value of a policy; all NaN where no logged decision agrees with it."""
 
-    Parameters
-    ----------
-    value : float
-        Reward per customer, in the shop's currency.
-    gain, gain_low, gain_high : float
-        Difference to the reference policy, and its 95 % interval.
-    matches : int
-        Logged decisions that agree with the policy.
-    effective : float
-        Effective sample size of the weights (Kish 1965).
-    """
-
-    value: float
-    gain: float
-    gain_low: float
+    value: float  # reward per customer, in the shop's currency
+    gain: float  # difference to the reference policy
+    gain_low: float  # end of its 95 % interval
     gain_high: float
-    matches: int
-    effective: float
+    matches: int  # logged decisions that agree with the policy
+    effective: float  # effective sample size of the weights (Kish 1965)
 
 
 def policy_value(
@@ -47,11 +35,6 @@ def policy_value(
         Reward, in the shop's currency.
     chosen, reference : ndarray of shape (n_decisions,), object
         Action of the policy, and of the reference policy.
-
-    Returns
-    -------
-    PolicyValue
-        NaN where no logged decision agrees with the policy.
     """
     value, influence, weights = _weighted(action, propensity, reward, chosen)
     other, other_influence, _ = _weighted(action, propensity, reward, reference)

@@ -9,7 +9,7 @@ import numpy as np
 def qini_curve(
     uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensity: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Customers kept when the customers of highest predicted uplift are treated, for every share of customers.
+    """Share of the customers, from 0 to 1, and customers kept when those of highest predicted uplift are treated.
 
     The Qini curve of Radcliffe (2007) in the notation of Gutierrez and Gerardy (2017): among the t customers of the
     highest predicted uplift,
@@ -21,7 +21,7 @@ def qini_curve(
     and the weights of each group sum to 1.
 
     Customers of equal predicted uplift enter together. The curve is a straight line up to the first point at which
-    both groups are present.
+    both groups are present; its last point is the average effect.
 
     Parameters
     ----------
@@ -33,11 +33,6 @@ def qini_curve(
         1 for those who churned, else 0.
     propensity : ndarray of shape (n_customers,), optional
         Probability, above 0 and below 1, that each customer was contacted.
-
-    Returns
-    -------
-    tuple of ndarray
-        Share of the customers from 0 to 1, and customers kept per customer; the last is the average effect.
 
     Raises
     ------
@@ -51,27 +46,18 @@ def qini_curve(
 def qini_coefficient(
     uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensity: np.ndarray | None = None
 ) -> float:
-    """Area between the Qini curve and the straight line of a random order (Radcliffe 2007).
+    """Area between the Qini curve, with its arguments, and the straight line of a random order (Radcliffe 2007).
 
     0 for a random ranking, negative for a worse one. It is not divided by the area of the best possible curve: that
     curve supposes that every contacted customer who stayed did so because of the contact, which nobody observes, and
     the ratio would change with the churn rate.
-
-    Parameters
-    ----------
-    uplift, treated, churned, propensity : ndarray
-        As in ``qini_curve``.
-
-    Returns
-    -------
-    float
     """
     share, kept = qini_curve(uplift, treated, churned, propensity)
     return float(np.trapezoid(kept, share) - kept[-1] / 2)
 
 
 def auuc(uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensity: np.ndarray | None = None) -> float:
-    """Area under the uplift curve of Gutierrez and Gerardy (2017).
+    """Area under the uplift curve of Gutierrez and Gerardy (2017), with the arguments of ``qini_curve``.
 
     The curve is the effect on the best t customers times their number, divided by the number of customers; in the
     notation of ``qini_curve``
@@ -79,15 +65,6 @@ def auuc(uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensit
         (Y_T(t) / N_T(t) - Y_C(t) / N_C(t)) * (N_T(t) + N_C(t))
 
     A random ranking gets half of the average effect.
-
-    Parameters
-    ----------
-    uplift, treated, churned, propensity : ndarray
-        As in ``qini_curve``.
-
-    Returns
-    -------
-    float
     """
     share, n_treated, n_control, y_treated, y_control = _cumulated(uplift, treated, churned, propensity)
     rates = [

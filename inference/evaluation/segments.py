@@ -28,17 +28,14 @@ CHINESE = ("zh", "yue", "wuu", "lzh", "nan", "hak", "gan")
 def segments(predictions: pd.DataFrame, features: pd.DataFrame) -> list[dict]:
     """Metrics of the champion among new, one-time, regular and high-value customers, and by language.
 
+    ``name`` and ``SEGMENT_FIGURES`` of each group that is large enough.
+
     Parameters
     ----------
     predictions : DataFrame
         ``customer_id``, ``as_of_date``, ``churned`` and ``probability`` of validation rows.
     features : DataFrame
         Features of those customers at those dates.
-
-    Returns
-    -------
-    list of dict
-        ``name`` and ``SEGMENT_FIGURES`` of each group that is large enough.
     """
     key = ["customer_id", "as_of_date"]
     columns = [*key, "orders_total", "days_since_first_order", "spend_90d", *(["texts"] if "texts" in features else [])]
@@ -57,19 +54,13 @@ def segments(predictions: pd.DataFrame, features: pd.DataFrame) -> list[dict]:
         part = table[np.asarray(mask, dtype=bool)]
         # the interval of AUROC needs two customers of each outcome
         if len(part) >= MIN_SEGMENT_CUSTOMERS and np.bincount(part.churned, minlength=2).min() > 1:
-            figures = evaluate(part.churned, part.probability, 0.5).to_dict()
+            figures = vars(evaluate(part.churned, part.probability, 0.5))
             listed.append({"name": name} | {k: figures[k] for k in SEGMENT_FIGURES})
     return listed
 
 
 def languages(table: pd.DataFrame) -> pd.Series:
-    """Language code of each customer's newest text that is long enough to detect one; null where none is.
-
-    Parameters
-    ----------
-    table : DataFrame
-        ``texts``: list of each customer's texts, newest first; may be missing.
-    """
+    """Language code of each customer's newest text that is long enough to detect one; null where none is."""
     if "texts" not in table:
         return pd.Series(None, index=table.index, dtype=object)
     detected: dict[str, str | None] = {}

@@ -167,7 +167,7 @@ class ChurnModel:
                 reference=pd.read_parquet(file) if (file := folder / REFERENCE_FILE).exists() else None,
             )
         except Exception as error:  # each file format raises errors of its own
-            raise ChurnRadarError(f"{folder}: no complete churn model there ({error})") from None
+            raise ChurnRadarError(f"no complete churn model there ({error})") from None
 
 
 def feature_matrix(features: Columns, names: list[str]) -> pd.DataFrame:

@@ -1,11 +1,9 @@
 """Model versions in MLflow and the decisions about them; the alias ``champion`` names the one that scores."""
 
-import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from inference.errors import ChurnRadarError
-from inference.model.churn_model import REFERENCE_FILE, ChurnModel
+from inference.model.churn_model import ChurnModel
 from inference.registry.snapshot import (
     CHAMPION,
     DECISION_TAG,
@@ -71,18 +69,10 @@ class RegisteredModel:
 
 
 def champion(as_of_date: date | None = None) -> RegisteredModel | None:
-    """Load the champion; None where no model was promoted.
+    """Load the champion, or that of a date; None where no model was promoted.
 
-    Parameters
-    ----------
-    as_of_date : date, optional
-        Date of the champion: the registered version that the last decision for this date or an earlier one promoted.
-        The current champion where it is not given, or if no decision was made for a later date.
-
-    Raises
-    ------
-    DamagedModelError
-        If its files are missing or damaged.
+    The champion of a date is the registered version that the last decision for this date or an earlier one promoted.
+    Raises DamagedModelError if its files are missing or damaged.
     """
     snapshot = read_snapshot()
     version = _champion_version(snapshot, as_of_date)
@@ -90,13 +80,7 @@ def champion(as_of_date: date | None = None) -> RegisteredModel | None:
 
 
 def load(version: str) -> RegisteredModel:
-    """Load any registered version.
-
-    Raises
-    ------
-    ChurnRadarError
-        If there is no such version, or its files are missing or damaged.
-    """
+    """Load any registered version; a ChurnRadarError if there is none, or its files are missing or damaged."""
     registered = read_snapshot(save=False).versions
     if version not in registered:
         known = ", ".join(registered) or "none"
@@ -104,44 +88,25 @@ def load(version: str) -> RegisteredModel:
     return _load(registered[version])
 
 
-@dataclass(frozen=True)
-class _ModelFiles:
-    """Cache key of a loaded model: equal if the bytes of its files and the encoder's settings are, in any folder."""
-
-    folder: Path = field(compare=False)
-    content_hash: str
-    settings: EncoderSettings
-
-
-def _content_hash(folder: Path) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
 @lru_cache(maxsize=1)
-def _load_files(files: _ModelFiles) -> ChurnModel:
-    """Load a model once per process: several dbt models of a build use the same one."""
-    return ChurnModel.load(files.folder)
+def _load_files(version: Version, settings: EncoderSettings) -> ChurnModel:
+    """Load a model once per process and encoder: several dbt models of a build use the same one."""
+    with tempfile.TemporaryDirectory() as folder:
+        return ChurnModel.load(artifact_path(version, folder))
 
 
 def _load(version: Version, role: str = "version") -> RegisteredModel:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        try:
-            path = artifact_path(version, folder)
-            model = _load_files(_ModelFiles(path, _content_hash(path), EncoderSettings.from_environment()))
-            return RegisteredModel(version.version, model)
-        except (ChurnRadarError, OSError) as error:
-            raise DamagedModelError(
-                f"{role} {version.version} in {version.source} cannot be read; expected the files as they were "
-                f"saved: restore them, or run churn-radar train ({str(error).removeprefix(f'{path}: ')})"
-            ) from None
+    try:
+        return RegisteredModel(version.version, _load_files(version, EncoderSettings.from_environment()))
+    except (ChurnRadarError, OSError) as error:
+        raise DamagedModelError(
+            f"{role} {version.version} in {version.source} cannot be read; expected the files as they were "
+            f"saved: restore them, or run churn-radar train ({error})"
+        ) from None
 
 
 def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | None = None) -> str:
-    """Log a model to MLflow and register it as a new version; a promoted one gets the alias.
+    """Log a model to MLflow and register it as a new version, whose number is returned; a promoted one gets the alias.
 
     Parameters
     ----------
@@ -154,11 +119,6 @@ def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | N
     as_of_date : date, optional
         Newest snapshot at training, today by default. A model promoted for a past date scores that date; the alias
         stays with the decision for the latest date.
-
-    Returns
-    -------
-    str
-        Number of the new version.
     """
     connection = client()
     experiment = connection.get_experiment_by_name(MODEL_NAME)
@@ -178,24 +138,9 @@ def register(model: ChurnModel, promote: bool, reason: str, as_of_date: date | N
 
 
 def rollback(version: str | None = None, reason: str = "asked for") -> str:
-    """Make an earlier version the champion again.
+    """Make a registered version the champion again, the previous champion by default; return its number.
 
-    Parameters
-    ----------
-    version : str, optional
-        Any registered version; the previous champion by default.
-    reason : str
-        Reason of the decision, for people.
-
-    Returns
-    -------
-    str
-        The new champion's version.
-
-    Raises
-    ------
-    ChurnRadarError
-        If there is no such version or no earlier champion, or its files are missing or damaged.
+    Raises ChurnRadarError if there is no such version or no earlier champion, or its files are missing or damaged.
     """
     snapshot = read_snapshot()
     current = _champion_version(snapshot)
@@ -255,19 +200,6 @@ def versions() -> pd.DataFrame:
         }
         records.append({name: values.get(name) for name in VERSION_COLUMNS})
     return pd.DataFrame(records, columns=list(VERSION_COLUMNS)).astype(VERSION_COLUMNS)
-
-
-def references(known: Collection[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield version and drift reference (``drift_reference.parquet``) of the versions that are not in ``known``."""
-    for name, version in read_snapshot().versions.items():
-        if name in known:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                reference = pd.read_parquet(artifact_path(version, folder, REFERENCE_FILE))
-            except (OSError, ValueError):
-                continue  # the version has none, or it is damaged
-        yield name, reference
 
 
 def _log_summary(connection: "MlflowClient", run_id: str, model: ChurnModel) -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
@@ -23,47 +23,24 @@ DECISION_TAG = "decision."
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version and its run.
+    """A registered version and its run."""
 
-    Parameters
-    ----------
-    version : str
-        Number of the version.
-    run_id : str
-        The run that trained it.
-    source : str
-        URI of the folder of its files.
-    trained_at : int
-        Milliseconds since 1970, UTC.
-    parameters, metrics : dict
-        What the run logged; empty where the run was deleted.
-    """
-
-    version: str
-    run_id: str
-    source: str
-    trained_at: int
-    parameters: dict[str, str]
-    metrics: dict[str, float]
+    version: str  # its number
+    run_id: str  # the run that trained it
+    source: str  # URI of the folder of its files
+    trained_at: int  # milliseconds since 1970, UTC
+    # what the run logged; empty where the run was deleted
+    parameters: dict[str, str] = field(compare=False)
+    metrics: dict[str, float] = field(compare=False)
 
 
 @dataclass(frozen=True)
 class RegistrySnapshot:
-    """Content of the registry.
+    """Content of the registry."""
 
-    Parameters
-    ----------
-    decisions : list of dict
-        ``model_version``, ``decided_at``, ``as_of_date``, ``decision`` and ``reason``, oldest first.
-    versions : dict
-        Registered versions by number.
-    champion : str or None
-        Version that the alias ``champion`` names.
-    """
-
-    decisions: list[dict]
-    versions: dict[str, Version]
-    champion: str | None
+    decisions: list[dict]  # model_version, decided_at, as_of_date, decision and reason, oldest first
+    versions: dict[str, Version]  # by number
+    champion: str | None  # version that the alias ``champion`` names
 
 
 def client() -> "MlflowClient":
@@ -86,10 +63,7 @@ def client() -> "MlflowClient":
 def read_snapshot(save: bool = True) -> RegistrySnapshot:
     """Read the registry, from the saved snapshot where MLflow's database has not changed since.
 
-    Parameters
-    ----------
-    save : bool
-        Whether a new snapshot is saved; the desk only reads the home folder and passes False.
+    The desk passes ``save=False``, as it only reads the home folder.
     """
     file, stamp = _folder() / "contents.json", _database_stamp()
     if stamp is not None:
@@ -110,10 +84,7 @@ def read_snapshot(save: bool = True) -> RegistrySnapshot:
 def artifact_path(version: Version, folder: str, name: str = "") -> Path:
     """Path of a version's files, or of the one called ``name``; downloaded into ``folder`` where they are not local.
 
-    Raises
-    ------
-    OSError
-        If they cannot be downloaded.
+    Raises OSError if they cannot be downloaded.
     """
     source = urlparse(version.source)
     if source.scheme in ("", "file"):

@@ -9,8 +9,7 @@ import pandas as pd
 import yaml
 from scipy.special import expit
 
-from inference.evaluation.metrics import auroc_interval, best_f1_threshold, evaluate, expected_maximum_profit
-from inference.evaluation.paired_gain import paired_gain
+from inference.evaluation.metrics import auroc_interval, best_f1_threshold, evaluate, paired_gain
 from inference.features.attributes import PREFIX
 from inference.home import PROJECT_DIR
 from inference.model.churn_model import ChurnModel
@@ -82,6 +81,8 @@ def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.nd
     level : AnchoredLevel
         Level of the probabilities.
     """
+    from empulse.metrics import empc_score  # takes a second to import
+
     probability = level.probability(predictions, logit)
     threshold = best_f1_threshold(predictions.churned, probability)
     loss = losses_at_true_level(predictions.assign(candidate=logit), ["candidate"])
@@ -93,8 +94,8 @@ def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.nd
     return {
         "name": name,
         "about": about,
-        **evaluate(predictions.churned, probability, threshold).to_dict(),
-        "empc": expected_maximum_profit(predictions.churned, probability),
+        **vars(evaluate(predictions.churned, probability, threshold)),
+        "empc": float(empc_score(predictions.churned.to_numpy(), probability)),
         "auroc_by_snapshot": [auroc for auroc, _, _ in aurocs],
         "mean_auroc": float(np.mean([auroc for auroc, _, _ in aurocs])),
         "newest": dict(zip(("auroc", "auroc_low", "auroc_high"), aurocs[-1], strict=True)),

@@ -7,8 +7,7 @@ import pandas as pd
 from scipy.special import expit
 
 from inference.errors import ChurnRadarError
-from inference.evaluation.metrics import log_losses
-from inference.evaluation.paired_gain import paired_gain
+from inference.evaluation.metrics import log_losses, paired_gain
 from inference.feature_store import client
 from inference.model.churn_model import ChurnModel
 from inference.model.level import anchored_shift, level_history

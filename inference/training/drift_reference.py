@@ -1,12 +1,15 @@
 """Distributions of a model's features in bins, the reference for drift of later snapshots, which SQL computes."""
 
+import tempfile
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from inference.evaluation.drift import bin_shares, population_stability
-from inference.model.churn_model import ChurnModel
-from inference.registry import registry
+from inference.model.churn_model import REFERENCE_FILE, ChurnModel
+from inference.registry.snapshot import artifact_path, read_snapshot
 
 #: Number of earlier snapshots that are needed to know how much drift is usual.
 MIN_SNAPSHOTS = 3
@@ -35,6 +38,11 @@ SCHEMA = pa.schema(
 def drift_reference(model: ChurnModel, features: pd.DataFrame, as_of_dates: pd.Series) -> pd.DataFrame:
     """Distribution of every feature and of the score at the newest training snapshot.
 
+    One row per feature and bin, the columns of ``SCHEMA`` but ``model_version``. The score, under the name ``SCORE``,
+    is that of the newest validation snapshot, predicted out of time; it has no rows without validation.
+    ``usual_psi`` is the largest population stability index between an earlier snapshot and the newest one; null with
+    fewer than ``MIN_SNAPSHOTS`` earlier ones.
+
     Parameters
     ----------
     model : ChurnModel
@@ -43,14 +51,6 @@ def drift_reference(model: ChurnModel, features: pd.DataFrame, as_of_dates: pd.S
         Numeric features of its training rows, including those that are not its inputs.
     as_of_dates : Series
         Snapshot of each row.
-
-    Returns
-    -------
-    DataFrame
-        One row per feature and bin, the columns of ``SCHEMA`` but ``model_version``. The score, under the name
-        ``SCORE``, is that of the newest validation snapshot, predicted out of time; it has no rows without validation.
-        ``usual_psi`` is the largest population stability index between an earlier snapshot and the newest one; null
-        with fewer than ``MIN_SNAPSHOTS`` earlier ones.
     """
     parts = [_distribution(name, features[name], as_of_dates, name in model.features) for name in features.columns]
     if model.validation is not None:
@@ -71,19 +71,15 @@ def _distribution(feature: str, values: pd.Series, as_of_dates: pd.Series, is_re
 
 
 def new_references(stored: pd.Series | None) -> pa.Table:
-    """References of registered versions that are not in the table churn_drift_reference yet.
+    """References of registered versions that are not among those ``stored`` in the table churn_drift_reference.
 
-    Parameters
-    ----------
-    stored : Series of str or None
-        Versions in the table.
-
-    Returns
-    -------
-    pyarrow.Table
-        Columns of ``SCHEMA``. A version has no rows where its files are gone or an older Churn Radar trained it.
+    Columns of ``SCHEMA``; a version has no rows where its files are gone or an older Churn Radar trained it.
     """
-    tables = [SCHEMA.empty_table()]
-    for version, reference in registry.references(set() if stored is None else set(stored)):
-        tables.append(pa.Table.from_pandas(reference.assign(model_version=version), SCHEMA, preserve_index=False))
+    tables, known = [SCHEMA.empty_table()], set() if stored is None else set(stored)
+    for name, version in read_snapshot().versions.items():
+        if name in known:
+            continue
+        with tempfile.TemporaryDirectory() as folder, suppress(OSError, ValueError):
+            reference = pd.read_parquet(artifact_path(version, folder, REFERENCE_FILE))
+            tables.append(pa.Table.from_pandas(reference.assign(model_version=name), SCHEMA, preserve_index=False))
     return pa.concat_tables(tables)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from inference.evaluation.metrics import best_f1_threshold, evaluate
+from inference.evaluation.metrics import best_f1_threshold, evaluate, log_losses
 from inference.model.churn_model import ChurnModel
 from inference.model.level import ANCHORS, choose_anchor, level_history
 from inference.model.members import MEMBERS, Member
@@ -28,8 +28,6 @@ from inference.training.validation import (
     losses_at_true_level,
     rolling_folds,
     rolling_validation,
-    snapshot_log_losses,
-    with_mean,
 )
 
 #: Text embeddings are used where the lower end of the interval of their gain is above this, in nats per row: embeddings
@@ -57,10 +55,6 @@ def train(
     champion : ChurnModel, optional
         Training on all rows starts from the weights of its transformer, where that reads the same features and the
         same kind of texts. Validation does not use it, as it may have learned from the later snapshots.
-
-    Returns
-    -------
-    ChurnModel
 
     Raises
     ------
@@ -122,10 +116,8 @@ def _choose_words(
 
     Returns
     -------
-    TrainingData
-        With embeddings and the words' log-odds among the features, where those are used.
-    WordsModel or None
-        Fitted on all rows, where embeddings are used.
+    TrainingData, WordsModel or None
+        Where embeddings are used, with them and the words' log-odds among the features; the model fitted on all rows.
     dict or None
         See ``gain_of_words``; None where there are too few texts.
     DataFrame
@@ -137,12 +129,14 @@ def _choose_words(
         return data, None, None, validation
     with_words = rolling_validation(replace(data, embeddings=embeddings), horizon_days, settings)
     gain = gain_of_words(validation, with_words)
-    validation = with_mean(validation, "without_words", validation)
+    if not validation.empty:
+        without = validation[[name for name in MEMBERS if name in validation]].mean(axis=1)
+        validation, with_words = (table.assign(without_words=without) for table in (validation, with_words))
     if gain is None or gain["low"] <= MIN_GAIN_OF_WORDS:
         return data, None, gain, validation
     words = WordsModel()
     X = data.X.assign(**{WORDS_LOGIT: words.fit_transform(embeddings, data.y, data.customers)})
-    return replace(data, X=X, embeddings=embeddings), words, gain, with_mean(with_words, "without_words", validation)
+    return replace(data, X=X, embeddings=embeddings), words, gain, with_words
 
 
 def _choose_transformer(
@@ -183,8 +177,11 @@ def _add_validation(model: ChurnModel, validation: pd.DataFrame, backtest: pd.Da
     """Set what the model keeps of its validation: the rows, the threshold and the metrics."""
     model.validation = validation
     model.threshold = best_f1_threshold(validation.churned, validation.probability)
-    model.summary.validation = evaluate(validation.churned, validation.probability, model.threshold).to_dict()
-    model.summary.validation_log_losses = snapshot_log_losses(validation)
+    model.summary.validation = vars(evaluate(validation.churned, validation.probability, model.threshold))
+    model.summary.validation_log_losses = {
+        str(as_of_date.date()): float(log_losses(snapshot.churned, snapshot.probability).mean())
+        for as_of_date, snapshot in validation.groupby("as_of_date")
+    }
     model.summary.level_backtest = backtest.reset_index().astype({"as_of_date": str}).to_dict("records")
 
 
@@ -193,14 +190,7 @@ def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float
 
     Starting from all members that predicted the newest validation snapshot, the one whose removal lowers the
     loss most is dropped until no removal does. Averages are compared at the true level of each snapshot, as the level
-    is set separately.
-
-    Returns
-    -------
-    list of str
-        Chosen members.
-    dict of str to float
-        Log-loss of each average that was compared, by the names of its members joined with ``+``.
+    is set separately. Also returned is the log-loss of each, by the names of its members joined with ``+``.
     """
     if validation.empty:
         return [], {}
@@ -233,14 +223,8 @@ def choose_level(
 ) -> tuple[pd.DataFrame, str, float | None]:
     """Backtest the anchors on the validation snapshots and choose one that has a forecast for a date.
 
-    Returns
-    -------
-    DataFrame
-        See ``backtest_level``.
-    str
-        The anchor; ``latest_rate`` where nothing could be backtested.
-    float or None
-        Its mean absolute error over the validation snapshots.
+    Returned are ``backtest_level``, the anchor, ``latest_rate`` where nothing could be backtested, and its mean
+    absolute error over the validation snapshots.
     """
     backtest = backtest_level(validation, names, rows, horizon_days)
     if backtest.empty:

@@ -5,13 +5,13 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from inference.evaluation.paired_gain import paired_gain
+from inference.evaluation.metrics import paired_gain
 from inference.model.members import MEMBERS, BoostingMember
 from inference.model.training_data import TrainingData
 from inference.model.training_summary import TransformerSummary
@@ -37,25 +37,14 @@ SHUFFLED = "shuffled_words"
 
 @dataclass
 class SelectionResult:
-    """Whether the transformer joins the average, and how it is to be trained.
+    """Whether the transformer joins the average, and how it is to be trained."""
 
-    Parameters
-    ----------
-    validation : DataFrame
-        The rolling validation with the column ``transformer``: log-odds of the chosen variant, and the mean of the
-        tabular members in snapshots on which the transformer did not run.
-    settings : TransformerSettings
-        As given, or the best of the trials.
-    summary : TransformerSummary
-        Choice, gains and loss curves, saved with the model.
-    seconds : float
-        Duration of the last training, on all rows.
-    """
-
+    #: The rolling validation with the column ``transformer``: log-odds of the chosen variant, and the mean of the
+    #: tabular members in snapshots on which the transformer did not run.
     validation: pd.DataFrame
-    settings: TransformerSettings
-    summary: TransformerSummary
-    seconds: float = 0.0
+    settings: TransformerSettings  # as given, or the best of the trials
+    summary: TransformerSummary  # choice, gains and loss curves, saved with the model
+    seconds: float = 0.0  # duration of the last training, on all rows
 
 
 @dataclass(frozen=True)
@@ -65,28 +54,6 @@ class _Fold:
     earlier: TrainingData
     later: TrainingData
     validation: pd.DataFrame
-
-    def with_shuffled_words(self) -> Self:
-        """The same fold with texts shuffled between customers."""
-        earlier, later = self.earlier.transformer_inputs[1], self.later.transformer_inputs[1]
-        return replace(
-            self,
-            earlier=replace(self.earlier, sequences=earlier.with_shuffled_words()),
-            later=replace(self.later, sequences=later.with_shuffled_words(1)),
-        )
-
-    def fit(
-        self,
-        variant: str,
-        settings: TransformerSettings,
-        n_epochs: float | None,
-        title: str,
-        encoder: Encoder | None = None,
-        start: TransformerMember | None = None,
-    ) -> TransformerMember:
-        """Train on the earlier rows; without a number of epochs, stop early on the later snapshot."""
-        later = self.later if n_epochs is None else None
-        return _fit(self.earlier, variant, settings, n_epochs, title, encoder, start, later)
 
 
 def select_transformer(
@@ -103,6 +70,8 @@ def select_transformer(
     encoder over a frozen one. Fine-tuning takes most of the time: it is tried only where texts helped on the tuning
     fold, and judged only where it helped there as well.
 
+    None where there are too few later snapshots.
+
     Parameters
     ----------
     data : TrainingData
@@ -115,11 +84,6 @@ def select_transformer(
         Out-of-time log-odds of the tabular members on these folds.
     settings : TrainingSettings
         Number of judging snapshots, number of trials, and the transformer's own settings.
-
-    Returns
-    -------
-    SelectionResult or None
-        None where there are too few later snapshots.
     """
     if settings.transformer is None or len(folds) < 3:
         return None
@@ -139,22 +103,10 @@ def select_transformer(
 def train_transformer(
     data: TrainingData, names: list[str], selection: SelectionResult, champion: TransformerMember | None = None
 ) -> TransformerMember:
-    """Train the chosen transformer on all rows.
+    """Train the chosen transformer on all rows; the selection gets the loss curve and the seconds.
 
-    Parameters
-    ----------
-    data : TrainingData
-        All training rows, with sequences.
-    names : list of str
-        Tabular members.
-    selection : SelectionResult
-        Its summary gets the loss curve, and ``seconds`` is set.
-    champion : TransformerMember, optional
-        Training starts from its weights where its settings are the same; it must read the same features and variant.
-
-    Returns
-    -------
-    TransformerMember
+    Training starts from the weights of the champion's where its settings are the same; it must read the same features
+    and variant.
     """
     started, variant = time.monotonic(), selection.summary.variant
     data = replace(data, tabular_logit=cross_fitted_logit(data, names))
@@ -191,7 +143,8 @@ def search(fold: _Fold, settings: TransformerSettings, n_trials: int) -> Transfo
         )
 
     def loss(trial: "Trial") -> float:
-        member = fold.fit("events", settings_of(trial), None, f"Trial {trial.number + 1} of {n_trials}")
+        title = f"Trial {trial.number + 1} of {n_trials}"
+        member = _fit(fold.earlier, "events", settings_of(trial), None, title, later=fold.later)
         return min(point["log_loss"] for point in member.history_.later)
 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=settings.seed))
@@ -202,13 +155,9 @@ def search(fold: _Fold, settings: TransformerSettings, n_trials: int) -> Transfo
 
 
 def cross_fitted_logit(data: TrainingData, names: list[str]) -> np.ndarray:
-    """Mean log-odds of the tabular members on their own training rows, by cross-fitting on groups of customers.
+    """Mean log-odds of the tabular members on their training rows, shape (n_rows,), cross-fitted by customer.
 
     In-sample log-odds would overfit, and leave no residual for the transformer to learn.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
     """
     result, X, y = np.zeros(len(data)), data.X, data.y
     for fitted, left_out in GroupKFold(3).split(X, y, data.customers):
@@ -231,20 +180,12 @@ def _variants(encoder: Encoder | None, settings: TransformerSettings) -> list[st
 def _tune(
     fold: _Fold, variants: list[str], settings: TransformerSettings, encoder: Encoder | None
 ) -> tuple[dict[str, float], list[dict]]:
-    """Find the number of epochs of each variant by early stopping, up to the first variant that does not help.
-
-    Returns
-    -------
-    dict of str to float
-        Epochs of the variants to judge.
-    list of dict
-        Loss curves.
-    """
+    """Find the epochs of each variant by early stopping, up to the first that does not help; and the loss curves."""
     epochs: dict[str, float] = {}
     histories = []
     lowest, member = math.inf, None
     for variant in variants:
-        member = fold.fit(variant, settings, None, f"Tuning {variant}", encoder, member)
+        member = _fit(fold.earlier, variant, settings, None, f"Tuning {variant}", encoder, member, fold.later)
         histories.append({"name": f"tuning {variant}", **asdict(member.history_)})
         before, lowest = lowest, min(point["log_loss"] for point in member.history_.later)
         if variant != "fine_tuned" or lowest < before:
@@ -262,28 +203,20 @@ def _judge(
     settings: TransformerSettings,
     encoder: Encoder | None,
 ) -> tuple[pd.DataFrame, list[dict]]:
-    """Predict the later rows of each fold by each variant, and by shuffled texts.
-
-    Returns
-    -------
-    DataFrame
-        Validation rows with a column of log-odds for each variant and the control.
-    list of dict
-        Loss curves.
-    """
+    """Add the log-odds of each variant and of the control to the validation of each fold; and return loss curves."""
     parts, histories = [], []
     for number, fold in enumerate(folds, 1):
         part = fold.validation.copy()
         member: TransformerMember | None = None
         for variant, n_epochs in epochs.items():
             start, title = member, f"Judging {variant} {number} of {n_folds}"
-            member = fold.fit(variant, settings, n_epochs, title, encoder, start)
+            member = _fit(fold.earlier, variant, settings, n_epochs, title, encoder, start)
             part[variant] = member.logit(*fold.later.transformer_inputs, keep=False)
             histories.append({"name": title.lower(), **asdict(member.history_)})
             if variant == "words":
-                control, title = fold.with_shuffled_words(), f"Judging shuffled words {number} of {n_folds}"
-                shuffled = control.fit(variant, settings, n_epochs, title, encoder, start)
-                part[SHUFFLED] = shuffled.logit(*control.later.transformer_inputs, keep=False)
+                title = f"Judging shuffled words {number} of {n_folds}"
+                control = _fit(_shuffled(fold.earlier, 0), variant, settings, n_epochs, title, encoder, start)
+                part[SHUFFLED] = control.logit(*_shuffled(fold.later, 1).transformer_inputs, keep=False)
         parts.append(part)
     return pd.concat(parts, ignore_index=True), histories
 
@@ -349,11 +282,11 @@ def _fit(
     settings: TransformerSettings,
     n_epochs: float | None,
     title: str,
-    encoder: Encoder | None,
-    start: TransformerMember | None,
+    encoder: Encoder | None = None,
+    start: TransformerMember | None = None,
     later: TrainingData | None = None,
 ) -> TransformerMember:
-    """Train one variant, from the weights of another where ``start`` is given."""
+    """Train one variant; without a number of epochs, stop early on later rows."""
     return TransformerMember(settings).fit(
         data,
         later,
@@ -363,6 +296,11 @@ def _fit(
         start=start,
         title=title,
     )
+
+
+def _shuffled(data: TrainingData, seed: int) -> TrainingData:
+    """The same rows with texts shuffled between customers."""
+    return replace(data, sequences=data.transformer_inputs[1].with_shuffled_words(seed))
 
 
 def _enough_texts(data: TrainingData) -> bool:

@@ -5,8 +5,7 @@ import pandas as pd
 from scipy.special import expit
 
 from inference.errors import ChurnRadarError
-from inference.evaluation.metrics import log_losses
-from inference.evaluation.paired_gain import paired_gain
+from inference.evaluation.metrics import log_losses, paired_gain
 from inference.model.level import ANCHORS, anchored_level, level_history, level_shift
 from inference.model.members import MEMBERS, BoostingMember, LogisticMember, Member
 from inference.model.training_data import TrainingData
@@ -16,12 +15,9 @@ from inference.training.settings import TrainingSettings
 
 
 def gain_of_words(without: pd.DataFrame, with_words: pd.DataFrame) -> dict[str, float] | None:
-    """Decrease of the log-loss on later snapshots by text embeddings, with the 95 % interval of the paired difference.
+    """Decrease of the log-loss on later snapshots by text embeddings, as ``paired_gain``, in nats at the true level.
 
-    Returns
-    -------
-    dict of str to float or None
-        ``mean``, ``low`` and ``high``, in nats per row at the true level; None with fewer than two later snapshots.
+    None with fewer than two later snapshots.
     """
     if without.empty or without.as_of_date.nunique() < 2:
         return None
@@ -82,14 +78,9 @@ def rolling_folds(
 def rolling_validation(data: TrainingData, horizon_days: int, settings: TrainingSettings) -> pd.DataFrame:
     """Predict each later snapshot from those whose label windows had closed before it.
 
-    Where the data has embeddings, each fold that has enough texts in its training rows learns a words model from
-    them, whose log-odds are one more feature.
-
-    Returns
-    -------
-    DataFrame
-        ``customer_id``, ``as_of_date``, ``churned``, ``no_order_probability`` and a column of log-odds per
-        member; empty where no snapshot has enough before it.
+    ``customer_id``, ``as_of_date``, ``churned``, ``no_order_probability`` and a column of log-odds per member; empty
+    where no snapshot has enough before it. Where the data has embeddings, each fold that has enough texts in its
+    training rows learns a words model from them, whose log-odds are one more feature.
     """
     predictions = []
     folds = rolling_folds(data.rows, horizon_days, settings)
@@ -102,20 +93,10 @@ def rolling_validation(data: TrainingData, horizon_days: int, settings: Training
     return pd.concat(predictions, ignore_index=True) if predictions else pd.DataFrame()
 
 
-def with_mean(validation: pd.DataFrame, name: str, of: pd.DataFrame) -> pd.DataFrame:
-    """Add the mean log-odds of another validation of the same rows as a column."""
-    if of.empty:
-        return validation
-    return validation.assign(**{name: of[[m for m in MEMBERS if m in of]].mean(axis=1).to_numpy()})
-
-
 def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:
-    """Churn rate that each anchor would have forecast for each validation snapshot.
+    """Churn rate, and that which each anchor would have forecast, by validation snapshot.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by as-of date: ``churn_rate`` and a column per anchor.
+    Indexed by as-of date: ``churn_rate`` and a column per anchor.
     """
     if validation.empty:
         return pd.DataFrame()
@@ -142,14 +123,6 @@ def anchored_validation(
         shift = 0.0 if np.isnan(level) else level_shift(logit, level)
         parts.append(snapshot.assign(churned=snapshot.churned.astype(int), probability=expit(logit + shift)))
     return pd.concat(parts, ignore_index=True)
-
-
-def snapshot_log_losses(predictions: pd.DataFrame) -> dict[str, float]:
-    """Log-loss of each snapshot, by date."""
-    return {
-        str(as_of_date.date()): float(log_losses(snapshot.churned, snapshot.probability).mean())
-        for as_of_date, snapshot in predictions.groupby("as_of_date")
-    }
 
 
 def fold_features(data: TrainingData, earlier: np.ndarray, now: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:

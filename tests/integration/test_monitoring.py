@@ -122,7 +122,7 @@ def test_performance_in_sql_equals_the_evaluation_for_any_scores(shop):
     names = ["auroc", "auroc_low", "auroc_high", "log_loss", "ece", "top_decile_lift", "churn_rate", "mean_probability"]
     for date, row in computed.iterrows():
         one = every[every.as_of_date == date]
-        figures = evaluate(one.churned.to_numpy(), one.churn_probability.to_numpy(), 0.5).to_dict()
+        figures = vars(evaluate(one.churned.to_numpy(), one.churn_probability.to_numpy(), 0.5))
         np.testing.assert_allclose(row[names].astype(float), [figures[name] for name in names], rtol=0, atol=1e-9)
 
 

@@ -23,7 +23,6 @@ from inference.training.validation import (
     backtest_level,
     eligible_members,
     rolling_validation,
-    snapshot_log_losses,
 )
 
 HORIZON = 30
@@ -229,11 +228,6 @@ class TestLevel:
         assert first.mean() == pytest.approx(0.3)
         np.testing.assert_allclose(second, expit([-2, -1, 1, 2]))  # nothing to say: the model's own level
         assert list(np.argsort(first)) == [0, 1, 2, 3]
-
-    def test_log_loss_of_each_snapshot_by_hand(self) -> None:
-        predictions = make_validation(probability=[0.5] * 4 + [0.2, 0.2, 0.8, 0.8])
-        losses = snapshot_log_losses(predictions)
-        assert losses == {"2024-03-01": pytest.approx(np.log(2)), "2024-04-01": pytest.approx(-np.log(0.8))}
 
     def test_a_forecast_that_knows_the_season_becomes_the_anchor(self) -> None:
         seasonal = make_rows(n_customers=150, n_snapshots=6, levels=[-2, 2, -2, 2, -2, 2])

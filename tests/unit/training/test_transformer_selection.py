@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from small_network import FILLERS, LONG, make_tiny_encoder
 
-from inference.evaluation.paired_gain import paired_gain
+from inference.evaluation.metrics import paired_gain
 from inference.model.sequences import read_sequences
 from inference.model.training_data import TrainingData
 from inference.model.transformer.settings import TransformerSettings
