@@ -146,6 +146,19 @@ def anchored_shift(
     return 0.0 if level is None else level_shift(logit, level)
 
 
+def anchored_probabilities(anchor: str, history: LevelHistory, table: pd.DataFrame, logit: np.ndarray) -> np.ndarray:
+    """Churn probabilities at the level that an anchor expected at the snapshot of each row, shape (n_rows,).
+
+    ``table`` has the columns ``as_of_date`` and ``no_order_probability``.
+    """
+    result = np.empty(len(table))
+    for as_of_date, rows in table.groupby("as_of_date").indices.items():
+        forecast = table.no_order_probability.iloc[rows]
+        shift = anchored_shift(anchor, pd.Timestamp(as_of_date), history, logit[rows], forecast)
+        result[rows] = expit(logit[rows] + shift)
+    return result
+
+
 def choose_anchor(backtest: pd.DataFrame, available: Collection[str]) -> tuple[str, float | None]:
     """Choose the anchor with the smallest mean absolute error over past snapshots.
 

@@ -3,17 +3,16 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import yaml
-from scipy.special import expit
 
 from inference.evaluation.metrics import auroc_interval, best_f1_threshold, evaluate, paired_gain
 from inference.features.attributes import PREFIX
 from inference.home import PROJECT_DIR
 from inference.model.churn_model import ChurnModel
-from inference.model.level import anchored_shift, level_history
 from inference.model.members import MEMBERS
 from inference.model.words import WORDS_LOGIT, embedding_matrix, enough_words
 from inference.progress import track
@@ -43,31 +42,11 @@ TRANSFORMER_VARIANTS = {
 }
 
 
-class AnchoredLevel:
-    """Shifts log-odds to the level that the champion's anchor expected at each snapshot.
-
-    Parameters
-    ----------
-    model : ChurnModel
-        The champion.
-    rows : DataFrame
-        Labelled rows with features.
-    """
-
-    def __init__(self, model: ChurnModel, rows: pd.DataFrame) -> None:
-        self._anchor, self._history = model.anchor, level_history(rows, model.horizon_days)
-
-    def probability(self, table: pd.DataFrame, logit: np.ndarray) -> np.ndarray:
-        """Churn probabilities of rows with ``as_of_date`` and ``no_order_probability``, shape (n_rows,)."""
-        result = np.empty(len(table))
-        for as_of_date, positions in table.groupby("as_of_date").indices.items():
-            part, forecast = logit[positions], table.no_order_probability.iloc[positions]
-            shift = anchored_shift(self._anchor, pd.Timestamp(as_of_date), self._history, part, forecast)
-            result[positions] = expit(part + shift)
-        return result
+#: Turns log-odds of rows into probabilities at the level that the champion's anchor expected at each snapshot.
+Level: TypeAlias = Callable[[pd.DataFrame, np.ndarray], np.ndarray]
 
 
-def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.ndarray, level: AnchoredLevel) -> dict:
+def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.ndarray, level: Level) -> dict:
     """Metrics of one score at the champion's level, and its gain over the champion's average.
 
     Parameters
@@ -78,12 +57,12 @@ def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.nd
         Validation rows with ``churned`` and ``average``, the champion's log-odds.
     logit : ndarray of shape (n_rows,)
         Log-odds of the score.
-    level : AnchoredLevel
+    level : Level
         Level of the probabilities.
     """
     from empulse.metrics import empc_score  # takes a second to import
 
-    probability = level.probability(predictions, logit)
+    probability = level(predictions, logit)
     threshold = best_f1_threshold(predictions.churned, probability)
     loss = losses_at_true_level(predictions.assign(candidate=logit), ["candidate"])
     reference = losses_at_true_level(predictions, ["average"])
@@ -103,7 +82,7 @@ def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.nd
     }
 
 
-def member_metrics(model: ChurnModel, predictions: pd.DataFrame, level: AnchoredLevel) -> list[dict]:
+def member_metrics(model: ChurnModel, predictions: pd.DataFrame, level: Level) -> list[dict]:
     """Metrics of the champion's average, of each member alone, and of averages with other variants."""
     names = [name for name in MEMBERS if name in predictions]
     listed = [("Churn Radar", "average of " + ", ".join(model.names), predictions.average)]
@@ -131,11 +110,11 @@ class Bench:
         Labelled rows with features, ordered by snapshot and customer.
     predictions : DataFrame
         Validation rows with ``churned`` and ``average``.
-    level : AnchoredLevel
+    level : Level
         Level of the probabilities.
     """
 
-    def __init__(self, model: ChurnModel, rows: pd.DataFrame, predictions: pd.DataFrame, level: AnchoredLevel) -> None:
+    def __init__(self, model: ChurnModel, rows: pd.DataFrame, predictions: pd.DataFrame, level: Level) -> None:
         # newer snapshots were labelled after the validation
         rows = rows[rows.as_of_date <= predictions.as_of_date.max()].reset_index(drop=True)
         self.model, self.rows, self.predictions, self.level = model, rows, predictions, level

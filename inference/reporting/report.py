@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from inference.errors import ChurnRadarError
 from inference.evaluation.metrics import auroc_interval
 from inference.evaluation.segments import segments
 from inference.home import home, published, whole_file
+from inference.model.level import anchored_probabilities, level_history
 from inference.model.members import MEMBERS
 from inference.registry.registry import RegisteredModel
-from inference.reporting.comparisons import KEY, AnchoredLevel, Bench, member_metrics
+from inference.reporting.comparisons import KEY, Bench, member_metrics
 from inference.training.rows import training_rows
 from inference.training.settings import TrainingSettings
 from inference.training.validation import rolling_folds
@@ -62,7 +64,7 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
             f"version {current.version} was validated. Train again to see them."
         )
     predictions = predictions.assign(average=predictions[model.names].mean(axis=1))
-    level = AnchoredLevel(model, rows)
+    level = partial(anchored_probabilities, model.anchor, level_history(rows, model.horizon_days))
     report = {
         "model": _model(current, predictions),
         "members": member_metrics(model, predictions, level),

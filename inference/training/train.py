@@ -7,7 +7,7 @@ import pandas as pd
 
 from inference.evaluation.metrics import best_f1_threshold, evaluate, log_losses
 from inference.model.churn_model import ChurnModel
-from inference.model.level import ANCHORS, choose_anchor, level_history
+from inference.model.level import ANCHORS, anchored_probabilities, choose_anchor, level_history
 from inference.model.members import MEMBERS, Member
 from inference.model.sequences import has_sequences, read_sequences
 from inference.model.spend import SpendModel
@@ -20,7 +20,6 @@ from inference.training.rows import LABEL_COLUMNS, training_data
 from inference.training.settings import TrainingSettings
 from inference.training.transformer_selection import SelectionResult, select_transformer, train_transformer
 from inference.training.validation import (
-    anchored_validation,
     backtest_level,
     check_trainable,
     eligible_members,
@@ -103,7 +102,10 @@ def train(
         seconds=seconds,
     )
     if len(backtest):
-        _add_validation(model, anchored_validation(validation, averaged, backtest, anchor), backtest)
+        logit, history = validation[averaged].mean(axis=1).to_numpy(), level_history(rows, horizon_days)
+        probability = anchored_probabilities(anchor, history, validation, logit)
+        validation = validation.assign(churned=validation.churned.astype(int), probability=probability)
+        _add_validation(model, validation, backtest)
     numbers = rows.columns.difference(LABEL_COLUMNS, sort=False)
     model.reference = drift_reference(model, rows[numbers], rows.as_of_date)
     return model

@@ -112,19 +112,6 @@ def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFram
     return pd.DataFrame.from_dict(records, orient="index", dtype=float).rename_axis("as_of_date")
 
 
-def anchored_validation(
-    validation: pd.DataFrame, names: list[str], backtest: pd.DataFrame, anchor: str
-) -> pd.DataFrame:
-    """Add the column ``probability``: the average at the level that the anchor would have set."""
-    parts = []
-    for as_of_date, snapshot in validation.groupby("as_of_date"):
-        logit = snapshot[names].mean(axis=1).to_numpy()
-        level = backtest.loc[as_of_date, anchor]
-        shift = 0.0 if np.isnan(level) else level_shift(logit, level)
-        parts.append(snapshot.assign(churned=snapshot.churned.astype(int), probability=expit(logit + shift)))
-    return pd.concat(parts, ignore_index=True)
-
-
 def fold_features(data: TrainingData, earlier: np.ndarray, now: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Features of the training rows and of the later rows of a fold, given by masks of shape (n_rows,).
 

@@ -12,14 +12,13 @@ from scipy.special import expit, logit
 
 from inference.errors import ChurnRadarError
 from inference.model.churn_model import ChurnModel
-from inference.model.level import level_history
+from inference.model.level import anchored_probabilities, level_history
 from inference.model.training_data import TrainingData
 from inference.training import validation as validation_module
 from inference.training.rows import training_data
 from inference.training.settings import TrainingSettings
 from inference.training.train import choose_level, choose_members, train
 from inference.training.validation import (
-    anchored_validation,
     backtest_level,
     eligible_members,
     rolling_validation,
@@ -221,10 +220,10 @@ class TestLevel:
 
     def test_validation_probabilities_stand_at_the_anchored_level(self) -> None:
         validation = make_validation(logistic=list(TestChooseMembers.good))
-        dates = pd.to_datetime(["2024-03-01", "2024-04-01"])
-        backtest = pd.DataFrame({"latest_rate": [0.3, np.nan]}, index=dates)
-        anchored = anchored_validation(validation, ["logistic"], backtest, "latest_rate")
-        first, second = anchored.probability.to_numpy().reshape(2, 4)
+        validation["no_order_probability"] = [0.3] * 4 + [np.nan] * 4
+        history = level_history(self.labels, 31)
+        anchored = anchored_probabilities("forecast", history, validation, validation.logistic.to_numpy())
+        first, second = anchored.reshape(2, 4)
         assert first.mean() == pytest.approx(0.3)
         np.testing.assert_allclose(second, expit([-2, -1, 1, 2]))  # nothing to say: the model's own level
         assert list(np.argsort(first)) == [0, 1, 2, 3]
