@@ -22,15 +22,7 @@ ERASED_CUSTOMERS = "erased_customers.parquet"
 def salt(folder: Path | None = None) -> str:
     """Return ``CHURN_SALT`` or the content of the file ``salt`` in the home folder, which is created if missing.
 
-    Parameters
-    ----------
-    folder : Path, optional
-        Another home folder.
-
-    Raises
-    ------
-    ChurnRadarError
-        If the salt is shorter than ``MIN_CHARACTERS``.
+    A salt shorter than ``MIN_CHARACTERS`` is refused.
     """
     secret, source = os.environ.get("CHURN_SALT"), "CHURN_SALT"
     if not secret:

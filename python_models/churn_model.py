@@ -1,5 +1,4 @@
-from inference.training.champion import Retraining, ensure_champion
-from inference.training.monitoring import last_monitoring
+from inference.training.champion import Retraining, ensure_champion, last_monitoring
 from inference.training.settings import TrainingSettings
 
 

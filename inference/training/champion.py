@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from scipy.special import expit
@@ -13,9 +14,11 @@ from inference.model.churn_model import ChurnModel
 from inference.model.level import anchored_shift, level_history
 from inference.registry import registry
 from inference.registry.registry import DamagedModelError, RegisteredModel
-from inference.training.monitoring import Monitoring
 from inference.training.rows import training_rows
 from inference.training.settings import TrainingSettings
+
+if TYPE_CHECKING:  # PostgreSQL and Spark have sessions of their own with the same methods
+    from duckdb import DuckDBPyConnection
 
 logger = logging.getLogger(__name__)
 
@@ -25,21 +28,22 @@ PROMOTION_ERRORS = 3.0
 
 @dataclass(frozen=True)
 class Retraining:
-    """When ``churn__train: auto`` trains a challenger.
+    """When ``churn__train: auto`` trains a challenger."""
 
-    Parameters
-    ----------
-    windows : int
-        Number of snapshots of the grid whose label windows closed since the champion's training.
-    drift_share : float
-        Share of the champion's features with unusual drift.
-    snapshot_every_days : int
-        Distance of the snapshot grid.
-    """
+    windows: int = 4  # snapshots of the grid whose label windows closed since the champion's training
+    drift_share: float = 0.1  # of the champion's features, with unusual drift
+    snapshot_every_days: int = 7  # distance of the snapshot grid
 
-    windows: int = 4
-    drift_share: float = 0.1
-    snapshot_every_days: int = 7
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Drift and performance of the version that scored last."""
+
+    model_version: str
+    drift_share: float | None = None  # of its features, with unusual drift at the newest date, where it was measured
+    #: Drop of its AUROC at the newest date with known outcomes below that of its validation, where it is significant
+    #: and above ``churn__auroc_drop_limit``.
+    broken_promise: float | None = None
 
 
 def ensure_champion(
@@ -51,7 +55,7 @@ def ensure_champion(
     retraining: Retraining | None = None,
     monitoring: Monitoring | None = None,
 ) -> pd.DataFrame:
-    """Train a model where that is due, and list all decisions about models.
+    """Train a model where that is due; return the table ``churn_model``, one row per decision about models.
 
     Parameters
     ----------
@@ -64,17 +68,10 @@ def ensure_champion(
         of date, ``always`` trains, ``never`` does not.
     encoder_revision : str, optional
         Revision of the encoder that embedded this shop's texts.
-    settings : TrainingSettings, optional
-        How to train; defaults where not given.
-    retraining : Retraining, optional
-        When ``auto`` trains.
+    settings, retraining
+        How to train, and when ``auto`` does.
     monitoring : Monitoring, optional
         Monitoring tables of the last build.
-
-    Returns
-    -------
-    DataFrame
-        The table ``churn_model``: one row per decision.
 
     Raises
     ------
@@ -139,18 +136,7 @@ def why_due(
     """Return why a challenger is due, or None where the champion is up to date.
 
     A challenger that was kept back is not tried again before another label window has closed: it would learn
-    from the same rows.
-
-    Parameters
-    ----------
-    current : RegisteredModel
-        The champion.
-    labels : DataFrame
-        ``churn_labels``.
-    retraining : Retraining
-        Limits.
-    monitoring : Monitoring or None
-        Monitoring tables of the last build; ignored where they are about another version.
+    from the same rows. Monitoring of another version is ignored.
     """
     newest = pd.to_datetime(labels.as_of_date[labels.churned.notna()]).max()
     history = registry.versions()
@@ -185,12 +171,7 @@ def compare(current: RegisteredModel, challenger: ChurnModel, rows: pd.DataFrame
 
     The later rows are the challenger's validation snapshots after the last label window that the champion was trained
     on, where both predict out of time. Where there are none yet, both are compared by their own rolling validations
-    on the rows that they share.
-
-    Returns
-    -------
-    tuple of bool and str
-        Whether to promote, and why.
+    on the rows that they share. Returned are whether to promote, and why.
     """
     key = ["customer_id", "as_of_date"]
     ours, theirs = challenger.validation, current.model.validation
@@ -226,3 +207,32 @@ def _probabilities(model: ChurnModel, rows: pd.DataFrame, as_of_date: pd.Timesta
     history = level_history(rows, model.horizon_days)
     shift = anchored_shift(model.anchor, as_of_date, history, logit, snapshot.no_order_probability)
     return snapshot[["customer_id", "as_of_date"]].assign(probability=expit(logit + shift))
+
+
+def last_monitoring(session: "DuckDBPyConnection", schema: str) -> Monitoring | None:
+    """Read ``churn_feature_drift`` and ``churn_model_performance`` as the last build left them; None before the first.
+
+    This build replaces them after scoring, so a dbt reference to them would be a cycle. ``schema`` is SQL, with its
+    database where the warehouse has several.
+    """
+    name = schema.rpartition(".")[2].strip('"')
+    tables = session.sql(
+        f"select table_name from information_schema.tables where table_schema = '{name}' "
+        "and table_name in ('churn_feature_drift', 'churn_model_performance')"
+    ).df()
+    if len(tables) < 2:
+        return None
+    drift = session.sql(
+        "select model_version, avg(case when is_unusual then 1e0 else 0e0 end) as drift_share "
+        f"from {schema}.churn_feature_drift where is_read group by model_version, as_of_date "
+        "order by as_of_date desc, cast(model_version as integer) desc limit 1"
+    ).df()
+    if drift.empty:
+        return None
+    version = str(drift.model_version[0])
+    performance = session.sql(
+        f"select auroc_below_promise, breaks_promise from {schema}.churn_model_performance "
+        f"where model_version = '{version}' order by as_of_date desc limit 1"
+    ).fetchone()
+    drop, broken = performance or (None, None)
+    return Monitoring(version, float(drift.drift_share[0]), drop if broken else None)

@@ -30,13 +30,7 @@ LABEL_COLUMNS = (
 
 
 def training_rows(labels: pd.DataFrame) -> pd.DataFrame:
-    """Join features and sequences to the labelled rows of ``churn_labels``.
-
-    Raises
-    ------
-    ChurnRadarError
-        If no snapshot is labelled yet.
-    """
+    """Join features and sequences to the labelled rows of ``churn_labels``; refuse if no snapshot is labelled yet."""
     known = labels[labels.churned.notna()]
     if known.empty:
         raise ChurnRadarError(
@@ -50,12 +44,8 @@ def training_rows(labels: pd.DataFrame) -> pd.DataFrame:
 def training_data(rows: pd.DataFrame, features: Sequence[str] | None = None) -> TrainingData:
     """Select features and labels of labelled rows, without sequences and text embeddings.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Labelled rows.
-    features : sequence of str, optional
-        Where not given, every column that is not in ``LABEL_COLUMNS`` and has a value, and the customers' attributes.
+    Without names, features are all columns that are not in ``LABEL_COLUMNS`` and have a value, and the customers'
+    attributes.
     """
     if features is None:
         features = [c for c in rows.columns if c not in LABEL_COLUMNS and rows[c].notna().any()]

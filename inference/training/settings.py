@@ -9,43 +9,23 @@ from inference.model.transformer.settings import TransformerSettings
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a model is trained.
+    """How a model is trained."""
 
-    Parameters
-    ----------
-    min_customers : int
-        Training is refused with fewer labelled customers.
-    min_customers_for_boosting : int
-        With fewer, logistic regression is the only member.
-    min_customers_for_transformer : int
-        With fewer, the transformer is not tried.
-    validation_snapshots : int
-        Maximal number of snapshots in the rolling validation, the newest ones.
-    transformer_snapshots : int
-        Number of the newest of them that decide whether the transformer joins the average; the one before decides how
-        long it trains.
-    transformer : TransformerSettings or None
-        How the transformer is trained; None leaves it out.
-    trials : int
-        Number of settings of the transformer that are tried on the snapshot that decides how long it trains.
-    """
-
-    min_customers: int = 50
-    min_customers_for_boosting: int = 300
-    min_customers_for_transformer: int = 1000
-    validation_snapshots: int = 6
+    min_customers: int = 50  # training is refused with fewer labelled customers
+    min_customers_for_boosting: int = 300  # with fewer, logistic regression is the only member
+    min_customers_for_transformer: int = 1000  # with fewer, the transformer is not tried
+    validation_snapshots: int = 6  # maximal number of snapshots in the rolling validation, the newest ones
+    #: Number of the newest of them that decide whether the transformer joins the average; the one before decides how
+    #: long it trains, and between the settings that are tried.
     transformer_snapshots: int = 3
-    transformer: TransformerSettings | None = TransformerSettings()  # noqa: RUF009
-    trials: int = 0
+    transformer: TransformerSettings | None = TransformerSettings()  # noqa: RUF009  # None leaves it out
+    trials: int = 0  # number of settings of the transformer that are tried
 
     @classmethod
     def from_vars(cls, transformer: bool, transformer_settings: Mapping[str, object], trials: int) -> Self:
         """Make settings of the dbt vars ``churn__transformer``, ``churn__transformer_settings`` and ``churn__trials``.
 
-        Raises
-        ------
-        ChurnRadarError
-            If a setting of the transformer does not exist or has a wrong value, even where the transformer is off.
+        A setting of the transformer that does not exist or has a wrong value is refused, even where it is off.
         """
         settings = TransformerSettings.from_var(transformer_settings)
         return cls(transformer=settings if transformer else None, trials=trials)

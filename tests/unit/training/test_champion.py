@@ -11,8 +11,7 @@ from inference.model.churn_model import ChurnModel
 from inference.model.words import WordsModel
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
-from inference.training.champion import Retraining, compare, ensure_champion, why_due
-from inference.training.monitoring import Monitoring
+from inference.training.champion import Monitoring, Retraining, compare, ensure_champion, why_due
 from inference.training.settings import TrainingSettings
 from inference.training.train import train
 

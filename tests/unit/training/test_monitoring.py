@@ -1,7 +1,7 @@
 import duckdb
 import pytest
 
-from inference.training.monitoring import Monitoring, last_monitoring
+from inference.training.champion import Monitoring, last_monitoring
 
 DRIFT = "(model_version varchar, as_of_date date, is_read boolean, is_unusual boolean)"
 PERFORMANCE = "(model_version varchar, as_of_date date, auroc_below_promise double, breaks_promise boolean)"
