@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -52,8 +53,6 @@ class TransformerMember:
     def __init__(self, settings: TransformerSettings | None = None) -> None:
         self.settings = settings or TransformerSettings()
         self._tokenised: tuple[list, Tokens] | None = None
-        self._revision: str | None = None
-        self._runtime: Runtime | None = None
 
     def fit(
         self,
@@ -87,7 +86,7 @@ class TransformerMember:
         X, sequences, _ = data.transformer_inputs
         if later is not None and later.transformer_inputs[1].words is not sequences.words:
             raise ValueError("later rows must share their texts with the training rows")
-        settings, self._revision, self._runtime = self.settings, None, None
+        settings = self.settings
         fine_tuned = fine_tuned and settings.fine_tuning != "frozen"
         max_rows = settings.max_rows_with_words if fine_tuned else settings.max_rows
         rows = np.sort(np.random.default_rng(settings.seed).permutation(len(data))[:max_rows])
@@ -147,27 +146,20 @@ class TransformerMember:
         """Whether the network has an encoder of its own."""
         return self.model_.config.encoder is not None
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """Hash of encoder, token budget and runtime; text vectors of two revisions are never mixed."""
-        if self._revision is None:
-            digest = hashlib.sha256(f"{self.settings.tokens_per_text} {_runtime_name()}".encode())
-            for name, weights in sorted(self.model_.encoder.state_dict().items()):
-                digest.update(name.encode())
-                digest.update(weights.detach().float().cpu().numpy().tobytes())
-            self._revision = f"transformer-{digest.hexdigest()[:16]}"
-        return self._revision
+        digest = hashlib.sha256(f"{self.settings.tokens_per_text} {_runtime_name()}".encode())
+        for name, weights in sorted(self.model_.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(weights.detach().float().cpu().numpy().tobytes())
+        return f"transformer-{digest.hexdigest()[:16]}"
 
-    @property
+    @cached_property
     def runtime(self) -> Runtime:
         """Runtime of the fine-tuned encoder."""
-        if self._runtime is None:
-            name, network = _runtime_name(), self.model_
-            if name.startswith("openvino"):
-                self._runtime = OpenVINORuntime(traced(TextVectors(network)), name)
-            else:
-                self._runtime = TorchRuntime(TextVectors(network), name)
-        return self._runtime
+        name, vectors = _runtime_name(), TextVectors(self.model_)
+        return OpenVINORuntime(traced(vectors), name) if name.startswith("openvino") else TorchRuntime(vectors, name)
 
     def save(self, folder: Path) -> None:
         """Write ``transformer/``: the network by ``save_pretrained``, its tokenizer and its standardiser."""

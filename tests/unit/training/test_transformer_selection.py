@@ -318,30 +318,32 @@ class TestTrainingTheOneKept:
         assert selection.summary.histories[0]["steps"][-1]["step"] == round(steps)
 
 
-class QuickestLearner:
-    """A fold on which the log-loss is lower the lower the learning rate is; it remembers what was tried."""
-
-    def __init__(self) -> None:
-        self.tried: list[TransformerSettings] = []
-
-    def fit(self, variant: str, settings: TransformerSettings, n_epochs: float | None, title: str) -> SimpleNamespace:
-        self.tried.append(settings)
-        later = [{"log_loss": 1.0}, {"log_loss": 100 * settings.learning_rate}]
-        return SimpleNamespace(history_=SimpleNamespace(later=later))
-
-
 class TestSearch:
-    def test_the_settings_given_are_tried_first_and_the_best_are_kept(self):
-        fold = QuickestLearner()
-        best = search(fold, TransformerSettings(), 8)
-        assert fold.tried[0] == TransformerSettings()
-        assert len(fold.tried) == 8
-        assert best == min(fold.tried, key=lambda settings: settings.learning_rate)
+    fold = SimpleNamespace(earlier=None, later=None)
+
+    @pytest.fixture
+    def tried(self, monkeypatch: pytest.MonkeyPatch) -> list[TransformerSettings]:
+        """Settings that were tried, where the log-loss is lower the lower the learning rate is."""
+        tried = []
+
+        def fit(data: None, variant: str, settings: TransformerSettings, *rest: object, later: None) -> SimpleNamespace:
+            tried.append(settings)
+            losses = [{"log_loss": 1.0}, {"log_loss": 100 * settings.learning_rate}]
+            return SimpleNamespace(history_=SimpleNamespace(later=losses))
+
+        monkeypatch.setattr("inference.training.transformer_selection._fit", fit)
+        return tried
+
+    def test_the_settings_given_are_tried_first_and_the_best_are_kept(self, tried):
+        best = search(self.fold, TransformerSettings(), 8)
+        assert tried[0] == TransformerSettings()
+        assert len(tried) == 8
+        assert best == min(tried, key=lambda settings: settings.learning_rate)
         assert best.learning_rate < TransformerSettings().learning_rate
 
-    def test_the_settings_given_stay_where_nothing_better_is_found(self):
+    def test_the_settings_given_stay_where_nothing_better_is_found(self, tried):
         slowest = replace(TransformerSettings(), learning_rate=1e-4)  # the lower end of what is tried
-        assert search(QuickestLearner(), slowest, 8) == slowest
+        assert search(self.fold, slowest, 8) == slowest
 
 
 @pytest.mark.parametrize(("shuffled", "kept"), [(0.0, "words"), (1.0, "events")], ids=["only words help", "noise too"])
