@@ -1,4 +1,10 @@
-"""Which tests are slow: those that run real commands, and the few others that say so themselves."""
+"""For all tests: one thread a process, and which tests are slow: those that run real commands."""
+
+import os
+
+# Two workers share two cores: threads that wait for others spin, and take the time of those who work, for minutes.
+# Set before any library reads it; the commands that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 

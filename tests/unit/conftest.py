@@ -1,11 +1,7 @@
-"""What every unit test stands on: a home folder of its own, one thread, reproducible examples."""
-
-import os
-
-# set before LightGBM loads: on a few hundred rows threads only wait for each other, for minutes where cores are busy
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""What every unit test stands on: a home folder of its own, reproducible examples."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
