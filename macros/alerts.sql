@@ -1,10 +1,10 @@
 {#- A share as text for alert messages: 0.5249 becomes '52.5 %'. -#}
 {% macro as_percent(share) -%}
-    cast(cast(100 * {{ share }} as decimal(5, 1)) as {{ churn_radar.type_string() }}) || ' %'
+    {{ churn_radar.as_text('cast(100 * ' ~ share ~ ' as decimal(5, 1))') }} || ' %'
 {%- endmacro %}
 
 
 {#- An amount or index as text with two decimals, for alert messages. -#}
 {% macro as_decimal(number) -%}
-    cast(cast({{ number }} as decimal(18, 2)) as {{ churn_radar.type_string() }})
+    {{ churn_radar.as_text('cast(' ~ number ~ ' as decimal(18, 2))') }}
 {%- endmacro %}

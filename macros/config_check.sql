@@ -43,54 +43,34 @@
     {% set problems = [] %}
     {% set known = churn_radar.allowed_vars() %}
     {% for name in churn_radar.user_vars() if name.startswith('churn__') and name not in known %}
-        {% do problems.append(name ~ ': no such var; did you mean ' ~ churn_radar.nearest_name(name, known) ~ '?') %}
+        {% set nearest = run_query(
+            "select name from (values ('" ~ known | join("'), ('") ~ "')) as known (name)"
+            ~ " order by levenshtein(name, '" ~ name | replace("'", "''") ~ "'), name limit 1"
+        ).rows[0][0] %}
+        {% do problems.append(name ~ ': no such var; did you mean ' ~ nearest ~ '?') %}
     {% endfor %}
     {{ return(problems) }}
 {% endmacro %}
 
 
-{#- The name in `known` with the smallest edit distance to `name`. -#}
-{% macro nearest_name(name, known) %}
-    {{ return(adapter.dispatch('nearest_name', 'churn_radar')(name, known)) }}
-{% endmacro %}
-
-{% macro default__nearest_name(name, known) %}
-    {{ return(run_query(
-        "select name from (values ('" ~ known | join("'), ('") ~ "')) as known (name)"
-        ~ " order by levenshtein(name, '" ~ name | replace("'", "''") ~ "'), name limit 1"
-    ).rows[0][0]) }}
-{% endmacro %}
-
-{% macro spark__nearest_name(name, known) %}{{ return(adapter.nearest_name(name, known)) }}{% endmacro %}
-
-
-{#- Names of the vars set on the command line and in dbt_project.yml; the file is read through the warehouse, as Jinja cannot read files. -#}
+{#- Names of the vars set on the command line and in dbt_project.yml. -#}
 {% macro user_vars() %}
-    {{ return(adapter.dispatch('user_vars', 'churn_radar')()) }}
-{% endmacro %}
-
-{% macro default__user_vars() %}
-    {% set vars = invocation_args_dict.get('vars') or {} %}
-    {{ return((fromyaml(vars) if vars is string else vars).keys() | list) }}
-{% endmacro %}
-
-{% macro duckdb__user_vars() %}
-    {% set file = (invocation_args_dict.get('project_dir') or '.') ~ '/dbt_project.yml' %}
-    {% set text = run_query("select content from read_text('" ~ file | replace("'", "''") ~ "')").rows %}
-    {{ return(churn_radar.with_project_vars(fromyaml(text[0][0]).get('vars') or {} if text else {})) }}
-{% endmacro %}
-
-{% macro spark__user_vars() %}{{ return(churn_radar.with_project_vars(adapter.project_vars())) }}{% endmacro %}
-
-
-{#- Names of the command-line vars and of `vars`, the project's mapping. -#}
-{% macro with_project_vars(vars) %}
-    {% set names = churn_radar.default__user_vars() %}
-    {% for name, value in vars.items() %}
+    {% set given = invocation_args_dict.get('vars') or {} %}
+    {% set names = (fromyaml(given) if given is string else given).keys() | list %}
+    {% for name, value in churn_radar.project_vars().items() %}
         {#- vars of a package may be nested under its name -#}
         {% do names.extend(value.keys() | list if value is mapping and name == 'churn_radar' else [name]) %}
     {% endfor %}
     {{ return(names | unique | list) }}
+{% endmacro %}
+
+
+{#- The vars of dbt_project.yml, which is read through the warehouse, as Jinja cannot read files. -#}
+{% macro project_vars() %}
+    {% if churn_radar.is_spark() %}{{ return(adapter.project_vars()) }}{% endif %}
+    {% set file = (invocation_args_dict.get('project_dir') or '.') ~ '/dbt_project.yml' %}
+    {% set text = run_query("select content from read_text('" ~ file | replace("'", "''") ~ "')").rows %}
+    {{ return(fromyaml(text[0][0]).get('vars') or {} if text else {}) }}
 {% endmacro %}
 
 

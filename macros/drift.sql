@@ -65,10 +65,15 @@
 
 {#- Unpivot `columns` of `relation` to one row per column, named in `feature`; nulls are kept. -#}
 {% macro unpivot(relation, keys, columns) %}
-    {{- return(adapter.dispatch('unpivot', 'churn_radar')(relation, keys, columns)) -}}
-{% endmacro %}
-
-{% macro default__unpivot(relation, keys, columns) %}
+    {%- if churn_radar.is_spark() %}
+    {#- stack, because a select per column makes view definitions too long for the Derby metastore of local sessions -#}
+    {%- set values = [] %}
+    {%- for column in columns %}{% do values.append("'" ~ column ~ "', cast(" ~ column ~ " as double)") %}{% endfor %}
+    select
+        {{ keys | join(', ') }},
+        stack({{ columns | length }}, {{ values | join(', ') }}) as (feature, value)
+    from {{ relation }}
+    {%- else %}
     {%- for column in columns %}
     select
         {{ keys | join(', ') }},
@@ -77,14 +82,5 @@
     from {{ relation }}
     {{ 'union all' if not loop.last }}
     {%- endfor %}
-{% endmacro %}
-
-{#- stack, because a select per column makes view definitions too long for the Derby metastore of local sessions. -#}
-{% macro spark__unpivot(relation, keys, columns) %}
-    {%- set values = [] %}
-    {%- for column in columns %}{% do values.append("'" ~ column ~ "', cast(" ~ column ~ " as double)") %}{% endfor %}
-    select
-        {{ keys | join(', ') }},
-        stack({{ columns | length }}, {{ values | join(', ') }}) as (feature, value)
-    from {{ relation }}
+    {%- endif %}
 {% endmacro %}

@@ -49,10 +49,7 @@
 
 {#- The comment on a table, which holds the build fingerprint: it is dropped and renamed together with the table. -#}
 {% macro table_comment(relation) %}
-    {{ return(adapter.dispatch('table_comment', 'churn_radar')(relation)) }}
-{% endmacro %}
-
-{% macro duckdb__table_comment(relation) %}
+    {% if churn_radar.is_spark() %}{{ return(adapter.table_comment(relation)) }}{% endif %}
     {% if churn_radar.is_postgres() %}
         {% set query = "select obj_description(to_regclass('" ~ relation.include(database=false) ~ "'), 'pg_class')" %}
         {{ return(run_query("from postgres_query('" ~ relation.database ~ "', '" ~ query | replace("'", "''") ~ "')").rows[0][0]) }}
@@ -63,9 +60,6 @@
     ).rows %}
     {{ return(comments[0][0] if comments else none) }}
 {% endmacro %}
-
-
-{% macro spark__table_comment(relation) %}{{ return(adapter.table_comment(relation)) }}{% endmacro %}
 
 
 {#- Pre-hook: delete all rows of a stale table, else the rows of the days that will be rebuilt. -#}
@@ -95,31 +89,11 @@
 
 {#- Statement that deletes all rows of this model's table except those that satisfy `condition`, which must not be null. -#}
 {% macro keep_rows(condition) %}
-    {{ return(adapter.dispatch('keep_rows', 'churn_radar')(condition)) }}
-{% endmacro %}
-
-{% macro default__keep_rows(condition) %}
-    {{ return('delete from ' ~ this ~ ('' if condition == 'false' else ' where not (' ~ condition ~ ')')) }}
-{% endmacro %}
-
-{#- Parquet files are immutable, so the adapter rewrites the table without those rows. -#}
-{% macro spark__keep_rows(condition) %}
+    {% if not churn_radar.is_spark() %}
+        {{ return('delete from ' ~ this ~ ('' if condition == 'false' else ' where not (' ~ condition ~ ')')) }}
+    {% endif %}
+    {#- Parquet files are immutable, so the adapter rewrites the table without those rows -#}
     {% if execute %}{% do adapter.keep_rows(this, condition) %}{% endif %}
-    {{ return('') }}
-{% endmacro %}
-
-
-{#- Statement that sets a column of this model's table to `value` in the rows that satisfy `condition`. -#}
-{% macro change_rows(column, value, condition) %}
-    {{ return(adapter.dispatch('change_rows', 'churn_radar')(column, value, condition)) }}
-{% endmacro %}
-
-{% macro default__change_rows(column, value, condition) %}
-    {{ return('update ' ~ this ~ ' set ' ~ column ~ ' = ' ~ value ~ ' where ' ~ condition) }}
-{% endmacro %}
-
-{% macro spark__change_rows(column, value, condition) %}
-    {% if execute %}{% do adapter.change_rows(this, column, value, condition) %}{% endif %}
     {{ return('') }}
 {% endmacro %}
 
@@ -242,13 +216,7 @@
 
 {#- On-run-end: drop the temporary tables that dbt-duckdb leaves behind for incremental Python models. -#}
 {% macro drop_temporary_tables() %}
-    {% if not execute %}{{ return('') }}{% endif %}
-    {{ return(adapter.dispatch('drop_temporary_tables', 'churn_radar')()) }}
-{% endmacro %}
-
-{% macro default__drop_temporary_tables() %}{{ return('') }}{% endmacro %}
-
-{% macro duckdb__drop_temporary_tables() %}
+    {% if not execute or churn_radar.is_spark() %}{{ return('') }}{% endif %}
     {% set drops = [] %}
     {% for row in run_query(
         "select schema_name, table_name from duckdb_tables() where database_name = current_database() and not temporary"

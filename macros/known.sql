@@ -33,5 +33,5 @@
 
 {#- text_id of a review; each later version of a review has an id of its own. -#}
 {% macro review_text_id(reviews) -%}
-    'reviews:' || {{ reviews }}.review_id || case when {{ reviews }}.version > 1 then '#' || cast({{ reviews }}.version as {{ churn_radar.type_string() }}) else '' end
+    'reviews:' || {{ reviews }}.review_id || case when {{ reviews }}.version > 1 then '#' || {{ churn_radar.as_text(reviews ~ '.version') }} else '' end
 {%- endmacro %}

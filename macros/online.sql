@@ -21,18 +21,11 @@
 
 
 {#- Events of a raw table accepted by the service; inference.warehouse.plugin writes them before a build. -#}
-{% macro logged_events(table) %}
-    {{- return(churn_radar.home_relation('events/' ~ table)) -}}
-{% endmacro %}
+{% macro logged_events(table) %}{{ return(churn_radar.home_relation('events/' ~ table)) }}{% endmacro %}
 
 
 {#- A Parquet file in $CHURN_HOME as a relation; `path` has no extension. -#}
 {% macro home_relation(path) %}
-    {{- return(adapter.dispatch('home_relation', 'churn_radar')(path)) -}}
+    {% set file = env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ '.parquet' %}
+    {{ return(adapter.file_relation(file) if churn_radar.is_spark() else "'" ~ file ~ "'") }}
 {% endmacro %}
-
-{% macro duckdb__home_relation(path) %}
-    {{- return("'" ~ env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ ".parquet'") -}}
-{% endmacro %}
-
-{% macro spark__home_relation(path) %}{{ return(adapter.file_relation(env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ '.parquet')) }}{% endmacro %}

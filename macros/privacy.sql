@@ -22,11 +22,7 @@
 
 {#- Columns of a raw table's staging model: those of the contract that it does not tag as pii. -#}
 {% macro staged_columns(table) %}
-    {% set columns = [] %}
-    {% for column in churn_radar.raw_contract(table).columns.values() if column.meta.get('pii') is not true %}
-        {% do columns.append(column) %}
-    {% endfor %}
-    {{ return(columns) }}
+    {{ return(churn_radar.raw_contract(table).columns.values() | rejectattr('meta.pii', 'true') | list) }}
 {% endmacro %}
 
 
@@ -72,11 +68,11 @@
 
 
 {#- Hash with the shop's salt, which is a session variable so that it never appears in compiled SQL. -#}
-{% macro salted_hash(purpose, expression) %}
-    {{- return(adapter.dispatch('salted_hash', 'churn_radar')(purpose, expression)) -}}
-{% endmacro %}
-
-{% macro duckdb__salted_hash(purpose, expression) -%}
+{% macro salted_hash(purpose, expression) -%}
+    {%- if churn_radar.is_spark() -%}
+    {#- read from the salt file, as Spark views cannot use session variables -#}
+    sha2((select max(value) from {{ adapter.salt_relation() }}) || '{{ purpose }}:' || {{ expression }}, 256)
+    {%- else -%}
     sha256(
         case
             when getvariable('churn_salt') is null
@@ -84,11 +80,7 @@
             else cast(getvariable('churn_salt') as varchar)
         end || '{{ purpose }}:' || {{ expression }}
     )
-{%- endmacro %}
-
-{#- read from the salt file, as Spark views cannot use session variables -#}
-{% macro spark__salted_hash(purpose, expression) -%}
-    sha2((select max(value) from {{ adapter.salt_relation() }}) || '{{ purpose }}:' || {{ expression }}, 256)
+    {%- endif -%}
 {%- endmacro %}
 
 
@@ -97,16 +89,16 @@
     {% set erased = churn_radar.home_relation('erased_customers') %}
     {% set has_customers = 'customer_id' in churn_radar.raw_contract(table).columns %}
     {% if not has_customers or churn_radar.column_types(erased) is none %}{{ return('true') }}{% endif %}
-    {% set customer = 'cast(' ~ adapter.quote('customer_id') ~ ' as ' ~ churn_radar.type_string() ~ ')' %}
-    {{ return(
-        '(customer_id is null or ' ~ churn_radar.salted_hash('erased', customer)
-        ~ ' not in (select customer_hash from ' ~ erased ~ '))'
-    ) }}
+    {% set hashed = churn_radar.salted_hash('erased', churn_radar.as_text(adapter.quote('customer_id'))) %}
+    {{ return('(customer_id is null or ' ~ hashed ~ ' not in (select customer_hash from ' ~ erased ~ '))') }}
 {% endmacro %}
 
 
 {#- Pre-hook of tables that keep their history: replace ids stored before churn__pseudonymise was set by pseudonyms. -#}
 {% macro pseudonymise_stored_ids() %}
     {% if not execute or not var('churn__pseudonymise') or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
-    {{ return(churn_radar.change_rows('customer_id', churn_radar.pseudonym('customer_id'), "not " ~ churn_radar.matches('customer_id', '^p_[0-9a-f]{32}$'))) }}
+    {% set pseudonym, is_shops_own = churn_radar.pseudonym('customer_id'), 'not ' ~ churn_radar.matches('customer_id', '^p_[0-9a-f]{32}$') %}
+    {% if not churn_radar.is_spark() %}{{ return('update ' ~ this ~ ' set customer_id = ' ~ pseudonym ~ ' where ' ~ is_shops_own) }}{% endif %}
+    {% do adapter.change_rows(this, 'customer_id', pseudonym, is_shops_own) %}
+    {{ return('') }}
 {% endmacro %}

@@ -20,13 +20,12 @@
     Parquet file.
 -#}
 {% macro raw_source(table) %}
-    {% set file = churn_radar.raw_file(table, source('raw', table)) %}
     {% set named = var('churn__' ~ table ~ '_source', none) %}
-    {% if not execute %}{{ return(file) }}{% endif %}
+    {% if not execute %}{{ return(source('raw', table)) }}{% endif %}
     {% for node in graph.sources.values() if node.source_name ~ '.' ~ node.name == named %}
         {{ return(node.relation_name) }}
     {% endfor %}
-    {{ return((churn_radar.postgres_table(named) or named) if named else file) }}
+    {{ return((churn_radar.postgres_table(named) or named) if named else churn_radar.raw_file(table)) }}
 {% endmacro %}
 
 
@@ -38,19 +37,13 @@
 {% endmacro %}
 
 
-{#- Relation of a raw table's Parquet file. -#}
-{% macro raw_file(table, source) %}
-    {{ return(adapter.dispatch('raw_file', 'churn_radar')(table, source)) }}
-{% endmacro %}
-
-{#- dbt-duckdb's sources are files; with PostgreSQL, a table of its schema raw comes first. -#}
-{% macro duckdb__raw_file(table, source) %}
-    {{ return((churn_radar.postgres_table('raw.' ~ table) if execute else none) or source) }}
-{% endmacro %}
-
-{% macro spark__raw_file(table, source) %}
-    {% if not execute %}{{ return(source) }}{% endif %}
-    {{ return(adapter.file_relation(churn_radar.raw_contract(table).meta.external_location.replace('{name}', table))) }}
+{#- Relation of a raw table's Parquet file; with PostgreSQL, a table of its schema raw comes first. -#}
+{% macro raw_file(table) %}
+    {% if churn_radar.is_spark() %}
+        {{ return(adapter.file_relation(churn_radar.raw_contract(table).meta.external_location.replace('{name}', table))) }}
+    {% endif %}
+    {#- dbt-duckdb's sources are files -#}
+    {{ return(churn_radar.postgres_table('raw.' ~ table) or source('raw', table)) }}
 {% endmacro %}
 
 
@@ -94,7 +87,7 @@
     {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged ~ ' as events' %}
     {% if not has_loaded_at %}
         {% set events = (
-            events ~ ' where ' ~ key ~ ' not in (select cast(' ~ key ~ ' as ' ~ churn_radar.type_string() ~ ') from (' ~ own ~ ') as own where ' ~ key ~ ' is not null)'
+            events ~ ' where ' ~ key ~ ' not in (select ' ~ churn_radar.as_text(key) ~ ' from (' ~ own ~ ') as own where ' ~ key ~ ' is not null)'
         ) %}
     {% endif %}
     {{ return('(' ~ churn_radar.union_by_name(own, events) ~ ')') }}
@@ -103,11 +96,8 @@
 
 {#- Union of two queries by column name; missing columns are null. -#}
 {% macro union_by_name(first, second) %}
-    {{ return(adapter.dispatch('union_by_name', 'churn_radar')(first, second)) }}
-{% endmacro %}
-
-{#- Columns whose types differ in family are cast to strings, which staging casts to the contract's type. -#}
-{% macro default__union_by_name(first, second) %}
+    {% if not churn_radar.is_spark() %}{{ return(first ~ ' union all by name ' ~ second) }}{% endif %}
+    {#- columns whose types differ in family are cast to strings, which staging casts to the contract's type -#}
     {% set queries = [first, second] %}
     {% set types = [churn_radar.column_types('(' ~ first ~ ')'), churn_radar.column_types('(' ~ second ~ ')')] %}
     {% set selects = [] %}
@@ -119,7 +109,7 @@
             {% if name not in own %}
                 {% do columns.append('cast(null as ' ~ other[name] ~ ') as ' ~ quoted) %}
             {% elif name in other and churn_radar.type_family(own[name]) != churn_radar.type_family(other[name]) %}
-                {% do columns.append('cast(' ~ quoted ~ ' as ' ~ dbt.type_string() ~ ') as ' ~ quoted) %}
+                {% do columns.append(churn_radar.as_text(quoted) ~ ' as ' ~ quoted) %}
             {% else %}
                 {% do columns.append(quoted) %}
             {% endif %}
@@ -128,8 +118,6 @@
     {% endfor %}
     {{ return(selects | join(' union all ')) }}
 {% endmacro %}
-
-{% macro duckdb__union_by_name(first, second) %}{{ return(first ~ ' union all by name ' ~ second) }}{% endmacro %}
 
 
 {#- Types of a raw table's columns by the contract's names; none if the shop lacks the table. -#}
@@ -152,11 +140,8 @@
 
 {#- Column types of a relation as {lower-case name: upper-case type}; none if its file does not exist. -#}
 {% macro column_types(relation) %}
-    {{ return(adapter.dispatch('column_types', 'churn_radar')(relation | string)) }}
-{% endmacro %}
-
-{% macro duckdb__column_types(relation) %}
-    {% if relation.startswith("'") %}
+    {% if churn_radar.is_spark() %}{{ return(adapter.column_types(relation | string)) }}{% endif %}
+    {% if (relation | string).startswith("'") %}
         {% set files = run_query("select count(*) from glob(" ~ relation ~ ")") %}
         {% if files.rows[0][0] == 0 %}{{ return(none) }}{% endif %}
     {% endif %}
@@ -166,8 +151,6 @@
     {% endfor %}
     {{ return(types) }}
 {% endmacro %}
-
-{% macro spark__column_types(relation) %}{{ return(adapter.column_types(relation)) }}{% endmacro %}
 
 
 {#- 'text', 'number' or 'timestamp' for a warehouse's type; other types are returned unchanged. -#}
@@ -217,10 +200,7 @@
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set types = churn_radar.raw_column_types(table) %}
-    {% set present = [] %}
-    {% for column in churn_radar.read_columns(table) if column.name in (types or {}) %}
-        {% do present.append(column.name) %}
-    {% endfor %}
+    {% set present = churn_radar.read_columns(table) | map(attribute='name') | select('in', types or {}) | list %}
     {% set columns = churn_radar.staged_columns(table) %}
     {% set names = columns | map(attribute='name') | list %}
     {% set selected = [] %}
@@ -344,8 +324,9 @@ where duplicate_number = 1
 {#- 64-bit hash of the primary key of a raw row; never null. -#}
 {% macro key_hash(table) %}
     {%- if not execute %}{{ return('0') }}{% endif -%}
-    {%- set contract = churn_radar.raw_contract(table) -%}
     {%- set parts = [] -%}
-    {%- for name in contract.meta.primary_key %}{% do parts.append("coalesce(cast(" ~ name ~ " as " ~ churn_radar.type_string() ~ "), '')") %}{% endfor -%}
+    {%- for name in churn_radar.raw_contract(table).meta.primary_key -%}
+        {%- do parts.append('coalesce(' ~ churn_radar.as_text(name) ~ ", '')") -%}
+    {%- endfor -%}
     {{- churn_radar.fast_hash(parts | join(" || chr(31) || ")) -}}
 {% endmacro %}

@@ -8,18 +8,9 @@
     Select columns with the first `limit` rows of a group, one array per name in `columns`, a mapping of names to
     expressions. Rows are sorted by the `order_by` expressions, which must not be null.
 -#}
-{% macro first_rows(columns, order_by, limit) %}
-    {{- return(adapter.dispatch('first_rows', 'churn_radar')(columns, order_by, limit)) -}}
-{% endmacro %}
-
-{% macro default__first_rows(columns, order_by, limit) -%}
-    {%- for name, value in columns.items() %}
-        (array_agg({{ value }} order by {{ order_by | join(', ') }}))[1:{{ limit }}] as {{ name }}{{ ',' if not loop.last }}
-    {%- endfor %}
-{%- endmacro %}
-
-{#- one list of structs, sorted once: an ordered aggregate per column needs kilobytes of memory per group -#}
-{% macro duckdb__first_rows(columns, order_by, limit) -%}
+{% macro first_rows(columns, order_by, limit) -%}
+    {#- one list of structs, sorted once: an ordered aggregate per column needs kilobytes of memory per group -#}
+    {%- if churn_radar.is_spark() %}{{ return(churn_radar.spark_first_rows(columns, order_by, limit)) }}{% endif %}
     {%- set fields = {} %}
     {%- for value in order_by %}{% do fields.update({value: 'field_' ~ loop.index}) %}{% endfor %}
     {%- for value in columns.values() if value not in fields %}{% do fields.update({value: 'value_' ~ loop.index}) %}{% endfor %}
@@ -30,7 +21,7 @@
     {%- endfor %}
 {%- endmacro %}
 
-{% macro spark__first_rows(columns, order_by, limit) -%}
+{% macro spark_first_rows(columns, order_by, limit) -%}
     {%- set fields = [] %}
     {%- for value in order_by %}{% do fields.append("'key_" ~ loop.index ~ "', " ~ value) %}{% endfor %}
     {%- for name, value in columns.items() %}{% do fields.append("'" ~ name ~ "', " ~ value) %}{% endfor %}
@@ -42,19 +33,11 @@
 
 {#- Columns of a relation as an array of 'name=value' strings; null if there are no columns or no row was joined. -#}
 {% macro name_value_array(names, relation) %}
-    {{- return(adapter.dispatch('name_value_array', 'churn_radar')(names, relation)) -}}
-{% endmacro %}
-
-{% macro default__name_value_array(names, relation) %}
-    {%- if not names -%} cast(null as {{ churn_radar.type_string_array() }})
-    {%- else -%}
     {%- set texts = [] -%}
     {%- for name in names -%}
-        {%- do texts.append("'" ~ name ~ "=' || coalesce(cast(" ~ relation ~ '.' ~ adapter.quote(name) ~ " as " ~ churn_radar.type_string() ~ "), '')") -%}
+        {%- do texts.append("'" ~ name ~ "=' || coalesce(" ~ churn_radar.as_text(relation ~ '.' ~ adapter.quote(name)) ~ ", '')") -%}
     {%- endfor -%}
-    case
-        when {{ relation }}.customer_id is not null
-            then {{ churn_radar.array_of(texts) }}
-    end
+    {%- if texts -%} case when {{ relation }}.customer_id is not null then {{ churn_radar.array_of(texts) }} end
+    {%- else -%} cast(null as {{ 'array<string>' if churn_radar.is_spark() else 'varchar[]' }})
     {%- endif -%}
 {% endmacro %}

@@ -16,7 +16,6 @@ def aspect_scores(embeddings: np.ndarray, aspects: pd.DataFrame, described: np.n
     Parameters
     ----------
     embeddings : ndarray of shape (n_texts, dimension)
-        Embedded texts.
     aspects : DataFrame
         The seed ``aspect_descriptions``: ``aspect`` and ``polarity`` (complaint or praise).
     described : ndarray of shape (n_descriptions, dimension)

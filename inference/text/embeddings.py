@@ -60,11 +60,6 @@ def embed_new_texts(
     -------
     pyarrow.Table
         One row of ``SCHEMA`` per text that is new, changed, or stored for another encoder or other descriptions.
-
-    Raises
-    ------
-    ChurnRadarError
-        If an aspect has no complaint or no praise, or the encoder cannot be loaded.
     """
     check_aspects(aspects)
     cleaned = texts.text.fillna("").map(clean_text)

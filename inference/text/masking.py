@@ -68,27 +68,17 @@ def shorten(text: str, max_characters: int = MAX_QUOTE_CHARACTERS) -> str:
 
 
 def masked_quotes(texts: pd.DataFrame, built: pd.DataFrame | None = None) -> pa.Table:
-    """Quote the beginning of each text, with personal data masked.
-
-    Parameters
-    ----------
-    texts : DataFrame
-        ``text_id`` and ``text``.
-    built : DataFrame, optional
-        ``text_id`` and ``text_hash`` of existing quotes, which are left out.
+    """Quote the beginning of each text (``text_id``, ``text``), with personal data masked.
 
     Returns
     -------
     pyarrow.Table
-        ``text_id``, ``text_hash`` and ``quote``, one row per text that is new or changed.
+        ``text_id``, ``text_hash`` and ``quote`` of each text without a row of the same id and hash in ``built``.
     """
     texts = texts.assign(text_hash=texts.text.map(hash_text))
     if built is not None:
         key = ["text_id", "text_hash"]
         texts = texts[~pd.MultiIndex.from_frame(texts[key]).isin(pd.MultiIndex.from_frame(built[key]))]
-    columns = {
-        "text_id": texts.text_id,
-        "text_hash": texts.text_hash,
-        "quote": [shorten(mask(clean_text(text)), MAX_SHOWN_CHARACTERS) for text in texts.text],
-    }
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+    quotes = [shorten(mask(clean_text(text)), MAX_SHOWN_CHARACTERS) for text in texts.text]
+    schema = pa.schema(dict.fromkeys(["text_id", "text_hash", "quote"], pa.string()))
+    return pa.Table.from_pandas(texts.assign(quote=quotes), schema, preserve_index=False)

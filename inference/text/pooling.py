@@ -87,10 +87,6 @@ def pooled_vector(vectors: np.ndarray, age_days: np.ndarray) -> np.ndarray:
         Sorted by ``text_id``.
     age_days : ndarray of shape (n_texts,)
         0 to ``WINDOW_DAYS``.
-
-    Returns
-    -------
-    ndarray of shape (dimension,), float32
     """
     weights = 0.5 ** (age_days / HALF_LIFE_DAYS)
     return (weights @ vectors.astype(np.float64) / weights.sum()).astype(np.float32)

@@ -28,7 +28,7 @@ def run(
     env: Mapping[str, str] | None = None,
     quiet: bool = False,
 ) -> None:
-    """Run a dbt command in the project.
+    """Run a dbt command in the project; ChurnRadarError if it fails.
 
     Parameters
     ----------
@@ -40,11 +40,6 @@ def run(
         Environment variables beside those of this process.
     quiet : bool
         Show nothing unless dbt fails.
-
-    Raises
-    ------
-    ChurnRadarError
-        If dbt fails; its own output says why.
     """
     command = [str(Path(sys.executable).with_name("dbt")), *(["--quiet"] if quiet else []), *arguments]
     if variables:

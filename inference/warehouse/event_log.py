@@ -13,72 +13,28 @@ import pyarrow.parquet as pq
 
 from inference.home import home, whole_file
 
-_TEXT, _MOMENT, _NUMBER = pa.string(), pa.timestamp("us"), pa.float64()
-#: Raw tables that events add rows to, with the columns that an event may have.
-SCHEMAS = {
-    "orders": pa.schema(
-        {
-            "order_id": _TEXT,
-            "customer_id": _TEXT,
-            "ordered_at": _MOMENT,
-            "amount": _NUMBER,
-            "status": _TEXT,
-            "discount_amount": _NUMBER,
-            "coupon_code": _TEXT,
-            "loaded_at": _MOMENT,
-        }
+#: Raw tables that events add rows to, with the columns that an event may have. The first column is the table's key: a
+#: later row of the same key replaces an earlier one.
+COLUMNS = {
+    "orders": (
+        "order_id",
+        "customer_id",
+        "ordered_at",
+        "amount",
+        "status",
+        "discount_amount",
+        "coupon_code",
+        "loaded_at",
     ),
-    "order_items": pa.schema(
-        {
-            "order_id": _TEXT,
-            "product_id": _TEXT,
-            "quantity": _NUMBER,
-            "unit_price": _NUMBER,
-            "product_name": _TEXT,
-            "category": _TEXT,
-        }
-    ),
-    "events": pa.schema(
-        {
-            "event_id": _TEXT,
-            "customer_id": _TEXT,
-            "event_type": _TEXT,
-            "occurred_at": _MOMENT,
-            "session_id": _TEXT,
-            "product_id": _TEXT,
-        }
-    ),
-    "reviews": pa.schema(
-        {
-            "review_id": _TEXT,
-            "customer_id": _TEXT,
-            "review_text": _TEXT,
-            "reviewed_at": _MOMENT,
-            "product_id": _TEXT,
-            "rating": _NUMBER,
-            "loaded_at": _MOMENT,
-        }
-    ),
-    "support_tickets": pa.schema(
-        {
-            "ticket_id": _TEXT,
-            "customer_id": _TEXT,
-            "opened_at": _MOMENT,
-            "closed_at": _MOMENT,
-            "topic": _TEXT,
-            "ticket_text": _TEXT,
-            "satisfaction": _NUMBER,
-        }
-    ),
+    "order_items": ("order_id", "product_id", "quantity", "unit_price", "product_name", "category"),
+    "events": ("event_id", "customer_id", "event_type", "occurred_at", "session_id", "product_id"),
+    "reviews": ("review_id", "customer_id", "review_text", "reviewed_at", "product_id", "rating", "loaded_at"),
+    "support_tickets": ("ticket_id", "customer_id", "opened_at", "closed_at", "topic", "ticket_text", "satisfaction"),
 }
-#: Key column of each table; a later row of the same key replaces an earlier one.
-TABLE_KEYS = {
-    "orders": "order_id",
-    "order_items": "order_id",
-    "events": "event_id",
-    "reviews": "review_id",
-    "support_tickets": "ticket_id",
-}
+#: Columns that are no text.
+MOMENTS = ("ordered_at", "occurred_at", "reviewed_at", "opened_at", "closed_at", "loaded_at")
+NUMBERS = ("amount", "discount_amount", "quantity", "unit_price", "rating", "satisfaction")
+_TYPES = {**dict.fromkeys(MOMENTS, pa.timestamp("us")), **dict.fromkeys(NUMBERS, pa.float64())}
 _SCHEMA = """
 create table if not exists events (
     sequence integer primary key autoincrement,
@@ -94,47 +50,26 @@ create index if not exists events_of_customer on events (customer_id);
 
 @dataclass(frozen=True)
 class Event:
-    """Rows of raw tables that arrived together; they are accepted all or none.
+    """Rows of raw tables that arrived together; they are accepted all or none."""
 
-    Parameters
-    ----------
-    event_id : str
-        Unique; the same id with the same rows is the same event.
-    customer_id : str
-        The customer of all rows.
-    rows : mapping of str to list of mappings
-        Rows by raw table, in the columns of the data contract; times as ISO 8601 in UTC.
-    """
-
+    #: Unique; the same id with the same rows is the same event.
     event_id: str
+    #: The customer of all rows.
     customer_id: str
+    #: Rows by raw table, in the columns of the data contract; times as ISO 8601 in UTC.
     rows: Mapping[str, Sequence[Mapping]]
 
 
 @dataclass(frozen=True)
 class LoggedEvent(Event):
-    """An event with its position in the log.
-
-    Parameters
-    ----------
-    sequence : int
-        Position in the log, from 1 on.
-    received_at : datetime
-        When it was accepted (UTC).
-    """
+    """An event with its position in the log, from 1 on, and when it was accepted (UTC)."""
 
     sequence: int
     received_at: datetime
 
 
 class EventConflictError(Exception):
-    """The same event id was used for other content before.
-
-    Attributes
-    ----------
-    event_id : str
-        The id.
-    """
+    """The same event id was used for other content before."""
 
     def __init__(self, event_id: str) -> None:
         super().__init__(event_id)
@@ -142,16 +77,10 @@ class EventConflictError(Exception):
 
 
 class EventLog:
-    """A SQLite file in write-ahead mode; ``append`` returns after the events are flushed to disk.
-
-    Parameters
-    ----------
-    file : Path, optional
-        ``events/log.db`` in the home folder by default.
-    """
+    """A SQLite file in write-ahead mode, by default that of the home folder."""
 
     def __init__(self, file: Path | None = None) -> None:
-        file = file or log_file()
+        file = file or home() / "events" / "log.db"
         file.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
         self._connection.execute("pragma journal_mode = wal")
@@ -163,11 +92,6 @@ class EventLog:
         """Make new events get positions after the last one that a build has read.
 
         This matters for a log that was lost and begins anew: builds skip positions that they have read.
-
-        Parameters
-        ----------
-        sequence : int
-            The last position that a build has read.
         """
         connection = self._connection
         connection.execute("begin immediate")
@@ -177,36 +101,14 @@ class EventLog:
             connection.execute("insert into sqlite_sequence (name, seq) values ('events', ?)", [sequence])
         connection.execute("commit")
 
-    def append(self, events: Sequence[Event]) -> list[bool]:
-        """Log events, all or none of them.
-
-        Parameters
-        ----------
-        events : sequence of Event
-            In the order of arrival.
-
-        Returns
-        -------
-        list of bool
-            For each event whether it is new; False if the log has it already.
-
-        Raises
-        ------
-        EventConflictError
-            If the log has an event of the same id with other content.
-        """
-        (result,) = self.append_all([events])
-        if isinstance(result, EventConflictError):
-            raise result
-        return result
-
     def append_all(self, groups: Sequence[Sequence[Event]]) -> list[list[bool] | EventConflictError]:
-        """Log groups of events with one flush to disk; each group is logged as a whole or not at all.
+        """Log groups of events, and return after one flush to disk; each group is logged as a whole or not at all.
 
         Returns
         -------
         list
-            Per group the return value of ``append``, or the error that it would raise.
+            For each group, whether each of its events is new; or an error if the log has an event of the same id with
+            other content.
         """
         now = datetime.now(UTC).isoformat()
         results: list[list[bool] | EventConflictError] = []
@@ -237,7 +139,7 @@ class EventLog:
         for event_id, customer, rows, position, received_at in events:
             yield LoggedEvent(event_id, customer, json.loads(rows), position, datetime.fromisoformat(received_at))
 
-    def newest_by_customer(self, sequence: int = 0) -> dict[str, int]:
+    def newest_by_customer(self, sequence: int) -> dict[str, int]:
         """Return the position of each customer's newest event after a position."""
         query = "select customer_id, max(sequence) from events where sequence > ? group by customer_id"
         return dict(self._connection.execute(query, [sequence]).fetchall())
@@ -265,12 +167,7 @@ class EventLog:
         self._connection.close()
 
 
-def log_file() -> Path:
-    """Path of the log in the home folder."""
-    return home() / "events" / "log.db"
-
-
-def export(folder: Path | None = None) -> dict[str, int]:
+def export(folder: Path) -> dict[str, int]:
     """Write the log's rows as Parquet, a file per raw table, which ``dbt build`` reads besides the shop's own tables.
 
     ``through.parquet``, written last, has the position of the newest event in these files; if that is the newest one
@@ -278,8 +175,8 @@ def export(folder: Path | None = None) -> dict[str, int]:
 
     Parameters
     ----------
-    folder : Path, optional
-        ``events`` in the home folder by default.
+    folder : Path
+        ``events`` in the home folder.
 
     Returns
     -------
@@ -287,7 +184,6 @@ def export(folder: Path | None = None) -> dict[str, int]:
         Number of rows written, by table. In tables with ``loaded_at``, which is then the time of arrival, all versions
         of a key are written; in others only the newest version.
     """
-    folder = folder or log_file().parent
     if not (folder / "log.db").exists():
         return {}
     log = EventLog(folder / "log.db")
@@ -298,8 +194,9 @@ def export(folder: Path | None = None) -> dict[str, int]:
         rows = _versions(log.since())
     finally:
         log.close()
-    for table, schema in SCHEMAS.items():
+    for table, columns in COLUMNS.items():
         if rows[table]:
+            schema = pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])
             _write(pa.Table.from_pylist(rows[table], schema), folder / f"{table}.parquet")
         else:
             (folder / f"{table}.parquet").unlink(missing_ok=True)
@@ -309,27 +206,25 @@ def export(folder: Path | None = None) -> dict[str, int]:
 
 def _versions(events: Iterable[LoggedEvent]) -> dict[str, list[dict]]:
     """Rows to export by table, with the types of the data contract."""
-    versions: dict[str, dict] = {table: {} for table in SCHEMAS}
+    versions: dict[str, dict] = {table: {} for table in COLUMNS}
     for event in events:
         arrived = event.received_at.replace(tzinfo=None)
         for table, rows in event.rows.items():
-            schema, key = SCHEMAS[table], TABLE_KEYS[table]
-            dated = "loaded_at" in schema.names
+            key, dated = COLUMNS[table][0], "loaded_at" in COLUMNS[table]
             for own in {row[key] for row in rows}:
                 versions[table][(own, arrived) if dated else own] = [
-                    _typed(row, schema) | ({"loaded_at": arrived} if dated else {}) for row in rows if row[key] == own
+                    _typed(row) | ({"loaded_at": arrived} if dated else {}) for row in rows if row[key] == own
                 ]
     return {table: [row for version in keys.values() for row in version] for table, keys in versions.items()}
+
+
+def _typed(row: Mapping) -> dict:
+    return {
+        name: datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None) if name in MOMENTS and value else value
+        for name, value in row.items()
+    }
 
 
 def _write(table: pa.Table, file: Path) -> None:
     with whole_file(file) as beside:
         pq.write_table(table, beside)
-
-
-def _typed(row: Mapping, schema: pa.Schema) -> dict:
-    times = {field.name for field in schema if pa.types.is_timestamp(field.type)}
-    return {
-        name: datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None) if name in times and value else value
-        for name, value in row.items()
-    }

@@ -1,6 +1,6 @@
 """DuckDB's extensions from PyPI packages: DuckDB loads them when they are needed, without downloading anything."""
 
-import importlib.util
+import importlib.resources
 import pkgutil
 from pathlib import Path
 
@@ -20,18 +20,9 @@ SCANNERS = {
 
 
 def extension_settings(home: Path) -> dict[str, str]:
-    """Link the installed packages ``duckdb-extension-*`` to a folder that DuckDB loads extensions from.
+    """Link the installed packages ``duckdb-extension-*`` to a folder of ``CHURN_HOME``, and return its setting.
 
-    Parameters
-    ----------
-    home : Path
-        ``CHURN_HOME``.
-
-    Returns
-    -------
-    dict of str to str
-        ``extension_directory`` for ``duckdb.connect``; empty where no such package is installed, so that DuckDB's own
-        folder is used.
+    That is ``extension_directory``; there is none where no such package is installed, so that DuckDB uses its own.
     """
     if not (files := _extension_files()):
         return {}
@@ -50,15 +41,7 @@ def extension_settings(home: Path) -> dict[str, str]:
 def require_scanner(kind: str | None) -> None:
     """Refuse an attached database whose extension is missing, before DuckDB tries to download it.
 
-    Parameters
-    ----------
-    kind : str or None
-        ``type`` of the attachment; None for a file of DuckDB.
-
-    Raises
-    ------
-    ChurnRadarError
-        If the package is not installed for this version of DuckDB.
+    ``kind`` is the attachment's ``type``, None for a file of DuckDB; ChurnRadarError names the package to install.
     """
     name = SCANNERS.get(kind or "duckdb")
     if name and f"{name}.duckdb_extension" not in {file.name for file in _extension_files()}:
@@ -68,14 +51,7 @@ def require_scanner(kind: str | None) -> None:
 
 def _extension_files() -> list[Path]:
     """Files of the installed packages that are built for the installed version of DuckDB."""
-    specs = [importlib.util.find_spec(m.name) for m in pkgutil.iter_modules() if m.name.startswith(PREFIX)]
-    files = [
-        Path(folder).resolve()
-        / "extensions"
-        / f"v{duckdb.__version__}"
-        / f"{spec.name.removeprefix(PREFIX)}.duckdb_extension"
-        for spec in specs
-        if spec
-        for folder in spec.submodule_search_locations or []
-    ]
-    return [file for file in files if file.exists()]
+    names = [module.name for module in pkgutil.iter_modules() if module.name.startswith(PREFIX)]
+    folders = [Path(str(importlib.resources.files(name))).resolve() for name in names]
+    pattern = f"extensions/v{duckdb.__version__}/*.duckdb_extension"
+    return [file for folder in folders for file in folder.glob(pattern)]

@@ -52,25 +52,13 @@ class Manifest:
 
     @staticmethod
     def load(path: Path | None = None) -> "Manifest":
-        """Read a manifest, or return the one in memory if the file has not changed since.
-
-        Parameters
-        ----------
-        path : Path, optional
-            The file; by default the one that ``manifest_path`` finds.
-        """
+        """Read a manifest, by default that of ``manifest_path``, or return the one in memory if it has not changed."""
         path = path or manifest_path()
         return _load(path, path.stat().st_mtime_ns if path.exists() else 0)
 
     @property
     def model_columns(self) -> list[str]:
-        """Names of the model's numeric features, ordered by table and then as in the table's contract.
-
-        Raises
-        ------
-        ChurnRadarError
-            If there is no manifest.
-        """
+        """Names of the model's numeric features, ordered by table and then as in the table's contract."""
         self.refuse_missing()
         parts = [
             model for model in self.feature_models if model["config"]["meta"]["feast"]["service"] == FEATURES_SERVICE
@@ -90,10 +78,9 @@ class Manifest:
     @property
     def definitions(self) -> list[list]:
         """Everything about each feature model that Feast's definitions depend on."""
-        configs = [model["config"] for model in self.feature_models]
         return [
-            [model["unique_id"], model["description"], config["meta"]["feast"], config["contract"], model["columns"]]
-            for model, config in zip(self.feature_models, configs, strict=True)
+            [m["unique_id"], m["description"], m["config"]["meta"]["feast"], m["config"]["contract"], m["columns"]]
+            for m in self.feature_models
         ]
 
     def refuse_missing(self) -> None:
@@ -125,13 +112,7 @@ def _fingerprint(content: dict) -> str:
 
 
 def note_target(folder: Path) -> None:
-    """Remember the folder that the running dbt command writes its manifest to, in this process and for later ones.
-
-    Parameters
-    ----------
-    folder : Path
-        dbt's target folder, absolute.
-    """
+    """Remember the absolute folder that the running dbt command writes to, in this process and for later ones."""
     global _running
     _running = folder
     note = home() / NOTE
@@ -143,12 +124,9 @@ def note_target(folder: Path) -> None:
 def manifest_path() -> Path:
     """Find dbt's manifest.
 
-    Returns
-    -------
-    Path
-        The first of these that exists: where the dbt command of this process writes it; in ``DBT_TARGET_PATH``,
-        relative to the working directory or to the project; where dbt wrote it last for this ``CHURN_HOME``, whatever
-        its project; in ``target`` of this project. If there is none, the path where one is expected.
+    It is the first of these that exists: where the dbt command of this process writes it; in ``DBT_TARGET_PATH``,
+    relative to the working directory or to the project; where dbt wrote it last for this ``CHURN_HOME``, whatever its
+    project; in ``target`` of this project. If there is none, it is the path where one is expected.
     """
     variable, note = os.environ.get("DBT_TARGET_PATH"), home() / NOTE
     folders = [_running] if _running else []
@@ -162,15 +140,7 @@ def manifest_path() -> Path:
 def engine() -> str:
     """Return what reads texts and scores customers: ``local``, which is this process, or ``spark``.
 
-    Returns
-    -------
-    str
-        ``CHURN_ENGINE``; by default ``spark`` where dbt builds in Spark, else ``local``.
-
-    Raises
-    ------
-    ChurnRadarError
-        If the variable has another value.
+    It is ``CHURN_ENGINE``, and by default ``spark`` where dbt builds in Spark; another value is a ChurnRadarError.
     """
     name = os.environ.get("CHURN_ENGINE") or ("spark" if Manifest.load().warehouse == "spark" else "local")
     if name not in ENGINES:

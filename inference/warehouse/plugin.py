@@ -42,19 +42,16 @@ def errors_for_dbt() -> Iterator[None]:
 def prepare(home: Path) -> None:
     """Prepare ``CHURN_HOME`` and this process for a dbt command; each adapter calls it before its first connection."""
     show_log()
-    make_folders(home)
+    for name in ("features", "published"):  # SQL writes to them
+        (home / name).mkdir(parents=True, exist_ok=True)
+    salt(home)
     note_project_target()
     export(home / "events")  # what the service accepted, as Parquet, which staging reads
     if getattr(get_flags(), "WHICH", None) in BUILDS:
         import_torch()
-        relax_garbage_collector()
-
-
-def make_folders(home: Path) -> None:
-    """Make the folders that SQL writes to, and the salt."""
-    for name in ("features", "published"):
-        (home / name).mkdir(parents=True, exist_ok=True)
-    salt(home)
+        # a build keeps millions of objects, and each run of the garbage collector takes seconds
+        gc.set_threshold(100_000)
+        atexit.register(gc.freeze)
 
 
 def note_project_target() -> None:
@@ -68,12 +65,6 @@ def note_project_target() -> None:
 def import_torch() -> None:
     """Import torch before Python models run in threads: scipy fails in one while another is importing torch."""
     import torch  # noqa: F401
-
-
-def relax_garbage_collector() -> None:
-    """Run the garbage collector rarely: a build keeps millions of objects, and each run takes seconds."""
-    gc.set_threshold(100_000)
-    atexit.register(gc.freeze)
 
 
 class Plugin(BasePlugin):

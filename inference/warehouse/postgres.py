@@ -14,11 +14,8 @@ from inference.warehouse.extensions import extension_settings, require_scanner
 def connect(settings: Mapping[str, str | int] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open DuckDB in memory with PostgreSQL attached for reading, in UTC; tables are searched in the schema of dbt.
 
-    Parameters
-    ----------
-    settings : mapping, optional
-        Settings of libpq, such as ``host``; by default those of ``postgres_settings``. libpq reads the password and
-        TLS settings from its own variables (``PGPASSWORD``, ``PGSSLMODE``) and files.
+    ``settings`` of libpq, such as ``host``, are by default those of ``postgres_settings``. libpq reads the password and
+    TLS settings from its own variables (``PGPASSWORD``, ``PGSSLMODE``) and files.
     """
     options = {"options": f"-c timezone=UTC -c search_path={postgres_schema()}"}
     words = {**(settings or postgres_settings()), **options}
@@ -31,20 +28,7 @@ def connect(settings: Mapping[str, str | int] | None = None) -> Iterator[duckdb.
 
 
 def query(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
-    """Run a query in PostgreSQL and return its rows.
-
-    Parameters
-    ----------
-    connection : DuckDBPyConnection
-        From ``connect``.
-    text : str
-        SQL of PostgreSQL.
-
-    Returns
-    -------
-    pyarrow.Table
-        Columns of ``numeric`` without a precision are float64, those of JSON are text.
-    """
+    """Run a query in PostgreSQL; columns of ``numeric`` without a precision become float64, those of JSON text."""
     return connection.sql(f"from postgres_query('{POSTGRES_DATABASE}', {_literal(text)})").to_arrow_table()
 
 

@@ -10,43 +10,34 @@ from inference.home import home
 from inference.pseudonyms import pseudonym
 from inference.warehouse.manifest import Manifest
 
+#: Tables with rows of a customer that a reader needs.
+TABLES = ("churn_predictions", "order_features")
+
 
 @contextmanager
 def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """Connect to the warehouse's DuckDB file, or to a copy in memory of a customer's rows in PostgreSQL or Spark.
 
-    Parameters
-    ----------
-    customer_id : str
-        The shop's own id, or its pseudonym.
-
-    Yields
-    ------
-    DuckDBPyConnection
-        With ``churn_predictions`` and ``order_features``.
-
-    Raises
-    ------
-    ChurnRadarError
-        If there is no warehouse yet.
+    The customer's id is the shop's own, or its pseudonym. The connection has ``churn_predictions`` and
+    ``order_features``; without a warehouse it raises ChurnRadarError.
     """
     file = home() / "churn_radar.duckdb"
     ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
+    theirs = f"where customer_id in ({ids})"
     if Manifest.load().warehouse == "spark":
         from inference.warehouse import spark  # of an extra
 
         with duckdb.connect() as memory:
-            for table in ("churn_predictions", "order_features"):
-                query = f"select * from {spark.schema()}.{table} where customer_id in ({ids})"
-                memory.register(table, spark.session().sql(query).toArrow())
+            for table in TABLES:
+                rows = spark.session().sql(f"select * from {spark.schema()}.{table} {theirs}")
+                memory.register(table, rows.toArrow())
             yield memory
     elif Manifest.load().warehouse == "postgres":
         from inference.warehouse import postgres  # of an extra
 
         with postgres.connect() as connection:
-            for table in ("churn_predictions", "order_features"):
-                rows = postgres.query(connection, f"select * from {table} where customer_id in ({ids})")
-                connection.register(table, rows)
+            for table in TABLES:
+                connection.register(table, postgres.query(connection, f"select * from {table} {theirs}"))
             yield connection
     elif file.exists():
         with duckdb.connect(file, read_only=True) as connection:

@@ -57,19 +57,11 @@ _starting = Lock()
 
 
 def settings(folder: Path) -> dict[str, str]:
-    """Return the settings of a session.
+    """Return the settings of a session whose ``CHURN_HOME`` is ``folder``.
 
-    Parameters
-    ----------
-    folder : Path
-        ``CHURN_HOME``.
-
-    Returns
-    -------
-    dict of str to str
-        Later ones override earlier ones: two cores of this machine with tables in the folder, unless
-        ``SPARK_CONF_DIR`` has a ``spark-defaults.conf``; the variable ``CHURN_SPARK_CONF``, such as
-        ``spark.master=spark://host:7077 spark.executor.memory=8g``; ``SQL_SETTINGS``.
+    Later ones override earlier ones: two cores of this machine with tables in the folder, unless ``SPARK_CONF_DIR`` has
+    a ``spark-defaults.conf``; the variable ``CHURN_SPARK_CONF``, such as ``spark.master=spark://host:7077
+    spark.executor.memory=8g``; ``SQL_SETTINGS``.
     """
     state = folder.absolute() / "spark"
     local = {
@@ -102,10 +94,7 @@ def schema() -> str:
 def session(tables: bool = True) -> "SparkSession":
     """Return the session of this process, started if there is none.
 
-    Parameters
-    ----------
-    tables : bool
-        Whether a new session opens the metastore, which only one process at a time can do where it is local.
+    A new one opens the metastore if ``tables`` is true, which only one process at a time can do where it is local.
     """
     with _starting:
         from pyspark.sql import SparkSession
@@ -159,11 +148,6 @@ def _tables(spark: "SparkSession", schema: str) -> set[str]:
     return {row.tableName for row in spark.sql(f"show tables in {schema}").collect() if not row.isTemporary}
 
 
-def new_name(table: str) -> str:
-    """Name of the table that is written to replace another."""
-    return f"{table}{NEW}"
-
-
 def put_in_place(relation: str) -> None:
     """Replace a table or view by its new table; between the two renames a reader finds neither."""
     spark = session()
@@ -173,16 +157,16 @@ def put_in_place(relation: str) -> None:
         else:
             spark.sql(f"drop table if exists {relation}{OLD}")
             spark.sql(f"alter table {relation} rename to {relation}{OLD}")
-    spark.sql(f"alter table {new_name(relation)} rename to {relation}")
+    spark.sql(f"alter table {relation}{NEW} rename to {relation}")
     spark.sql(f"drop table if exists {relation}{OLD}")
 
 
 def rewrite(relation: str, query: str) -> None:
     """Replace the rows of a table by the result of a query, which may read the table; keep the table's comment."""
-    spark, new = session(), new_name(relation)
+    spark = session()
     comment = f"comment '{text}'" if (text := table_comment(relation)) else ""
-    spark.sql(f"drop table if exists {new}")
-    spark.sql(f"create table {new} using parquet {comment} as {query}")
+    spark.sql(f"drop table if exists {relation}{NEW}")
+    spark.sql(f"create table {relation}{NEW} using parquet {comment} as {query}")
     put_in_place(relation)
 
 
@@ -216,14 +200,11 @@ def file_relation(file: str | Path) -> str:
 def _local_file(path: Path, written: int | None) -> str:
     relation = f"parquet.`{path}`"
     fields = [] if written is None else pq.read_schema(path)
-    if not any(pa.types.is_timestamp(field.type) and field.type.unit == "ns" for field in fields):
+    nanoseconds = {field.name for field in fields if pa.types.is_timestamp(field.type) and field.type.unit == "ns"}
+    if not nanoseconds:
         return relation
-    columns = (
-        f"cast(timestamp_micros(`{field.name}` div 1000) as timestamp_ntz) as `{field.name}`"
-        if pa.types.is_timestamp(field.type) and field.type.unit == "ns"
-        else f"`{field.name}`"
-        for field in fields
-    )
+    read = "cast(timestamp_micros(`{0}` div 1000) as timestamp_ntz) as `{0}`"
+    columns = (read.format(f.name) if f.name in nanoseconds else f"`{f.name}`" for f in fields)
     return f"(select {', '.join(columns)} from {relation})"
 
 
@@ -240,15 +221,7 @@ def export(query: str, file: Path) -> None:
 
 
 class ModelSession:
-    """The ``session`` of a Python model: Spark SQL, with results as DuckDB relations over Parquet files.
-
-    Parameters
-    ----------
-    memory : DuckDBPyConnection
-        Connection of the relations; closed when the model has ended.
-    folder : Path
-        For the Parquet files; deleted then.
-    """
+    """The ``session`` of a Python model: Spark SQL, read into relations of ``memory`` over Parquet files in ``folder``."""
 
     def __init__(self, memory: duckdb.DuckDBPyConnection, folder: Path) -> None:
         self._memory = memory
@@ -257,8 +230,11 @@ class ModelSession:
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
         """Return the result of a query."""
-        if "information_schema.tables" in query:  # Spark has no such table
-            self._create_tables_of_the_same_names()
+        if "information_schema.tables" in query:  # Spark has no such table: make tables of the same names in memory
+            for schema in (database.name for database in session().catalog.listDatabases()):
+                self._memory.execute(f'create schema if not exists "{schema}"')
+                for table in _tables(session(), schema):
+                    self._memory.execute(f'create table if not exists "{schema}"."{table}" (nothing integer)')
             return self._memory.sql(query)
         part = self._folder / f"read_{next(self._numbers)}"
         session().sql(query).write.parquet(part.as_uri())
@@ -267,12 +243,6 @@ class ModelSession:
     def table(self, relation: str) -> duckdb.DuckDBPyRelation:
         """Return the rows of a table."""
         return self.sql(f"select * from {relation}")
-
-    def _create_tables_of_the_same_names(self) -> None:
-        for schema in (database.name for database in session().catalog.listDatabases()):
-            self._memory.execute(f'create schema if not exists "{schema}"')
-            for table in _tables(session(), schema):
-                self._memory.execute(f'create table if not exists "{schema}"."{table}" (nothing integer)')
 
 
 def take_gpu() -> None:

@@ -128,9 +128,9 @@ def test_scores_after_events_equal_those_of_the_next_build(online):
     shuffled = np.random.default_rng(0).permutation(len(online.events))
     events = [online.events[i] for i in shuffled]
     log = EventLog()
-    added = log.append(events)
+    (added,) = log.append_all([events])
     assert all(added)
-    assert not any(log.append(events)), "each is accepted once"
+    assert not any(*log.append_all([events])), "each is accepted once"
     log.close()
     # so that they count as arrived when they happened
     with sqlite3.connect(online.shop.home / "events" / "log.db") as connection:
@@ -218,7 +218,7 @@ def test_an_order_over_http_changes_the_score_and_survives_a_kill(online):
         service.process.kill()
     # as if the process had been killed between writing the log and the store
     log = EventLog()
-    log.append([Event("unseen", quiet, {"orders": [{**_row(order, now), "order_id": "unseen"}]})])
+    log.append_all([[Event("unseen", quiet, {"orders": [{**_row(order, now), "order_id": "unseen"}]})]])
     log.close()
     with serving(online.shop) as service:
         service.wait_until_ready()

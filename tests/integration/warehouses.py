@@ -86,7 +86,7 @@ def accept_order(home: Path) -> None:
     now = datetime.now(UTC).isoformat()
     order = {"order_id": "new", "customer_id": "c1", "ordered_at": now, "amount": 5.0, "status": "completed"}
     log = EventLog(home / "events" / "log.db")
-    log.append([Event("event", "c1", {"orders": [order]})])
+    log.append_all([[Event("event", "c1", {"orders": [order]})]])
     log.close()
 
 

@@ -1,6 +1,5 @@
 """The adapter: Python models, Parquet files, and tables that are replaced as a whole when rows change."""
 
-import difflib
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -32,37 +31,17 @@ class SparkPythonAdapter(SparkAdapter):
         return self.config.vars.to_dict()
 
     @available
-    def nearest_name(self, name: str, known: list[str]) -> str:
-        """Return the one of ``known`` that is most like a name."""
-        return difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-
-    @available
     def run_python_model(self, parsed_model: dict) -> str:
-        """Run a Python model and write its rows to a Parquet file.
-
-        Parameters
-        ----------
-        parsed_model : dict
-            The node, with its compiled code.
-
-        Returns
-        -------
-        str
-            The file as a relation; ``forget_python_model`` deletes it.
-        """
+        """Run a Python model, and return its rows as a relation: a file that ``forget_python_model`` deletes."""
         folder = self._scratch(parsed_model)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with duckdb.connect() as memory:
             rows = _run_model(parsed_model, spark.ModelSession(memory, folder), memory)
-            columns = ", ".join(
-                f"cast({name} as {kind}) as {name}"
-                for name, kind in (
-                    ('"' + column.replace('"', '""') + '"', spark.PLAIN_TYPES.get(str(type_), str(type_)))
-                    for column, type_ in zip(rows.columns, rows.types, strict=True)
-                )
-            )
-            memory.execute(f"copy (select {columns} from result) to '{folder}/rows.parquet' (format parquet)")
+            names = ['"' + column.replace('"', '""') + '"' for column in rows.columns]
+            types = [spark.PLAIN_TYPES.get(str(type_), str(type_)) for type_ in rows.types]
+            casts = (f"cast({name} as {type_}) as {name}" for name, type_ in zip(names, types, strict=True))
+            memory.execute(f"copy (select {', '.join(casts)} from result) to '{folder}/rows.parquet' (format parquet)")
         return spark.file_relation(folder / "rows.parquet")
 
     @available
@@ -75,15 +54,7 @@ class SparkPythonAdapter(SparkAdapter):
 
     @available
     def export_parquet(self, query: str, path: str) -> None:
-        """Write the rows of a query to a Parquet file of CHURN_HOME, under a temporary name that is then renamed.
-
-        Parameters
-        ----------
-        query : str
-            SQL.
-        path : str
-            Path of the file in CHURN_HOME, without its extension.
-        """
+        """Write the rows of a query to a Parquet file of CHURN_HOME; its ``path`` has no extension."""
         spark.export(query, Path(self.config.credentials.home) / f"{path}.parquet")
 
     @available
@@ -98,21 +69,10 @@ class SparkPythonAdapter(SparkAdapter):
 
     @available
     def column_types(self, relation: str) -> dict[str, str] | None:
-        """Return the column types of a relation or subquery, by lower-case column name.
-
-        Parameters
-        ----------
-        relation : str
-            SQL.
-
-        Returns
-        -------
-        dict of str to str, or None
-            Spark's type names in upper case; None if the relation or file does not exist.
-        """
+        """See ``spark.column_types``; those of a file are kept, as every model asks for them."""
         if "parquet.`" not in relation:
             return spark.column_types(relation)
-        if relation not in self._types:  # files do not change during a build, and every model asks for their types
+        if relation not in self._types:
             self._types[relation] = spark.column_types(relation)
         return self._types[relation]
 
@@ -143,7 +103,7 @@ class SparkPythonAdapter(SparkAdapter):
     @available
     def new_relation(self, relation: Any) -> Any:
         """Return the temporary name of a table that will replace another."""
-        return relation.incorporate(path={"identifier": spark.new_name(relation.identifier)}, type="table")
+        return relation.incorporate(path={"identifier": f"{relation.identifier}{spark.NEW}"}, type="table")
 
     @available
     def put_in_place(self, relation: Any) -> None:
@@ -156,22 +116,7 @@ class SparkPythonAdapter(SparkAdapter):
 def _run_model(
     parsed_model: dict, session: spark.ModelSession, memory: duckdb.DuckDBPyConnection
 ) -> duckdb.DuckDBPyRelation:
-    """Run a Python model in this process.
-
-    Parameters
-    ----------
-    parsed_model : dict
-        The node, with its compiled code.
-    session : ModelSession
-        Reads Spark's tables as DuckDB relations.
-    memory : DuckDBPyConnection
-        Database of those relations.
-
-    Returns
-    -------
-    DuckDBPyRelation
-        The model's rows, named ``result``.
-    """
+    """Run a Python model in this process; its rows are ``result`` in ``memory``, where the session reads tables to."""
     module = ModuleType(f"dbt_python_model_{parsed_model['alias']}")
     exec(compile(parsed_model["compiled_code"], parsed_model["original_file_path"], "exec"), module.__dict__)
     memory.register("result", module.model(module.dbtObj(session.table), session))

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inference.errors import ChurnRadarError
-from inference.home import GRAPHS, home
+from inference.home import GRAPHS, home, whole_file
 from inference.text.cleaning import clean_text
 from inference.text.encoder import runtimes
 from inference.text.encoder.loading import load_model, sample_texts
 from inference.text.encoder.revision_cache import EncoderFacts, cached_facts, files_fingerprint, save_facts
 from inference.text.encoder.runtimes import Runtime
 from inference.text.encoder.settings import EncoderSettings, choose_device
-from inference.text.encoder.tokenizer import FastTokenizer, TextTokenizer, make_tokenizer
+from inference.text.encoder.tokenizer import TextTokenizer, make_tokenizer
 
 if TYPE_CHECKING:  # importing them takes seconds, which reading a saved graph does without
     from sentence_transformers import SentenceTransformer
@@ -35,17 +35,10 @@ class _Loaded:
     facts: EncoderFacts
     runtime: Runtime | None
     tokenizer: TextTokenizer | None
-    fidelity: float | None = None
 
 
 class Encoder:
-    """Lazy sentence encoder: its revision comes from a cache; weights load at the first ``encode``.
-
-    Parameters
-    ----------
-    settings : EncoderSettings, optional
-        From the environment by default.
-    """
+    """Lazy sentence encoder: its revision comes from a cache; weights load at the first ``encode``."""
 
     #: Texts encoded between two saves of the vector cache; None for the default of the device.
     texts_per_save: int | None = None
@@ -53,10 +46,10 @@ class Encoder:
     def __init__(self, settings: EncoderSettings | None = None) -> None:
         self.settings = settings or EncoderSettings.from_environment()
 
-    @classmethod
-    def shared(cls, settings: EncoderSettings | None = None) -> "Encoder":
-        """Return the process-wide encoder of some settings, by default the environment's."""
-        return _shared(settings or EncoderSettings.from_environment())
+    @staticmethod
+    def shared() -> "Encoder":
+        """Return the process-wide encoder of the environment's settings."""
+        return _shared(EncoderSettings.from_environment())
 
     @property
     def revision(self) -> str:
@@ -72,11 +65,6 @@ class Encoder:
     def runtime(self) -> str:
         """One of ``RUNTIMES``: the fastest faithful one when these files were first loaded in this ``CHURN_HOME``."""
         return self._facts.runtime
-
-    @property
-    def fidelity(self) -> float | None:
-        """Mean cosine to the float32 embeddings; None if the runtime was not chosen by this object."""
-        return self._loaded.fidelity
 
     @cached_property
     def device(self) -> str:
@@ -126,32 +114,22 @@ class Encoder:
             )
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed texts, each distinct text once, in batches of similar token counts.
+        """Embed texts, each distinct text once; shape (n_texts, dimension), float32.
 
         The batch that a text falls into changes its embedding by less than 1e-5 in float32, and by less than 0.02
-        in other precisions.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            Texts; one without printable characters gets the embedding of the empty text.
-
-        Returns
-        -------
-        ndarray of shape (n_texts, dimension), float32
+        in other precisions. A text without printable characters gets the embedding of the empty text.
         """
         self.load()
         cleaned = [clean_text(text) for text in texts]
         position = {text: i for i, text in enumerate(dict.fromkeys(cleaned))}
         if not position:
             return np.zeros((0, self.dimension), dtype=np.float32)
-        return self._encode_distinct(list(position))[[position[text] for text in cleaned]]
-
-    def _encode_distinct(self, texts: list[str]) -> np.ndarray:
-        loaded = self._loaded
-        if loaded.runtime is None or loaded.tokenizer is None:
-            return self._model.encode(texts, show_progress_bar=False).astype(np.float32)
-        return runtimes.embed_texts(loaded.runtime, texts, loaded.tokenizer, loaded.facts.dimension)
+        runtime, tokenizer = self._loaded.runtime, self._loaded.tokenizer
+        if runtime is None or tokenizer is None:
+            vectors = self._model.encode(list(position), show_progress_bar=False).astype(np.float32)
+        else:
+            vectors = runtimes.embed_texts(runtime, list(position), tokenizer, self.dimension)
+        return vectors[[position[text] for text in cleaned]]
 
     @cached_property
     def _model(self) -> "SentenceTransformer":
@@ -168,17 +146,17 @@ class Encoder:
         saved = self._read_saved(cached) if cached else None
         if saved is not None:
             return saved
-        runtime, tokenizer, fidelity, name = None, None, None, runtimes.RUNTIMES[0]
+        runtime, tokenizer, name = None, None, runtimes.RUNTIMES[0]
         dimension = int(self._model.get_embedding_dimension() or 0)
         if self.transformer is not None:  # else static embeddings and the like, which tokenise in their own way
             tokenizer = make_tokenizer(self.tokenizer, self._model.max_seq_length or 512)
-            runtime, fidelity = self._choose_runtime(cached.runtime if cached else "auto", tokenizer, dimension)
+            runtime = self._choose_runtime(cached.runtime if cached else "auto", tokenizer, dimension)
             name = runtime.name
         facts = EncoderFacts(name, self._revision(name), dimension)
         if fingerprint is not None and facts != cached:
             save_facts(fingerprint, facts)
         _save(facts.revision, runtime, tokenizer)
-        return _Loaded(facts, runtime, tokenizer, fidelity)
+        return _Loaded(facts, runtime, tokenizer)
 
     def _read_saved(self, facts: EncoderFacts) -> _Loaded | None:
         """Read the graph and the tokenizer that ``_save`` wrote, if they exist; this needs no torch."""
@@ -188,18 +166,21 @@ class Encoder:
         from inference.text.encoder.openvino_runtime import OpenVINORuntime, read_graph
 
         try:
-            return _Loaded(facts, OpenVINORuntime(read_graph(graph), facts.runtime), FastTokenizer.load(tokenizer))
+            rust = TextTokenizer.from_json(tokenizer.read_text())
+            return _Loaded(facts, OpenVINORuntime(read_graph(graph), facts.runtime), rust)
         except Exception:  # a damaged file, for which each library has its own errors
             graph.unlink()
             return None
 
-    def _choose_runtime(self, cached: str, tokenizer: TextTokenizer, dimension: int) -> tuple[Runtime, float | None]:
-        """Make the runtime of the settings or of the cache, else the best one; return it with its fidelity."""
+    def _choose_runtime(self, cached: str, tokenizer: TextTokenizer, dimension: int) -> Runtime:
+        """Make the runtime of the settings or of the cache, else the best one."""
         name = cached if self.settings.runtime == "auto" else self.settings.runtime
-        runtimes.check_name(name)
+        if name not in ("auto", *runtimes.RUNTIMES):
+            expected = ", ".join(runtimes.RUNTIMES)
+            raise ChurnRadarError(f"encoder runtime is {name}; expected auto or one of {expected}")
         names = [name] if name != "auto" else runtimes.available(self.device, self.settings.fidelity)
         if len(names) == 1:
-            return self._make_runtime(names[0], tokenizer), None
+            return self._make_runtime(names[0], tokenizer)
         _, probes = sample_texts()
         probes *= runtimes.PROBE_REPEATS[self.device]
         return runtimes.choose(
@@ -230,7 +211,8 @@ class Encoder:
         return OpenVINORuntime(graph, name)
 
     def _revision(self, runtime: str) -> str:
-        return hashlib.sha256(f"{self._weights_hash} {runtimes.recipe(runtime)}".encode()).hexdigest()[:16]
+        recipe = f"{runtime} {runtimes.SMOOTHING}" if runtime == "openvino-int8" else runtime
+        return hashlib.sha256(f"{self._weights_hash} {recipe}".encode()).hexdigest()[:16]
 
     @cached_property
     def _weights_hash(self) -> str:
@@ -252,13 +234,14 @@ def _save(revision: str, runtime: Runtime | None, tokenizer: TextTokenizer | Non
     """Save OpenVINO's graph and a Rust tokenizer, so that the next process need not trace the model again."""
     from inference.text.encoder.openvino_runtime import OpenVINORuntime, save_graph
 
-    if not (isinstance(runtime, OpenVINORuntime) and isinstance(tokenizer, FastTokenizer)):
+    if not isinstance(runtime, OpenVINORuntime) or tokenizer is None or tokenizer.json is None:
         return
     graph, tokenizer_file = _saved_files(revision)
     with suppress(OSError, RuntimeError):  # a process without write access traces the model each time
         if not graph.exists():
             save_graph(runtime.graph, graph)
-        tokenizer.save(tokenizer_file)
+        with whole_file(tokenizer_file) as partial:
+            partial.write_text(tokenizer.json)
 
 
 @lru_cache(maxsize=1)

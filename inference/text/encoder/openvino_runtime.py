@@ -22,15 +22,7 @@ if TYPE_CHECKING:  # importing them takes seconds, which running a saved graph w
 
 
 class OpenVINORuntime:
-    """Computes embeddings with OpenVINO, several batches at once, each on its own core.
-
-    Parameters
-    ----------
-    graph : openvino.Model
-        Returned by ``traced``, ``quantised`` or ``read_graph``.
-    name : str
-        ``openvino-float32``, ``openvino-bfloat16`` or ``openvino-int8``.
-    """
+    """Computes embeddings with OpenVINO, several batches at once, each on its own core."""
 
     def __init__(self, graph: "openvino.Model", name: str) -> None:
         self.name, self.graph, self.device = name, graph, "cpu"
@@ -72,20 +64,13 @@ def traced(module: "torch.nn.Module") -> "openvino.Model":
         warnings.simplefilter("ignore")
         decoder = TorchScriptPythonDecoder(module.eval(), example_input=example, trace_kwargs={"check_trace": False})
         inputs = [("input_ids", shape, integer), ("attention_mask", shape, integer)]
-        return openvino.convert_model(decoder, example_input=example, input=inputs)
+        with _no_telemetry():
+            return openvino.convert_model(decoder, example_input=example, input=inputs)
 
 
 def quantised(module: "torch.nn.Module", calibration: Sequence[Batch]) -> "openvino.Model":
-    """Quantise a module to 8-bit integers with NNCF's post-training quantisation, and return its graph.
-
-    Parameters
-    ----------
-    module : Module
-        Is not changed.
-    calibration : sequence of Batch
-        Texts whose activations set the scales.
-    """
-    _openvino()
+    """Return a module's graph in 8-bit integers, whose scales NNCF sets by the activations of calibration texts."""
+    graph = traced(module)  # before NNCF, which uses the telemetry of OpenVINO as it is then
     import nncf
 
     nncf.set_log_level(logging.ERROR)
@@ -93,7 +78,7 @@ def quantised(module: "torch.nn.Module", calibration: Sequence[Batch]) -> "openv
     smoothing = nncf.AdvancedSmoothQuantParameters(matmul=SMOOTHING)
     with redirect_stdout(io.StringIO()):  # its progress bars would end up in log files
         return nncf.quantize(
-            traced(module),
+            graph,
             data,
             model_type=nncf.ModelType.TRANSFORMER,
             subset_size=len(calibration),
@@ -117,11 +102,22 @@ def read_graph(file: Path) -> "openvino.Model":
 
 
 def _openvino() -> ModuleType:
-    """Import OpenVINO with its telemetry off, which reports imports and conversions to Intel except in CI."""
-    os.environ["CI"] = "true"
-    import openvino
-
+    with _no_telemetry():
+        import openvino
     return openvino
+
+
+@contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """Keep OpenVINO from reporting an import or a conversion to Intel: it asks for ``CI``, and has no other switch."""
+    before = os.environ.get("CI")
+    os.environ["CI"] = "true"
+    try:
+        yield
+    finally:
+        del os.environ["CI"]
+        if before is not None:
+            os.environ["CI"] = before
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 
-from inference.errors import ChurnRadarError
 from inference.text.encoder.tokenizer import Batch, TextTokenizer
 
 logger = logging.getLogger(__name__)
@@ -67,21 +66,19 @@ def available(device: str, fidelity: float) -> list[str]:
     if device == "cuda":
         import torch
 
-        reduced = torch.cuda.is_bf16_supported() and fidelity < 1
-        return ["torch-float32", *(["torch-bfloat16"] if reduced else [])]
-    names = ["torch-float32"]
-    if fidelity < 1 and find_spec("openvino") is not None:
-        names += ["openvino-float32", "openvino-bfloat16"]
+        reduced = ["torch-bfloat16"] if torch.cuda.is_bf16_supported() else []
+    elif find_spec("openvino") is None:
+        reduced = ["torch-bfloat16"]
+    else:
+        reduced = ["openvino-float32", "openvino-bfloat16"]
         if fidelity <= INT8_FIDELITY and find_spec("nncf") is not None:
-            names.append("openvino-int8")
-    elif fidelity < 1:
-        names.append("torch-bfloat16")
-    return names
+            reduced.append("openvino-int8")
+    return [RUNTIMES[0], *(reduced if fidelity < 1 else [])]
 
 
 def choose(
     names: Sequence[str], make: Callable[[str], Runtime], probe: Callable[[Runtime], np.ndarray], fidelity: float
-) -> tuple[Runtime, float]:
+) -> Runtime:
     """Choose the fastest runtime that is faithful enough.
 
     Parameters
@@ -94,15 +91,8 @@ def choose(
         Embeds sample texts with a runtime, shape (n_texts, dimension).
     fidelity : float
         Smallest mean cosine to the embeddings of the reference.
-
-    Returns
-    -------
-    Runtime
-        The choice.
-    float
-        Mean cosine of its embeddings to those of the reference.
     """
-    best, best_cosine = make(names[0]), 1.0
+    best = make(names[0])
     reference, best_seconds = _timed(probe, best)
     for name in names[1:]:
         try:
@@ -114,8 +104,8 @@ def choose(
         norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(vectors, axis=1)
         cosine = float(np.mean(np.sum(reference * vectors, axis=1) / np.maximum(norms, 1e-12)))
         if cosine >= fidelity and MIN_SPEED_UP * seconds < best_seconds:
-            best, best_cosine, best_seconds = runtime, cosine, seconds
-    return best, best_cosine
+            best, best_seconds = runtime, seconds
+    return best
 
 
 def _timed(probe: Callable[[Runtime], np.ndarray], runtime: Runtime) -> tuple[np.ndarray, float]:
@@ -129,17 +119,6 @@ def _timed(probe: Callable[[Runtime], np.ndarray], runtime: Runtime) -> tuple[np
 
 def embed_texts(runtime: Runtime, texts: Sequence[str], tokenizer: TextTokenizer, dimension: int) -> np.ndarray:
     """Embed texts in batches of similar token counts, while a thread tokenises and pads the next ones.
-
-    Parameters
-    ----------
-    runtime : Runtime
-        Computes the vectors.
-    texts : sequence of str
-        Texts.
-    tokenizer : TextTokenizer
-        Tokenizer of the model.
-    dimension : int
-        Length of a vector.
 
     Returns
     -------
@@ -172,19 +151,13 @@ def embed_texts(runtime: Runtime, texts: Sequence[str], tokenizer: TextTokenizer
 
 
 def token_batches(lengths: np.ndarray, max_tokens: int) -> Iterator[np.ndarray]:
-    """Group texts, sorted by token count, into batches of at most ``max_tokens`` including padding.
-
-    Parameters
-    ----------
-    lengths : ndarray of shape (n_texts,)
-        Token counts.
-    max_tokens : int
-        Budget of a batch; a single text may exceed it.
+    """Group texts by their token counts into batches of at most ``max_tokens`` including padding.
 
     Yields
     ------
     ndarray of int
-        Positions of the texts of one batch; the longest texts come first, so that memory runs out at once or never.
+        Positions of the texts of one batch, which is over the budget if a single text is; the longest texts come
+        first, so that memory runs out at once or never.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -192,14 +165,3 @@ def token_batches(lengths: np.ndarray, max_tokens: int) -> Iterator[np.ndarray]:
         size = max(1, max_tokens // max(1, int(lengths[order[start]])))
         yield order[start : start + size]
         start += size
-
-
-def recipe(name: str) -> str:
-    """Text that identifies what a runtime computes, part of an encoder's revision."""
-    return f"{name} {SMOOTHING}" if name == "openvino-int8" else name
-
-
-def check_name(name: str) -> None:
-    """Raise ChurnRadarError if a name is neither ``auto`` nor one of ``RUNTIMES``."""
-    if name != "auto" and name not in RUNTIMES:
-        raise ChurnRadarError(f"encoder runtime is {name}; expected auto or one of {', '.join(RUNTIMES)}")

@@ -10,13 +10,7 @@ from inference.text.encoder.tokenizer import Batch
 
 
 class SentenceVectors(torch.nn.Module):
-    """A sentence-transformers model, with its pooling, as a module that takes and returns tensors.
-
-    Parameters
-    ----------
-    model : SentenceTransformer
-        The model.
-    """
+    """A sentence-transformers model, with its pooling, as a module that takes and returns tensors."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -28,15 +22,7 @@ class SentenceVectors(torch.nn.Module):
 
 
 class TorchRuntime:
-    """Computes embeddings with torch, on the device of the module.
-
-    Parameters
-    ----------
-    module : Module
-        Its weights stay float32; bfloat16 casts them on use.
-    name : str
-        ``torch-float32`` or ``torch-bfloat16``.
-    """
+    """Computes embeddings with torch, on the device of the module; bfloat16 casts its weights on use."""
 
     def __init__(self, module: torch.nn.Module, name: str) -> None:
         self.name, self._module = name, module.eval()

@@ -17,8 +17,6 @@ from inference.text.encoder.settings import EncoderSettings, choose_device
 
 #: Texts encoded between two saves, which take some seconds; a killed build loses at most these.
 TEXTS_PER_SAVE = {"cpu": 2048, "cuda": 65_536}
-#: Up to this many files are read without looking first for those that hold a wanted vector.
-FEW_FILES = 8
 
 #: A text, or whatever stands for one for the function that encodes it.
 Text = TypeVar("Text")
@@ -26,14 +24,9 @@ Text = TypeVar("Text")
 
 @dataclass(frozen=True)
 class DiskVectors:
-    """Parquet files in ``embeddings/<revision>`` of the home folder.
+    """Parquet files in ``embeddings/<revision>`` of the home folder."""
 
-    Parameters
-    ----------
-    texts_per_save : int, optional
-        Texts encoded between two saves; ``TEXTS_PER_SAVE`` of the device by default.
-    """
-
+    #: Texts encoded between two saves; ``TEXTS_PER_SAVE`` of the device by default.
     texts_per_save: int | None = None
 
     def vectors(
@@ -53,13 +46,7 @@ class DiskVectors:
 
 
 class MemoryVectors:
-    """LRU cache of vectors in memory, for the HTTP service.
-
-    Parameters
-    ----------
-    max_vectors : int
-        Capacity.
-    """
+    """LRU cache of up to ``max_vectors`` vectors in memory, for the HTTP service."""
 
     def __init__(self, max_vectors: int) -> None:
         self._max_vectors = max_vectors
@@ -115,10 +102,8 @@ def cached_vectors(
 
     Returns
     -------
-    dict of str to ndarray
-        A vector per hash.
-    int
-        Number of texts that were encoded.
+    (dict of str to ndarray, int)
+        A vector per hash, and the number of texts that were encoded.
     """
     return _cache.vectors(revision, texts, encode)
 
@@ -137,26 +122,21 @@ def _folder(revision: str) -> Path:
 
 def _read_files(folder: Path, hashes: list[str] | None, limit: int | None = None) -> dict[str, np.ndarray]:
     """Read the saved vectors of some hashes, or any ``limit`` of them if hashes is None."""
-    files = [str(file) for file in folder.glob("*.parquet")]
-    if hashes == [] or not files:
-        return {}
+    files = [] if hashes == [] else [str(file) for file in folder.glob("*.parquet")]
     selection = "" if hashes is None else "semi join wanted using (text_hash)"
     with duckdb.connect() as connection:
-        if hashes is not None:
-            connection.register("wanted", pd.DataFrame({"text_hash": hashes}))
-        if hashes is not None and len(files) > FEW_FILES:
+        if hashes is not None and files:
             # read keys first (2 % of the bytes) to find the files that hold wanted vectors
+            connection.register("wanted", pd.DataFrame({"text_hash": hashes}))
             query = f"select distinct filename from read_parquet($files, filename = true) {selection}"
             files = [file for (file,) in connection.execute(query, {"files": files}).fetchall()]
-            if not files:
-                return {}
+        if not files:
+            return {}
         table = connection.execute(
             f"select any_value(embedding) as embedding, text_hash from read_parquet($files) {selection} "
             f"group by text_hash {f'limit {limit}' if limit else ''}",
             {"files": files},
         ).to_arrow_table()
-    if table.num_rows == 0:
-        return {}
     matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
     return dict(zip(table["text_hash"].to_pylist(), matrix, strict=True))
 

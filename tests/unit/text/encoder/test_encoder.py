@@ -21,7 +21,7 @@ from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.loading import sample_texts
 from inference.text.encoder.runtimes import token_batches
 from inference.text.encoder.settings import DEFAULT_ENCODER, EncoderSettings, choose_device
-from inference.text.encoder.tokenizer import FastTokenizer, PlainTokenizer, make_tokenizer
+from inference.text.encoder.tokenizer import TextTokenizer, make_tokenizer
 
 PROBES = sample_texts()[1][:8]
 
@@ -52,13 +52,13 @@ class TestEncoding:
 
     def test_a_text_that_comes_twice_is_encoded_once(self, encoder, monkeypatch):
         seen = []
-        encode = Encoder._encode_distinct
+        embed = runtimes.embed_texts
 
-        def spy(self, texts):
+        def spy(runtime, texts, *others):
             seen.extend(texts)
-            return encode(self, texts)
+            return embed(runtime, texts, *others)
 
-        monkeypatch.setattr(Encoder, "_encode_distinct", spy)
+        monkeypatch.setattr(runtimes, "embed_texts", spy)
         first, other, again = encoder.encode([LATE, LOVELY, f"  {LATE}\n"])
         assert seen == [LATE, LOVELY]
         np.testing.assert_array_equal(first, again)
@@ -170,9 +170,9 @@ class TestRuntimes:
         assert mean_cosine(again, encoder) > 0.999999
         assert file.stat().st_size > 1000
 
-    def test_the_fastest_faithful_one_is_chosen_once_per_home(self, monkeypatch):
+    def test_the_fastest_faithful_one_is_chosen_once_per_home(self, encoder, monkeypatch):
         chosen = Encoder(EncoderSettings(device="cpu"))
-        assert chosen.fidelity >= 0.9999
+        assert mean_cosine(chosen, encoder) >= 0.9999
         monkeypatch.setattr(runtimes, "choose", None)  # not called again
         again = Encoder(EncoderSettings(device="cpu"))
         again.load()
@@ -191,9 +191,7 @@ class TestRuntimes:
                 raise RuntimeError("no such operation")
             return name
 
-        best, fidelity = runtimes.choose(["exact", "impossible", "wrong", "fast", "slow"], make, probe, 0.9999)
-        assert best == "fast"
-        assert fidelity == pytest.approx(np.cos(0.001))
+        assert runtimes.choose(["exact", "impossible", "wrong", "fast", "slow"], make, probe, 0.9999) == "fast"
 
     def test_full_fidelity_means_float32(self, monkeypatch):
         monkeypatch.setenv("CHURN_ENCODER_FIDELITY", "1")
@@ -219,6 +217,12 @@ class TestRuntimes:
             Encoder(EncoderSettings(device="cpu", runtime="tpu")).load()
 
 
+def not_in_rust(tokenizer):
+    """A tokenizer of transformers that gives the same ids, as one that is written in Python."""
+    fields = {"pad_token_id": tokenizer.pad_token_id, "padding_side": tokenizer.padding_side}
+    return type("Tokenizer", (), {"__call__": lambda self, *args, **named: tokenizer(*args, **named), **fields})()
+
+
 class TestTokenising:
     TEXTS = (*PROBES, "", "😀😀😀", "word " * 1000, "Ünïcödé straße", "[SEP] [CLS] [PAD]", "a\u0301")
 
@@ -226,17 +230,16 @@ class TestTokenising:
         plain = encoder._model.tokenizer
         limit = encoder._model.max_seq_length
         ids = make_tokenizer(plain, limit).tokenise(self.TEXTS)
-        assert ids == PlainTokenizer(plain, limit).tokenise(self.TEXTS)
+        assert ids == make_tokenizer(not_in_rust(plain), limit).tokenise(self.TEXTS)
 
     @pytest.mark.parametrize("side", ["right", "left"])
-    def test_batches_are_padded_alike(self, encoder, side, tmp_path, monkeypatch):
+    def test_batches_are_padded_alike(self, encoder, side, monkeypatch):
         plain = encoder._model.tokenizer
         monkeypatch.setattr(plain, "padding_side", side)
-        make_tokenizer(plain, 16).save(tmp_path / "tokenizer.json")
-        fast = FastTokenizer.load(tmp_path / "tokenizer.json")
+        fast = TextTokenizer.from_json(make_tokenizer(plain, 16).json)
         ids = fast.tokenise(self.TEXTS)
         expected = plain.pad({"input_ids": ids}, return_tensors="np")
-        for tokenizer in (fast, PlainTokenizer(plain, 16)):
+        for tokenizer in (fast, make_tokenizer(not_in_rust(plain), 16)):
             for name, values in tokenizer.pad(ids).items():
                 np.testing.assert_array_equal(values, expected[name])
 
