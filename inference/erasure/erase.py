@@ -8,9 +8,8 @@ nothing is found.
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Collection, Mapping
-from contextlib import closing
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -36,7 +35,6 @@ from inference.erasure.scrubbing import (
     count_in_sqlite,
     scrub_duckdb,
     scrub_parquet,
-    scrub_redis,
     scrub_sqlite,
     scrub_text,
 )
@@ -56,25 +54,15 @@ LIST_SCHEMA = pa.schema([("customer_hash", pa.string()), ("erased_at", pa.timest
 
 @dataclass
 class Erasure:
-    """Contents of the receipt.
+    """Contents of the receipt, and its file once it is written."""
 
-    Parameters
-    ----------
-    customer_hash : str
-        Salted hash of the customer's id.
-    removed : dict of str to int
-        Removed rows, keys or passages by file or table.
-    searched : dict of str to int
-        Numbers of ``files``, ``bytes`` and ``tables`` that were searched afterwards.
-    notes : list of str
-        What the shop has to do itself.
-    receipt : Path, optional
-        File of the receipt.
-    """
-
+    #: Salted hash of the customer's id.
     customer_hash: str
+    #: Removed rows, keys or passages by file or table.
     removed: dict[str, int] = field(default_factory=dict)
+    #: Numbers of files, bytes and tables that were searched afterwards.
     searched: dict[str, int] = field(default_factory=lambda: {"files": 0, "bytes": 0, "tables": 0})
+    #: What the shop has to do itself.
     notes: list[str] = field(default_factory=list)
     receipt: Path | None = None
 
@@ -94,10 +82,6 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     variables : mapping, optional
         dbt vars in addition to those of ``dbt_project.yml``: ``churn__<table>_source`` and ``churn__<table>_columns``
         are read.
-
-    Returns
-    -------
-    Erasure
 
     Raises
     ------
@@ -124,8 +108,7 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
         _scrub_files(connection, done, traces, own_raw.keys())
         if file := warehouse_file():
             _scrub_database(connection, done, file)
-    with open_duckdb(warehouse_file() or ":memory:") as connection:
-        store_keys(connection, person)
+    with open_duckdb(warehouse_file() or ":memory:", person) as connection:
         _verify(connection, done, traces, [file for file in all_files() if file not in own_raw], {})
         # an interrupted run needs the raw tables to find orders and texts again: order items go before orders
         columns = {file: relation.columns for file, relation in own_raw.items()}
@@ -157,15 +140,14 @@ def _scrub_files(
         partial.unlink(missing_ok=True)
     for name in (EFFECTS, GRAPHS):  # caches without customers, but with numbers and words that may look like an id
         shutil.rmtree(home() / name, ignore_errors=True)
-    done.add("redis", scrub_redis(traces.person))
+    done.add("redis", count_in_redis(traces.person, delete=True))
     files = [file for file in all_files() if file not in raw_files and file != warehouse_file()]
     for file in track(files, "Erasing"):
         kind = kind_of(file)
         if kind == "parquet":
             done.add(display_name(file), _scrub_or_remove(connection, file))
         elif kind == "duckdb":
-            with open_duckdb(file) as other:
-                store_keys(other, traces.person)
+            with open_duckdb(file, traces.person) as other:
                 _scrub_database(other, done, file)
         elif kind == "sqlite":
             done.add(display_name(file), scrub_sqlite(file, traces.person))
@@ -198,29 +180,19 @@ def _verify(
     files: list[Path],
     raw: Mapping[Path, Relation],
 ) -> None:
-    """Search files by value and by byte; ``raw`` holds the raw tables among them.
-
-    Raises
-    ------
-    ChurnRadarError
-        If anything is left.
-    """
+    """Search files by value and by byte, and raise ChurnRadarError if anything is left; ``raw`` are raw tables."""
     remains: dict[str, int] = {}
     for file in track(files, "Searching"):
         kind = kind_of(file)
         count = traces.count_in_file(file, kind)
         if kind == "parquet":
             count += _count_in_relations(connection, done, traces, [raw.get(file) or parquet_relation(file)])
-        elif kind == "duckdb" and file == warehouse_file():
-            count += _count_in_relations(connection, done, traces, warehouse_relations(connection, with_views=False))
         elif kind == "duckdb":
-            with open_duckdb(file) as other:
-                store_keys(other, traces.person)
-                count += _count_in_relations(other, done, traces, warehouse_relations(other, with_views=False))
+            is_open = file == warehouse_file()
+            with nullcontext(connection) if is_open else open_duckdb(file, traces.person) as database:
+                count += _count_in_relations(database, done, traces, warehouse_relations(database, with_views=False))
         elif kind == "sqlite":
-            with closing(sqlite3.connect(file)) as database:
-                count += traces.count_in_sqlite(database)
-            count += count_in_sqlite(file, traces.person)
+            count += traces.count_in_sqlite(file) + count_in_sqlite(file, traces.person)
         done.searched["files"] += 1
         done.searched["bytes"] += file.stat().st_size
         if count:

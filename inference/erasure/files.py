@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 
+from inference.erasure.person import Person, store_keys
 from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home
 from inference.pseudonyms import duckdb_salt_sql, salt
@@ -14,8 +15,8 @@ from inference.warehouse.manifest import manifest_path
 
 #: Vocabulary of a tokenizer: not of a customer, though it may contain an id.
 VOCABULARY = "tokenizer.json"
-#: First bytes of file formats.
-MAGIC = {b"PAR1": "parquet", b"SQLite format 3\x00": "sqlite"}
+#: File formats by an offset and the bytes that stand there.
+MAGIC = {(0, b"PAR1"): "parquet", (0, b"SQLite format 3\x00"): "sqlite", (8, b"DUCK"): "duckdb"}
 
 
 def target_dir() -> Path:
@@ -51,10 +52,8 @@ def kind_of(file: Path) -> str:
     """Kind of a file by its first bytes: ``parquet``, ``duckdb``, ``sqlite``, ``text`` or ``binary``."""
     with file.open("rb") as opened:
         start = opened.read(8192)
-    if start[8:12] == b"DUCK":
-        return "duckdb"
-    for magic, kind in MAGIC.items():
-        if start.startswith(magic):
+    for (offset, magic), kind in MAGIC.items():
+        if start.startswith(magic, offset):
             return kind
     return "binary" if b"\0" in start or not _is_utf8(start) else "text"
 
@@ -66,14 +65,8 @@ def warehouse_file() -> Path | None:
 
 
 @contextmanager
-def open_duckdb(file: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB file with the salt set; no other process can open it meanwhile.
-
-    Raises
-    ------
-    ChurnRadarError
-        If it is in use or damaged.
-    """
+def open_duckdb(file: Path | str, person: Person | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB file with the salt and a person's keys; no other process can open it meanwhile."""
     try:
         connection = duckdb.connect(file)
     except duckdb.IOException as error:
@@ -82,6 +75,8 @@ def open_duckdb(file: Path | str) -> Iterator[duckdb.DuckDBPyConnection]:
     with closing(connection):
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(duckdb_salt_sql(salt()))
+        if person is not None:
+            store_keys(connection, person)
         yield connection
 
 

@@ -1,7 +1,7 @@
 """The person to erase: their ids, the keys of their orders and texts, and the passages that only they wrote."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -31,52 +31,24 @@ class Relation:
 
 @dataclass(frozen=True)
 class Person:
-    """One customer and the keys of their data.
+    """One customer and the keys of their data."""
 
-    Parameters
-    ----------
-    ids : tuple of str
-        The shop's id first, then the pseudonym.
-    orders, texts, hashes : frozenset of str
-        ``order_id``, ``text_id`` and ``text_hash`` that are no other customer's.
-    passages : tuple of str
-        Texts and sentences that only they wrote.
-    is_part_of_other : bool
-        Whether another customer's id contains one of theirs.
-    n_rows : int
-        Number of their rows.
-    """
-
+    #: The shop's id first, then the pseudonym.
     ids: tuple[str, ...]
-    orders: frozenset[str] = frozenset()
-    texts: frozenset[str] = frozenset()
-    hashes: frozenset[str] = frozenset()
+    #: Values of ``KEY_COLUMNS`` that are no other customer's.
+    keys: Mapping[str, Collection[str]]
+    #: Texts and sentences that only they wrote.
     passages: tuple[str, ...] = ()
+    #: Whether another customer's id contains one of theirs.
     is_part_of_other: bool = False
     n_rows: int = 0
-    keys: dict[str, Iterable[str]] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        values = (self.ids, self.orders, self.texts, self.hashes)
-        object.__setattr__(self, "keys", dict(zip(KEY_COLUMNS, values, strict=True)))
 
 
 def find_person(connection: duckdb.DuckDBPyConnection, ids: tuple[str, ...], relations: list[Relation]) -> Person:
-    """Find a customer in all relations.
-
-    Parameters
-    ----------
-    connection : DuckDBPyConnection
-        Where the relations can be read; temporary tables are created in it.
-    ids : tuple of str
-        The shop's id and the pseudonym.
-    relations : list of Relation
-        With ``customer_id`` or text columns.
-    """
-    person = Person(ids)
-    store_keys(connection, person)
+    """Find a customer, by the shop's id and the pseudonym, in all relations that the connection can read."""
     n_rows, is_part_of_other = 0, False
-    keys: dict[str, set[str]] = {name: set() for name in KEY_COLUMNS}
+    keys: dict[str, set[str]] = {name: set() for name in KEY_COLUMNS} | {"customer_id": set(ids)}
+    store_keys(connection, Person(ids, keys))
     for relation in relations:
         if "customer_id" not in relation.columns:
             continue
@@ -85,16 +57,15 @@ def find_person(connection: duckdb.DuckDBPyConnection, ids: tuple[str, ...], rel
         for name in KEY_COLUMNS[1:]:
             if name in relation.columns:
                 keys[name] |= _only_theirs(connection, relation, relation.columns[name])
-    orders, texts, hashes = (frozenset(keys[name]) for name in KEY_COLUMNS[1:])
-    store_keys(connection, Person(ids, orders, texts))
+    store_keys(connection, Person(ids, keys | {"text_hash": set()}))
     own_texts, passages = _passages_of(connection, relations)
-    hashes |= {hash_text(part) for text in own_texts for part in _encoded_forms(text)}
+    keys["text_hash"] |= {hash_text(part) for text in own_texts for part in _encoded_forms(text)}
     for relation in relations:
         if {"customer_id", "text_hash"} <= relation.columns.keys():
             column = relation.columns["text_hash"]
             others = f"select distinct {column} from {relation.source} where not {is_theirs(relation)}"
-            hashes -= {row[0] for row in connection.execute(others).fetchall()}
-    return Person(ids, orders, texts, hashes, passages, is_part_of_other, n_rows)
+            keys["text_hash"] -= {row[0] for row in connection.execute(others).fetchall()}
+    return Person(ids, keys, passages, is_part_of_other, n_rows)
 
 
 def store_keys(connection: duckdb.DuckDBPyConnection, person: Person) -> None:

@@ -23,13 +23,7 @@ ONLINE_COLUMNS = {"entity_key", "feature_name", "value"}
 
 
 def scrub_parquet(connection: duckdb.DuckDBPyConnection, file: Path, relation: Relation) -> int:
-    """Rewrite a Parquet file without the person's rows; its schema, order and compression stay.
-
-    Returns
-    -------
-    int
-        Number of removed rows; without any, the file is not touched.
-    """
+    """Rewrite a Parquet file without the person's rows, and return their number; schema, order and compression stay."""
     theirs = is_theirs(relation)
     count = count_rows(connection, relation, theirs)
     if not count:
@@ -47,12 +41,8 @@ def scrub_parquet(connection: duckdb.DuckDBPyConnection, file: Path, relation: R
 def scrub_duckdb(connection: duckdb.DuckDBPyConnection, file: Path) -> dict[str, int]:
     """Replace the open database by a copy without the person's rows; deleting would leave the bytes in free blocks.
 
-    The connection keeps the old file open, and locked for other processes, until it is closed.
-
-    Returns
-    -------
-    dict of str to int
-        Removed rows by table.
+    The connection keeps the old file open, and locked for other processes, until it is closed. The result is the number
+    of removed rows by table.
     """
     removed = {}
     with replace_file(file) as partial:
@@ -103,20 +93,19 @@ def count_in_sqlite(file: Path, person: Person) -> int:
         )
 
 
-def scrub_redis(person: Person) -> int:
-    """Delete the person from Redis, where Feast's online store uses it; return the number of deleted keys."""
+def count_in_redis(person: Person, delete: bool = False) -> int:
+    """Count the person's keys in Redis, where Feast's online store uses it, and delete them if asked to."""
     if not os.environ.get("CHURN_REDIS"):
         return 0
-    client, keys = _redis(person)
-    return sum(client.delete(key) for key in keys)
+    from feast.infra.online_stores.helpers import _redis_key
+    from feast.infra.online_stores.redis import RedisOnlineStore
 
+    from inference.feature_store.client import open_store
 
-def count_in_redis(person: Person) -> int:
-    """Count the person's keys in Redis."""
-    if not os.environ.get("CHURN_REDIS"):
-        return 0
-    client, keys = _redis(person)
-    return sum(client.exists(key) for key in keys)
+    config = open_store().config
+    client = RedisOnlineStore()._get_client(config.online_store)
+    act = client.delete if delete else client.exists
+    return sum(act(_redis_key(config.project, key, 3)) for key in _entities(person))
 
 
 def scrub_text(file: Path, traces: Traces) -> int:
@@ -161,15 +150,3 @@ def _online_keys(connection: sqlite3.Connection, table: str, person: Person) -> 
 def _delete(connection: sqlite3.Connection, table: str, column: str, values: Iterable[str | bytes]) -> int:
     query = f'delete from "{table}" where "{column}" = ?'
     return sum(connection.execute(query, [value]).rowcount for value in values)
-
-
-def _redis(person: Person) -> tuple:
-    """Feast's client of Redis, and the person's keys."""
-    from feast.infra.online_stores.helpers import _redis_key
-    from feast.infra.online_stores.redis import RedisOnlineStore
-
-    from inference.feature_store.client import open_store
-
-    config = open_store().config
-    client = RedisOnlineStore()._get_client(config.online_store)
-    return client, [_redis_key(config.project, key, 3) for key in _entities(person)]

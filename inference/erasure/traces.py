@@ -4,6 +4,7 @@ import html
 import json
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -20,13 +21,7 @@ MASK = b"[erased]"
 
 
 class Traces:
-    """Searches for a person in bytes and in values.
-
-    Parameters
-    ----------
-    person : Person
-        The person to search for.
-    """
+    """Searches for a person in bytes and in values."""
 
     def __init__(self, person: Person) -> None:
         self.person = person
@@ -80,19 +75,20 @@ class Traces:
             count += count_rows(connection, values, " or ".join(conditions), passages)
         return count
 
-    def count_in_sqlite(self, connection: sqlite3.Connection) -> int:
+    def count_in_sqlite(self, file: Path) -> int:
         """Count values of an SQLite file that contain an id or a passage."""
         needles = [passage.encode() for passage in self.person.passages]
         if not self.person.is_part_of_other:
             needles += [i.encode() for i in self.person.ids if _is_distinctive(i)]
-        return sum(
-            connection.execute(
-                f'select count(*) from "{table}" where instr(cast("{column}" as blob), ?) > 0', [needle]
-            ).fetchone()[0]
-            for table, columns in sqlite_tables(connection).items()
-            for column in columns
-            for needle in needles
-        )
+        with closing(sqlite3.connect(file)) as connection:
+            return sum(
+                connection.execute(
+                    f'select count(*) from "{table}" where instr(cast("{column}" as blob), ?) > 0', [needle]
+                ).fetchone()[0]
+                for table, columns in sqlite_tables(connection).items()
+                for column in columns
+                for needle in needles
+            )
 
 
 def sqlite_tables(connection: sqlite3.Connection) -> dict[str, list[str]]:
@@ -109,10 +105,8 @@ def _is_distinctive(customer_id: str) -> bool:
 def _in_text(customer_id: str) -> bytes:
     escaped = re.escape(customer_id.encode())
     if len(customer_id) < MIN_ID_LENGTH:
-        labels = b"|".join(
-            b"(?<=" + name + b")" for name in (b"customer ", b"customer_id=", b"customer_id: ", b"customer=")
-        )
-        return b"(?<=['\"])" + escaped + b"(?=['\"])|(?:" + labels + b")" + escaped + b"(?![A-Za-z0-9_])"
+        labels = b"(?:(?<=customer )|(?<=customer_id=)|(?<=customer_id: )|(?<=customer=))"
+        return b"(?<=['\"])" + escaped + b"(?=['\"])|" + labels + escaped + b"(?![A-Za-z0-9_])"
     if customer_id.isdigit():  # neither part of a number nor a number in JSON
         return b'(?<![\\w.-])(?<!": )(?<!":)' + escaped + b"(?!\\w|[.-]\\d)"
     return b"(?<![A-Za-z0-9_])" + escaped + b"(?![A-Za-z0-9_])"

@@ -75,15 +75,10 @@ def definitions_fingerprint() -> str:
 
 
 def apply() -> None:
-    """Register the feature repository's definitions, as ``feast apply`` does, where the registry has others.
-
-    Raises
-    ------
-    ChurnRadarError
-        If Feast refuses them.
-    """
-    if _is_applied():
-        return
+    """Register the feature repository's definitions, as ``feast apply`` does, where the registry has others."""
+    registry = home() / "feast" / "registry.db"
+    if registry.exists() and definitions_fingerprint().encode() in registry.read_bytes():
+        return  # found without importing Feast
     # a process of its own reads the definitions as they are now, and may change its working directory
     feast = Path(sys.executable).with_name("feast")
     command = [str(feast), "-c", str(FEATURE_REPO), "apply", "--skip-source-validation"]
@@ -94,20 +89,8 @@ def apply() -> None:
         raise ChurnRadarError(f"feast apply: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
 
-def _is_applied() -> bool:
-    """Whether the registry file has the fingerprint of these definitions; a search that need not import Feast."""
-    registry = home() / "feast" / "registry.db"
-    return registry.exists() and definitions_fingerprint().encode() in registry.read_bytes()
-
-
 def open_store(timeout: float | None = None) -> "FeatureStore":
-    """Open the feature store of this project.
-
-    Parameters
-    ----------
-    timeout : float, optional
-        Seconds after which a call to Redis fails; by default there is no limit.
-    """
+    """Open the feature store of this project; a call to Redis fails after ``timeout`` seconds, if there is one."""
     # importing Feast takes seconds, and it warns about its own unfinished parts
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,19 +104,9 @@ def open_store(timeout: float | None = None) -> "FeatureStore":
 
 
 def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
-    """Join features to rows, as of each row's date, by Feast's offline store.
+    """Join the features of services, by default the model's, to rows as of each row's date, by Feast's offline store.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        With ``customer_id`` and ``as_of_date``; any other columns are kept.
-    *services : str
-        Feature services; by default the model's.
-
-    Returns
-    -------
-    DataFrame
-        The rows in their order, with a column per feature.
+    The rows have ``customer_id`` and ``as_of_date``; they keep their order and any other columns.
     """
     _refuse_empty(rows)
     store = open_store()
@@ -155,19 +128,7 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     """Join features to rows of the spine, as ``historical_features`` does, without the seconds of importing Feast.
 
     Each row has a snapshot of its own date, so a join by equal keys is enough. It reads the Parquet files that Feast's
-    offline store reads.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        With ``customer_id`` and ``as_of_date``, each pair once; any other columns are kept.
-    *services : str
-        The model's service, the one of its sequences, or both; by default the model's.
-
-    Returns
-    -------
-    DataFrame
-        The rows in their order, with a column per feature.
+    offline store reads, of the services in ``SNAPSHOT_TABLES``.
     """
     _refuse_empty(rows)
     key = ["customer_id", "as_of_date"]
@@ -196,17 +157,8 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
 def with_time(rows: pd.DataFrame, numbers: list[str], columns: list[str]) -> pd.DataFrame:
     """Unpack ``model_features`` into a column per feature, with time features as of each row's date.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of ``model_features``; any other columns are kept.
-    numbers, columns : list of str
-        Names of the packed numbers, and of all features in the model's order.
-
-    Returns
-    -------
-    DataFrame
-        Numbers are float64, null where unknown.
+    ``numbers`` are the names of the packed numbers, ``columns`` those of all features in the model's order. Numbers are
+    float64, null where unknown; any other columns are kept.
     """
     counted = {SERVED_FIELD: count_time(rows[STORED_FIELD].to_list(), rows.as_of_date.to_list())}
     return _unpacked(rows.assign(**counted), numbers, columns)
@@ -218,19 +170,9 @@ def _refuse_empty(rows: pd.DataFrame) -> None:
 
 
 def unpack(features: pd.DataFrame, service: "FeatureService") -> pd.DataFrame:
-    """Unpack the packed field of a service into a column per feature.
+    """Unpack the packed field of a service's answer, if it has one, into a column per feature; see ``with_time``.
 
-    Parameters
-    ----------
-    features : DataFrame
-        An answer of Feast, one column per field of the service.
-    service : FeatureService
-        Its tags have the names of the packed features.
-
-    Returns
-    -------
-    DataFrame
-        Numbers are float64 in the order of the tag ``columns``, null where unknown; other columns as they are.
+    The service's tags have the names of the packed features.
     """
     if SERVED_FIELD not in features:
         return features
@@ -245,14 +187,7 @@ def _unpacked(features: pd.DataFrame, numbers: list[str], columns: list[str]) ->
 
 
 def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
-    """Look customers up in the online store.
-
-    Parameters
-    ----------
-    customer_ids : sequence of str
-        Customers.
-    service : str
-        Feature service.
+    """Look the features of a service up in the online store.
 
     Returns
     -------
@@ -271,11 +206,6 @@ def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
 
 def online_scores(customer_ids: Sequence[str]) -> pd.DataFrame:
     """Look the scores of customers up in the online store.
-
-    Parameters
-    ----------
-    customer_ids : sequence of str
-        Customers.
 
     Returns
     -------

@@ -4,6 +4,8 @@ Feast's own store reads rows into Python objects and lets Arrow infer the types,
 list of 32-bit floats and an array of ``varchar``. This one runs the same queries through DuckDB, which keeps the types.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import pyarrow as pa
@@ -29,26 +31,20 @@ class ArrowRetrievalJob(PostgreSQLRetrievalJob):
             return postgres.query(connection, query)
 
 
+def _by_arrow(ask: Callable[..., RetrievalJob]) -> Callable[..., ArrowRetrievalJob]:
+    @wraps(ask)
+    def answer(*arguments: Any, **named: Any) -> ArrowRetrievalJob:
+        job = ask(*arguments, **named)
+        return ArrowRetrievalJob(
+            job._query_generator, job.config, job.full_feature_names, job.on_demand_feature_views, job.metadata
+        )
+
+    return answer
+
+
 class ArrowPostgreSQLOfflineStore(PostgreSQLOfflineStore):
     """Feast's PostgreSQL offline store with other retrieval jobs; the queries are the same."""
 
-    @staticmethod
-    def get_historical_features(*arguments: Any, **named: Any) -> RetrievalJob:
-        """Join features to rows, each as of its time."""
-        return _by_arrow(PostgreSQLOfflineStore.get_historical_features(*arguments, **named))
-
-    @staticmethod
-    def pull_latest_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
-        """Read the newest row of each entity."""
-        return _by_arrow(PostgreSQLOfflineStore.pull_latest_from_table_or_query(*arguments, **named))
-
-    @staticmethod
-    def pull_all_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
-        """Read all rows of a time window."""
-        return _by_arrow(PostgreSQLOfflineStore.pull_all_from_table_or_query(*arguments, **named))
-
-
-def _by_arrow(job: PostgreSQLRetrievalJob) -> ArrowRetrievalJob:
-    return ArrowRetrievalJob(
-        job._query_generator, job.config, job.full_feature_names, job.on_demand_feature_views, job.metadata
-    )
+    get_historical_features = staticmethod(_by_arrow(PostgreSQLOfflineStore.get_historical_features))
+    pull_latest_from_table_or_query = staticmethod(_by_arrow(PostgreSQLOfflineStore.pull_latest_from_table_or_query))
+    pull_all_from_table_or_query = staticmethod(_by_arrow(PostgreSQLOfflineStore.pull_all_from_table_or_query))

@@ -13,64 +13,33 @@ from feast.protos.feast.types.Value_pb2 import StringList, Value
 from feast.type_map import python_values_to_proto_values
 from feast.types import FeastType
 
-#: Wire types of protobuf.
-_FIXED_64, _LENGTH_DELIMITED = 1, 2
+#: Wire type of protobuf for bytes, strings and messages.
+_LENGTH_DELIMITED = 2
 
 
 def serialized(column: pa.Array, dtype: FeastType) -> list[bytes]:
-    """Serialise the values of a column as Feast writes them to an online store.
-
-    Parameters
-    ----------
-    column : Array
-        A column that an offline store read.
-    dtype : FeastType
-        Type of the feature.
-
-    Returns
-    -------
-    list of bytes
-        A ``Value`` message per row; empty for null.
-    """
+    """Serialise a column that an offline store read as a ``Value`` message per row, which is empty for null."""
     kind = dtype.to_value_type()
     type_, item = column.type, getattr(column.type, "value_type", None)
     if kind.name == "STRING" and (pa.types.is_string(type_) or pa.types.is_large_string(type_)):
         return _delimited("string_val", column.cast(pa.large_binary()))
     if kind.name == "BYTES" and (pa.types.is_binary(type_) or pa.types.is_large_binary(type_)):
         return _delimited("bytes_val", column)
-    if kind.name == "DOUBLE" and pa.types.is_float64(type_):
-        return _doubles(column)
     if kind.name == "FLOAT_LIST" and pa.types.is_list(type_) and pa.types.is_float32(item):
         return _float_lists(column)
     if kind.name == "STRING_LIST" and pa.types.is_list(type_) and pa.types.is_string(item):
         return _string_lists(column)
-    if kind.name == "UNIX_TIMESTAMP" and pa.types.is_timestamp(type_) and not column.null_count:
-        return _moments(column)
     values = python_values_to_proto_values(column.to_numpy(zero_copy_only=False), kind)
     return [value.SerializeToString() for value in values]
 
 
 def _delimited(field: str, column: pa.Array) -> list[bytes]:
-    tag, values = _tag(field, _LENGTH_DELIMITED), column.to_numpy(zero_copy_only=False).tolist()
+    tag, values = _tag(field), column.to_numpy(zero_copy_only=False).tolist()
     return [b"" if value is None else tag + _varint(len(value)) + value for value in values]
 
 
-def _doubles(column: pa.Array) -> list[bytes]:
-    values = column.to_numpy(zero_copy_only=False).astype("<f8", copy=False)  # null becomes NaN, as in Feast
-    rows = np.empty((len(values), 9), np.uint8)
-    rows[:, 0] = _tag("double_val", _FIXED_64)[0]
-    rows[:, 1:] = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8)
-    packed = rows.tobytes()
-    return [b"" if unknown else packed[9 * i : 9 * i + 9] for i, unknown in enumerate(np.isnan(values).tolist())]
-
-
-def _moments(column: pa.Array) -> list[bytes]:
-    seconds = column.to_numpy(zero_copy_only=False).astype("datetime64[s]").astype(np.int64).tolist()
-    return [Value(unix_timestamp_val=moment).SerializeToString() for moment in seconds]
-
-
 def _float_lists(column: pa.ListArray) -> list[bytes]:
-    tag, packed = _tag("float_list_val", _LENGTH_DELIMITED), _items(column).astype("<f4", copy=False).tobytes()
+    tag, packed = _tag("float_list_val"), _items(column).astype("<f4", copy=False).tobytes()
     values = []
     for start, end, is_valid in _bounds(column):
         own = packed[4 * start : 4 * end]
@@ -98,8 +67,8 @@ def _bounds(column: pa.ListArray) -> Sequence[tuple[int, int, bool]]:
     return list(zip(offsets, offsets[1:], valid, strict=False))
 
 
-def _tag(field: str, wire_type: int) -> bytes:
-    return _varint(Value.DESCRIPTOR.fields_by_name[field].number << 3 | wire_type)
+def _tag(field: str) -> bytes:
+    return _varint(Value.DESCRIPTOR.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
 
 
 @lru_cache(maxsize=65536)

@@ -72,16 +72,9 @@ class OneKeyRedisOnlineStore(RedisOnlineStore):
     """Feast's Redis store with faster loads and lookups; lookups return the same as Feast's."""
 
     def write_arrow(self, config: RepoConfig, table: FeatureView, batch: pa.RecordBatch) -> None:
-        """Write rows as ``online_write_batch`` does, but send only the values that changed.
+        """Write rows of a view with one string entity as ``online_write_batch`` does, but only the values that changed.
 
-        Parameters
-        ----------
-        config : RepoConfig
-            Configuration of the feature store.
-        table : FeatureView
-            A view with one string entity.
-        batch : RecordBatch
-            Join key, features and event timestamp, one row per entity; no nulls in key and timestamp.
+        The batch has join key, features and event timestamp, one row per entity, without nulls in key and timestamp.
         """
         view = _versioned_fv_name(table, config)
         *fields, stamp_field = _fields(view, tuple(feature.name for feature in table.features))

@@ -5,8 +5,8 @@ Python objects, whose types Arrow would have to guess.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import pandas as pd
@@ -38,43 +38,27 @@ class ArrowRetrievalJob(SparkRetrievalJob):
         return self.to_spark_df().toArrow()
 
 
+def _by_arrow(ask: Callable[..., RetrievalJob]) -> Callable[..., ArrowRetrievalJob]:
+    @wraps(ask)
+    def answer(*arguments: Any, **named: Any) -> ArrowRetrievalJob:
+        # a new session shares the Spark context with dbt's; the queries run in the active one of this thread
+        own = spark.session(tables=False).newSession()
+        sessions = own._jvm.org.apache.spark.sql.classic.SparkSession
+        sessions.setActiveSession(own._jsparkSession)
+        try:
+            job = ask(*arguments, **named)
+        finally:
+            sessions.clearActiveSession()
+        return ArrowRetrievalJob(
+            job.spark_session, job.query, job.full_feature_names, job._config, job.on_demand_feature_views, job.metadata
+        )
+
+    return answer
+
+
 class ArrowSparkOfflineStore(SparkOfflineStore):
     """Feast's Spark offline store with the same queries."""
 
-    @staticmethod
-    def get_historical_features(*arguments: Any, **named: Any) -> RetrievalJob:
-        """Join features to rows as of each row's timestamp."""
-        return _by_arrow(SparkOfflineStore.get_historical_features, *arguments, **named)
-
-    @staticmethod
-    def pull_latest_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
-        """Read the newest row of each entity."""
-        return _by_arrow(SparkOfflineStore.pull_latest_from_table_or_query, *arguments, **named)
-
-    @staticmethod
-    def pull_all_from_table_or_query(*arguments: Any, **named: Any) -> RetrievalJob:
-        """Read all rows of a time window."""
-        return _by_arrow(SparkOfflineStore.pull_all_from_table_or_query, *arguments, **named)
-
-
-def _by_arrow(ask: Callable[..., RetrievalJob], *arguments: Any, **named: Any) -> ArrowRetrievalJob:
-    with _own_session():
-        job = ask(*arguments, **named)
-    assert isinstance(job, SparkRetrievalJob)
-    return ArrowRetrievalJob(
-        job.spark_session, job.query, job.full_feature_names, job._config, job.on_demand_feature_views, job.metadata
-    )
-
-
-@contextmanager
-def _own_session() -> Iterator[None]:
-    """Make a new session, which shares the Spark context with dbt's, the active one of this thread."""
-    own = spark.session(tables=False).newSession()
-    jvm = own._jvm
-    assert jvm is not None
-    sessions = jvm.org.apache.spark.sql.classic.SparkSession
-    sessions.setActiveSession(own._jsparkSession)
-    try:
-        yield
-    finally:
-        sessions.clearActiveSession()
+    get_historical_features = staticmethod(_by_arrow(SparkOfflineStore.get_historical_features))
+    pull_latest_from_table_or_query = staticmethod(_by_arrow(SparkOfflineStore.pull_latest_from_table_or_query))
+    pull_all_from_table_or_query = staticmethod(_by_arrow(SparkOfflineStore.pull_all_from_table_or_query))

@@ -7,9 +7,9 @@ Feast expands environment variables in ``feature_store.yaml`` but leaves unset o
 import os
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -37,38 +37,32 @@ warnings.filterwarnings("ignore", message="fetch_arrow_table|fetch_record_batch"
 warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
 
 
+#: Where commands of Feast listen that have no option for it.
+EVERYWHERE = "every address"
 #: Commands of Feast that listen on a port, and the address where they do by default.
-SERVERS = {"serve": "127.0.0.1", "serve_offline": "127.0.0.1", "serve_lineage": "0.0.0.0", "ui": "0.0.0.0"}
-#: Those that listen on every address and have no option for it.
-OPEN_SERVERS = ("serve_registry", "serve_transformations")
+SERVERS = {
+    "serve": "127.0.0.1",
+    "serve_offline": "127.0.0.1",
+    "serve_lineage": "0.0.0.0",
+    "ui": "0.0.0.0",
+    "serve_registry": EVERYWHERE,
+    "serve_transformations": EVERYWHERE,
+}
 
 
 def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
-    """Refuse to run a server of Feast where everybody who reaches its port may read and write features.
+    """Exit where a command ``feast`` would let everybody who reaches its port read and write features.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        Arguments of the command ``feast``.
-    auth : str or None
-        ``auth.type`` of ``feature_store.yaml``.
-
-    Raises
-    ------
-    SystemExit
-        If the command would listen beyond loopback and clients need not authenticate.
+    It would if it listens beyond loopback and ``auth.type`` of ``feature_store.yaml`` asks for no authentication.
     """
-    command = next((word for word in arguments if word in (*SERVERS, *OPEN_SERVERS)), None)
+    command = next((word for word in arguments if word in SERVERS), None)
     if command is None or auth not in (None, "no_auth"):
         return
-    host = SERVERS.get(command, "every address")
-    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
-        if command in OPEN_SERVERS:
-            break
-        if word in ("-h", "--host"):
-            host = following
-        elif word.startswith("--host="):
-            host = word.removeprefix("--host=")
+    host = SERVERS[command]
+    if host != EVERYWHERE:
+        options = ArgumentParser(add_help=False, allow_abbrev=False)
+        options.add_argument("-h", "--host", default=host)
+        host = options.parse_known_args(arguments)[0].host
     if host not in LOOPBACK:
         raise SystemExit(
             f"feast {command} would listen on {host} and let everybody read and write features; expected a loopback "
@@ -152,19 +146,14 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
     ) -> list[tuple[datetime | None, EntityKey | None, dict[str, Value] | None]]:
         """Find the rows whose vectors are nearest to a query by cosine.
 
-        Only rows of the newest snapshot are searched: others no longer exist in the shop. Filters on strings are
-        applied before the search, so that up to ``top_k`` matching rows are returned.
+        Only rows of the newest snapshot are searched: others no longer exist in the shop. Filters, which must be on
+        strings, are applied before the search, so that up to ``top_k`` matching rows are returned.
 
         Returns
         -------
         list of tuples
             Event timestamp, entity key, and features with ``distance``, which is 1 minus the cosine; ordered by
             entity, because Feast 0.67 confuses the rows of its answer in any other order.
-
-        Raises
-        ------
-        ValueError
-            If there is no embedding, or a filter on a number.
         """
         if embedding is None or query_string is not None:
             raise ValueError(f"{table.name}: rows are found by an embedding; expected query, not query_string")

@@ -23,17 +23,10 @@ ELSEWHERE = {"redis": "CHURN_REDIS", "postgres": "CHURN_ONLINE_SCHEMA"}
 def find_similar(text: str, top: int) -> pd.DataFrame:
     """Find the reviews and tickets nearest in meaning to a text.
 
-    Parameters
-    ----------
-    text : str
-        A few words.
-    top : int
-        Maximum number of results.
-
     Returns
     -------
     DataFrame
-        ``text_id``, ``similarity`` (cosine) and the columns of ``SHOWN``, the most similar first.
+        At most ``top`` rows with ``text_id``, ``similarity`` (cosine) and ``SHOWN``, the most similar first.
 
     Raises
     ------

@@ -23,17 +23,9 @@ FORBIDDEN = re.compile(r'[",:\[\]{}=\s]+')
 
 
 def attribute_features(rows: pd.DataFrame) -> list[str]:
-    """List the features to make of the attributes of training rows.
+    """List the features to make of the attributes of training rows (``customer_id``, ``attributes``).
 
-    Parameters
-    ----------
-    rows : DataFrame
-        ``customer_id`` and ``attributes``.
-
-    Returns
-    -------
-    list of str
-        ``attribute_<name>`` for a number, ``attribute_<name>=<category>`` for each frequent category.
+    These are ``attribute_<name>`` for a number, and ``attribute_<name>=<category>`` for each frequent category.
     """
     if PACKED not in rows:
         return []

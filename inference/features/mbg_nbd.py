@@ -23,15 +23,7 @@ PRIOR_WIDTH = 1.5
 
 @dataclass(frozen=True)
 class MBGNBD:
-    """Parameters of a fitted model.
-
-    Parameters
-    ----------
-    r, alpha : float
-        Shape and rate (days) of the gamma distribution of order rates.
-    a, b : float
-        Parameters of the beta distribution of the probability of leaving after an order.
-    """
+    """Parameters of a fitted model; the rate ``alpha`` is in days."""
 
     r: float
     alpha: float
@@ -51,22 +43,19 @@ class MBGNBD:
         age : ndarray of shape (n_customers,)
             Days from the first order to now.
 
-        Returns
-        -------
-        MBGNBD
-
         Raises
         ------
         ValueError
             If there is no customer, or a last order lies outside 0 to ``age``.
         """
-        x, t_x, T = (np.asarray(v, dtype=np.float64) for v in (repeats, last, age))
-        if len(x) == 0:
+        histories = np.column_stack([repeats, last, age]).astype(np.float64)
+        if len(histories) == 0:
             raise ValueError("MBG/NBD: no customer to fit on; expected at least one")
+        # many customers share a history: evaluate each distinct one once, weighted by its count
+        distinct, counts = np.unique(histories, axis=0, return_counts=True)
+        (x, t_x, T), n = distinct.T, counts.astype(np.float64)
         if not (np.all(x >= 0) and np.all((t_x >= 0) & (t_x <= T))):
             raise ValueError("MBG/NBD: expected repeats >= 0 and 0 <= last <= age for every customer")
-        # many customers share a history: evaluate each distinct one once, weighted by its count
-        (x, t_x, T), n = _distinct(x, t_x, T)
         gap = max(t_x @ n, T @ n / 10, 1.0) / max(x @ n, 1.0)
         centre = PRIOR_CENTRE + np.array([0.0, np.log(gap), 0.0, 0.0])
 
@@ -111,8 +100,3 @@ class MBGNBD:
         """Expected days with an order in the next ``days`` days, ignoring that the customer may leave meanwhile."""
         x, T = np.asarray(repeats, dtype=np.float64), np.asarray(age, dtype=np.float64)
         return expit(self.alive_logit(repeats, last, age)) * (self.r + x) / (self.alpha + T) * days
-
-
-def _distinct(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows, counts = np.unique(np.column_stack(columns), axis=0, return_counts=True)
-    return rows.T, counts.astype(np.float64)

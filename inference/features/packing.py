@@ -31,19 +31,9 @@ SCHEMA = pa.schema([("customer_id", pa.string()), ("as_of_date", pa.date32()), (
 
 
 def pack_tables(snapshots: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> pa.Table:
-    """Pack the features of customers and snapshots.
+    """Pack the features of snapshots (``customer_id``, ``as_of_date``) into a row of ``SCHEMA`` each.
 
-    Parameters
-    ----------
-    snapshots : DataFrame
-        ``customer_id`` and ``as_of_date``.
-    tables : mapping of str to DataFrame
-        ``TABLES`` and ``customer_features`` by name, of these snapshots.
-
-    Returns
-    -------
-    pyarrow.Table
-        One row of ``SCHEMA`` per row of ``snapshots``.
+    ``tables`` are those snapshots' ``TABLES`` and ``customer_features`` by name.
     """
     rows = snapshots[KEY].assign(as_of_date=pd.to_datetime(snapshots.as_of_date))
     for table in tables.values():
@@ -82,22 +72,18 @@ def pack(
         Text embeddings; None where a customer has no text.
     others : sequence of mappings
         ``OTHERS`` by name.
-
-    Returns
-    -------
-    list of bytes
-        One packed row per customer.
     """
     column = {name: numbers[:, i] for i, name in enumerate(names)}
     stored = [as_of_day - column[name] for name in TIME_FEATURES[:8]]
     stored += [month_of(as_of_day) - column["months_since_first_order"], column["gap_mean_days"]]
     rest = [column[name] for name in names if name not in TIME_FEATURES]
     matrix = np.column_stack([*stored, *rest]).astype("<f8")
+    floats = [vector.astype("<f4") if isinstance(vector, np.ndarray) else np.empty(0, "<f4") for vector in vectors]
     # DuckDB and Feast return lists as arrays
     texts = [json.dumps({name: row[name] for name in OTHERS}, default=np.ndarray.tolist) for row in others]
     return [
-        row.tobytes() + _vector_bytes(vector) + text.encode()
-        for row, vector, text in zip(matrix, vectors, texts, strict=True)
+        row.tobytes() + len(vector).to_bytes(4, "little") + vector.tobytes() + text.encode()
+        for row, vector, text in zip(matrix, floats, texts, strict=True)
     ]
 
 
@@ -130,8 +116,3 @@ def unpack(packed: Sequence[bytes | None], names: Sequence[str]) -> pd.DataFrame
         others[i, 1:] = [rest[name] for name in OTHERS]
     frames = pd.DataFrame(numbers, columns=names), pd.DataFrame(others, columns=[EMBEDDING, *OTHERS])
     return pd.concat(frames, axis=1)
-
-
-def _vector_bytes(vector: np.ndarray | float | None) -> bytes:
-    values = vector.astype("<f4") if isinstance(vector, np.ndarray) else np.empty(0, "<f4")
-    return len(values).to_bytes(4, "little") + values.tobytes()

@@ -11,17 +11,12 @@ def snapshots_to_build(spine: pd.DataFrame, built: pd.DataFrame | None, lookback
     Parameters
     ----------
     spine : DataFrame
-        ``int_customer_snapshots``.
+        ``int_customer_snapshots``; its rows are returned with ``as_of_date`` as a timestamp.
     built : DataFrame or None
         ``customer_id`` and ``as_of_date`` of the rows that the table has; None for a full build.
     lookback_days : int
         Snapshots at most this many days before the newest are rebuilt, because raw rows without an arrival time may
         have changed them.
-
-    Returns
-    -------
-    DataFrame
-        Rows of the spine, ``as_of_date`` as a timestamp.
     """
     spine = spine.assign(as_of_date=pd.to_datetime(spine.as_of_date))
     if built is None or spine.empty:

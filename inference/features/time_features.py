@@ -5,7 +5,7 @@ nothing grows between two builds too. They count up to each row's event timestam
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -31,7 +31,6 @@ TIME_FEATURES = (
 )
 #: Bytes of the stored values, and of the features.
 WIDTH = 8 * len(STORED)
-EPOCH = date(1970, 1, 1).toordinal()
 
 
 def count_time(packed: Sequence[bytes | None], moments: Sequence[datetime] | None = None) -> list[bytes | None]:
@@ -52,7 +51,7 @@ def count_time(packed: Sequence[bytes | None], moments: Sequence[datetime] | Non
     # `feast apply` calls the view with short placeholder bytes, which stay as they are
     known = {i: row for i, row in enumerate(packed) if row is not None and len(row) >= WIDTH}
     dates = [_now().date()] if moments is None else [moments[i].date() for i in known]
-    days = np.array([day.toordinal() - EPOCH for day in dates])
+    days = np.array(dates, "datetime64[D]").astype(np.int64)
     stored = np.frombuffer(b"".join([row[:WIDTH] for row in known.values()]), "<f8").reshape(len(known), len(STORED))
     result = list(packed)
     for (i, row), features in zip(known.items(), time_features(stored, days), strict=True):
@@ -63,17 +62,8 @@ def count_time(packed: Sequence[bytes | None], moments: Sequence[datetime] | Non
 def time_features(stored: np.ndarray, as_of_day: np.ndarray) -> np.ndarray:
     """Compute ``TIME_FEATURES`` as of a midnight, or as of the midnight after the last event if that is later.
 
-    Parameters
-    ----------
-    stored : ndarray of shape (n_customers, 10)
-        ``STORED``, float64, NaN where unknown.
-    as_of_day : ndarray of shape (n_customers,) or (1,)
-        Midnights, in days since 1970-01-01, int64.
-
-    Returns
-    -------
-    ndarray of shape (n_customers, 10)
-        ``TIME_FEATURES``, float64, NaN where unknown.
+    ``stored`` has the shape (n_customers, 10), like the result: float64, NaN where unknown. ``as_of_day`` has the shape
+    (n_customers,) or (1,): days since 1970-01-01, int64.
     """
     last_event = np.fmax.reduce(stored[:, :8], axis=1)
     day = np.fmax(as_of_day, last_event + 1)

@@ -1,6 +1,6 @@
 """DuckDB's extensions from PyPI packages: DuckDB loads them when they are needed, without downloading anything."""
 
-import importlib.resources
+import importlib.util
 import pkgutil
 from pathlib import Path
 
@@ -51,7 +51,6 @@ def require_scanner(kind: str | None) -> None:
 
 def _extension_files() -> list[Path]:
     """Files of the installed packages that are built for the installed version of DuckDB."""
-    names = [module.name for module in pkgutil.iter_modules() if module.name.startswith(PREFIX)]
-    folders = [Path(str(importlib.resources.files(name))).resolve() for name in names]
-    pattern = f"extensions/v{duckdb.__version__}/*.duckdb_extension"
-    return [file for folder in folders for file in folder.glob(pattern)]
+    specs = [importlib.util.find_spec(m.name) for m in pkgutil.iter_modules() if m.name.startswith(PREFIX)]
+    folders = [Path(folder).resolve() for spec in specs if spec for folder in spec.submodule_search_locations or []]
+    return [file for folder in folders for file in folder.glob(f"extensions/v{duckdb.__version__}/*.duckdb_extension")]

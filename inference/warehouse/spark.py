@@ -221,7 +221,7 @@ def export(query: str, file: Path) -> None:
 
 
 class ModelSession:
-    """The ``session`` of a Python model: Spark SQL, read into relations of ``memory`` over Parquet files in ``folder``."""
+    """The ``session`` of a Python model: Spark SQL, with results as DuckDB relations over Parquet files in a folder."""
 
     def __init__(self, memory: duckdb.DuckDBPyConnection, folder: Path) -> None:
         self._memory = memory

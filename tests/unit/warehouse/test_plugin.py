@@ -82,7 +82,8 @@ def test_other_errors_of_a_python_model_keep_their_traceback():
 def test_torch_is_imported_only_where_python_models_run(command, imported, churn_home, monkeypatch):
     called = []
     monkeypatch.setattr(plugin_module, "get_flags", lambda: SimpleNamespace(WHICH=command))
-    monkeypatch.setattr(plugin_module, "relax_garbage_collector", lambda: None)
+    monkeypatch.setattr(plugin_module, "gc", SimpleNamespace(set_threshold=lambda _: None, freeze=None))
+    monkeypatch.setattr(plugin_module, "atexit", SimpleNamespace(register=lambda _: None))
     monkeypatch.setattr(plugin_module, "import_torch", lambda: called.append(True))
     plugin_module.prepare(churn_home)
     assert bool(called) == imported
