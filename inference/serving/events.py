@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
 from inference.serving.answers import Churn, CustomerId
-from inference.warehouse.event_log import SCHEMAS
+from inference.warehouse.event_log import COLUMNS
 
 #: Events of one request, and products of one order.
 MAX_EVENTS, MAX_ITEMS = 1000, 200
@@ -42,7 +42,7 @@ class _Event(_Part):
 
     def rows(self) -> dict[str, list[dict]]:
         """Return the event's rows by raw table."""
-        return {self.table: [self.model_dump(include=set(SCHEMAS[self.table].names))]}
+        return {self.table: [self.model_dump(include=set(COLUMNS[self.table]))]}
 
     def time_problem(self, now: datetime, history_days: int) -> str | None:
         """Return why the event's time is refused, or None; features do not use events older than the history."""
