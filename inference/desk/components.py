@@ -30,13 +30,7 @@ def _cached(_function: Callable[..., Result], name: str, written_at: tuple, argu
 
 
 def scores() -> Scores:
-    """Return the newest scores.
-
-    Raises
-    ------
-    ChurnRadarError
-        If there are none.
-    """
+    """Return the newest scores."""
     return _scores(data.written_at(published("churn_scores"), published("retention_actions")))
 
 
@@ -98,13 +92,7 @@ def hidden_groups(number: int, min_group: int) -> None:
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> None:
-    """Show figures side by side.
-
-    Parameters
-    ----------
-    figures : sequence of (str, str, str)
-        Name, value and explanation of each.
-    """
+    """Show figures side by side: name, value and explanation of each."""
     drawn = "".join(
         f'<div class="card"><div class="name">{escape(name)}</div><div class="value">{escape(value)}</div>'
         f'<div class="about">{escape(about)}</div></div>'
@@ -119,14 +107,9 @@ def chart(drawn: alt.Chart | alt.LayerChart, height: int) -> None:
 
 
 def customers_table(rows: pd.DataFrame, earlier: bool, actions: bool) -> None:
-    """Show customers with their risk, value at risk and reasons, each linked to their page.
+    """Show rows of ``Scores``, each linked to the customer's page.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        Rows of ``Scores``.
-    earlier, actions : bool
-        Whether to show changes since the week before, and recommended actions.
+    ``earlier`` and ``actions`` are whether to show changes since the week before, and recommended actions.
     """
     headings = ["Customer", "Churn", "Band", "At risk"]
     headings += ["Since last week"] * earlier + ["Action"] * actions + ["Why"]
@@ -159,17 +142,7 @@ def badge(band: str) -> str:
 
 
 def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], wraps: bool = False) -> None:
-    """Show a table of texts.
-
-    Parameters
-    ----------
-    headings : sequence of str
-        Names of the columns.
-    rows : sequence of sequences of str
-        Their cells; markup in them is escaped.
-    wraps : bool
-        Whether the last column holds sentences.
-    """
+    """Show a table of texts, in which markup is escaped; ``wraps`` is whether the last column holds sentences."""
     head = "".join(f"<th>{escape(name)}</th>" for name in headings)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     kind = "plain wraps" if wraps else "plain"
@@ -178,13 +151,7 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], wraps: b
 
 
 def bars(rows: Sequence[tuple[str, str, float, str]]) -> None:
-    """Show shares as horizontal bars.
-
-    Parameters
-    ----------
-    rows : sequence of (str, str, float, str)
-        CSS class of the colour in desk.css, name, length from 0 to 1, and figure.
-    """
+    """Show horizontal bars: CSS class of the colour in desk.css, name, length from 0 to 1, and figure of each."""
     drawn = ""
     for kind, name, share, figure in rows:
         fill = f'<div class="fill" style="width: {100 * share:.1f}%"></div>'

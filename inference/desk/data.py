@@ -11,23 +11,14 @@ import pandas as pd
 from inference.errors import ChurnRadarError
 from inference.home import home, published
 
-#: ``churn__min_group`` before the first build.
-DEFAULT_MIN_GROUP = 10
-
 
 @dataclass(frozen=True)
 class ShopSettings:
-    """Settings of the last build.
+    """Settings of the last build, or before the first one."""
 
-    Parameters
-    ----------
-    min_group : int
-        The dbt var ``churn__min_group``: figures of smaller groups are not shown.
-    pseudonymise : bool
-        Whether customer ids are pseudonyms.
-    """
-
-    min_group: int = DEFAULT_MIN_GROUP
+    #: The dbt var ``churn__min_group``: figures of smaller groups are not shown.
+    min_group: int = 10
+    #: Whether customer ids are pseudonyms.
     pseudonymise: bool = False
 
 
@@ -44,18 +35,7 @@ def written_at(*files: Path) -> tuple[int | None, ...]:
 def execute(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence = (), **files: Path
 ) -> duckdb.DuckDBPyConnection:
-    """Run SQL over Parquet files.
-
-    Parameters
-    ----------
-    connection : DuckDBPyConnection
-        An open database.
-    sql : str
-        Statements with ``{name}`` in place of a file.
-    parameters : sequence
-        Values of the question marks.
-    **files : Path
-        Files by name.
+    """Run SQL with ``{name}`` in place of Parquet files, and values of its question marks.
 
     Raises
     ------
@@ -81,50 +61,28 @@ def query(sql: str, parameters: Sequence = (), **files: Path) -> pd.DataFrame:
 
 
 def query_if_built(file: Path, sql: str, parameters: Sequence = ()) -> pd.DataFrame | None:
-    """Return the rows of a query over one file, called ``{table}`` in it; None if no build has written the file."""
-    return query(sql, parameters, table=file) if file.exists() else None
+    """Return the rows of a query over one file, called ``{table}`` in it; None without rows or before a build."""
+    if not file.exists():
+        return None
+    rows = query(sql, parameters, table=file)
+    return rows if len(rows) else None
 
 
 def shop_settings() -> ShopSettings:
     """Read the settings of the last build; the defaults before the first."""
-    if not exported("online_shop").exists():
-        return ShopSettings()
-    rows = query("select facts from {shop}", shop=exported("online_shop"))
-    facts = json.loads(rows.facts.iloc[0]) if len(rows) else {}
-    return ShopSettings(facts.get("min_group", DEFAULT_MIN_GROUP), facts.get("pseudonymise", False))
+    rows = query_if_built(exported("online_shop"), "select facts from {table}")
+    facts = {} if rows is None else json.loads(rows.facts.iloc[0])
+    return ShopSettings(**{name: facts[name] for name in ("min_group", "pseudonymise") if name in facts})
 
 
 def hide_small(groups: pd.DataFrame, counts: Sequence[str], min_group: int) -> tuple[pd.DataFrame, int]:
-    """Remove groups in which one of the counts is below a minimum.
-
-    Parameters
-    ----------
-    groups : DataFrame
-        One row per group.
-    counts : sequence of str
-        Columns that count customers.
-    min_group : int
-        ``churn__min_group``.
-
-    Returns
-    -------
-    DataFrame
-        The other groups.
-    int
-        Number of groups removed.
-    """
+    """Remove groups with a count of customers below ``churn__min_group``; return the others and how many went."""
     shown = groups[(groups[list(counts)] >= min_group).all(axis=1)].reset_index(drop=True)
     return shown, len(groups) - len(shown)
 
 
 def report() -> dict | None:
-    """Read the newest report of ``churn-radar report``; None without one.
-
-    Raises
-    ------
-    ChurnRadarError
-        If the file is damaged.
-    """
+    """Read the newest report of ``churn-radar report``; None without one."""
     file = published("report").with_suffix(".json")
     if not file.exists():
         return None
@@ -139,7 +97,7 @@ def champion() -> pd.Series | None:
     rows = query_if_built(
         published("churn_model"), "select * from {table} where is_champion order by decided_at desc limit 1"
     )
-    return rows.iloc[0] if rows is not None and len(rows) else None
+    return None if rows is None else rows.iloc[0]
 
 
 def by_date(table: str) -> pd.DataFrame | None:
@@ -155,18 +113,9 @@ def by_date(table: str) -> pd.DataFrame | None:
 
 
 def feature_drift(top: int) -> pd.DataFrame | None:
-    """Return the features of the model that drifted most at the newest date.
+    """Return the ``top`` features of the model that drifted most at the newest date; None if no drift is known.
 
-    Parameters
-    ----------
-    top : int
-        Number of features.
-
-    Returns
-    -------
-    DataFrame or None
-        Rows of ``churn_feature_drift``; ``features`` and ``unusual_features`` count all of them. None before
-        the first build.
+    The rows are those of ``churn_feature_drift``; ``features`` and ``unusual_features`` count all of them.
     """
     return query_if_built(
         published("churn_feature_drift"),
@@ -191,21 +140,13 @@ def feature_drift(top: int) -> pd.DataFrame | None:
 
 def experiment() -> pd.DataFrame | None:
     """Read ``retention_experiment_results``; None without an experiment."""
-    rows = query_if_built(
-        published("retention_experiment_results"), "select * from {table} order by action, campaign_id, segment"
-    )
-    return rows if rows is not None and len(rows) else None
+    sql = "select * from {table} order by action, campaign_id, segment"
+    return query_if_built(published("retention_experiment_results"), sql)
 
 
 def recommended() -> pd.DataFrame | None:
-    """Sum up ``retention_actions`` of the newest date by action; None without recommendations.
-
-    Returns
-    -------
-    DataFrame
-        ``as_of_date``, ``action``, ``customers``, ``expected_profit`` and ``contact_cost``, the sums.
-    """
-    rows = query_if_built(
+    """Sum up ``retention_actions`` of the newest date by action; None without recommendations."""
+    return query_if_built(
         published("retention_actions"),
         """
         select
@@ -220,4 +161,3 @@ def recommended() -> pd.DataFrame | None:
         order by customers desc, action
         """,
     )
-    return rows if rows is not None and len(rows) else None

@@ -94,27 +94,18 @@ _NO_ACTIONS = "create table actions (customer_id varchar, as_of_date date, actio
 
 @dataclass(frozen=True)
 class Filters:
-    """Filters of the list of customers; an empty field filters nothing.
-
-    Parameters
-    ----------
-    bands, actions : tuple of str
-        Risk bands; recommended actions.
-    customer : str
-        Part of an id.
-    reason : str
-        Words of a reason, in any case.
-    min_value : float
-        Lowest value at risk.
-    only_risen : bool
-        Only those whose band is higher than a week before.
-    """
+    """Filters of the list of customers; an empty field filters nothing."""
 
     bands: tuple[str, ...] = ()
+    #: Recommended actions.
     actions: tuple[str, ...] = ()
+    #: Part of an id.
     customer: str = ""
+    #: Words of a reason, in any case.
     reason: str = ""
+    #: Lowest value at risk.
     min_value: float = 0.0
+    #: Only those whose band is higher than a week before.
     only_risen: bool = False
 
     def where(self) -> tuple[str, list]:
@@ -138,32 +129,17 @@ class Filters:
 class Scores:
     """The newest scores, those of a week before, and a trend.
 
-    Parameters
-    ----------
-    connection : DuckDBPyConnection
-        Holds ``newest``, one row per customer: the columns of ``churn_scores``, and ``change`` of the probability
-        since ``earlier``, ``has_risen`` and ``action``; and ``by_date``.
-
-    Attributes
-    ----------
-    as_of : date
-        The newest date.
-    earlier : date or None
-        The newest date that is at least a week older.
-    horizon_days, customers : int
-        Horizon of the scores, and number of customers scored.
-    model_version : str
-        Version that scored.
-    actions : list of str
-        Actions that are recommended for some customer.
+    The connection holds ``newest``, one row per customer: the columns of ``churn_scores``, and ``change`` of the
+    probability since ``earlier``, ``has_risen`` and ``action``; and ``by_date``.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        self.as_of, self.horizon_days, self.customers, self.model_version = self._rows(
-            "select max(as_of_date), max(horizon_days), count(*), max(model_version) from newest"
-        )[0]
+        counts = self._rows("select max(as_of_date), max(horizon_days), count(*) from newest")
+        self.as_of, self.horizon_days, self.customers = counts[0]
+        #: The newest date that is at least a week older.
         self.earlier: date | None = self._rows("select earlier from dates")[0][0]
+        #: Actions that are recommended for some customer.
         self.actions = [action for (action,) in self._rows("select distinct action from newest order by 1") if action]
 
     def by_date(self) -> pd.DataFrame:
@@ -176,19 +152,7 @@ class Scores:
         return self._rows(f"select count(*), coalesce(sum(value_at_risk), 0) from newest where {where}", values)[0]
 
     def page(self, filters: Filters, order: str, page: int, size: int) -> pd.DataFrame:
-        """Return one page of the customers that pass the filters.
-
-        Parameters
-        ----------
-        filters : Filters
-            Filters.
-        order : str
-            Key of ``ORDERS``.
-        page : int
-            From 0.
-        size : int
-            Customers on a page.
-        """
+        """Return one page, from 0 on, of the customers that pass the filters, in one of ``ORDERS``."""
         where, values = filters.where()
         limits = f"order by {ORDERS[order]}, customer_id limit {int(size)} offset {int(page * size)}"
         return self._execute(f"select * from newest where {where} {limits}", values).df()

@@ -6,15 +6,7 @@ APP = Path(__file__).with_name("app.py")
 
 
 def options(host: str, port: int) -> dict[str, str | int]:
-    """Return Streamlit's settings by name.
-
-    Parameters
-    ----------
-    host : str
-        Address to listen on.
-    port : int
-        Its port.
-    """
+    """Return Streamlit's settings by name."""
     return {
         "server.address": host,
         "server.port": port,
@@ -30,15 +22,7 @@ def options(host: str, port: int) -> dict[str, str | int]:
 
 
 def run(host: str, port: int) -> None:
-    """Serve the desk until it is stopped.
-
-    Parameters
-    ----------
-    host : str
-        Address to listen on.
-    port : int
-        Its port.
-    """
+    """Serve the desk until it is stopped."""
     from streamlit.web.cli import main  # takes seconds
 
     arguments = [f"--{name}={value}" for name, value in options(host, port).items()]

@@ -1,24 +1,25 @@
 """Events, scores, recommended actions and texts of one customer."""
 
-import json
-from datetime import datetime
+from datetime import date, datetime, timedelta
 
 import pandas as pd
 
 from inference.desk.data import exported, query, query_if_built
 from inference.desk.format import counted
 from inference.home import published
+from inference.realtime import activity
+from inference.realtime.history import CustomerRows
 
 #: Kinds of events, in the order of the chart.
 KINDS = ("order", "visit", "review", "ticket", "contact")
 COLUMNS = ("happened_at", "kind", "about")
 
 
-def history(customer_id: str) -> pd.Series | None:
-    """Return a customer's row of ``online_histories``: ``history`` and ``text_vectors``; None without one."""
+def history(customer_id: str) -> CustomerRows | None:
+    """Return what the last build packed of a customer in ``online_histories``; None if that is nothing."""
     sql = "select history, text_vectors from {table} where customer_id = ?"
     rows = query_if_built(exported("online_histories"), sql, [customer_id])
-    return rows.iloc[0] if rows is not None and len(rows) else None
+    return None if rows is None else CustomerRows.unpack(rows.history[0], rows.text_vectors[0])
 
 
 def scores(customer_id: str) -> pd.DataFrame:
@@ -48,49 +49,27 @@ def quotes(customer_id: str) -> dict[str, str]:
     return {} if rows is None else dict(zip(rows.text_id, rows.quote, strict=True))
 
 
-def events(packed: str, quoted: dict[str, str]) -> pd.DataFrame:
-    """List the events of a customer, newest first.
-
-    Parameters
-    ----------
-    packed : str
-        ``history`` of ``online_histories``.
-    quoted : dict of str to str
-        Result of ``quotes``.
+def events(customer: CustomerRows, quoted: dict[str, str]) -> pd.DataFrame:
+    """List the events of a customer, newest first, with the texts that ``quotes`` returned.
 
     Returns
     -------
     DataFrame
         ``happened_at`` (naive UTC), ``kind`` (one of ``KINDS``) and ``about``, in words.
     """
-    tables = json.loads(packed)
-    rows = [(row["ordered_at"], "order", _order(row)) for row in _rows(tables["orders"])]
-    rows += [(row["occurred_at"], "visit", _visits(row["events"])) for row in _rows(tables["visit_days"])]
-    rows += [(moment, "visit", _visits(n)) for moment, n in _last_visits(tables["events"])]
-    rows += [(row["reviewed_at"], "review", _review(row, quoted)) for row in _rows(tables["reviews"])]
-    rows += [(row["opened_at"], "ticket", _ticket(row, quoted)) for row in _rows(tables["tickets"])]
+    visits = activity.visits(customer.visit_days, customer.events.values(), last_visit_date=None, as_of=date.max)
+    rows = [(row["ordered_at"], "order", _order(row)) for row in customer.orders.values()]
+    rows += [(row["occurred_at"], "visit", counted(row["events"], "event")) for row in visits]
+    rows += [(row["reviewed_at"], "review", _review(row, quoted)) for row in customer.reviews.values()]
+    rows += [(row["opened_at"], "ticket", _ticket(row, quoted)) for row in customer.tickets.values()]
     rows += [
         (row["touched_at"], "contact", row["action"] + (", redeemed" if row["redeemed_at"] else ""))
-        for row in _rows(tables["contacts"])
+        for row in customer.contacts.values()
         if row["action"] != "holdout"  # not contacted on purpose
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table["happened_at"] = pd.to_datetime(table.happened_at, unit="us")
+    table["happened_at"] = pd.to_datetime(table.happened_at)
     return table.sort_values("happened_at", ascending=False, ignore_index=True)
-
-
-def _rows(columns: dict[str, list] | None) -> list[dict]:
-    return (
-        [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] if columns else []
-    )
-
-
-def _last_visits(columns: dict[str, list] | None) -> list[tuple[int, int]]:
-    """Count browsing events by day; return the newest moment of each day, and their number."""
-    days: dict[int, list[int]] = {}
-    for row in _rows(columns):
-        days.setdefault(row["occurred_at"] // 86_400_000_000, []).append(row["occurred_at"])
-    return [(max(moments), len(moments)) for moments in days.values()]
 
 
 def _order(row: dict) -> str:
@@ -102,10 +81,6 @@ def _order(row: dict) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _visits(events: float) -> str:
-    return counted(events, "event")
-
-
 def _review(row: dict, quoted: dict[str, str]) -> str:
     stars = "" if row["rating"] is None else f"{row['rating']:g} of 5"
     return " ".join(part for part in (stars, _quote(row["text_id"], quoted)) if part) or "without text or rating"
@@ -115,7 +90,7 @@ def _ticket(row: dict, quoted: dict[str, str]) -> str:
     if row["closed_at"] is None:
         ending = "still open"
     else:
-        ending = f"closed after {counted((row['closed_at'] - row['opened_at']) // 3_600_000_000, 'hour')}"
+        ending = f"closed after {counted((row['closed_at'] - row['opened_at']) // timedelta(hours=1), 'hour')}"
     about = " ".join(part for part in (row["topic"], _quote(row["text_id"], quoted)) if part)
     return f"{about}; {ending}" if about else ending
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Self
 
 from inference.desk.data import exported, query
 from inference.desk.format import money
 from inference.desk.timeline import history
 from inference.errors import ChurnRadarError
+from inference.realtime.features import at_midnight
 from inference.realtime.history import CustomerRows
 from inference.realtime.score import features_at, score_customer
 from inference.realtime.shop import OnlineShop
@@ -25,66 +26,26 @@ PAGES, SILENCE = 3, (7, 14)
 
 
 @dataclass(frozen=True)
-class Change:
-    """A score after a change.
-
-    Parameters
-    ----------
-    what : str
-        The change, as the end of a sentence that begins with "if".
-    churn_probability : float
-        Score after the change, 0 to 1.
-    """
-
-    what: str
-    churn_probability: float
-
-
-@dataclass(frozen=True)
 class Answer:
-    """Scores of one customer at the newest snapshot.
-
-    Parameters
-    ----------
-    as_of : date
-        The newest snapshot.
-    model_version : str
-        Version of the model.
-    churn_probability : float
-        Score without a change, 0 to 1.
-    changes : list of Change
-        Changes that apply to the customer.
-    """
+    """Scores of one customer at the newest snapshot, 0 to 1."""
 
     as_of: date
     model_version: str
+    #: Without a change.
     churn_probability: float
-    changes: list[Change]
+    #: By change that applies to the customer: the end of a sentence that begins with "if".
+    changes: dict[str, float]
 
 
 class WhatIf:
-    """Scores changed histories of customers by the model of the last build.
-
-    Parameters
-    ----------
-    shop : OnlineShop
-        The last build.
-    model : RegisteredModel
-        The model of ``shop.model_version``.
-    """
+    """Scores changed histories of customers by the last build's model, that of ``shop.model_version``."""
 
     def __init__(self, shop: OnlineShop, model: RegisteredModel) -> None:
         self.shop, self._model = shop, model
 
     @classmethod
     def load(cls) -> Self:
-        """Load the model of the last build, which takes seconds.
-
-        Raises
-        ------
-        ChurnRadarError
-            If no build has scored anybody, or the model is missing or damaged.
-        """
+        """Load the model of the last build, which takes seconds; none, or a damaged one, is a ``ChurnRadarError``."""
         rows = query("select facts from {shop}", shop=exported("online_shop"))
         if rows.empty:
             raise ChurnRadarError(f"{exported('online_shop')}: no build has scored anybody; run dbt build")
@@ -93,34 +54,17 @@ class WhatIf:
 
     def answer(self, customer_id: str) -> Answer | None:
         """Score a customer with and without changes; None for somebody who is not a customer at the newest snapshot."""
-        packed = history(customer_id)
-        if packed is None:
+        rows, as_of = history(customer_id), self.shop.as_of
+        now = None if rows is None else self._score(customer_id, rows, as_of)
+        if rows is None or now is None:
             return None
-        rows = CustomerRows.unpack(packed.history, packed.text_vectors)
-        now = self.score(customer_id, rows, self.shop.as_of)
-        if now is None:
-            return None
-        return Answer(self.shop.as_of, self.shop.model_version, now, self.changes(customer_id, rows))
+        cases = [(what, changed, as_of) for what, changed in self._changed_rows(rows, at_midnight(as_of))]
+        cases += [(f"they stay silent for {days} more days", rows, as_of + timedelta(days)) for days in SILENCE]
+        scores = {what: self._score(customer_id, changed, day) for what, changed, day in cases}
+        changes = {what: probability for what, probability in scores.items() if probability is not None}
+        return Answer(as_of, self.shop.model_version, now, changes)
 
-    def changes(self, customer_id: str, rows: CustomerRows) -> list[Change]:
-        """Score every change that applies to a customer.
-
-        Parameters
-        ----------
-        customer_id : str
-            A customer at the newest snapshot.
-        rows : CustomerRows
-            Their rows, which stay unchanged.
-        """
-        midnight = datetime.combine(self.shop.as_of, time())
-        cases = [(what, changed, self.shop.as_of) for what, changed in self._changed_rows(rows, midnight)]
-        cases += [
-            (f"they stay silent for {days} more days", rows, self.shop.as_of + timedelta(days)) for days in SILENCE
-        ]
-        scores = [(what, self.score(customer_id, changed, as_of)) for what, changed, as_of in cases]
-        return [Change(what, probability) for what, probability in scores if probability is not None]
-
-    def score(self, customer_id: str, rows: CustomerRows, as_of: date) -> float | None:
+    def _score(self, customer_id: str, rows: CustomerRows, as_of: date) -> float | None:
         """Return the churn probability at a midnight; None for somebody who is not a customer then."""
         if not self.shop.is_customer(rows, as_of):
             return None
@@ -152,7 +96,8 @@ class WhatIf:
             without = deepcopy(rows)
             del without.reviews[review["review_id"]]
             without.vectors.pop(review["text_id"], None)
-            yield f"they had not written their review of {_day(review['reviewed_at'])}", without
+            written_at = review["reviewed_at"]
+            yield f"they had not written their review of {written_at.day} {written_at:%B}", without
 
     def _complaint(self, rows: CustomerRows, midnight: datetime) -> dict | None:
         """Return the newest complaint in a review of the last ``RECENT_DAYS`` days."""
@@ -179,7 +124,3 @@ def _visited(rows: CustomerRows, moment: datetime, kinds: Sequence[str]) -> Cust
         key = f"what-if {len(changed.events)}"
         changed.events[key] = {"event_id": key, "event_type": kind, "occurred_at": moment, "session_id": "what-if"}
     return changed
-
-
-def _day(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B}"

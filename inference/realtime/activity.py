@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from inference.realtime.features import PARTS, at_midnight
-from inference.realtime.sql_math import exact
+from inference.realtime.features import PARTS, at_midnight, exact
 
 Row = dict[str, Any]
 #: Visits of one day: ``day``, ``occurred_at`` (the last), ``events``, ``sessions`` and ``<type>_events``.
@@ -24,18 +23,9 @@ PRODUCT_DAYS = 90
 def visits(
     visit_days: Mapping[date, Visit], events: Iterable[Row], last_visit_date: date | None, as_of: date
 ) -> list[Visit]:
-    """Return the visits before an as-of date, one row per day.
+    """Return the visits before an as-of date, one row per day: days that the build packed, and browsing events.
 
-    Parameters
-    ----------
-    visit_days : mapping of date to Visit
-        Days that the build packed.
-    events : iterable of Row
-        Browsing events.
-    last_visit_date : date or None
-        Last visit before the packed days. Its row has ``packed`` False, as nothing but the date is known.
-    as_of : date
-        Midnight (UTC), exclusive.
+    The row of the last visit before the packed days has ``packed`` False, as nothing but the date is known.
     """
     days = {day: dict(visit) for day, visit in visit_days.items()}
     sessions: dict[date, set] = {}

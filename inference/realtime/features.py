@@ -5,22 +5,12 @@ lets a score follow an event, and an integration test compares the two for every
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import TypeGuard
 
 import numpy as np
-
-from inference.realtime.sql_math import (
-    difference,
-    exact,
-    known_values,
-    largest,
-    mean,
-    ratio,
-    smallest,
-    total,
-)
 
 #: Values by feature; None where unknown.
 Features = dict[str, float | None]
@@ -31,27 +21,16 @@ PARTS = ("night", "morning", "afternoon", "evening")
 
 @dataclass(frozen=True)
 class ShopFacts:
-    """Facts about the shop that features depend on.
-
-    Parameters
-    ----------
-    horizon_days, history_days : int
-        The dbt vars ``churn__horizon_days`` and ``churn__history_days``.
-    complaint_from : float
-        The dbt var ``churn__complaint_from``.
-    tables : frozenset of str
-        Raw tables that the shop has: features of the others are unknown, not zero.
-    first_date : date or None
-        Date of the shop's first order.
-    event_types, aspects : tuple of str
-        Types of browsing events, and aspects of complaints, that have features of their own.
-    """
+    """Facts about the shop that features depend on; the numbers are dbt vars, ``churn__horizon_days`` and so on."""
 
     horizon_days: int
     history_days: int
     complaint_from: float
+    #: Raw tables that the shop has: features of the others are unknown, not zero.
     tables: frozenset[str]
+    #: Date of the shop's first order.
     first_date: date | None
+    #: Types of browsing events, and aspects of complaints, that have features of their own.
     event_types: tuple[str, ...]
     aspects: tuple[str, ...]
 
@@ -90,31 +69,16 @@ class History:
 
 
 def order_features(history: History, as_of: date, shop: ShopFacts) -> Features:
-    """Compute ``order_features`` of one customer who has ordered.
-
-    Parameters
-    ----------
-    history : History
-        Rows known at the as-of date.
-    as_of : date
-        Midnight (UTC), exclusive.
-    shop : ShopFacts
-        Settings.
-
-    Returns
-    -------
-    dict
-        Features by name.
-    """
+    """Compute ``order_features`` of one customer who has ordered before an as-of date, a midnight in UTC."""
     daily, ago = history.daily, _days_ago(history.daily, as_of)
     days = np.unique(daily["activity_date"][daily["orders"] > 0])
-    first = np.datetime64(history.first_order_date or days[0], "D")
-    since_last = float((np.datetime64(as_of) - days[-1]).astype(int))
+    first = history.first_order_date or days[0].item()
+    since_last = float((as_of - days[-1].item()).days)
     n_orders = float(daily["orders"].sum())
     return {
         "days_since_last_order": since_last,
-        "days_since_first_order": float((np.datetime64(as_of) - first).astype(int)),
-        "months_since_first_order": _months(first.astype(object), as_of),
+        "days_since_first_order": float((as_of - first).days),
+        "months_since_first_order": float(12 * (as_of.year - first.year) + as_of.month - first.month),
         **_order_volume(daily, ago, as_of, shop),
         **_order_rhythm(days, since_last),
         "items_90d": _sum_known(daily["items"][ago <= 90]),
@@ -197,7 +161,7 @@ def _order_shares(daily: Mapping[str, np.ndarray], ago: np.ndarray) -> Features:
 
 
 def engagement_features(history: History, as_of: date, shop: ShopFacts) -> Features:
-    """Compute ``engagement_features`` of one customer; parameters as for ``order_features``."""
+    """Compute ``engagement_features`` of one customer."""
     daily, zero, ago = history.daily, shop.zero("events"), _days_ago(history.daily, as_of)
     visited = ago[daily["events"] > 0]
     views, orders_90d = daily["view_events"], _within(daily["orders"], ago, 90)
@@ -226,7 +190,7 @@ def engagement_features(history: History, as_of: date, shop: ShopFacts) -> Featu
 
 
 def campaign_features(history: History, as_of: date, shop: ShopFacts) -> Features:
-    """Compute ``campaign_features`` of one customer; parameters as for ``order_features``."""
+    """Compute ``campaign_features`` of one customer."""
     zero, midnight = shop.zero("campaign_touches"), at_midnight(as_of)
     contacts = [row for row in history.contacts if row["action"] != "holdout"]
     contacts = [row for row in contacts if _in_history(row["touched_at"], as_of, shop)]
@@ -245,7 +209,7 @@ def campaign_features(history: History, as_of: date, shop: ShopFacts) -> Feature
 
 
 def support_features(history: History, as_of: date, shop: ShopFacts) -> Features:
-    """Compute ``support_features`` of one customer; parameters as for ``order_features``."""
+    """Compute ``support_features`` of one customer."""
     zero, midnight = shop.zero("support_tickets"), at_midnight(as_of)
     tickets = [row for row in history.tickets if _in_history(row["opened_at"], as_of, shop)]
     ago = [_age(row["opened_at"], as_of) for row in tickets]
@@ -264,7 +228,7 @@ def support_features(history: History, as_of: date, shop: ShopFacts) -> Features
 
 
 def review_features(history: History, as_of: date, shop: ShopFacts) -> Features:
-    """Compute ``review_features`` of one customer; parameters as for ``order_features``."""
+    """Compute ``review_features`` of one customer."""
     zero, midnight = shop.zero("reviews"), at_midnight(as_of)
     reviews = [row for row in history.reviews if _in_history(row["reviewed_at"], as_of, shop)]
     reviews = [row for row in reviews if is_valid(row, row["loaded_at"] or row["reviewed_at"], midnight)]
@@ -302,6 +266,55 @@ def is_valid(row: Mapping, known_at: datetime, midnight: datetime) -> bool:
     return known_at < midnight and not (row["superseded_at"] and row["superseded_at"] < midnight)
 
 
+# Arithmetic by SQL's rules: None and NaN are unknown and skipped; decimals add up without rounding errors.
+
+
+def is_known(value: float | None) -> TypeGuard[float]:
+    """Whether a value is neither None nor NaN."""
+    return value is not None and value == value
+
+
+def exact(value: float | None) -> float | None:
+    """Round to four decimals, half away from zero, as the macro ``exact`` casts; None where unknown."""
+    return math.copysign(math.floor(abs(value) * 1e4 + 0.5) / 1e4, value) if is_known(value) else None
+
+
+def known_values(values: Iterable) -> list[float]:
+    """Return the known values as floats."""
+    return [float(value) for value in values if is_known(value)]
+
+
+def total(values: Sequence[float] | np.ndarray) -> float:
+    """Add values of four decimals as SQL adds decimals."""
+    return round(float(np.sum(values)), 4)
+
+
+def mean(values: Iterable) -> float | None:
+    """Return the mean of the known values; None without any."""
+    known = known_values(values)
+    return sum(known) / len(known) if known else None
+
+
+def largest(values: Iterable) -> float | None:
+    """Return the largest known value; None without any."""
+    return max(known_values(values), default=None)
+
+
+def smallest(values: Iterable) -> float | None:
+    """Return the smallest known value; None without any."""
+    return min(known_values(values), default=None)
+
+
+def ratio(part: float | None, whole: float | None) -> float | None:
+    """Divide; None where the part is unknown or the whole is 0 or unknown."""
+    return None if part is None or not whole else part / whole
+
+
+def difference(value: float | None, other: float | None) -> float | None:
+    """Subtract; None where either is unknown."""
+    return float(value) - other if is_known(value) and other is not None else None
+
+
 def _days_ago(columns: Mapping[str, np.ndarray], as_of: date) -> np.ndarray:
     return (np.datetime64(as_of) - columns["activity_date"]).astype(int)
 
@@ -314,10 +327,6 @@ def _within(values: np.ndarray, ago: np.ndarray, days: int, after: int = 0) -> f
 def _sum_known(values: np.ndarray) -> float | None:
     known = known_values(values)
     return total(known) if known else None
-
-
-def _months(first: date, as_of: date) -> float:
-    return float((as_of.year - first.year) * 12 + as_of.month - first.month)
 
 
 def _age(moment: datetime, as_of: date) -> int:

@@ -13,8 +13,7 @@ import numpy as np
 
 from inference.realtime import activity
 from inference.realtime.activity import Row, Visit
-from inference.realtime.features import History, ShopFacts, at_midnight
-from inference.realtime.sql_math import exact
+from inference.realtime.features import History, ShopFacts, at_midnight, exact
 from inference.text.aspects import ASPECTS
 from inference.warehouse.event_log import Event
 
@@ -25,15 +24,7 @@ NO_SCORES = {f"{aspect}_score": None for aspect in (*ASPECTS, "complaint")}
 
 @dataclass(frozen=True)
 class ReadText:
-    """A text as the encoder reads it.
-
-    Parameters
-    ----------
-    vector : ndarray of shape (dimension,), float32
-        Its embedding.
-    scores : mapping of str to float
-        ``complaint_score`` and ``<aspect>_score``.
-    """
+    """A text as the encoder reads it: its embedding (float32), ``complaint_score`` and ``<aspect>_score``."""
 
     vector: np.ndarray
     scores: Mapping[str, float]
@@ -41,39 +32,28 @@ class ReadText:
 
 @dataclass
 class CustomerRows:
-    """Rows of one customer by table and key; times are naive UTC.
+    """Rows of one customer by table and key; times are naive UTC."""
 
-    Parameters
-    ----------
-    through : int
-        Position in the event log of the newest event among these rows.
-    first_order_date : date or None
-        Of the orders before the history window; ``order_days`` and ``orders_before`` count those.
-    last_visit_date : date or None
-        Last visit before the packed ones.
-    attributes : list of str or None
-        As ``customer_features`` packs them.
-    orders, items, events, reviews, tickets, contacts : dict
-        Rows by key; ``items`` holds lists of rows by order.
-    visit_days : dict
-        Visits that are packed as one row per day.
-    vectors : dict of str to ndarray
-        Embeddings by ``text_id``.
-    """
-
+    #: Position in the event log of the newest event among these rows.
     through: int = 0
+    #: The first order before the history window, and how many days with an order, and orders, there were before it.
     first_order_date: date | None = None
     order_days: int = 0
     orders_before: int = 0
+    #: Last visit before the packed ones.
     last_visit_date: date | None = None
+    #: As ``customer_features`` packs them.
     attributes: list[str] | None = None
     orders: dict[str, Row] = field(default_factory=dict)
+    #: Rows by order.
     items: dict[str, list[Row]] = field(default_factory=dict)
+    #: Visits that are packed as one row per day.
     visit_days: dict[date, Visit] = field(default_factory=dict)
     events: dict[str, Row] = field(default_factory=dict)
     reviews: dict[str, Row] = field(default_factory=dict)
     tickets: dict[str, Row] = field(default_factory=dict)
     contacts: dict[str, Row] = field(default_factory=dict)
+    #: Embeddings by ``text_id``.
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
@@ -105,17 +85,7 @@ class CustomerRows:
         return rows
 
     def add(self, event: Event, received_at: datetime, read_text: Callable[[str], ReadText]) -> None:
-        """Add the rows of an event; they replace rows of the same keys.
-
-        Parameters
-        ----------
-        event : Event
-            Of this customer.
-        received_at : datetime
-            When it was accepted, naive UTC.
-        read_text : callable
-            Encodes a text; called only for texts with words.
-        """
+        """Add the rows of an event that was accepted at a moment (naive UTC); they replace rows of the same keys."""
         for order in event.rows.get("orders", ()):
             self._add_order(order, event.rows.get("order_items", ()), received_at)
         for row in event.rows.get("events", ()):
@@ -148,15 +118,7 @@ class CustomerRows:
         return max(moments, default=None)
 
     def at(self, as_of: date, shop: ShopFacts) -> History:
-        """Return the rows known at a midnight, in the form that the features read.
-
-        Parameters
-        ----------
-        as_of : date
-            Midnight (UTC), exclusive.
-        shop : ShopFacts
-            Settings.
-        """
+        """Return the rows known at a midnight (UTC), in the form that the features read."""
         orders, reviews = list(self._orders_known(as_of)), list(self.reviews.values())
         visits = activity.visits(self.visit_days, self.events.values(), self.last_visit_date, as_of)
         since = as_of - timedelta(days=shop.history_days)

@@ -44,20 +44,9 @@ class OnlineStore:
             raise StoreDownError(NO_ANSWER) from error
 
     def read(self, view: str, keys: Sequence[str]) -> list[tuple[datetime, dict[str, Any]] | None]:
-        """Read rows of a view.
+        """Read rows of a view with one join key: per entity, event timestamp (UTC) and values by feature, or None."""
+        from feast.type_map import feast_value_type_to_python_type as python_value
 
-        Parameters
-        ----------
-        view : str
-            Name of a feature view with one join key.
-        keys : sequence of str
-            Entities.
-
-        Returns
-        -------
-        list
-            Per entity, event timestamp (UTC) and values by feature; None for an unknown entity.
-        """
         table = self._views[view]
         names = [feature.name for feature in table.features]
         try:
@@ -65,22 +54,19 @@ class OnlineStore:
             rows = self._provider.online_read(self._store.config, table, entities, names)
         except Exception as error:
             raise StoreDownError(NO_ANSWER) from error
-        return [
-            None if moment is None else (moment.replace(tzinfo=moment.tzinfo or UTC), _values(values, names))
-            for moment, values in rows
-        ]
+        read: list[tuple[datetime, dict[str, Any]] | None] = []
+        for moment, values in rows:
+            if moment is None:
+                read.append(None)
+            else:
+                own = {name: python_value(values[name]) if name in values else None for name in names}
+                read.append((moment.replace(tzinfo=moment.tzinfo or UTC), own))
+        return read
 
     def write(self, view: str, values: Mapping[str, Mapping[str, str | bytes]], after: Mapping[str, datetime]) -> None:
-        """Write texts or bytes to a view, as a push does.
+        """Write texts or bytes by entity and name, as a push does.
 
-        Parameters
-        ----------
-        view : str
-            Name of a feature view with one join key.
-        values : mapping of str to mapping
-            Values by entity and name.
-        after : mapping of str to datetime
-            Event timestamps in the store. Rows are written with later ones, even if the clock is behind.
+        ``after`` has the rows' event timestamps in the store: they get later ones, even if the clock is behind.
         """
         table, now = self._views[view], datetime.now(UTC)
         rows = [
@@ -108,15 +94,3 @@ def _value(value: str | bytes) -> "Value":
     from feast.protos.feast.types.Value_pb2 import Value
 
     return Value(bytes_val=value) if isinstance(value, bytes) else Value(string_val=value)
-
-
-def _values(values: Mapping[str, "Value"], names: Sequence[str]) -> dict[str, Any]:
-    return {name: _python_value(values.get(name)) for name in names}
-
-
-def _python_value(value: "Value | None") -> Any:
-    kind = value.WhichOneof("val") if value is not None else None
-    if kind is None:
-        return None
-    content = getattr(value, kind)
-    return list(content.val) if kind.endswith("_list_val") else content

@@ -6,63 +6,84 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
+
+from inference.errors import ChurnRadarError
 from inference.feature_store.client import HISTORIES_VIEW, MODEL_VIEW, SCORES_VIEW, SHOP_VIEW
 from inference.pseudonyms import pseudonym
-from inference.realtime.history import CustomerRows
+from inference.realtime.history import CustomerRows, ReadText
 from inference.realtime.online_store import OnlineStore
 from inference.realtime.score import current_as_of, features_at, pack_features, score_customer
 from inference.realtime.shop import OnlineShop
-from inference.realtime.text_reader import MAX_TEXTS, TextReader
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
-from inference.text.encoder.vector_cache import MemoryVectors
+from inference.text.aspects import aspect_scores
+from inference.text.cleaning import clean_text, hash_text
+from inference.text.encoder.encoder import Encoder
+from inference.text.encoder.vector_cache import MemoryVectors, use_cache
 from inference.warehouse.event_log import EventLog
 
 #: Customers whose stored scores are read at a time.
 CUSTOMERS_PER_READ = 1000
+#: Texts whose results are kept in memory, about 1.5 kB each.
+MAX_TEXTS = 100_000
 
 
 @dataclass
 class _Build:
-    """The last build, loaded for scoring.
+    """The last build, loaded for scoring."""
 
-    Parameters
-    ----------
-    facts : str
-        Its row of ``online_shop``.
-    shop : OnlineShop
-        The same, unpacked.
-    model : RegisteredModel
-        Its champion.
-    texts : TextReader
-        Its encoder and aspects.
-    not_scored : dict of str to int
-        Position of the newest event of customers who have no score.
-    """
-
+    #: Its row of ``online_shop``, as it is stored and unpacked.
     facts: str
     shop: OnlineShop
+    #: Its champion.
     model: RegisteredModel
-    texts: TextReader
+    #: Cache of embeddings, which outlives the build.
+    vectors: MemoryVectors
+    #: Position of the newest event of customers who have no score.
     not_scored: dict[str, int] = field(default_factory=dict)
+    #: Texts that were read, by hash: a customer's texts come again with each of their events.
+    texts: dict[str, ReadText] = field(default_factory=dict)
 
     def key(self, customer: str) -> str:
         """Return a customer's key in the store; the event log has the shop's own ids."""
         return pseudonym(customer) if self.shop.pseudonymise else customer
+
+    def encoder(self) -> Encoder:
+        """Return the encoder of this process, loaded; one that the build did not use is a ``ChurnRadarError``."""
+        encoder = Encoder.shared()
+        if self.shop.encoder_revision not in (None, encoder.revision):
+            raise ChurnRadarError(
+                f"the last build read texts by encoder {self.shop.encoder_revision}, and this process has "
+                f"{encoder.revision}; expected one encoder: set CHURN_ENCODER to that of the build"
+            )
+        if self.vectors.revision != encoder.revision:
+            encoder.load()
+            self.vectors.load(encoder.revision)
+            use_cache(self.vectors)
+        return encoder
+
+    def read_text(self, text: str) -> ReadText:
+        """Embed a text and score it by the aspects of the build, or return the earlier result."""
+        key = hash_text(text)
+        if key not in self.texts:
+            if len(self.texts) >= MAX_TEXTS:
+                self.texts.clear()
+            encoder, aspects = self.encoder(), self.shop.aspects
+            cleaned = [clean_text(text) for text in (text, *aspects.description)]
+            by_hash, _ = self.vectors.vectors(encoder.revision, {hash_text(t): t for t in cleaned}, encoder.encode)
+            vectors = np.vstack([by_hash[hash_text(text)] for text in cleaned])
+            scores = aspect_scores(vectors[:1], aspects, vectors[1:])
+            self.texts[key] = ReadText(vectors[0], {name: float(values[0]) for name, values in scores.items()})
+        return self.texts[key]
 
 
 class Rescorer:
     """Scores customers anew; not thread-safe.
 
     A stored score holds the position of the newest event that it reflects (``through``), so the store and the event
-    log are enough to resume after a crash.
-
-    Parameters
-    ----------
-    store : OnlineStore
-        Holds histories and scores.
-    events : EventLog
-        The accepted events.
+    log are enough to resume after a crash. Methods raise ``StoreDownError`` if the store does not answer, and
+    ``ChurnRadarError`` if the model cannot be loaded or the encoder is not that of the build.
     """
 
     def __init__(self, store: OnlineStore, events: EventLog) -> None:
@@ -76,39 +97,19 @@ class Rescorer:
         return self._build.shop if self._build else None
 
     def open(self) -> None:
-        """Load the model of the last build, and the encoder if the shop has texts.
-
-        Raises
-        ------
-        StoreDownError
-            If the store does not answer.
-        ChurnRadarError
-            If the model cannot be loaded, or the encoder is not that of the build.
-        """
+        """Load the model of the last build, and the encoder if the shop has texts."""
         build = self._read_build()
         if build is not None and build.shop.encoder_revision:
-            build.texts.encoder()
+            build.encoder()
 
     def rescore(self, customer_ids: Iterable[str]) -> dict[str, dict[str, Any] | None]:
         """Score customers on all of their accepted events, and write features and scores to the store.
-
-        Parameters
-        ----------
-        customer_ids : iterable of str
-            Customers.
 
         Returns
         -------
         dict
             The score by customer, as returned by ``score_customer``, with ``through`` added; None for those who are
             not customers now, or if there is no build.
-
-        Raises
-        ------
-        StoreDownError
-            If the store does not answer.
-        ChurnRadarError
-            If the model cannot be loaded.
         """
         build = self._read_build()
         if build is None:
@@ -122,29 +123,6 @@ class Rescorer:
         # the score comes last: its features are then in the store as well
         self._store.write(SCORES_VIEW, {key: {"score": json.dumps(score)} for key, score in by_key.items()}, after)
         return scores
-
-    def score(self, customer_ids: Iterable[str], as_of: date | None = None) -> dict[str, dict[str, Any] | None]:
-        """Score customers on all of their accepted events, and write nothing.
-
-        Parameters
-        ----------
-        customer_ids : iterable of str
-            Customers.
-        as_of : date, optional
-            Midnight (UTC); by default that of each customer's current score.
-
-        Returns
-        -------
-        dict
-            As returned by ``rescore``.
-        """
-        build = self._read_build()
-        return dict.fromkeys(customer_ids) if build is None else self._score(build, customer_ids, as_of)[0]
-
-    def rows(self, customer_ids: Iterable[str]) -> dict[str, CustomerRows]:
-        """Return the rows of customers: those that the last build packed, and those of the events since."""
-        build = self._read_build()
-        return {} if build is None else self._rows(build, customer_ids)
 
     def behind(self) -> list[str]:
         """Return the customers whose stored score lacks an event, after a crash or a build."""
@@ -186,7 +164,7 @@ class Rescorer:
             packed = history[1] if history else {}
             rows = CustomerRows.unpack(packed.get("history"), packed.get("text_vectors"), packed.get("through"))
             for event in self._events.since(rows.through, customer):
-                rows.add(event, event.received_at.replace(tzinfo=None), build.texts.read)
+                rows.add(event, event.received_at.replace(tzinfo=None), build.read_text)
                 rows.through = event.sequence
             by_customer[customer] = rows
         return by_customer
@@ -202,8 +180,7 @@ class Rescorer:
             is_same_model = last is not None and last.model.version == shop.model_version
             model = last.model if last is not None and is_same_model else registry.load(shop.model_version)
             self._events.begin_after(shop.through)
-            # caches begin anew: the new build may have another encoder or other aspects
-            self._build = _Build(facts, shop, model, TextReader(shop, self._vectors))
+            self._build = _Build(facts, shop, model, self._vectors)
         return self._build
 
 

@@ -42,37 +42,14 @@ NOT_NUMBERS = (*EVENT_COLUMNS, *TEXT_COLUMNS, "attributes", EMBEDDING, "encoder_
 def current_as_of(rows: CustomerRows, now: datetime) -> date:
     """Return the as-of date of a customer's current score: today, or tomorrow if something happened today.
 
-    A build of tomorrow computes the same score for that date.
-
-    Parameters
-    ----------
-    rows : CustomerRows
-        Rows of the customer.
-    now : datetime
-        Naive UTC.
+    A build of tomorrow computes the same score for that date. ``now`` is naive UTC.
     """
     newest = rows.newest()
     return max(now.date(), newest.date() + timedelta(days=1)) if newest else now.date()
 
 
 def features_at(rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict[str, Any]:
-    """Compute every feature of the model's feature services.
-
-    Parameters
-    ----------
-    rows : CustomerRows
-        Rows of somebody who is a customer at the midnight.
-    as_of : date
-        Midnight (UTC), exclusive.
-    shop : OnlineShop
-        Settings and the purchase model.
-
-    Returns
-    -------
-    dict
-        Numbers by name, None where unknown; the lists of ``sequence_features``; ``attributes``, ``text_embedding``
-        and ``encoder_revision``.
-    """
+    """Compute every feature of the model's services for a customer at a midnight: numbers (None: unknown) and lists."""
     history = rows.at(as_of, shop.facts)
     features: dict[str, Any] = {}
     for subject in (order_features, engagement_features, review_features, support_features, campaign_features):
@@ -89,20 +66,7 @@ def features_at(rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict[str, 
 def score_customer(
     model: RegisteredModel, features: Mapping[str, Any], as_of: date, shop: OnlineShop, customer_id: str
 ) -> dict[str, Any]:
-    """Score one customer as the batch does.
-
-    Parameters
-    ----------
-    model : RegisteredModel
-        The model of ``shop.model_version``.
-    features : mapping of str to object
-        As returned by ``features_at``.
-    as_of : date
-        Midnight (UTC) of the features.
-    shop : OnlineShop
-        Settings and level.
-    customer_id : str
-        The customer.
+    """Score the result of ``features_at`` as the batch does.
 
     Returns
     -------
@@ -110,7 +74,7 @@ def score_customer(
         The fields of ``online_scores``, and ``as_of`` and ``scored_at`` as ISO 8601.
     """
     columns = score_columns(model, _columns(features, customer_id, as_of), shift=shop.level_shift)
-    score = {name: _scalar(columns[name]) for name in MODEL_FIELDS}
+    score = {name: np.asarray(columns[name]).item() for name in MODEL_FIELDS}
     probability = score["churn_probability"]
     n_below = float(np.searchsorted(shop.percentiles, probability))
     return score | {
@@ -123,17 +87,7 @@ def score_customer(
 
 
 def pack_features(features: Mapping[str, Any], columns: Sequence[str], as_of: date) -> bytes:
-    """Pack features in the format of ``model_features``.
-
-    Parameters
-    ----------
-    features : mapping of str to object
-        As returned by ``features_at``.
-    columns : sequence of str
-        Names of the numbers that the model reads, in its order.
-    as_of : date
-        Midnight (UTC) of the features.
-    """
+    """Pack the result of ``features_at``, of which the model reads some columns in its order, as ``model_features``."""
     numbers = np.array([[np.nan if features[name] is None else features[name] for name in columns]], dtype=float)
     day = np.array([as_of], dtype="datetime64[D]").astype("int64")
     return pack(numbers, columns, day, [features[EMBEDDING]], [features])[0]
@@ -186,8 +140,3 @@ def _text_features(rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict[st
         EMBEDDING: pooled_vector(np.vstack(vectors), np.array(list(ages.values()))) if ages else None,
         "encoder_revision": shop.encoder_revision if ages else None,
     }
-
-
-def _scalar(value: Any) -> Any:
-    """Return the only element of an array; anything else as it is."""
-    return value.item() if isinstance(value, np.ndarray) else value

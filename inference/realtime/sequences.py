@@ -21,21 +21,9 @@ class SequenceShape:
 
 
 def sequence_features(history: History, as_of: date, shape: SequenceShape) -> dict[str, list | None]:
-    """Compute ``sequence_features`` of one customer, newest events and texts first.
+    """Compute ``sequence_features`` of one customer before a midnight (UTC), newest events and texts first.
 
-    Parameters
-    ----------
-    history : History
-        Rows of the customer.
-    as_of : date
-        Midnight (UTC), exclusive.
-    shape : SequenceShape
-        Days and maximal lengths.
-
-    Returns
-    -------
-    dict
-        Lists by column: ``event_*`` of one length, ``text*`` of another; None where there is no event, or no text.
+    Lists of columns ``event_*`` have one length, those of ``text*`` another; None where there is no event, or no text.
     """
     midnight = at_midnight(as_of)
     events = _newest(history.events, "occurred_at", midnight, shape.days, shape.max_events, _event_key)

@@ -16,51 +16,31 @@ from inference.realtime.sequences import SequenceShape
 
 @dataclass(frozen=True)
 class OnlineShop:
-    """The row of ``online_shop``.
+    """The row of ``online_shop``."""
 
-    Parameters
-    ----------
-    as_of : date
-        The newest snapshot.
-    model_version : str
-        The champion that scored it.
-    level_shift : float
-        Log-odds added to the mean of the members.
-    forecast : MBGNBD
-        The purchase model fitted at the snapshot.
-    facts : ShopFacts
-        Settings of the features.
-    shape : SequenceShape
-        Settings of the sequences.
-    percentiles : ndarray of shape (101,)
-        Percentiles 0 to 100 of the churn probabilities of the snapshot.
-    bands : tuple of float
-        Lower limits of all risk bands but the lowest, ascending.
-    activity_days, min_orders : int
-        The dbt vars of these names: who counts as a customer.
-    encoder_revision : str or None
-        Encoder of the build's texts; None where the shop has none.
-    aspects : DataFrame
-        The seed ``aspect_descriptions``.
-    pseudonymise : bool
-        Whether the store's keys are pseudonyms.
-    through : int
-        Position in the event log of the newest event that the build has read.
-    """
-
+    #: The newest snapshot, and the champion that scored it.
     as_of: date
     model_version: str
+    #: Log-odds added to the mean of the members.
     level_shift: float
+    #: The purchase model fitted at the snapshot.
     forecast: MBGNBD
     facts: ShopFacts
     shape: SequenceShape
+    #: Percentiles 0 to 100 of the churn probabilities of the snapshot, shape (101,).
     percentiles: np.ndarray
+    #: Lower limits of all risk bands but the lowest, ascending.
     bands: tuple[float, ...]
+    #: The dbt vars of these names: who counts as a customer.
     activity_days: int
     min_orders: int
+    #: Encoder of the build's texts; None where the shop has none.
     encoder_revision: str | None
+    #: The seed ``aspect_descriptions``.
     aspects: pd.DataFrame
+    #: Whether the store's keys are pseudonyms.
     pseudonymise: bool
+    #: Position in the event log of the newest event that the build has read.
     through: int
 
     @classmethod

@@ -109,7 +109,8 @@ def test_every_acknowledged_event_is_reflected_exactly_once(tmp_path, monkeypatc
     rescorer.open()
     assert rescorer.behind() == [], "every stored score knows all events of its customer"
     stored = OnlineStore().read("online_scores", list(logged))
-    rescored, known = rescorer.score(logged), rescorer.rows(logged)
+    build = rescorer._read_build()
+    (rescored, _), known = rescorer._score(build, logged), rescorer._rows(build, logged)
     midnight = datetime.now(UTC).date() + timedelta(days=1)
     for customer, row in zip(logged, stored, strict=True):
         features = features_at(known[customer], midnight, rescorer.shop)

@@ -120,7 +120,7 @@ def _life(row: pd.Series) -> pd.DataFrame | None:
         if packed is None:
             components.line(f"{data.exported('online_histories')} has no row of this customer; run dbt build.")
             return None
-        events = timeline.events(packed.history, timeline.quotes(row.customer_id))
+        events = timeline.events(packed, timeline.quotes(row.customer_id))
         components.chart(charts.life(events), 230)
     return events
 
@@ -148,11 +148,10 @@ def _what_if(row: pd.Series, known: bool) -> None:
         return
     now = answer.churn_probability
     rows = [("now", "as it is", now, percent(now))]
-    for change in answer.changes:
-        difference = change.churn_probability - now
+    for change, probability in answer.changes.items():
+        difference = probability - now
         kind = "same" if abs(difference) < MIN_CHANGE else "better" if difference < 0 else "worse"
-        figure = f"{percent(change.churn_probability)} ({points(difference)})"
-        rows.append((kind, f"if {change.what}", change.churn_probability, figure))
+        rows.append((kind, f"if {change}", probability, f"{percent(probability)} ({points(difference)})"))
     components.bars(rows)
 
 

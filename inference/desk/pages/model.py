@@ -113,7 +113,7 @@ def _drift(min_group: int) -> None:
             "Drift of the inputs", "The inputs that changed most; red: beyond sampling error and earlier drift."
         )
         known = components.cached(data.feature_drift, MAX_FEATURES, files=[published("churn_feature_drift")])
-        if known is None or known.empty or known.customers.min() < min_group:
+        if known is None or known.customers.min() < min_group:
             components.line("No drift of inputs is known.")
             return
         components.chart(charts.drift_by_feature(known.assign(feature=known.feature.str.replace("_", " "))), 320)

@@ -72,17 +72,23 @@ class TestTimeline:
     def test_events_are_listed_newest_first(self):
         history = packed(
             orders=ORDERS,
-            visit_days={"occurred_at": [moment("2024-01-04T09:00:00")], "events": [1]},
-            events={"occurred_at": [moment("2024-03-07T09:00:00"), moment("2024-03-07T21:00:00")]},
+            visit_days={"occurred_at": [moment("2024-01-04T09:00:00")], "events": [1], "sessions": [1]},
+            events={
+                "event_id": ["e1", "e2"],
+                "event_type": ["view", "search"],
+                "occurred_at": [moment("2024-03-07T09:00:00"), moment("2024-03-07T21:00:00")],
+            },
             reviews=REVIEWS,
             tickets=TICKETS,
             contacts={
+                "touch_id": ["c1", "c2"],
                 "action": ["coupon", "holdout"],
                 "touched_at": [moment("2024-02-01T00:00:00"), moment("2024-02-02T00:00:00")],
                 "redeemed_at": [moment("2024-02-03T00:00:00"), None],
             },
         )
-        events = timeline.events(history, {"reviews:r1": "Write to me at [e-mail]"})
+        customer = CustomerRows.unpack(history, None)
+        events = timeline.events(customer, {"reviews:r1": "Write to me at [e-mail]"})
         assert [(f"{row.happened_at:%m-%d %H}", row.kind, row.about) for row in events.itertuples()] == [
             ("03-07 21", "visit", "2 events"),
             ("03-01 10", "ticket", "still open"),
@@ -95,24 +101,32 @@ class TestTimeline:
         ]
 
     def test_texts_without_a_masked_quote_are_not_shown(self):
-        (about,) = timeline.events(packed(reviews=REVIEWS), {}).about
+        (about,) = timeline.events(CustomerRows.unpack(packed(reviews=REVIEWS), None), {}).about
         assert about == "2 of 5"
 
     def test_a_customer_without_events_has_an_empty_table(self):
-        assert list(timeline.events(packed(), {}).columns) == ["happened_at", "kind", "about"]
-        assert timeline.events(packed(), {}).empty
+        events = timeline.events(CustomerRows(), {})
+        assert list(events.columns) == ["happened_at", "kind", "about"]
+        assert events.empty
 
     def test_rows_of_one_customer_are_read(self):
         assert timeline.history("anna") is None
         write(
             "online_histories",
-            pd.DataFrame({"customer_id": ["anna", "bob"], "history": ["a", "b"], "text_vectors": [[1.0], [2.0]]}),
+            pd.DataFrame(
+                {
+                    "customer_id": ["anna", "bob"],
+                    "history": [packed(), packed(orders=ORDERS, pooled={"text_id": ["t"]})],
+                    "text_vectors": [None, [2.0]],
+                }
+            ),
         )
         write(
             "searchable_texts",
             pd.DataFrame({"customer_id": ["anna", "bob"], "text_id": ["x", "y"], "quote": ["late", "fine"]}),
         )
-        assert timeline.history("bob").history == "b"
+        bob = timeline.history("bob")
+        assert (list(bob.orders), bob.vectors) == (["o1", "o2"], {"t": [2.0]})
         assert timeline.history("cleo") is None
         assert timeline.quotes("anna") == {"x": "late"}
 
@@ -174,7 +188,7 @@ class TestWhatIf:
             write("online_histories", pd.DataFrame([("anna", history, None)], columns=columns))
             answer = engine.answer("anna")
             assert (answer.as_of, answer.model_version) == (NEW, "2")
-            values = {"now": answer.churn_probability} | {c.what: c.churn_probability for c in answer.changes}
+            values = {"now": answer.churn_probability} | answer.changes
             return {what: round(100 * float(np.log(p / (1 - p))), 6) for what, p in values.items()}
 
         return ask

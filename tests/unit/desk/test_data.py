@@ -63,8 +63,8 @@ class TestScores:
     def test_the_newest_date_is_shown_with_its_last_score(self):
         write_scores()
         scores = open_scores()
-        assert (scores.as_of, scores.customers, scores.model_version, scores.horizon_days) == (NEW, 3, "2", 30)
-        assert scores.customer("anna").churn_probability == 0.9
+        assert (scores.as_of, scores.customers, scores.horizon_days) == (NEW, 3, 30)
+        assert (scores.customer("anna").churn_probability, scores.customer("anna").model_version) == (0.9, "2")
         assert scores.customer("dora") is None
 
     def test_a_week_before_is_the_newest_date_that_is_at_least_so_old(self):
