@@ -5,7 +5,7 @@ import json
 import runpy
 import sys
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -306,7 +306,7 @@ def backtest(
     dates = rolling_dates(as_of.date(), rolling)
     results = [run_backtest(d, _parse_vars(variables)) for d in track(dates, "Backtesting")]
     if as_json:
-        typer.echo(json.dumps([asdict(r) for r in results], default=_json_date, indent=2))
+        typer.echo(json.dumps([asdict(r) for r in results], default=str, indent=2))
         return
     console = tables.console()
     console.print(tables.backtest_table(results[-1:]))
@@ -370,9 +370,3 @@ def _parse_vars(text: str) -> dict:
     if not isinstance(variables, dict):
         raise ChurnRadarError(f"--vars is {text}; expected a YAML mapping such as {{churn__horizon_days: 60}}")
     return variables
-
-
-def _json_date(value: object) -> str:
-    if isinstance(value, date | Path):
-        return str(value)
-    raise TypeError(type(value))

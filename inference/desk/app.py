@@ -8,12 +8,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from inference.desk.components import draw, navigation
+from inference.desk.components import line, navigation
 from inference.desk.pages import customer, customers, experiment, model, today
+from inference.errors import ChurnRadarError
 
 FOLDER = Path(__file__).parent
 PAGES = {"Today": today, "Customers": customers, "Customer": customer, "Model": model, "Experiment": experiment}
 
 st.set_page_config(page_title="Churn Radar: retention desk", page_icon=str(FOLDER / "desk.svg"), layout="wide")
 st.html(FOLDER / "desk.css")
-draw(PAGES[navigation(list(PAGES))].show)
+page = navigation(list(PAGES))
+try:
+    PAGES[page].show()
+except ChurnRadarError as error:
+    line(str(error))

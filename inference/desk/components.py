@@ -13,7 +13,6 @@ import streamlit as st
 from inference.desk import data
 from inference.desk.format import money, percent, plain, points
 from inference.desk.scores import Scores, open_scores
-from inference.errors import ChurnRadarError
 from inference.home import published
 
 Result = TypeVar("Result")
@@ -59,14 +58,6 @@ def navigation(pages: Sequence[str]) -> str:
             bind="query-params",
             wrap=True,
         )
-
-
-def draw(show: Callable[[], None]) -> None:
-    """Draw a page; an error becomes a line on it."""
-    try:
-        show()
-    except ChurnRadarError as error:
-        line(str(error))
 
 
 def heading(title: str, lead: str) -> None:
@@ -126,7 +117,7 @@ def _cells(row: Any, earlier: bool, actions: bool) -> list[str]:
     cells = [
         f'<a href="?page=Customer&amp;id={quote(row.customer_id, safe="")}">{escape(row.customer_id)}</a>',
         percent(row.churn_probability),
-        badge(row.risk_band),
+        f'<span class="band {escape(row.risk_band)}">{escape(row.risk_band)}</span>',
         money(row.value_at_risk),
     ]
     if earlier:
@@ -134,11 +125,6 @@ def _cells(row: Any, earlier: bool, actions: bool) -> list[str]:
     if actions:
         cells.append(escape(plain(row.action)))
     return [*cells, "<br>".join(escape(reason) for reason in reasons)]
-
-
-def badge(band: str) -> str:
-    """Return the HTML of a risk band in its colour."""
-    return f'<span class="band {escape(band)}">{escape(band)}</span>'
 
 
 def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]], wraps: bool = False) -> None:

@@ -25,48 +25,24 @@ PSEUDONYM_CHARACTERS = 14
 
 @dataclass(frozen=True)
 class Alert:
-    """One row of ``churn_alerts``, without a customer's id.
+    """One row of ``churn_alerts``, without a customer's id."""
 
-    Parameters
-    ----------
-    alert_id : str
-        Salted hash of the table's ``alert_id``, which holds customer ids.
-    as_of_date : date
-        Date of the scores.
-    kind : str
-        One of ``HEADINGS``.
-    customer : str, optional
-        Pseudonym of the customer.
-    subject : str, optional
-        Segment or feature.
-    value_at_risk : float, optional
-        In the shop's currency.
-    message : str
-        What happened, in one sentence.
-    """
-
+    #: Salted hash of the table's ``alert_id``, which holds customer ids.
     alert_id: str
+    #: Date of the scores.
     as_of_date: date
+    #: One of ``HEADINGS``.
     kind: str
+    #: Pseudonym of the customer.
     customer: str | None
+    #: Segment or feature.
     subject: str | None
     value_at_risk: float | None
     message: str
 
 
 def read_alerts(today: date) -> list[Alert]:
-    """Read the published alerts that hold today.
-
-    Parameters
-    ----------
-    today : date
-        In UTC. An alert of stale scores is published ahead of the day on which it starts to hold.
-
-    Raises
-    ------
-    ChurnRadarError
-        If dbt has not published the table yet.
-    """
+    """Read the published alerts that hold today (UTC); one of stale scores is published ahead of its first day."""
     file = published("churn_alerts")
     if not file.exists():
         raise ChurnRadarError(f"{file}: no scores yet, and so no alerts; run dbt build first")
@@ -94,20 +70,10 @@ def write_title(alerts: Sequence[Alert]) -> str:
 
 
 def write_body(alerts: Sequence[Alert], key: str, top: int, max_characters: int, names: Mapping[str, str]) -> str:
-    """Write the digest's text.
+    """Write the digest's text, with its idempotency key in the last line.
 
-    Parameters
-    ----------
-    alerts : sequence of Alert
-        All of the digest.
-    key : str
-        Its idempotency key, for the last line.
-    top : int
-        Maximum of each kind to list, those with the most value at risk first; the others are counted.
-    max_characters : int
-        Maximum length; fewer alerts are listed to keep to it.
-    names : mapping of str to str
-        What to show instead of pseudonyms.
+    Of each kind at most ``top`` alerts are listed, those with the most value at risk first, or fewer to keep to the
+    length; the others are counted. ``names`` are shown instead of pseudonyms.
     """
     text = _text(alerts, key, top, names)
     while len(text) > max_characters and top > 0:

@@ -32,41 +32,19 @@ logging.getLogger("apprise").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class Channel:
-    """A receiver of digests.
+    """A receiver of digests."""
 
-    Parameters
-    ----------
-    name : str
-        Its position and URL scheme; tokens may be anywhere else in a URL, so nothing else is shown.
-    fingerprint : str
-        Salted hash of the URL; another URL is another channel.
-    url : str
-        Apprise URL.
-    service : NotifyBase
-        Apprise's plugin.
-    """
-
+    #: Its position and URL scheme; tokens may be anywhere else in a URL, so nothing else is shown.
     name: str
+    #: Salted hash of the URL; another URL is another channel.
     fingerprint: str
     url: str
+    #: Apprise's plugin.
     service: NotifyBase
 
 
 def notify(urls: Sequence[str], top: int, show_personal: bool, attempts: int, dry_run: bool) -> None:
-    """Send each channel the alerts that it has not accepted yet, and log what was sent.
-
-    Parameters
-    ----------
-    urls : sequence of str
-        Apprise URLs, in addition to those of ``CHURN_NOTIFY_URLS``.
-    top : int
-        Maximum alerts of each kind to list.
-    show_personal : bool
-        Write customers' ids instead of pseudonyms.
-    attempts : int
-        Maximum attempts per digest.
-    dry_run : bool
-        Log what would be sent, and send nothing.
+    """Send each channel the alerts that it has not accepted yet, and log what was sent; parameters as in the command.
 
     Raises
     ------
@@ -95,12 +73,7 @@ def notify(urls: Sequence[str], top: int, show_personal: bool, attempts: int, dr
 
 
 def open_channels(urls: Sequence[str]) -> list[Channel]:
-    """Open the channels of ``CHURN_NOTIFY_URLS``, separated by spaces or lines, and others.
-
-    Parameters
-    ----------
-    urls : sequence of str
-        Apprise URLs in addition to those of the environment.
+    """Open the channels of ``CHURN_NOTIFY_URLS``, Apprise URLs separated by spaces or lines, and others.
 
     Raises
     ------
@@ -148,14 +121,10 @@ def plan_digests(
 def send_digests(
     log: SentLog, channel: Channel, digests: Sequence[Digest], top: int, names: Mapping[str, str], attempts: int
 ) -> str | None:
-    """Send digests in order until the channel does not accept one; mark each accepted one in the log.
+    """Send digests in order until the channel does not accept one, and return why; None if it accepted all.
 
-    The idempotency key is in a header, if the channel has any, and in the last line.
-
-    Returns
-    -------
-    str or None
-        Why the channel did not accept a digest; None if it accepted all.
+    Each accepted one is marked in the log. The idempotency key is in a header, if the channel has any, and in the last
+    line.
     """
     retrying = Retrying(
         stop=stop_after_attempt(attempts),

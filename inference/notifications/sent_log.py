@@ -40,20 +40,12 @@ create table if not exists alerts (
 
 @dataclass(frozen=True)
 class Digest:
-    """Alerts that one channel gets in one message.
+    """Alerts that one channel gets in one message."""
 
-    Parameters
-    ----------
-    channel : str
-        Fingerprint of the channel.
-    alerts : tuple of Alert
-        At least one.
-    idempotency_key : str
-        Hash of the channel and the ids of the alerts, stored with the digest.
-    """
-
+    #: Fingerprint of the channel.
     channel: str
     alerts: tuple[Alert, ...]
+    #: Hash of the channel and the ids of the alerts, stored with the digest.
     idempotency_key: str
 
     @classmethod
@@ -66,19 +58,14 @@ class Digest:
 class SentLog:
     """A SQLite file in write-ahead mode, flushed at each commit and locked by one process at a time.
 
-    Parameters
-    ----------
-    file : Path, optional
-        ``notify/sent.db`` in the home folder by default.
-
     Raises
     ------
     ChurnRadarError
         If another process holds the lock.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
-        file = file or log_file()
+    def __init__(self) -> None:
+        file = log_file()
         file.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(file, isolation_level=None, timeout=LOCK_TIMEOUT)
         try:
@@ -153,7 +140,7 @@ def merge_write_ahead_file() -> None:
 
 def _content(alert: Alert) -> str:
     content = {name: value for name, value in asdict(alert).items() if name not in ("alert_id", "customer")}
-    return json.dumps(content | {"as_of_date": alert.as_of_date.isoformat()})
+    return json.dumps(content, default=str)  # a date
 
 
 def _alert(alert_id: str, customer: str | None, content: str) -> Alert:

@@ -6,7 +6,7 @@ lets a score follow an event, and an integration test compares the two for every
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TypeGuard
 
@@ -41,30 +41,21 @@ class ShopFacts:
 
 @dataclass
 class History:
-    """Rows of one customer, as the dbt models of the same names hold them.
+    """Rows of one customer, as the dbt models hold them."""
 
-    Parameters
-    ----------
-    daily : mapping of str to ndarray
-        ``int_customer_daily_activity`` by column; dates as ``datetime64[D]``, counts and amounts as float64. A date
-        may have several rows.
-    products : mapping of str to ndarray
-        ``int_customer_daily_products`` by column: ``activity_date``, ``product_id``, ``category``, ``amount``.
-    reviews, tickets, contacts : sequence of mappings
-        ``stg_reviews`` and ``stg_support_tickets`` with the complaint scores of their texts, ``stg_campaign_touches``.
-    events, texts : sequence of mappings
-        ``int_customer_events`` and ``int_texts``.
-    first_order_date : date, optional
-        First order before the history window; by default the first date with an order in ``daily``.
-    """
-
+    #: ``int_customer_daily_activity`` by column; dates as ``datetime64[D]``, counts and amounts as float64. A date may
+    #: have several rows.
     daily: Mapping[str, np.ndarray]
-    products: Mapping[str, np.ndarray] = field(default_factory=dict)
-    reviews: Sequence[Mapping] = ()
-    tickets: Sequence[Mapping] = ()
-    contacts: Sequence[Mapping] = ()
-    events: Sequence[Mapping] = ()
-    texts: Sequence[Mapping] = ()
+    #: ``int_customer_daily_products`` by column: ``activity_date``, ``product_id``, ``category``, ``amount``.
+    products: Mapping[str, np.ndarray]
+    #: ``stg_reviews`` and ``stg_support_tickets`` with the complaint scores of their texts, ``stg_campaign_touches``.
+    reviews: Sequence[Mapping]
+    tickets: Sequence[Mapping]
+    contacts: Sequence[Mapping]
+    #: ``int_customer_events`` and ``int_texts``.
+    events: Sequence[Mapping]
+    texts: Sequence[Mapping]
+    #: First order before the history window, if any; else the first date with an order in ``daily`` counts.
     first_order_date: date | None = None
 
 

@@ -8,16 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 #: Customers that one request may ask for.
 MAX_CUSTOMERS = 1000
 
-CustomerId = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[^\x00-\x1f\x7f]+$",
-        description="The shop's own id, without control characters.",
-        examples=["1301"],
-    ),
-]
+Key = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+CustomerId = Annotated[Key, Field(description="The shop's own id, without control characters.", examples=["1301"])]
 
 
 class Churn(BaseModel):

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 
-from inference.serving.answers import Churn, CustomerId
+from inference.serving.answers import Churn, CustomerId, Key
 from inference.warehouse.event_log import COLUMNS
 
 #: Events of one request, and products of one order.
@@ -13,7 +13,6 @@ MAX_EVENTS, MAX_ITEMS = 1000, 200
 #: How far an event may be in the future, as clocks differ.
 CLOCK_DIFFERENCE = timedelta(minutes=5)
 
-Key = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Name = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
 Money = Annotated[float, Field(gt=-1e12, lt=1e12, allow_inf_nan=False)]

@@ -35,24 +35,10 @@ class Intake:
         self._log.close()
 
     async def accept(self, events: Sequence[Event]) -> tuple[list[bool], dict[str, dict[str, Any] | None]]:
-        """Log events, then score their customers.
+        """Log the events of one request, all or none, then score their customers.
 
-        Parameters
-        ----------
-        events : sequence of Event
-            Of one request: all are accepted, or none.
-
-        Returns
-        -------
-        list of bool
-            Whether each was new.
-        dict
-            Scores by customer, None for those who have none; customers whose score comes later are left out.
-
-        Raises
-        ------
-        EventConflictError
-            If an event id was used for other content.
+        Returns whether each event was new, and the scores by customer: None for those who have none, without those
+        whose score comes later. An event id that was used for other content raises ``EventConflictError``.
         """
         logged = asyncio.get_running_loop().create_future()
         self._arrived.append((events, logged))

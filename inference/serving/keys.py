@@ -40,18 +40,13 @@ def new_key(name: str, scopes: Collection[str]) -> tuple[str, ApiKey]:
 
 
 def read_keys(entries: str) -> list[ApiKey]:
-    """Read ``CHURN_API_KEYS``: entries ``name:scope+scope:sha256``, separated by spaces or commas.
-
-    Raises
-    ------
-    ChurnRadarError
-        If an entry cannot be read; the hash is not repeated.
-    """
+    """Read ``CHURN_API_KEYS``: entries ``name:scope+scope:sha256``, separated by spaces or commas."""
     keys = []
     for number, entry in enumerate(re.split(r"[\s,]+", entries.strip()) if entries.strip() else (), 1):
         match = _ENTRY.fullmatch(entry)
         scopes = frozenset(match["scopes"].split("+")) if match else frozenset()
         if not match or scopes - set(SCOPES):
+            # the hash is not repeated
             raise ChurnRadarError(
                 f"CHURN_API_KEYS: entry {number} cannot be read; expected name:scopes:sha256 with scopes among "
                 f"{', '.join(SCOPES)}, as churn-radar api-key prints it"
@@ -61,13 +56,7 @@ def read_keys(entries: str) -> list[ApiKey]:
 
 
 def keys_from_environment(host: str) -> list[ApiKey]:
-    """Read ``CHURN_API_KEYS`` for a service that listens on a host.
-
-    Raises
-    ------
-    ChurnRadarError
-        If an entry cannot be read, or there is none and the address is not loopback.
-    """
+    """Read ``CHURN_API_KEYS`` for a service that listens on a host; without keys it must be loopback."""
     keys = read_keys(os.environ.get("CHURN_API_KEYS", ""))
     if not keys and host not in LOOPBACK:
         raise ChurnRadarError(

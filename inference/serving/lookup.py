@@ -15,16 +15,6 @@ from inference.serving.answers import MAX_CUSTOMERS, Churn
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
 
-#: Fields of a stored score that the answer holds unchanged.
-SAME_FIELDS = {
-    "churn_probability",
-    "risk_band",
-    "risk_percentile",
-    "horizon_days",
-    "expected_spend",
-    "value_at_risk",
-    "model_version",
-}
 #: Seconds that a lookup may take, and additional seconds per customer.
 LOOKUP_TIMEOUT, CUSTOMER_TIMEOUT = 0.9, 0.002
 #: Turns of the event loop before a read. Meanwhile responses go out and clients ask again, so that one read serves more
@@ -46,13 +36,7 @@ class ScoreLookup:
         self._reading: asyncio.Task | None = None
 
     async def open(self) -> None:
-        """Load Feast and its registry, which takes seconds.
-
-        Raises
-        ------
-        StoreDownError
-            If ``feast apply`` has not run.
-        """
+        """Load Feast and its registry, which takes seconds; before ``feast apply``, raise ``StoreDownError``."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     def close(self) -> None:
@@ -60,23 +44,7 @@ class ScoreLookup:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, customer_ids: Sequence[str]) -> list[Churn | None]:
-        """Look scores up.
-
-        Parameters
-        ----------
-        customer_ids : sequence of str
-            Customers.
-
-        Returns
-        -------
-        list of Churn or None
-            One per customer, in their order; None where there is no score.
-
-        Raises
-        ------
-        StoreDownError
-            If the store does not answer in time.
-        """
+        """Return a score per customer, None where there is none; ``StoreDownError`` if the store is late."""
         loop = asyncio.get_running_loop()
         answers = [self._waiting.setdefault(customer, loop.create_future()) for customer in customer_ids]
         if self._reading is None or self._reading.done():
@@ -140,18 +108,9 @@ class ScoreLookup:
 
 
 def to_answer(customer_id: str, score: dict, now: datetime, stored_as_of: datetime | None = None) -> Churn:
-    """Return a score as an answer of the service.
+    """Return a score of ``online_scores`` or of ``realtime.score.score_customer`` as an answer of the service.
 
-    Parameters
-    ----------
-    customer_id : str
-        The customer.
-    score : dict
-        As ``online_scores`` packs it, or as ``realtime.score.score_customer`` returns it.
-    now : datetime
-        Aware.
-    stored_as_of : datetime, optional
-        Event timestamp of a score by a build; others hold ``as_of``.
+    ``stored_as_of`` is the event timestamp of a score by a build; others hold ``as_of``.
     """
     if stored_as_of is None or "as_of" in score:
         source, as_of = "fresh", datetime.fromisoformat(score["as_of"])
@@ -159,11 +118,12 @@ def to_answer(customer_id: str, score: dict, now: datetime, stored_as_of: dateti
     else:
         source, as_of, known_until = "stored", stored_as_of, stored_as_of
     # without validation: the contract and the data tests of churn_scores hold for every row
-    return Churn.model_construct(
-        customer_id=customer_id,
-        reasons=[score[name] for name in ("reason_1", "reason_2", "reason_3") if score[name]],
-        as_of=as_of,
-        feature_age_seconds=max((now - known_until).total_seconds(), 0.0),
-        source=source,
-        **{name: value for name, value in score.items() if name in SAME_FIELDS},
-    )
+    own = {
+        "customer_id": customer_id,
+        "reasons": [score[name] for name in ("reason_1", "reason_2", "reason_3") if score[name]],
+        "as_of": as_of,
+        "feature_age_seconds": max((now - known_until).total_seconds(), 0.0),
+        "source": source,
+    }
+    same = {name: score[name] for name in score.keys() & Churn.model_fields.keys()}
+    return Churn.model_construct(**same | own)

@@ -6,6 +6,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -106,12 +107,12 @@ steps = st.lists(
 
 @given(steps=steps)
 def test_each_channel_accepts_each_alert_once_and_repeats_only_after_a_crash(steps, tmp_path_factory):
-    file = tmp_path_factory.mktemp("log") / "sent.db"
+    home = tmp_path_factory.mktemp("log")
     published, taken = {name: set() for name in CHANNELS}, {name: [] for name in CHANNELS}
     crashes = 0
 
     def run(names: set[str], channel: str, refuses: bool, crashes_after: bool) -> None:
-        with SentLog(file) as log:
+        with patch.dict(os.environ, CHURN_HOME=str(home)), SentLog() as log:
             if new := log.new_alerts(channel, [alert(name) for name in sorted(names)]):
                 log.add(Digest.of(channel, new))
             for digest in log.unsent(channel):
