@@ -55,7 +55,7 @@ def read_shop(raw: Path) -> tuple[pa.Table, pd.DataFrame]:
 def hits(purchases: pa.Table, products: pd.DataFrame, cut: np.datetime64, after_days: int, limit: int) -> pd.DataFrame:
     """Whether each list contains a product of the next order, one row per customer, with the column ``at_rest``."""
     history = read_history(purchases, cut)
-    signals = Signals(history, ProductNames(products, Encoder.shared), after_days)
+    signals = Signals(history, ProductNames(products), after_days)
     truth = next_bought(signals, purchases, cut + np.timedelta64(LEARN_DAYS, "D"))
     newest = np.full(len(history.customers), np.iinfo(int).max)
     np.minimum.at(newest, history.customer, history.age)

@@ -142,8 +142,7 @@ def report(
     if champion.model.validation is None:
         typer.echo("Too few later snapshots to report on: scores only.")
     else:
-        from inference.reporting.page import render
-        from inference.reporting.report import champion_labels, make_report, write_report
+        from inference.reporting.report import champion_labels, make_report, render, write_report
 
         result = make_report(champion, champion_labels(), compare)
         files = write_report(result, render(result))

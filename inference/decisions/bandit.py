@@ -32,16 +32,9 @@ class Explorer:
     def fit(self, action: np.ndarray, reward: np.ndarray, band: Collection[str], value: np.ndarray) -> "Explorer":
         """Learn from contacts with a known outcome.
 
-        Parameters
-        ----------
-        action : ndarray of shape (n_contacts,), object
-            ``none`` for nothing. Actions that are not in the catalogue are skipped.
-        reward : ndarray of shape (n_contacts,)
-            Margin that stayed minus the cost of the contact, in the shop's currency.
-        band : collection of str
-            Risk bands of the customers.
-        value : ndarray of shape (n_contacts,)
-            Value of the customers, in the shop's currency.
+        ``action`` is ``none`` for nothing; actions that are not in the catalogue are skipped. ``reward`` is the margin
+        that stayed minus the cost of the contact, ``value`` that of the customer, both in the shop's currency, and
+        ``band`` the risk band; one of each per contact.
         """
         arm = pd.Index([*self.actions, NONE]).get_indexer(action)
         known = arm >= 0
@@ -57,19 +50,10 @@ class Explorer:
         return self
 
     def probabilities(self, allowed: np.ndarray, band: Collection[str], value: np.ndarray) -> np.ndarray:
-        """Probability that each action is drawn.
+        """Probability that each action and, last, doing nothing is drawn, shape (n_customers, n_actions + 1).
 
-        Parameters
-        ----------
-        allowed : ndarray of shape (n_customers, n_actions), bool
-            Actions that each customer may get; doing nothing is always allowed.
-        band, value
-            As in ``fit``.
-
-        Returns
-        -------
-        ndarray of shape (n_customers, n_actions + 1)
-            Probabilities of the actions and, last, of doing nothing; rows sum to 1.
+        ``allowed``, of shape (n_customers, n_actions), are the actions that each customer may get; doing nothing is
+        always allowed. ``band`` and ``value`` are as in ``fit``. Rows sum to 1.
         """
         n_arms = len(self.actions) + 1
         if self.is_fitted_:

@@ -12,24 +12,17 @@ from inference.registry import registry
 
 
 def decide(scores: pd.DataFrame, outcomes: pd.DataFrame, catalogue: pd.DataFrame, variables: dict) -> pd.DataFrame:
-    """Decide about every customer of the newest scores.
+    """Decide about every customer of the newest scores: the table ``retention_choices``.
 
     Parameters
     ----------
     scores : DataFrame
         ``churn_scores`` of the newest as-of date, by one model version.
-    outcomes : DataFrame
-        ``int_contact_outcomes``.
-    catalogue : DataFrame
-        The seed ``retention_actions_catalogue``.
+    outcomes, catalogue : DataFrame
+        ``int_contact_outcomes`` and the seed ``retention_actions_catalogue``.
     variables : dict
         The dbt vars of ``DecisionSettings`` by their names there, and ``bands``: the lowest probability of the risk
         bands medium, high and critical.
-
-    Returns
-    -------
-    DataFrame
-        The table ``retention_choices``.
     """
     if scores.empty:
         return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in COLUMNS.items()})

@@ -33,13 +33,6 @@ SIGNIFICANT = 1.645
 class ActionEffect:
     """Effect of one action.
 
-    Parameters
-    ----------
-    action : str
-        Its name.
-    prior : tuple of float
-        alpha and beta of the beta distribution of acceptance before any contact.
-
     Attributes
     ----------
     contacts_, holdouts_ : int
@@ -53,6 +46,7 @@ class ActionEffect:
     """
 
     action: str
+    #: alpha and beta of the beta distribution of acceptance before any contact.
     prior: tuple[float, float]
 
     def fit(self, contacts: Contacts, learner: RLearner | None = None) -> "ActionEffect":

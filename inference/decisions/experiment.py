@@ -37,20 +37,9 @@ def randomised(outcomes: pd.DataFrame, as_of_date: date) -> pd.DataFrame:
 def load_contacts(current: RegisteredModel, rows: pd.DataFrame, bands: list[float]) -> tuple[Contacts, np.ndarray]:
     """Add features, churn probabilities and expected spend to past contacts.
 
-    Parameters
-    ----------
-    current : RegisteredModel
-        The champion.
-    rows : DataFrame
-        As of ``randomised``.
-    bands : list of float
-        Lowest probability of the risk bands medium, high and critical.
-
-    Returns
-    -------
-    Contacts
-    ndarray of shape (n_contacts,)
-        Expected spend of each customer in the horizon if they order, in the shop's currency.
+    ``rows`` are those of ``randomised``; ``bands`` are the lowest probabilities of the risk bands medium, high and
+    critical. Expected spend, shape (n_contacts,), is that of each customer in the horizon if they order, in the shop's
+    currency.
     """
     global _last
     key = str(home()), current.version, bands, hash_pandas_object(rows, index=False).sum()

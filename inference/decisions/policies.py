@@ -39,18 +39,9 @@ def value_policies(
 ) -> pd.DataFrame:
     """Estimate what policies would have earned on the newest contacts, with effects learned from earlier ones.
 
-    Parameters
-    ----------
-    newest : tuple of str and date, or None
-        The champion's version and the newest as-of date; None where nobody was scored.
-    outcomes, catalogue, variables
-        As of ``decide``.
-
-    Returns
-    -------
-    DataFrame
-        The table ``retention_policy_estimates``: ``chosen`` (the most profitable action, without a budget), each action
-        for everybody, and ``none``, which the others are compared with. Empty without contacts on two days.
+    ``newest`` are the champion's version and the newest as-of date, None where nobody was scored; the other arguments
+    are those of ``decide``. Policies are ``chosen`` (the most profitable action, without a budget), each action for
+    everybody, and ``none``, which the others are compared with. There are no rows without contacts on two days.
     """
     estimates: list[dict] = []
     settings = DecisionSettings.of(variables)

@@ -1,7 +1,6 @@
 """Product recommendations: signals rank products, and are fused by their recent hit rates."""
 
 import logging
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,6 @@ import pyarrow as pa
 from scipy.sparse import csr_array
 
 from inference.recommendations.signals import SIGNALS, ProductNames, Signals, days_before, read_history
-from inference.text.encoder.encoder import Encoder
 
 #: Maximum products per customer.
 MAX_PRODUCTS = 5
@@ -47,7 +45,6 @@ def recommend(
     products: pd.DataFrame,
     customers: pd.DataFrame,
     after_days: int,
-    load_encoder: Callable[[], Encoder] = Encoder.shared,
 ) -> pa.Table:
     """Recommend up to five products to each customer.
 
@@ -64,8 +61,6 @@ def recommend(
         ``customer_id`` and ``as_of_date``, the same for all.
     after_days : int
         Days after a purchase for which the product is not recommended again.
-    load_encoder : callable
-        Loads the encoder of product names.
 
     Returns
     -------
@@ -80,7 +75,7 @@ def recommend(
     if not len(history.age):
         return SCHEMA.empty_table()
     numbers = pd.Index(history.customers).get_indexer(ids)
-    names = ProductNames(products, load_encoder)
+    names = ProductNames(products)
     hit_rates = learn_hit_rates(purchases, names, as_of_date, after_days)
     signals = Signals(history, names, after_days)
     parts = [_rows(signals, block, hit_rates) for block in blocks(signals, numbers[numbers >= 0])]
@@ -98,18 +93,8 @@ def recommend(
 def learn_hit_rates(purchases: pa.Table, names: ProductNames, as_of_date: np.datetime64, after_days: int) -> np.ndarray:
     """Share of the products at each rank that were bought on the next shopping day, by rankings of four weeks before.
 
-    It is shrunk towards 1 / (60 + rank), reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
-
-    Parameters
-    ----------
-    purchases : pyarrow.Table
-        As in ``recommend``.
-    names : ProductNames
-        Names of the products.
-    as_of_date : datetime64
-        Midnight, exclusive; later purchases are not used.
-    after_days : int
-        As in ``recommend``.
+    It is shrunk towards 1 / (60 + rank), reciprocal rank fusion (Cormack, Clarke and Büttcher 2009). The arguments are
+    those of ``recommend``; purchases on or after the as-of date are not used.
 
     Returns
     -------
@@ -159,21 +144,10 @@ def blocks(signals: Signals, customers: np.ndarray) -> list[np.ndarray]:
 
 
 def ranked(score: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Best products of each customer, the more popular first among equals, and whether their scores are above zero.
+    """Best ``n`` products of each customer, the more popular first among equals, and whether their scores are above 0.
 
-    Parameters
-    ----------
-    score : ndarray of shape (n_customers, n_products)
-        Scores, with products in order of popularity.
-    n : int
-        Maximum number of products.
-
-    Returns
-    -------
-    ndarray of shape (n_customers, n), int64
-        Positions of the products.
-    ndarray of shape (n_customers, n), bool
-        Whether the scores are above zero.
+    ``score`` has shape (n_customers, n_products), with products in order of popularity; both results have shape
+    (n_customers, n) and the first holds positions.
     """
     n = min(n, score.shape[1])
     ordered = score - np.linspace(0, 1e-7, score.shape[1])

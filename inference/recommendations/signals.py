@@ -1,6 +1,5 @@
 """Recommendation signals: bought before, bought next by other customers, and similar by name."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,25 +27,16 @@ MAX_FOLLOWERS = 200
 
 @dataclass(frozen=True)
 class History:
-    """Purchases with integer codes; products are sorted by sales, so that the popular win ties.
+    """Purchases with integer codes; products are sorted by sales, so that the popular win ties."""
 
-    Parameters
-    ----------
-    customers, products : ndarray of str
-        Ids by code.
-    customer, product : ndarray of int, shape (n_purchases,)
-        Codes of customer and product.
-    age : ndarray of int, shape (n_purchases,)
-        Days from the purchase to the as-of date.
-    returned : csr_array of shape (n_customers, n_products)
-        Number of returns.
-    """
-
+    #: Ids by code.
     customers: np.ndarray
     products: np.ndarray
+    #: Codes, and days from the purchase to the as-of date; shape (n_purchases,) each.
     customer: np.ndarray
     product: np.ndarray
     age: np.ndarray
+    #: Number of returns, shape (n_customers, n_products).
     returned: csr_array
 
     @property
@@ -60,25 +50,17 @@ class History:
         summed.sort_indices()
         return summed
 
-    def ages(self) -> tuple[np.ndarray, np.ndarray]:
-        """Ages in days of the oldest and the newest purchase of each entry of ``matrix``."""
-        order = np.lexsort([self.age, self.product, self.customer])
-        changes = np.diff(self.customer[order], prepend=-1) | np.diff(self.product[order], prepend=-1)
-        starts = np.flatnonzero(changes)
-        ends = np.append(starts[1:], len(order)) - 1
-        return self.age[order][ends], self.age[order][starts]
+    @cached_property
+    def ages(self) -> np.ndarray:
+        """Ages in days of the oldest and the newest purchase of each entry of ``matrix``, shape (n_entries, 2)."""
+        purchases = pd.DataFrame({"customer": self.customer, "product": self.product, "age": self.age})
+        return purchases.groupby(["customer", "product"]).age.agg(["max", "min"]).to_numpy()
 
 
 def read_history(purchases: pa.Table, as_of_date: np.datetime64) -> History:
-    """Encode purchases.
+    """Encode purchases before an as-of date: ``customer_id``, ``product_id``, ``bought_on`` and ``is_returned``.
 
-    Parameters
-    ----------
-    purchases : pyarrow.Table
-        ``customer_id``, ``product_id``, ``bought_on`` and ``is_returned``, one row per customer, product and day; rows
-        on or after the as-of date are left out.
-    as_of_date : datetime64
-        Midnight, exclusive.
+    There is one row per customer, product and day.
     """
     age = days_before(purchases, as_of_date)
     purchases, age = purchases.filter(pa.array(age > 0)), age[age > 0]
@@ -107,16 +89,8 @@ def days_before(purchases: pa.Table, as_of_date: np.datetime64) -> np.ndarray:
 class Signals:
     """Scores of every product for customers, by signal; 0 without evidence or where it may not be recommended.
 
-    Products are not recommended that the customer bought recently or ever returned, or that are no longer sold.
-
-    Parameters
-    ----------
-    history : History
-        Purchases before the as-of date.
-    names : ProductNames
-        Names of the products.
-    after_days : int
-        Days after a purchase for which the product is not recommended again.
+    Products are not recommended that the customer bought in the last ``after_days`` days or ever returned, or that are
+    no longer sold.
     """
 
     def __init__(self, history: History, names: "ProductNames", after_days: int) -> None:
@@ -136,12 +110,7 @@ class Signals:
         self.is_sold = newest <= SOLD_WITHIN_DAYS
 
     def scores(self, customers: np.ndarray) -> list[np.ndarray]:
-        """Score all products.
-
-        Parameters
-        ----------
-        customers : ndarray of int, shape (n,)
-            Codes of the customers.
+        """Score all products for customers, given by their codes.
 
         Returns
         -------
@@ -177,12 +146,8 @@ class Signals:
         nearest = self.history.products[own[np.argmax(similarity)]]
         return f"its name is like that of {self.names.of(nearest)}, bought before"
 
-    @cached_property
-    def _ages(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.history.ages()
-
     def _repeats(self, entry: int) -> str:
-        times, oldest, newest = int(self.times.data[entry]), *(int(ages[entry]) for ages in self._ages)
+        times, (oldest, newest) = int(self.times.data[entry]), self.history.ages[entry]
         ago = f"{newest} day{'s' if newest > 1 else ''} ago"
         if times == 1:
             return f"bought once, {ago}"
@@ -192,15 +157,10 @@ class Signals:
 class ProductNames:
     """Names of products and their embeddings; each distinct name is encoded once and cached like texts.
 
-    Parameters
-    ----------
-    products : DataFrame
-        ``product_id`` and ``product_name``.
-    load_encoder : callable
-        Loads the encoder; not called for fewer than two distinct names.
+    ``products`` has ``product_id`` and ``product_name``. Fewer than two distinct names need no encoder.
     """
 
-    def __init__(self, products: pd.DataFrame, load_encoder: Callable[[], Encoder]) -> None:
+    def __init__(self, products: pd.DataFrame) -> None:
         cleaned = {name: clean_text(name) for name in products.product_name.dropna().unique()}
         named = products.assign(text=products.product_name.map(cleaned).fillna("")).query("text != ''")
         self.by_product = dict(zip(named.product_id, named.text, strict=True))
@@ -208,7 +168,7 @@ class ProductNames:
         self._code = {text: i for i, text in enumerate(texts)}
         self.vectors = np.zeros((len(texts), 1), dtype=np.float32)
         if len(texts) > 1:
-            encoder = load_encoder()
+            encoder = Encoder.shared()
             by_hash = {hash_text(text): text for text in texts}
             vectors, _ = cached_vectors(encoder.revision, by_hash, encoder.encode)
             self.vectors = unit_rows(np.vstack([vectors[text_hash] for text_hash in by_hash]))
@@ -251,12 +211,7 @@ def associations(pairs: csr_array, days_first: np.ndarray, days_second: np.ndarr
 
     With n_ij pairs of days, n_i first days with i and n_j second days with j: the cosine n_ij / sqrt(n_i * n_j) of
     item-based recommendation (Deshpande and Karypis 2004), times n_ij / (n_ij + 10), which shrinks rare pairs (Koren
-    2008).
-
-    Returns
-    -------
-    csr_array
-        With entries where ``pairs`` has them.
+    2008). The result has entries where ``pairs`` has them.
     """
     first = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
     cosine = pairs.data / np.sqrt(days_first[first] * days_second[pairs.indices])

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pandas as pd
 import yaml
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from inference.errors import ChurnRadarError
 from inference.evaluation.metrics import Evaluation, best_f1_threshold, evaluate
@@ -22,48 +23,26 @@ from inference.warehouse import dbt
 
 #: Days between the cut-offs of rolling backtests.
 STEP_DAYS = 28
+#: What recency alone predicts from.
+SILENCE = ["days_since_last_order"]
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """Metrics of the scores of a past date, and of recency alone, against what happened afterwards.
+    """Metrics of the scores of a past date, and of recency alone, against what happened afterwards."""
 
-    Parameters
-    ----------
-    as_of_date : date
-        Cut-off.
-    model, recency : Evaluation
-        Metrics of the model, and of a logistic regression on the days since the last order.
-    spend_error, naive_spend_error : float
-        Mean absolute error of ``expected_spend`` and of the spend of the last 90 days scaled to the horizon, among
-        customers who ordered, in the shop's currency.
-    mean_spend : float
-        Mean spend of customers who ordered.
-    promised_auroc : float or None
-        AUROC of the champion on its validation snapshots; None without any.
-    """
-
+    #: Cut-off.
     as_of_date: date
+    #: Metrics of the model, and of a logistic regression on the days since the last order.
     model: Evaluation
     recency: Evaluation
+    #: Mean absolute error of ``expected_spend`` and of the spend of the last 90 days scaled to the horizon, among
+    #: customers who ordered, in the shop's currency; and the mean of what they spent.
     spend_error: float
     naive_spend_error: float
     mean_spend: float
+    #: AUROC of the champion on its validation snapshots; None without any.
     promised_auroc: float | None
-
-    @property
-    def forward_drop(self) -> float | None:
-        """Decrease of AUROC from validation to the cut-off."""
-        return None if self.promised_auroc is None else self.promised_auroc - self.model.auroc
-
-
-class _Build(NamedTuple):
-    """Tables of a build at a cut-off: scores with features, labelled history, and facts about the champion."""
-
-    scores: pd.DataFrame
-    history: pd.DataFrame
-    threshold: float
-    validation_auroc: float | None
 
 
 def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
@@ -72,16 +51,7 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
     Raw tables are truncated first and dbt builds from them in a temporary home, so that neither features nor the
     model nor its level can use later rows.
 
-    Parameters
-    ----------
-    as_of_date : date
-        Cut-off.
-    variables : mapping, optional
-        dbt vars, such as ``churn__horizon_days``.
-
-    Returns
-    -------
-    Backtest
+    ``variables`` are dbt vars, such as ``churn__horizon_days``.
 
     Raises
     ------
@@ -89,29 +59,38 @@ def backtest(as_of_date: date, variables: Mapping | None = None) -> Backtest:
         If the horizon after the date is not observed, or there is too little history before it.
     """
     with tempfile.TemporaryDirectory(prefix="churn-radar-backtest-") as folder:
-        build = _build(Path(folder), as_of_date, variables or {})
-    scores = build.scores
+        scores, history, (threshold, promised_auroc) = _build(Path(folder), as_of_date, variables or {})
     horizon_days = int(scores.horizon_days.iloc[0])
     spent = spend_in_horizon(raw_dir() / "orders.parquet", as_of_date, horizon_days)
     if len(scores) and scores.customer_id.str.fullmatch(PSEUDONYM).all():
         spent.index = spent.index.map(pseudonym)
     churned = (~scores.customer_id.isin(spent.index)).to_numpy(dtype=int)
-    recency, recency_threshold = _recency_alone(build.history, scores)
+    y = history.churned.to_numpy(dtype=int)
+    by_recency = recency_regression().fit(history[SILENCE], y)
+    recency_threshold = best_f1_threshold(y, by_recency.predict_proba(history[SILENCE])[:, 1])
     stayed = scores[churned == 0]
     spend = stayed.customer_id.map(spent)
     return Backtest(
         as_of_date,
-        evaluate(churned, scores.churn_probability.to_numpy(), build.threshold),
-        evaluate(churned, recency, recency_threshold),
+        evaluate(churned, scores.churn_probability.to_numpy(), threshold),
+        evaluate(churned, by_recency.predict_proba(scores[SILENCE])[:, 1], recency_threshold),
         spend_error=float((stayed.expected_spend - spend).abs().mean()),
         naive_spend_error=float((stayed.spend_90d * horizon_days / 90 - spend).abs().mean()),
         mean_spend=float(spend.mean()),
-        promised_auroc=build.validation_auroc,
+        promised_auroc=promised_auroc,
     )
 
 
-def _build(folder: Path, as_of_date: date, variables: Mapping) -> _Build:
-    """Run dbt in a folder on the raw rows before a date, and read what a backtest needs."""
+def recency_regression() -> Pipeline:
+    """Logistic regression of churn on the days since the last order (``SILENCE``), not fitted."""
+    return make_pipeline(FunctionTransformer(np.log1p), LogisticRegression())
+
+
+def _build(folder: Path, as_of_date: date, variables: Mapping) -> tuple[pd.DataFrame, pd.DataFrame, tuple]:
+    """Run dbt in a folder on the raw rows before a date.
+
+    Returns scores with features, the labelled history, and the champion's threshold and AUROC in validation.
+    """
     truncate_raw(raw_dir(), folder / "raw", as_of_date)
     if (erased := home() / ERASED_CUSTOMERS).exists():
         shutil.copy(erased, folder)
@@ -133,7 +112,7 @@ def _build(folder: Path, as_of_date: date, variables: Mapping) -> _Build:
             "from churn_labels join order_features using (customer_id, as_of_date) where churned is not null"
         ).df()
         champion = connection.sql("select threshold, validation_auroc from churn_model where is_champion").fetchall()[0]
-    return _Build(scores, history, *champion)
+    return scores, history, champion
 
 
 def rolling_dates(newest: date, earlier: int) -> list[date]:
@@ -147,12 +126,7 @@ def truncate_raw(source: Path, target: Path, before: date) -> None:
     Rows that happened or were loaded later are dropped; later timestamps of earlier rows (a ticket closed, a coupon
     redeemed) become null.
 
-    Parameters
-    ----------
-    source, target : Path
-        Folders of raw Parquet files.
-    before : date
-        Cut-off, exclusive.
+    ``source`` and ``target`` are folders of Parquet files; the date is exclusive.
 
     Raises
     ------
@@ -163,8 +137,9 @@ def truncate_raw(source: Path, target: Path, before: date) -> None:
         raise ChurnRadarError(f"{source / 'orders.parquet'}: no such file; a backtest needs the raw orders there")
     target.mkdir(parents=True, exist_ok=True)
     cut = f"timestamp '{before.isoformat()}'"
-    for name, contract in raw_contract().items():
-        file = source / f"{name}.parquet"
+    described = yaml.safe_load((PROJECT_DIR / "models" / "staging" / "raw.yml").read_text())
+    for contract in described["sources"][0]["tables"]:
+        file = source / f"{contract['name']}.parquet"
         if not file.exists():
             continue
         relation = duckdb.read_parquet(str(file))
@@ -179,12 +154,6 @@ def truncate_raw(source: Path, target: Path, before: date) -> None:
             nulled = ", ".join(f"case when cast({c} as timestamp) < {cut} then {c} end as {c}" for c in later)
             relation = relation.project(f"* replace ({nulled})")
         relation.write_parquet(str(target / file.name), compression="zstd")
-
-
-def raw_contract() -> dict[str, dict]:
-    """Read the data contract of the raw tables, by table."""
-    contract = yaml.safe_load((PROJECT_DIR / "models" / "staging" / "raw.yml").read_text())
-    return {table["name"]: table for table in contract["sources"][0]["tables"]}
 
 
 def spend_in_horizon(orders: Path, as_of_date: date, horizon_days: int) -> pd.Series:
@@ -209,15 +178,3 @@ def spend_in_horizon(orders: Path, as_of_date: date, horizon_days: int) -> pd.Se
     inside = completed.filter(f"{ordered_at} >= timestamp '{as_of_date}' and {ordered_at} < timestamp '{ends}'")
     spent = inside.aggregate("cast(customer_id as varchar) as customer_id, sum(amount) as amount", "customer_id").df()
     return spent.set_index("customer_id").amount
-
-
-def _recency_alone(history: pd.DataFrame, scores: pd.DataFrame) -> tuple[np.ndarray, float]:
-    """Churn probability and threshold by the days since the last order, fitted on the labelled history."""
-
-    def column(rows: pd.DataFrame) -> np.ndarray:
-        return np.log1p(rows[["days_since_last_order"]].to_numpy(dtype=float))
-
-    y = history.churned.to_numpy(dtype=int)
-    regression = LogisticRegression().fit(column(history), y)
-    threshold = best_f1_threshold(y, regression.predict_proba(column(history))[:, 1])
-    return regression.predict_proba(column(scores))[:, 1], threshold

@@ -54,14 +54,8 @@ def comparison(scores: list[dict]) -> alt.LayerChart:
 def intervals(rows: pd.DataFrame, x: str, number_format: str) -> alt.LayerChart:
     """Estimates with their 95 % intervals, beside zero.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        ``name``, ``value``, ``low`` and ``high``.
-    x : str
-        Title of the axis: what is estimated, with its unit.
-    number_format : str
-        d3 format of the numbers.
+    ``rows`` have ``name``, ``value``, ``low`` and ``high``; ``x`` is the title of the axis (what is estimated, with its
+    unit), and ``number_format`` a d3 format.
     """
     zero = alt.Chart().mark_rule(color=DARK).encode(x=alt.X(datum=0))
     return zero + _intervals(rows, x, number_format, alt.value(OURS))

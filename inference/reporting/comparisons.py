@@ -16,7 +16,7 @@ from inference.model.churn_model import ChurnModel
 from inference.model.members import MEMBERS
 from inference.model.words import WORDS_LOGIT, embedding_matrix, enough_words
 from inference.progress import track
-from inference.reporting.baselines import BASELINES
+from inference.reporting.baselines import BASELINES, Baseline
 from inference.training.rows import training_data
 from inference.training.settings import TrainingSettings
 from inference.training.train import MIN_GAIN_OF_WORDS
@@ -49,16 +49,8 @@ Level: TypeAlias = Callable[[pd.DataFrame, np.ndarray], np.ndarray]
 def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.ndarray, level: Level) -> dict:
     """Metrics of one score at the champion's level, and its gain over the champion's average.
 
-    Parameters
-    ----------
-    name, about : str
-        Name and description in the report.
-    predictions : DataFrame
-        Validation rows with ``churned`` and ``average``, the champion's log-odds.
-    logit : ndarray of shape (n_rows,)
-        Log-odds of the score.
-    level : Level
-        Level of the probabilities.
+    ``predictions`` are validation rows with ``churned`` and ``average``, the champion's log-odds; ``logit``, of shape
+    (n_rows,), are the log-odds of the score.
     """
     from empulse.metrics import empc_score  # takes a second to import
 
@@ -102,16 +94,8 @@ def member_metrics(model: ChurnModel, predictions: pd.DataFrame, level: Level) -
 class Bench:
     """Trains what the champion is compared with, on the folds of its validation.
 
-    Parameters
-    ----------
-    model : ChurnModel
-        The champion.
-    rows : DataFrame
-        Labelled rows with features, ordered by snapshot and customer.
-    predictions : DataFrame
-        Validation rows with ``churned`` and ``average``.
-    level : Level
-        Level of the probabilities.
+    ``rows`` are labelled rows with features, ordered by snapshot and customer; ``predictions`` are validation rows with
+    ``churned`` and ``average``.
     """
 
     def __init__(self, model: ChurnModel, rows: pd.DataFrame, predictions: pd.DataFrame, level: Level) -> None:
@@ -131,9 +115,8 @@ class Bench:
         for baseline in track(BASELINES, "Baselines"):
             started = time.monotonic()
 
-            def logit(earlier: np.ndarray, now: np.ndarray, new: Callable = baseline) -> np.ndarray:
-                fitted = new().fit(self.rows[earlier], self.X[earlier], self.y[earlier])
-                return fitted.logit(self.rows[now], self.X[now])
+            def logit(earlier: np.ndarray, now: np.ndarray, baseline: Baseline = baseline) -> np.ndarray:
+                return baseline.logit(self.X[earlier], self.y[earlier], self.rows[now], self.X[now])
 
             metrics = self._metrics(baseline.name, baseline.description, logit)
             listed.append(metrics | {"seconds": time.monotonic() - started})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, select_autoescape
 
 from inference.errors import ChurnRadarError
 from inference.evaluation.metrics import auroc_interval
@@ -16,6 +17,7 @@ from inference.home import home, published, whole_file
 from inference.model.level import anchored_probabilities, level_history
 from inference.model.members import MEMBERS
 from inference.registry.registry import RegisteredModel
+from inference.reporting.charts import calibration, comparison, lift, svg
 from inference.reporting.comparisons import KEY, Bench, member_metrics
 from inference.training.rows import training_rows
 from inference.training.settings import TrainingSettings
@@ -40,8 +42,7 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
     Returns
     -------
     dict
-        JSON: ``model``, ``members``, ``baselines``, ``ablations``, ``control``, ``curves``, ``segments``,
-        ``forward``, ``costs``, ``policies``; ``note`` names what is left out, if anything.
+        What ``report.json`` holds; ``note`` names what is left out, if anything.
 
     Raises
     ------
@@ -101,6 +102,19 @@ def write_report(report: dict, page: str) -> tuple[Path, Path]:
         html_file.write_text(page, encoding="utf-8")
         json_file.write_text(json.dumps(_plain(report), indent=2, allow_nan=False), encoding="utf-8")
     return files
+
+
+def render(report: dict) -> str:
+    """Fill in the HTML page, which refers to no other file, from what ``make_report`` returns."""
+    environment = Environment(loader=PackageLoader("inference.reporting"), autoescape=select_autoescape())
+    environment.filters["share"] = lambda value: f"{value:.1%}"
+    scores = report["members"] + report["baselines"]
+    return environment.get_template("report.html").render(
+        report=report,
+        calibration=svg(calibration(report["curves"]["calibration"]), 330, 280),
+        lift=svg(lift(report["curves"]["lift"]), 330, 280),
+        comparison=svg(comparison(scores), 500, 28 * len(scores)),
+    )
 
 
 def _plain(value: object) -> object:
@@ -173,15 +187,14 @@ def _forward(validation: pd.DataFrame) -> dict | None:
         (str(as_of_date.date()), auroc_interval(part.churned.to_numpy(), part.probability.to_numpy())[0])
         for as_of_date, part in validation.groupby("as_of_date")
     ]
-    if len(aurocs) < 2:
+    snapshots = [
+        {"as_of_date": date, "validation_auroc": before, "forward_auroc": now}
+        for (_, before), (date, now) in pairwise(aurocs)
+    ]
+    if not snapshots:
         return None
-    return {
-        "mean_drop": float(np.mean([before - now for (_, before), (_, now) in pairwise(aurocs)])),
-        "snapshots": [
-            {"as_of_date": date, "validation_auroc": before, "forward_auroc": now}
-            for (_, before), (date, now) in pairwise(aurocs)
-        ],
-    }
+    mean_drop = float(np.mean([s["validation_auroc"] - s["forward_auroc"] for s in snapshots]))
+    return {"mean_drop": mean_drop, "snapshots": snapshots}
 
 
 def _policies() -> list[dict]:

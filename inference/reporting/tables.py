@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from inference.reporting.backtest import Backtest
@@ -53,7 +53,7 @@ def backtest_table(results: Sequence[Backtest]) -> Table:
     title = (
         f"Backtest at {dates[0]}" if len(dates) == 1 else f"Mean of {len(dates)} backtests, {dates[0]} to {dates[-1]}"
     )
-    table = _table(title, "", "Churn Radar", "recency alone")
+    table = Table("", *_right("Churn Radar", "recency alone"), title=title)
     columns = [r.model for r in results], [r.recency for r in results]
     customers = f"{fmean(r.model.n_customers for r in results):,.0f}"
     table.add_row("customers", customers, customers)
@@ -61,7 +61,7 @@ def backtest_table(results: Sequence[Backtest]) -> Table:
         table.add_row(label, *(pattern.format(fmean(getattr(e, name) for e in column)) for column in columns))
     naive = f"{fmean(r.naive_spend_error for r in results):,.2f} (last 90 days)"
     table.add_row("absolute error of spend", f"{fmean(r.spend_error for r in results):,.2f}", naive)
-    drops = [r.forward_drop for r in results if r.forward_drop is not None]
+    drops = [r.promised_auroc - r.model.auroc for r in results if r.promised_auroc is not None]
     if drops:
         table.add_row("AUROC below validation's by", f"{fmean(drops):+.4f}")
     if len(results) > 1:
@@ -72,35 +72,21 @@ def backtest_table(results: Sequence[Backtest]) -> Table:
 
 def rolling_table(results: Sequence[Backtest]) -> Table:
     """One line per cut-off."""
-    table = _table(
-        "Rolling backtest",
-        *("as of", "n", "churned", "predicted", "AUROC", "promised", "recency", "ECE", "log-loss", "lift"),
-    )
+    names = ("n", "churned", "predicted", "AUROC", "promised", "recency", "ECE", "log-loss", "lift")
+    table = Table("as of", *_right(*names), title="Rolling backtest")
     for r in results:
         m = r.model
-        table.add_row(
-            r.as_of_date.isoformat(),
-            f"{m.n_customers:,}",
-            f"{m.churn_rate:.4f}",
-            f"{m.mean_probability:.4f}",
-            f"{m.auroc:.4f}",
-            "" if r.promised_auroc is None else f"{r.promised_auroc:.4f}",
-            f"{r.recency.auroc:.4f}",
-            f"{m.ece:.4f}",
-            f"{m.log_loss:.4f}",
-            f"{m.top_decile_lift:.2f}",
-        )
+        figures = m.churn_rate, m.mean_probability, m.auroc, r.promised_auroc, r.recency.auroc, m.ece, m.log_loss
+        shown = ("" if figure is None else f"{figure:.4f}" for figure in figures)
+        table.add_row(r.as_of_date.isoformat(), f"{m.n_customers:,}", *shown, f"{m.top_decile_lift:.2f}")
     return table
 
 
 def scores_table(scores: pd.DataFrame, title: str) -> Table:
     """Customers with risk, value and reasons."""
-    table = Table(title=title, show_lines=False)
-    table.add_column("customer", no_wrap=True)
-    table.add_column("churn", justify="right")
-    table.add_column("band", no_wrap=True)
-    table.add_column("at risk", justify="right")
-    table.add_column("why")
+    customer, band = (Column(heading, no_wrap=True) for heading in ("customer", "band"))
+    churn, at_risk = _right("churn", "at risk")
+    table = Table(customer, churn, band, at_risk, "why", title=title)
     for row in scores.itertuples():
         reasons = "; ".join(r for r in (row.reason_1, row.reason_2, row.reason_3) if isinstance(r, str))
         table.add_row(
@@ -111,11 +97,9 @@ def scores_table(scores: pd.DataFrame, title: str) -> Table:
 
 def similar_table(texts: pd.DataFrame, title: str) -> Table:
     """Texts from a similarity search, the most similar first."""
-    table = Table(title=Text(title))  # Text, because a customer's words may look like mark-up
-    table.add_column("cosine", justify="right")
-    for heading in ("kind", "date", "customer"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("what they wrote")
+    fixed = (Column(heading, no_wrap=True) for heading in ("kind", "date", "customer"))
+    # Text, because a customer's words may look like mark-up
+    table = Table(*_right("cosine"), *fixed, "what they wrote", title=Text(title))
     for row in texts.itertuples():
         table.add_row(
             f"{row.similarity:.2f}", row.kind, f"{row.written_at:%Y-%m-%d}", Text(row.customer_id), Text(row.quote)
@@ -125,11 +109,12 @@ def similar_table(texts: pd.DataFrame, title: str) -> Table:
 
 def model_table(version: pd.Series) -> Table:
     """The champion and its metrics on later snapshots."""
-    table = Table(title=f"Champion: version {version.model_version}", show_header=False)
     rows = {
         "members": version.members.replace("+", " + "),
-        "what words add": _words(version),
-        "what the transformer adds": _transformer(version),
+        "what words add": _gain(version.words_gain, version.reads_words, "texts", "too little"),
+        "what the transformer adds": _gain(
+            version.transformer_gain, "transformer" in version.members, "customers or snapshots", "not significant"
+        ),
         "trained on": f"{version.training_rows:,} rows of {version.training_customers:,} customers, "
         f"{version.first_snapshot:%Y-%m-%d} to {version.last_snapshot:%Y-%m-%d}",
         "AUROC on later snapshots": _figure(version.validation_auroc),
@@ -138,17 +123,15 @@ def model_table(version: pd.Series) -> Table:
         "level set by": f"{version.level_anchor}; its error over past snapshots: {_figure(version.level_error)}",
         "why champion": version.reason,
     }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    return record_table(rows, f"Champion: version {version.model_version}")
 
 
 def report_table(report: dict) -> Table:
     """Members, baselines and ablations on the same later snapshots."""
     snapshots = report["model"]["snapshots"]
-    table = Table(title=f"{report['model']['customers']:,} predictions at {len(snapshots)} later snapshots")
-    for heading in ("", "AUROC", "95 %", "EMPC", "lift", "PR-AUC", "log-loss", "Brier", "ECE"):
-        table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=heading != "")
+    title = f"{report['model']['customers']:,} predictions at {len(snapshots)} later snapshots"
+    names = ("AUROC", "95 %", "EMPC", "lift", "PR-AUC", "log-loss", "Brier", "ECE")
+    table = Table("", *(Column(name, justify="right", no_wrap=True) for name in names), title=title)
     for part in ("members", "baselines", "ablations"):
         for s in report[part]:
             table.add_row(
@@ -174,24 +157,22 @@ def record_table(record: dict, title: str) -> Table:
 def explanation_tables(explanation: Explanation) -> list[Table]:
     """A stored score beside the same score computed again, its lineage, and its features."""
     stored, again = explanation.stored, explanation.recomputed
-    scores = _table(
-        f"Customer {stored.customer_id} as of {stored.as_of_date:%Y-%m-%d}, version {stored.model_version}",
-        *("", "stored", "computed again", "difference"),
-    )
+    title = f"Customer {stored.customer_id} as of {stored.as_of_date:%Y-%m-%d}, version {stored.model_version}"
+    scores = Table("", *_right("stored", "computed again", "difference"), title=title)
     for name in COMPUTED:
         if pd.notna(stored[name]):
             difference = abs(stored[name] - again[name])
             scores.add_row(name, f"{stored[name]:.6f}", f"{again[name]:.6f}", f"{difference:.1e}")
-    lineage = Table(title="Reasons and lineage", show_header=False)
+    lineage = {}
     for name in ("reason_1", "reason_2", "reason_3"):
-        same = (stored[name] or None) == (again[name] or None)
-        lineage.add_row(name, stored[name] if same else f"{stored[name]}; computed again: {again[name]}")
-    lineage.add_row("scored at", f"{stored.scored_at:%Y-%m-%d %H:%M:%S} UTC")
+        was, now = (score[name] or "" for score in (stored, again))
+        lineage[name] = was if was == now else f"{stored[name]}; computed again: {again[name]}"
+    lineage["scored at"] = f"{stored.scored_at:%Y-%m-%d %H:%M:%S} UTC"
     for name, was, now in (
         ("features", stored.features_hash, again.features_hash),
         ("dbt project", stored.manifest_hash, explanation.manifest_hash),
     ):
-        lineage.add_row(name, f"{was}: {'the same now' if was == now else f'now {now}'}")
+        lineage[name] = f"{was}: {'the same now' if was == now else f'now {now}'}"
     features = Table(title=f"{len(explanation.features)} features that are known")
     for heading in ("feature", "value") * 2:
         features.add_column(heading, justify="right" if heading == "value" else "left")
@@ -202,30 +183,19 @@ def explanation_tables(explanation: Explanation) -> list[Table]:
     half = (len(cells) + 1) // 2
     for left, right in zip_longest(cells[:half], cells[half:], fillvalue=("", "")):
         features.add_row(*left, *right)
-    return [scores, lineage, features]
+    return [scores, record_table(lineage, "Reasons and lineage"), features]
 
 
-def _table(title: str, first: str, *numbers: str) -> Table:
-    """Table with a left-aligned first column and right-aligned columns of numbers."""
-    table = Table(title=title)
-    table.add_column(first)
-    for heading in numbers:
-        table.add_column(heading, justify="right")
-    return table
+def _right(*headings: str) -> list[Column]:
+    """Right-aligned columns."""
+    return [Column(heading, justify="right") for heading in headings]
 
 
-def _words(version: pd.Series) -> str:
-    if pd.isna(version.words_gain):
-        return "not tried: too few texts"
-    gain = f"log-loss {-version.words_gain:+.4f} on later snapshots"
-    return gain if version.reads_words else f"too little ({gain}): left out"
-
-
-def _transformer(version: pd.Series) -> str:
-    if pd.isna(version.transformer_gain):
-        return "not tried: too few customers or snapshots"
-    gain = f"log-loss {-version.transformer_gain:+.4f} on later snapshots"
-    return gain if "transformer" in version.members else f"not significant ({gain}): left out"
+def _gain(gain: float, is_used: bool, too_few: str, verdict: str) -> str:
+    if pd.isna(gain):
+        return f"not tried: too few {too_few}"
+    drop = f"log-loss {-gain:+.4f} on later snapshots"
+    return drop if is_used else f"{verdict} ({drop}): left out"
 
 
 def _figure(value: float | None) -> str:

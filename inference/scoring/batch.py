@@ -29,19 +29,9 @@ def score_newest_snapshot(
 ) -> pa.RecordBatchReader:
     """Score the customers of the newest snapshot with the champion, in batches of ``CUSTOMERS_AT_ONCE``.
 
-    Parameters
-    ----------
-    snapshots : DataFrame
-        ``int_customer_snapshots``.
-    labels : DataFrame
-        ``churn_labels``, which set the level.
-    allow_empty : bool
-        Whether a shop without customers gets an empty table instead of an error.
-
-    Returns
-    -------
-    RecordBatchReader
-        Rows of ``churn_predictions``, computed while they are read.
+    ``snapshots`` are ``int_customer_snapshots``; ``labels`` are ``churn_labels``, which set the level. With
+    ``allow_empty`` a shop without customers gets an empty table instead of an error. The rows of ``churn_predictions``
+    are computed while they are read.
 
     Raises
     ------

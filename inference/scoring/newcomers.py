@@ -49,17 +49,8 @@ SCHEMA = pa.schema(
 def score_newcomers(newcomers: pd.DataFrame, horizon_days: int) -> pa.Table:
     """Score the newcomers of the newest snapshot by the outcomes of similar ones at earlier snapshots.
 
-    Parameters
-    ----------
-    newcomers : DataFrame
-        ``int_newcomers``; rows whose ``churned`` is null do not count as outcomes.
-    horizon_days : int
-        Length of the label window.
-
-    Returns
-    -------
-    pyarrow.Table
-        One row of ``SCHEMA`` per newcomer of the newest snapshot, ordered by customer.
+    ``newcomers`` are ``int_newcomers``; rows whose ``churned`` is null do not count as outcomes. Returns one row of
+    ``SCHEMA`` per newcomer of the newest snapshot, ordered by customer.
     """
     newest = newcomers[newcomers.is_newest].sort_values("customer_id", ignore_index=True)
     if newest.empty:
@@ -120,16 +111,11 @@ def sibling_prior(members: pd.DataFrame, customers: float, parent_prior: pd.Seri
     Parameters
     ----------
     members : DataFrame of shape (n_members, 2)
-        Observations ``churned`` and ``stayed`` of each.
+        Observations ``churned`` and ``stayed`` of each, as in the result, which are not whole numbers.
     customers : float
         Distinct customers of the family: one who belongs to several members counts once.
     parent_prior : Series
         Prior of the parent, as counts: ``churned`` and ``stayed``.
-
-    Returns
-    -------
-    DataFrame of shape (n_members, 2)
-        ``churned`` and ``stayed``, not whole numbers.
     """
     total = members.to_numpy().sum()
     once = customers / total if total else 1.0

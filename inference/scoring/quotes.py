@@ -53,10 +53,8 @@ def quote_words(
         A model that reads words.
     rows : DataFrame or mapping
         ``text_ids``, ``text_days_ago`` and ``as_of_date``.
-    X : DataFrame of shape (n_rows, n_features)
-        The model's features.
-    sequences : Sequences
-        Events and texts of the rows.
+    X, sequences
+        The model's inputs of the same rows.
     direction : ndarray of shape (n_rows,)
         1 to quote what raises the score, -1 to quote what lowers it.
     logit : ndarray of shape (n_rows,)

@@ -231,14 +231,12 @@ def reasons(
     quote : callable, optional
         Returns a quote per customer from positions and directions (1 raises, -1 lowers); called only for customers
         whose words are among the strongest reasons, because it is slow.
-    n_reasons : int
-        Maximum number of reasons per customer.
 
     Returns
     -------
     list of list of str
-        Sentences per customer: about what raises a score above the base value, or lowers one below it. The quote of
-        a customer at risk gets at least the last place, because it shows best what to do.
+        At most ``n_reasons`` sentences per customer: about what raises a score above the base value, or lowers one
+        below it. The quote of a customer at risk gets at least the last place, because it shows best what to do.
     """
     columns: dict[Theme, list[int]] = {}
     for position, feature in enumerate(contributions.columns):

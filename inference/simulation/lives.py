@@ -6,6 +6,7 @@ All times are days since the first day of the shop, as floats. Arrays have one e
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
 from inference.simulation.words import ASPECTS
 
@@ -52,11 +53,7 @@ COUPON_PROBABILITIES = {"persuadable": 0.55, "sure_thing": 0.1, "lost_cause": 0.
 
 @dataclass
 class Lives:
-    """One block of customers and all their events.
-
-    Arrays ``order_*``, ``incident_*`` and the flags after them have one entry per order: ``order_customer`` indexes
-    the block, ``incident_*`` are empty strings if the order went well.
-    """
+    """One block of customers and all their events."""
 
     signed_up: np.ndarray
     mean_gap: np.ndarray
@@ -64,17 +61,12 @@ class Lives:
     segment: np.ndarray
     left: np.ndarray
     natural_end: np.ndarray
-    touch_customer: np.ndarray
-    touch_day: np.ndarray
-    touch_action: np.ndarray
     campaigns: str
-    order_customer: np.ndarray = field(default_factory=lambda: np.empty(0, int))
-    order_day: np.ndarray = field(default_factory=lambda: np.empty(0))
-    incident_aspect: np.ndarray = field(default_factory=lambda: np.empty(0, object))
-    incident_severity: np.ndarray = field(default_factory=lambda: np.empty(0, object))
-    words_only: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
-    caused_leaving: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
-    would_cause_leaving: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    #: Contacts: ``customer`` (its position in the block), ``day`` and ``action`` (its position in ``ACTIONS``).
+    touches: pd.DataFrame
+    #: Orders by customer and day: ``customer``, ``day``, ``aspect`` and ``severity`` of an incident (empty strings if
+    #: the order went well), ``words_only``, ``caused_leaving`` and ``would_cause_leaving`` (without contacts).
+    orders: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def live(
@@ -90,12 +82,10 @@ def live(
         Length of the shop's history.
     first_day_of_year : int
         Day of the year of the first day, for the season.
-    season : str
-        ``none``, ``mild`` or ``strong``.
+    season, campaigns : str
+        Keys of ``SEASON_SWING`` and ``CAMPAIGN_SHARES``.
     rng : Generator
         Random number generator.
-    campaigns : str
-        A key of ``CAMPAIGN_SHARES``.
     """
     # 60 % signed up before the first day, the others uniformly over the history
     signed_up = np.where(rng.random(n) < 0.6, rng.uniform(-120, 0, n), rng.uniform(0, days, n))
@@ -107,28 +97,30 @@ def live(
         left=np.full(n, np.inf),
         natural_end=signed_up + rng.exponential(NATURAL_LIFE_DAYS, n),
         campaigns=campaigns,
-        **_touches(n, days, signed_up, CAMPAIGN_SHARES[campaigns], rng),
+        touches=_touches(n, days, signed_up, CAMPAIGN_SHARES[campaigns], rng),
     )
-    touched = _actions_by_campaign(people, n, days)
-    clock = _season_clock(days, first_day_of_year, season)
-    seasonal_day = np.interp(signed_up, clock.day, clock.seasonal)
+    # action of each campaign for each customer; the holdout by default
+    touched = np.full((n, days // CAMPAIGN_EVERY_DAYS + 2), ACTIONS.index("holdout"))
+    touched[people.touches.customer, (people.touches.day // CAMPAIGN_EVERY_DAYS).astype(int)] = people.touches.action
+    calendar, seasonal = _season_clock(days, first_day_of_year, season)
+    seasonal_day = np.interp(signed_up, calendar, seasonal)
     good_orders = np.zeros(n)
     won_back = np.zeros(n, dtype=bool)
-    collected: list[dict[str, np.ndarray]] = []
+    collected: list[pd.DataFrame] = []
     active = np.arange(n)
     while len(active):
         gap = rng.gamma(people.regularity[active], people.mean_gap[active] / people.regularity[active])
         # a customer who was won back orders on a day that is already set
         seasonal_day[active] += np.where(won_back[active], 0.0, gap)
-        day = np.interp(seasonal_day[active], clock.seasonal, clock.day, right=np.inf)
+        day = np.interp(seasonal_day[active], seasonal, calendar, right=np.inf)
         goes_on = (day < days) & (day < people.left[active]) & (day < people.natural_end[active])
         active, day = active[goes_on], day[goes_on]
-        orders = _incidents(people, active, day, good_orders, touched, rng)
-        return_day = orders.pop("return_day")
+        orders, return_day = _incidents(people, active, day, good_orders, touched, rng)
         won_back[active] = returns = np.isfinite(return_day)
-        seasonal_day[active[returns]] = np.interp(return_day[returns], clock.day, clock.seasonal)
-        collected.append(orders | {"customer": active, "day": day})
-    _store_orders(people, collected)
+        seasonal_day[active[returns]] = np.interp(return_day[returns], calendar, seasonal)
+        collected.append(orders)
+    orders = pd.concat(collected)
+    people.orders = orders[orders.day >= 0].sort_values(["customer", "day"], ignore_index=True)
     people.left = np.minimum(people.left, people.natural_end)
     return people
 
@@ -140,36 +132,20 @@ def true_effects(people: Lives) -> np.ndarray:
     return np.zeros_like(effects) if people.campaigns == "none" else effects
 
 
-@dataclass(frozen=True)
-class _Clock:
-    day: np.ndarray
-    seasonal: np.ndarray
-
-
-def _season_clock(days: int, first_day_of_year: int, season: str) -> _Clock:
-    """Map days to seasonal time, which runs faster while demand is high: gaps drawn in it are shorter days then."""
+def _season_clock(days: int, first_day_of_year: int, season: str) -> tuple[np.ndarray, np.ndarray]:
+    """Days, and their seasonal time: it runs faster while demand is high, so that gaps drawn in it are shorter then."""
     grid = np.arange(-150, days + 1, dtype=float)
     phase = 2 * np.pi * (grid + first_day_of_year - PEAK_DAY_OF_YEAR) / 365.25
     pace = 1 + SEASON_SWING[season] * np.cos(phase)
-    return _Clock(grid, np.concatenate([[0], np.cumsum(pace)[:-1]]))
+    return grid, np.concatenate([[0], np.cumsum(pace)[:-1]])
 
 
-def _touches(n: int, days: int, signed_up: np.ndarray, share: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def _touches(n: int, days: int, signed_up: np.ndarray, share: float, rng: np.random.Generator) -> pd.DataFrame:
     campaign_days = np.arange(CAMPAIGN_EVERY_DAYS, days, CAMPAIGN_EVERY_DAYS, dtype=float)
     chosen = (rng.random((n, len(campaign_days))) < share) & (signed_up[:, None] < campaign_days)
     customer, campaign = np.nonzero(chosen)
-    return {
-        "touch_customer": customer,
-        "touch_day": campaign_days[campaign],
-        "touch_action": rng.choice(len(ACTIONS), len(customer), p=PROPENSITIES),
-    }
-
-
-def _actions_by_campaign(people: Lives, n: int, days: int) -> np.ndarray:
-    """Action of each campaign for each customer, shape (n, n_campaigns + 2); the holdout by default."""
-    touched = np.full((n, days // CAMPAIGN_EVERY_DAYS + 2), ACTIONS.index("holdout"))
-    touched[people.touch_customer, (people.touch_day // CAMPAIGN_EVERY_DAYS).astype(int)] = people.touch_action
-    return touched
+    action = rng.choice(len(ACTIONS), len(customer), p=PROPENSITIES)
+    return pd.DataFrame({"customer": customer, "day": campaign_days[campaign], "action": action})
 
 
 def _incidents(
@@ -179,8 +155,8 @@ def _incidents(
     good_orders: np.ndarray,
     touched: np.ndarray,
     rng: np.random.Generator,
-) -> dict[str, np.ndarray]:
-    """Draw incidents of one order of each active customer, and who leaves because of them."""
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Draw incidents of one order of each active customer, who leaves because of them, and days of return or NaN."""
     n = len(active)
     has_incident = rng.random(n) < INCIDENT_PROBABILITY
     severity = rng.choice(list(SEVERITY_SHARES), n, p=list(SEVERITY_SHARES.values()))
@@ -206,22 +182,13 @@ def _incidents(
     return_day[won_back] = contact_day[won_back] + rng.uniform(*WON_BACK_DAYS, won_back.sum())
     leave_day = np.where(driven_away, np.maximum(leave_day, contact_day), leave_day)
     people.left[active[leaves]] = np.minimum(people.left[active[leaves]], leave_day[leaves])
-    return {
+    orders = {
+        "customer": active,
+        "day": day,
         "aspect": np.where(has_incident, rng.choice(ASPECTS, n), "").astype(object),
         "severity": np.where(has_incident, severity, "").astype(object),
         "words_only": has_incident & (rng.random(n) < WORDS_ONLY_SHARE),
         "caused_leaving": leaves,
         "would_cause_leaving": leaves_untreated,
-        "return_day": return_day,
     }
-
-
-def _store_orders(people: Lives, collected: list[dict[str, np.ndarray]]) -> None:
-    joined = {name: np.concatenate([part[name] for part in collected]) for name in collected[0]}
-    in_history = joined["day"] >= 0
-    order = np.lexsort((joined["day"][in_history], joined["customer"][in_history]))
-    joined = {name: values[in_history][order] for name, values in joined.items()}
-    people.order_customer, people.order_day = joined["customer"], joined["day"]
-    people.incident_aspect, people.incident_severity = joined["aspect"], joined["severity"]
-    people.words_only = joined["words_only"]
-    people.caused_leaving, people.would_cause_leaving = joined["caused_leaving"], joined["would_cause_leaving"]
+    return pd.DataFrame(orders), return_day

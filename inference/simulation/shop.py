@@ -24,35 +24,23 @@ CUSTOMERS_PER_BLOCK = 2000
 class SimulationSettings:
     """Settings of a simulated shop.
 
-    Parameters
-    ----------
-    customers : int
-        Number of customers over the whole history.
-    days : int
-        Length of the history, which ends at ``END``.
-    seed : int
-        The same settings and seed give the same files.
-    language : str
-        ``en`` or ``zh``.
-    season : str
-        Amplitude of demand over the year: ``none``, ``mild`` or ``strong``.
-    campaigns : str
-        Size of the effects of campaigns: ``none``, ``mild`` or ``strong``.
-    visit_every_days : float
-        Mean days between a customer's visits without an order.
-
     Raises
     ------
     ChurnRadarError
         If a value is out of range.
     """
 
+    #: Number of customers over the whole history, and its length; it ends at ``END``.
     customers: int = 5000
     days: int = 540
+    #: The same settings and seed give the same files.
     seed: int = 1
+    #: ``en`` or ``zh``.
     language: str = "en"
+    #: Amplitude of demand over the year, and size of the effects of campaigns: ``none``, ``mild`` or ``strong``.
     season: str = "mild"
     campaigns: str = "mild"
+    #: Mean days between a customer's visits without an order.
     visit_every_days: float = 8.0
 
     def __post_init__(self) -> None:
@@ -62,29 +50,16 @@ class SimulationSettings:
             raise ChurnRadarError(f"--days is {self.days}; expected at least 60")
         if not self.visit_every_days > 0:
             raise ChurnRadarError(f"--visit-every-days is {self.visit_every_days:g}; expected more than 0")
-        if self.language not in LANGUAGES:
-            raise ChurnRadarError(f"--language is {self.language}; expected one of {', '.join(LANGUAGES)}")
-        if self.season not in SEASON_SWING:
-            raise ChurnRadarError(f"--season is {self.season}; expected one of {', '.join(SEASON_SWING)}")
-        if self.campaigns not in CAMPAIGN_SHARES:
-            raise ChurnRadarError(f"--campaigns is {self.campaigns}; expected one of {', '.join(CAMPAIGN_SHARES)}")
+        for name, choices in (("language", LANGUAGES), ("season", SEASON_SWING), ("campaigns", CAMPAIGN_SHARES)):
+            if getattr(self, name) not in choices:
+                raise ChurnRadarError(f"--{name} is {getattr(self, name)}; expected one of {', '.join(choices)}")
 
 
 def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, int]:
     """Write the raw tables and the true parameters behind them as Parquet.
 
-    Parameters
-    ----------
-    settings : SimulationSettings
-        Settings.
-    raw, truth : Path
-        Folders of the seven raw tables, and of the truth that no model may read. Files are moved there at the end, so
-        that a killed simulation leaves none.
-
-    Returns
-    -------
-    dict of str to int
-        Rows per raw table.
+    ``raw`` gets the seven raw tables, ``truth`` what no model may read. Files are moved there at the end, so that a
+    killed simulation leaves none. Returns the rows per raw table.
     """
     partial = raw.with_name(f"{raw.name}.partial"), truth.with_name(f"{truth.name}.partial")
     for folder in partial:
@@ -116,13 +91,9 @@ def simulate(settings: SimulationSettings, raw: Path, truth: Path) -> dict[str, 
 
 
 def _append(writers: dict[Path, pq.ParquetWriter], path: Path, table: pd.DataFrame) -> None:
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata()
     # the first block sets the column types; a column that is null there would have none
-    typed = table.convert_dtypes(convert_integer=False, convert_floating=False, convert_boolean=False)
-    arrow = pa.Table.from_pandas(typed, preserve_index=False).replace_schema_metadata()
-    fields = [
-        pa.field(f.name, pa.string() if pa.types.is_null(f.type) or pa.types.is_large_string(f.type) else f.type)
-        for f in arrow.schema
-    ]
+    fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in arrow.schema]
     arrow = arrow.cast(pa.schema(fields))
     if path not in writers:
         writers[path] = pq.ParquetWriter(path, arrow.schema, compression="zstd")

@@ -36,35 +36,19 @@ BROWSING_AFTER_LEAVING_DAYS = 45.0
 
 @dataclass
 class Block:
-    """Turns the lives of one block of customers into tables.
-
-    Parameters
-    ----------
-    people : Lives
-        Customers and their events.
-    number : int
-        Block number, part of every key.
-    first_id : int
-        Number of the block's first customer.
-    start : Timestamp
-        First day of the shop.
-    days : int
-        Length of the history.
-    bank : Bank
-        Phrases to write texts from.
-    rng : Generator
-        Random number generator.
-    visit_every_days : float
-        Mean days between a customer's visits without an order.
-    """
+    """Turns the lives of one block of customers into tables."""
 
     people: Lives
+    #: Block number, part of every key, and number of the block's first customer.
     number: int
     first_id: int
+    #: First day of the shop, and length of its history.
     start: pd.Timestamp
     days: int
+    #: Phrases to write texts from.
     bank: Bank
     rng: np.random.Generator
+    #: Mean days between a customer's visits without an order.
     visit_every_days: float
 
     def __post_init__(self) -> None:
@@ -94,15 +78,14 @@ class Block:
         return [f"{prefix}{self.number}-{i}" for i in range(n)]
 
     def _orders(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        people, rng = self.people, self.rng
-        n = len(people.order_day)
-        visible = (people.incident_aspect != "") & ~people.words_only
-        sent_back = visible & np.isin(people.incident_aspect, ["quality", "returns"]) & (rng.random(n) < 0.25)
+        people, lived, rng = self.people, self.people.orders, self.rng
+        n, customer = len(lived), lived.customer.to_numpy()
+        sent_back = ~lived.words_only & lived.aspect.isin(["quality", "returns"]) & (rng.random(n) < 0.25)
         order_ids = np.array(self._keys("o", n), dtype=object)
         lines = 1 + rng.poisson(1.2, n)
         owner = np.repeat(np.arange(n), lines)
         # inverse transform sampling from each customer's distribution over categories
-        edges = self.taste.cumsum(axis=1)[people.order_customer[owner]]
+        edges = self.taste.cumsum(axis=1)[customer[owner]]
         category = (rng.random((len(owner), 1)) > edges[:, :-1]).sum(axis=1)
         product = category * PRODUCTS_PER_CATEGORY + rng.integers(0, PRODUCTS_PER_CATEGORY, len(owner))
         items = pd.DataFrame(
@@ -119,12 +102,12 @@ class Block:
         coupon_probability = np.full(len(SEGMENTS), COUPON_PROBABILITY)
         if people.campaigns == "strong":
             coupon_probability = np.array([COUPON_PROBABILITIES[name] for name in SEGMENTS])
-        coupon = rng.random(n) < coupon_probability[people.segment[people.order_customer]]
+        coupon = rng.random(n) < coupon_probability[people.segment[customer]]
         orders = pd.DataFrame(
             {
                 "order_id": order_ids,
-                "customer_id": self.names[people.order_customer],
-                "ordered_at": self._moments(people.order_day),
+                "customer_id": self.names[customer],
+                "ordered_at": self._moments(lived.day.to_numpy()),
                 "amount": np.round(np.where(coupon, paid * 0.9, paid), 2),
                 "status": np.where(sent_back, "returned", "completed"),
                 "discount_amount": np.round(np.where(coupon, paid * 0.1, 0), 2),
@@ -145,13 +128,13 @@ class Block:
 
     def _texts(self, orders: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Reviews, support tickets and true incidents."""
-        people, rng = self.people, self.rng
-        n = len(orders)
-        incident = people.incident_aspect != ""
-        kind = np.where(~incident, "well", np.where(people.words_only, "words_only", "other"))
+        lived, rng = self.people.orders, self.rng
+        n, words_only = len(orders), lived.words_only.to_numpy()
+        incident = (lived.aspect != "").to_numpy()
+        kind = np.where(~incident, "well", np.where(words_only, "words_only", "other"))
         reviewed = rng.random(n) < np.array([REVIEW_PROBABILITIES[k] for k in kind])
-        complained = incident & ~people.words_only & (rng.random(n) < 0.6)
-        written = people.order_day + rng.uniform(0.3, 4, n)
+        complained = incident & ~words_only & (rng.random(n) < 0.6)
+        written = lived.day.to_numpy() + rng.uniform(0.3, 4, n)
         reviewed &= written < self.days
         ticketed = complained & (written < self.days)
         texts = self._write(reviewed | ticketed)
@@ -162,7 +145,7 @@ class Block:
                 "customer_id": orders.customer_id,
                 "review_text": texts,
                 "reviewed_at": self._moments(written),
-                "rating": self._ratings(incident & ~people.words_only),
+                "rating": self._ratings(incident & ~words_only),
             }
         )[reviewed]
         closed = written + rng.exponential(40, n) / 24
@@ -173,7 +156,7 @@ class Block:
                 "customer_id": orders.customer_id,
                 "opened_at": self._moments(written),
                 "closed_at": pd.Series(self._moments(np.minimum(closed, self.days))).where(answered),
-                "topic": people.incident_aspect,
+                "topic": lived.aspect,
                 "ticket_text": texts,
                 "satisfaction": np.where(answered, rng.integers(1, 5, n), np.nan),
             }
@@ -183,24 +166,24 @@ class Block:
                 "customer_id": orders.customer_id,
                 "order_id": orders.order_id,
                 "happened_at": orders.ordered_at,
-                "aspect": people.incident_aspect,
-                "severity": people.incident_severity,
-                "words_only": people.words_only,
+                "aspect": lived.aspect,
+                "severity": lived.severity,
+                "words_only": lived.words_only,
                 "review_id": pd.Series(review_ids).where(reviewed),
                 "ticket_id": pd.Series(ticket_ids).where(ticketed),
-                "caused_leaving": people.caused_leaving,
-                "would_cause_leaving": people.would_cause_leaving,
+                "caused_leaving": lived.caused_leaving,
+                "would_cause_leaving": lived.would_cause_leaving,
             }
         )[incident]
         return reviews.reset_index(drop=True), tickets.reset_index(drop=True), incidents.reset_index(drop=True)
 
     def _write(self, is_written: np.ndarray) -> np.ndarray:
         """Text about each of these orders, None for the others."""
-        people, rng = self.people, self.rng
+        rng, (aspect, severity) = self.rng, self.people.orders[["aspect", "severity"]].to_numpy().T
         texts = np.empty(len(is_written), dtype=object)
         for i in np.flatnonzero(is_written):
-            if people.incident_aspect[i]:
-                texts[i] = complaint(self.bank, people.incident_aspect[i], people.incident_severity[i], rng)
+            if aspect[i]:
+                texts[i] = complaint(self.bank, aspect[i], severity[i], rng)
             else:
                 texts[i] = neutral(self.bank, rng) if rng.random() < NEUTRAL_SHARE else praise(self.bank, rng)
         return texts
@@ -222,9 +205,10 @@ class Block:
         idle = rng.poisson(np.maximum(until - since, 0) / self.visit_every_days)
         idle_customer = np.repeat(np.arange(len(self.names)), idle)
         idle_day = rng.uniform(since[idle_customer], np.maximum(until, since)[idle_customer])
-        customer = np.concatenate([people.order_customer, idle_customer])
-        day = np.concatenate([people.order_day - rng.uniform(0.005, 0.03, len(people.order_day)), idle_day])
-        buys = np.arange(len(customer)) < len(people.order_day)
+        n_orders = len(people.orders)
+        customer = np.concatenate([people.orders.customer, idle_customer])
+        day = np.concatenate([people.orders.day - rng.uniform(0.005, 0.03, n_orders), idle_day])
+        buys = np.arange(len(customer)) < n_orders
         counts = {
             "view": 1 + rng.poisson(2.5, len(customer)),
             "search": rng.poisson(0.5, len(customer)),
@@ -249,19 +233,18 @@ class Block:
         )
 
     def _touches(self) -> pd.DataFrame:
-        people, rng = self.people, self.rng
-        n, action = len(people.touch_day), people.touch_action
-        coupon = action == ACTIONS.index("coupon")
-        still_there = people.touch_day < people.left[people.touch_customer]
-        redeemed = people.touch_day + rng.uniform(1, 14, n)
-        used = coupon & still_there & (rng.random(n) < 0.3) & (redeemed < self.days)
+        rng, touches = self.rng, self.people.touches
+        customer, day, action = (touches[name].to_numpy() for name in ("customer", "day", "action"))
+        still_there = day < self.people.left[customer]
+        redeemed = day + rng.uniform(1, 14, len(day))
+        used = (action == ACTIONS.index("coupon")) & still_there & (rng.random(len(day)) < 0.3) & (redeemed < self.days)
         return pd.DataFrame(
             {
-                "touch_id": self._keys("x", n),
-                "customer_id": self.names[people.touch_customer],
-                "campaign_id": [f"w{int(d)}" for d in people.touch_day],
+                "touch_id": self._keys("x", len(day)),
+                "customer_id": self.names[customer],
+                "campaign_id": [f"w{int(d)}" for d in day],
                 "action": np.array(ACTIONS, dtype=object)[action],
-                "touched_at": self._moments(people.touch_day),
+                "touched_at": self._moments(day),
                 "cost": np.array(ACTION_COSTS)[action],
                 "propensity": np.array(PROPENSITIES)[action],
                 "redeemed_at": pd.Series(self._moments(np.minimum(redeemed, self.days))).where(used),

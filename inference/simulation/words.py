@@ -6,32 +6,32 @@ words do not separate complaints from praise.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 ASPECTS = ("delivery", "quality", "price", "service", "returns")
-SEVERITIES = ("mild", "medium", "severe")
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Phrases of one language; ``{item}``, ``{days}`` and ``{name}`` are filled in.
-
-    ``endings`` are by severity, ``complaints`` by aspect and severity, ``praises`` by aspect; ``space`` separates
-    sentences.
-    """
+    """Phrases of one language; ``{item}``, ``{days}`` and ``{name}`` are filled in."""
 
     items: list[str]
     names: list[str]
     openings: list[str]
     asides: list[str]
+    #: By severity.
     endings: dict[str, list[str]]
+    #: By aspect and severity.
     complaints: dict[str, dict[str, list[str]]]
+    #: By aspect.
     praises: dict[str, list[str]]
     neutral: list[str]
     joiners: list[str]
+    #: What separates sentences.
     space: str
 
 
@@ -44,7 +44,7 @@ def complaint(bank: Bank, aspect: str, severity: str, rng: np.random.Generator) 
     """Write about an incident; a third of the texts also praise something else."""
     core = _pick(bank.complaints[aspect][severity], rng)
     if rng.random() < 0.33:
-        other = ASPECTS[int(rng.integers(len(ASPECTS)))]
+        other = _pick(ASPECTS, rng)
         if other != aspect:
             core = _pick(bank.praises[other], rng) + _pick(bank.joiners, rng) + core
     return _assemble(bank, core, _pick(bank.endings[severity], rng), rng)
@@ -52,8 +52,7 @@ def complaint(bank: Bank, aspect: str, severity: str, rng: np.random.Generator) 
 
 def praise(bank: Bank, rng: np.random.Generator) -> str:
     """Write a positive text."""
-    core = _pick(bank.praises[ASPECTS[int(rng.integers(len(ASPECTS)))]], rng)
-    return _assemble(bank, core, "", rng)
+    return _assemble(bank, _pick(bank.praises[_pick(ASPECTS, rng)], rng), "", rng)
 
 
 def neutral(bank: Bank, rng: np.random.Generator) -> str:
@@ -86,5 +85,5 @@ def _misspell(text: str, rng: np.random.Generator) -> str:
     return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
 
 
-def _pick(phrases: list[str], rng: np.random.Generator) -> str:
+def _pick(phrases: Sequence[str], rng: np.random.Generator) -> str:
     return phrases[int(rng.integers(len(phrases)))]

@@ -22,16 +22,16 @@ def true_effects() -> dict[str, float]:
     contacts, churned = np.zeros(len(ACTIONS)), np.zeros(len(ACTIONS))
     for block in range(BLOCKS):
         people = lives(1000 + block, MANY)
-        orders = np.sort(people.order_customer * 10_000 + np.floor(people.order_day).astype(int))
-        touches = people.touch_customer * 10_000 + people.touch_day.astype(int)
+        orders = np.sort(people.orders.customer * 10_000 + np.floor(people.orders.day).astype(int))
+        touches = people.touches.customer * 10_000 + people.touches.day.astype(int)
 
         def between(since, until, orders=orders, touches=touches):
             return np.searchsorted(orders, touches + until) - np.searchsorted(orders, touches + since)
 
-        counted = (between(-90, 0) > 0) & (people.touch_day + 31 <= DAYS)
+        counted = (between(-90, 0) > 0) & (people.touches.day + 31 <= DAYS)
         stays = between(1, 31) > 0
-        contacts += np.bincount(people.touch_action[counted], minlength=len(ACTIONS))
-        churned += np.bincount(people.touch_action[counted & ~stays], minlength=len(ACTIONS))
+        contacts += np.bincount(people.touches.action[counted], minlength=len(ACTIONS))
+        churned += np.bincount(people.touches.action[counted & ~stays], minlength=len(ACTIONS))
     rate = dict(zip(ACTIONS, churned / contacts, strict=True))
     return {action: rate["holdout"] - rate[action] for action in ACTIONS if action != "holdout"}
 
@@ -41,9 +41,8 @@ def raw_tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     orders, touches = [], []
     for seed in range(SEEDS):
         people = lives(seed, CUSTOMERS)
-        orders.append(pd.DataFrame({"customer_id": people.order_customer, "day": people.order_day}).assign(seed=seed))
-        own = {"customer_id": people.touch_customer, "day": people.touch_day, "action": people.touch_action}
-        touches.append(pd.DataFrame(own).assign(seed=seed))
+        orders.append(people.orders[["customer", "day"]].rename(columns={"customer": "customer_id"}).assign(seed=seed))
+        touches.append(people.touches.rename(columns={"customer": "customer_id"}).assign(seed=seed))
     orders, touches = (
         table.assign(
             customer_id=table.seed.astype(str) + "-" + table.customer_id.astype(str),

@@ -5,7 +5,6 @@ import pandas as pd
 import pyarrow as pa
 
 from inference.recommendations.signals import ProductNames
-from inference.text.encoder.encoder import Encoder
 
 AS_OF = np.datetime64("2024-03-01")
 
@@ -24,9 +23,5 @@ def bought(rows: list[tuple], returned: list[tuple] = ()) -> pa.Table:
     return pa.Table.from_pandas(table, pa.schema(schema), preserve_index=False)
 
 
-def no_encoder() -> Encoder:
-    raise AssertionError("an encoder is loaded though there are no names to encode")
-
-
 def nameless() -> ProductNames:
-    return ProductNames(pd.DataFrame({"product_id": [], "product_name": pd.Series([], dtype=object)}), no_encoder)
+    return ProductNames(pd.DataFrame({"product_id": [], "product_name": pd.Series([], dtype=object)}))

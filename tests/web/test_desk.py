@@ -20,8 +20,7 @@ from reported_shop import LABELS, make_champion, make_shop
 from inference.desk.timeline import KINDS
 from inference.feature_store import client as feature_store
 from inference.registry import registry
-from inference.reporting.page import render
-from inference.reporting.report import make_report, write_report
+from inference.reporting.report import make_report, render, write_report
 
 N_CUSTOMERS = 100_000
 SECONDS = 3.0

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from purchases import AS_OF, bought, nameless, no_encoder
+from purchases import AS_OF, bought, nameless
 
 from inference.recommendations import recommend as module
 from inference.recommendations.recommend import CANDIDATES, SCHEMA, learn_hit_rates, recommend
@@ -16,7 +16,7 @@ def targets(*customers: str) -> pd.DataFrame:
 
 
 def recommended(purchases, *customers: str, after_days: int = 14) -> pd.DataFrame:
-    return recommend(purchases, NO_NAMES, targets(*customers), after_days, no_encoder).to_pandas()
+    return recommend(purchases, NO_NAMES, targets(*customers), after_days).to_pandas()
 
 
 def make_shop(next_product: str) -> list[tuple]:
@@ -65,7 +65,7 @@ class TestRecommend:
         assert (first.product_id, first.source) == ("cup", "bought_next")
 
     def test_rows_have_the_schema_and_the_as_of_date(self) -> None:
-        table = recommend(bought(make_shop("tea")), NO_NAMES, targets("quiet", "c1"), 14, no_encoder)
+        table = recommend(bought(make_shop("tea")), NO_NAMES, targets("quiet", "c1"), 14)
         assert table.schema == SCHEMA
         table_rows = table.to_pandas()
         assert set(table_rows.as_of_date) == {AS_OF.astype(object)}
@@ -76,7 +76,7 @@ class TestRecommend:
         [([], [], ["a"]), ([], [("a", "tea", 5)], ["a"]), ([("a", "tea", 30)], [], []), ([("a", "tea", 0)], [], ["a"])],
     )
     def test_without_purchases_or_customers_the_table_is_empty(self, rows, returned, customers) -> None:
-        table = recommend(bought(rows, returned), NO_NAMES, targets(*customers), 14, no_encoder)
+        table = recommend(bought(rows, returned), NO_NAMES, targets(*customers), 14)
         assert table.schema == SCHEMA
         assert table.num_rows == 0
 

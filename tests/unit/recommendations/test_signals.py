@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from purchases import AS_OF, bought, nameless, no_encoder
+from purchases import AS_OF, bought, nameless
 
 from inference.recommendations.signals import ProductNames, Signals, associations, followers, read_history
 from inference.text.encoder.encoder import Encoder
@@ -11,9 +11,7 @@ PLAIN = [("a", "tea", 40), ("a", "jam", 30), ("a", "tea", 20), ("a", "jam", 20),
 
 
 def named(**products: str) -> ProductNames:
-    return ProductNames(
-        pd.DataFrame({"product_id": list(products), "product_name": list(products.values())}), Encoder.shared
-    )
+    return ProductNames(pd.DataFrame({"product_id": list(products), "product_name": list(products.values())}))
 
 
 def scores_of(signals: Signals, customer: str) -> list[dict[str, float]]:
@@ -115,9 +113,10 @@ class TestProductNames:
         assert len(read) == 2
         assert encoder.dimension == names.vectors.shape[1]
 
-    def test_a_single_name_is_not_encoded(self) -> None:
+    def test_a_single_name_is_not_encoded(self, monkeypatch) -> None:
+        monkeypatch.setattr(Encoder, "shared", None)
         products = pd.DataFrame({"product_id": ["a", "b", "c"], "product_name": ["tea", "tea", None]})
-        names = ProductNames(products, no_encoder)
+        names = ProductNames(products)
         assert [names.of(product) for product in "abc"] == ["tea", "tea", "product c"]
 
 

@@ -7,7 +7,14 @@ from small_network import make_tiny_encoder
 
 from inference.evaluation.metrics import auroc_interval
 from inference.model.churn_model import feature_matrix
-from inference.reporting.baselines import BASELINES, Network, NumbersAsSentences, PurchaseForecast, Recency
+from inference.reporting.baselines import (
+    BASELINES,
+    as_sentences,
+    network,
+    numbers_as_sentences,
+    purchase_forecast,
+    recency,
+)
 
 
 @pytest.fixture(scope="session")
@@ -30,33 +37,26 @@ class TestRecency:
     y = np.array([1, *[0] * 9, 0, *[1] * 9])
 
     def test_it_fits_churn_by_days_since_the_last_order(self):
-        recency = Recency().fit(self.X, self.X, self.y)
         # a tenth of those silent for 10 days, nine tenths of those silent for 80; regularisation pulls to even odds
-        early, late = expit(recency.logit(*[silent(10, 80)] * 2))
+        early, late = expit(recency(self.X, self.y, self.X, silent(10, 80)))
         assert 0.1 <= early < 0.25
         assert 0.75 < late <= 0.9
         assert early + late == pytest.approx(1, abs=1e-3)
 
     def test_the_longer_silent_the_riskier(self):
-        recency = Recency().fit(self.X, self.X, self.y)
-        logits = recency.logit(*[silent(0, 1, 10, 30, 90, 365)] * 2)
-        assert (np.diff(logits) > 0).all()
+        assert (np.diff(recency(self.X, self.y, self.X, silent(0, 1, 10, 30, 90, 365))) > 0).all()
 
     def test_it_uses_no_other_feature(self):
         noise = self.X.assign(other=np.random.default_rng(0).normal(size=20))
-        expected = Recency().fit(self.X, self.X, self.y).logit(self.X, self.X)
-        np.testing.assert_array_equal(Recency().fit(noise, noise, self.y).logit(noise, noise), expected)
+        expected = recency(self.X, self.y, self.X, self.X)
+        np.testing.assert_array_equal(recency(noise, self.y, noise, noise), expected)
 
 
 class TestPurchaseForecast:
-    def test_it_returns_the_forecast_and_needs_no_labels(self):
-        rows = pd.DataFrame({"no_order_probability": [0.5, 0.9, 0.1]})
-        forecast = PurchaseForecast().fit(rows, rows, np.array([1, 0, 1]))
-        np.testing.assert_allclose(forecast.logit(rows, rows), [0, np.log(9), -np.log(9)])
-
-    def test_certainty_stays_finite(self):
-        rows = pd.DataFrame({"no_order_probability": [0.0, 1.0]})
-        np.testing.assert_allclose(PurchaseForecast().logit(rows, rows), [logit(1e-6), -logit(1e-6)])
+    def test_it_returns_the_forecast_and_certainty_stays_finite(self):
+        rows = pd.DataFrame({"no_order_probability": [0.5, 0.9, 0.1, 0.0, 1.0]})
+        expected = [0, np.log(9), -np.log(9), logit(1e-6), -logit(1e-6)]
+        np.testing.assert_allclose(purchase_forecast(rows, np.ones(5), rows, rows), expected)
 
 
 class TestNetwork:
@@ -65,7 +65,7 @@ class TestNetwork:
         X, y = feature_matrix(rows, FEATURES), rows.churned.to_numpy(dtype=int)
         assert X.isna().any(axis=None)
         training, test = rows.customer_id < "c0200", rows.customer_id >= "c0200"
-        logits = Network().fit(rows[training], X[training], y[training]).logit(rows[test], X[test])
+        logits = network(X[training], y[training], rows[test], X[test])
         assert np.isfinite(logits).all()
         assert auroc_interval(y[test], logits)[0] > 0.8
 
@@ -81,7 +81,7 @@ class TestNumbersAsSentences:
     )
 
     def test_numbers_are_written_out_and_unknown_ones_left_out(self):
-        sequences = NumbersAsSentences()._sentences(self.X)
+        sequences = as_sentences(self.X)
         assert [sequences.words[i] for i in sequences.texts[:, 0]] == [
             "days since last order 3, orders total 12, gap mean days 7",
             "days since last order 80, orders total 1",
@@ -91,22 +91,17 @@ class TestNumbersAsSentences:
 
     def test_it_predicts_from_the_sentence_alone(self):
         X = pd.concat([self.X] * 40, ignore_index=True)
-        y = np.tile([0, 1], 40)
-        model = NumbersAsSentences(max_rows=64).fit(X, X, y)
-        logits = model.logit(X, X)
-        assert np.isfinite(logits).all()
-        assert model.model_.fine_tuned
-        # equal sentences get equal answers, whatever else is known of a customer
-        np.testing.assert_allclose(logits.reshape(40, 2), np.tile(logits[:2], (40, 1)), atol=1e-5)
         other = X.assign(not_in_the_sentence=np.arange(80.0))
-        np.testing.assert_allclose(model.logit(other, other), logits, atol=1e-5)
+        logits = numbers_as_sentences(X, np.tile([0, 1], 40), X, pd.concat([X, other]), max_rows=64)
+        assert np.isfinite(logits).all()
+        # equal sentences get equal answers, whatever else is known of a customer
+        np.testing.assert_allclose(logits.reshape(80, 2), np.tile(logits[:2], (80, 1)), atol=1e-5)
 
     def test_a_customer_without_known_numbers_has_an_empty_sentence(self):
         unknown = self.X.assign(**dict.fromkeys(self.X, np.nan))
-        assert NumbersAsSentences()._sentences(unknown).words == [""]
+        assert as_sentences(unknown).words == [""]
         X = pd.concat([self.X, unknown] * 10, ignore_index=True)
-        model = NumbersAsSentences(max_rows=16).fit(X, X, np.tile([0, 1], 20))
-        assert np.isfinite(model.logit(X, X)).all()
+        assert np.isfinite(numbers_as_sentences(X, np.tile([0, 1], 20), X, X, max_rows=16)).all()
 
 
 def test_every_baseline_has_a_name_of_its_own_and_says_what_it_is():

@@ -15,8 +15,7 @@ from inference.errors import ChurnRadarError
 from inference.feature_store import client as feature_store
 from inference.registry.registry import RegisteredModel
 from inference.reporting.baselines import BASELINES
-from inference.reporting.page import render
-from inference.reporting.report import champion_labels, make_report, write_report
+from inference.reporting.report import champion_labels, make_report, render, write_report
 from inference.training.train import train
 
 ENGLISH = "The parcel came three weeks late and nobody answered my messages."

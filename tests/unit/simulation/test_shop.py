@@ -7,7 +7,7 @@ from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR
 from inference.simulation import lives, shop
 from inference.simulation.shop import SimulationSettings, simulate
-from inference.simulation.words import ASPECTS, LANGUAGES, SEVERITIES, complaint
+from inference.simulation.words import ASPECTS, LANGUAGES, complaint
 
 CONTRACT = {
     table["name"]: table
@@ -118,7 +118,7 @@ def test_a_killed_simulation_leaves_no_tables(tmp_path, monkeypatch):
 def test_a_strong_season_swings_demand(tmp_path):
     rng = np.random.default_rng(0)
     people = lives.live(3000, 730, 182, "strong", rng)
-    month = (people.order_day // 30.4).astype(int)
+    month = (people.orders.day // 30.4).astype(int)
     there = [((people.signed_up < 30.4 * m) & (people.left > 30.4 * m)).sum() for m in range(24)]
     rate = np.bincount(month, minlength=24)[:24] / np.maximum(there, 1)
     assert rate[6:23].max() > 1.5 * rate[6:23].min()
@@ -127,7 +127,9 @@ def test_a_strong_season_swings_demand(tmp_path):
 @pytest.mark.parametrize("language", list(LANGUAGES))
 def test_complaints_vary_and_have_no_unfilled_slots(language):
     rng = np.random.default_rng(1)
-    texts = [complaint(LANGUAGES[language], a, s, rng) for a in ASPECTS for s in SEVERITIES for _ in range(20)]
+    texts = [
+        complaint(LANGUAGES[language], a, s, rng) for a in ASPECTS for s in lives.SEVERITY_SHARES for _ in range(20)
+    ]
     assert len(set(texts)) > 0.9 * len(texts)
     assert not any("{" in text or "}" in text for text in texts)
 
