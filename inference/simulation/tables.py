@@ -179,7 +179,8 @@ class Block:
 
     def _write(self, is_written: np.ndarray) -> np.ndarray:
         """Text about each of these orders, None for the others."""
-        rng, (aspect, severity) = self.rng, self.people.orders[["aspect", "severity"]].to_numpy().T
+        rng, orders = self.rng, self.people.orders
+        aspect, severity = orders.aspect.to_numpy(), orders.severity.to_numpy()
         texts = np.empty(len(is_written), dtype=object)
         for i in np.flatnonzero(is_written):
             if aspect[i]:
