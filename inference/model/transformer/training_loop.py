@@ -68,7 +68,8 @@ def fine_tune(
                 checkpoint.write(training.state(step + 1))
     if training.best is not None:
         model.load_state_dict(training.best, strict=False)
-    finish_fine_tuning(model)
+    if model.config.encoder is not None and settings.fine_tuning == "lora":
+        model.encoder = model.encoder.merge_and_unload()  # so that the saved network is an ordinary one
     model.eval()
     return training.history
 
@@ -238,21 +239,10 @@ def prepare_fine_tuning(model: ChurnTransformer, settings: TransformerSettings) 
         for layer in _layers(encoder)[-settings.top_layers :]:
             layer.requires_grad_(True)
     elif settings.fine_tuning == "lora":
-        from peft import LoraConfig, inject_adapter_in_model
+        from peft import LoraConfig, get_peft_model
 
         lora = LoraConfig(r=8, lora_alpha=16, lora_dropout=settings.dropout, target_modules=_attention(encoder))
-        inject_adapter_in_model(lora, encoder)
-
-
-def finish_fine_tuning(model: ChurnTransformer) -> None:
-    """Merge the weights of LoRA into those of the encoder, so that the saved network is an ordinary one."""
-    if model.config.encoder is None:
-        return
-    for name, module in list(model.encoder.named_modules()):
-        if hasattr(module, "get_base_layer"):
-            module.merge()
-            parent = model.encoder.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+        model.encoder = get_peft_model(encoder, lora)
 
 
 def _layers(encoder: torch.nn.Module) -> torch.nn.ModuleList:
