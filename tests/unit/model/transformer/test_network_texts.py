@@ -72,7 +72,7 @@ class TestTokens:
         member = copy(trained("full"))
         exact = member.text_vectors(few.sequences, keep=False)
         monkeypatch.setattr(transformer, "_runtime_name", lambda: runtime)
-        member._runtime = None
+        del member.runtime
         read = member.text_vectors(few.sequences, keep=False)
         assert member.runtime.name == runtime
         there = np.any(exact != 0, axis=1)
