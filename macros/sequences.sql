@@ -21,6 +21,8 @@
     {%- endfor %}
 {%- endmacro %}
 
+
+{#- `first_rows` in Spark. -#}
 {% macro spark_first_rows(columns, order_by, limit) -%}
     {%- set fields = [] %}
     {%- for value in order_by %}{% do fields.append("'key_" ~ loop.index ~ "', " ~ value) %}{% endfor %}

@@ -28,7 +28,7 @@ class TextTokenizer:
     def from_json(cls, json: str) -> Self:
         """Make a tokenizer in Rust, with truncation and padding, from its JSON."""
         rust = Tokenizer.from_str(json)
-        padding = rust.padding
+        padding = rust.padding or {}  # a damaged file has none
         rust.no_padding()  # texts are padded per batch, not per call of `tokenise`
 
         def tokenise(texts: Sequence[str]) -> list[list[int]]:
