@@ -115,7 +115,7 @@ def _no_telemetry() -> Iterator[None]:
     try:
         yield
     finally:
-        del os.environ["CI"]
+        os.environ.pop("CI", None)
         if before is not None:
             os.environ["CI"] = before
 
