@@ -193,8 +193,7 @@ def _forward(validation: pd.DataFrame) -> dict | None:
     ]
     if not snapshots:
         return None
-    mean_drop = float(np.mean([s["validation_auroc"] - s["forward_auroc"] for s in snapshots]))
-    return {"mean_drop": mean_drop, "snapshots": snapshots}
+    return {"mean_drop": -float(np.mean(np.diff([auroc for _, auroc in aurocs]))), "snapshots": snapshots}
 
 
 def _policies() -> list[dict]:
