@@ -132,7 +132,7 @@ def results_table(measured: Measured) -> Table:
     table.add_row("  against one of the frozen encoder", "1", f"{seconds[1] / seconds[0]:,.0f}")
     table.add_row("loss at the beginning", *(f"{history.steps[0]['loss']:.4f}" for history in both))
     table.add_row("loss at the end", *(f"{history.steps[-1]['loss']:.4f}" for history in both))
-    table.caption = "Losses of training: churn's, and a tenth of the deviance of spend; each the mean of some steps."
+    table.caption = "Losses of training; each the mean of some steps."
     return table
 
 

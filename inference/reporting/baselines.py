@@ -62,13 +62,7 @@ def numbers_as_sentences(
     settings = TransformerSettings(
         event_layers=0, max_rows_with_words=max_rows, max_epochs=1, token_dropout=0, text_dropout=0
     )
-    data = TrainingData(
-        pd.DataFrame({"horizon_spend": np.zeros(len(X))}),
-        _constant(X),
-        y,
-        sequences=as_sentences(X),
-        tabular_logit=np.zeros(len(X)),
-    )
+    data = TrainingData(X, _constant(X), y, as_sentences(X), tabular_logit=np.zeros(len(X)))
     model = TransformerMember(settings).fit(data, encoder=Encoder(), fine_tuned=True, title="MiniLM on sentences")
     return model.logit(_constant(X_now), as_sentences(X_now), np.zeros(len(X_now)), keep=False)
 

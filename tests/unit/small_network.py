@@ -40,12 +40,11 @@ class Shop:
     sequences: Sequences
     tabular: np.ndarray
     y: np.ndarray
-    spend: np.ndarray
 
     def take(self, rows: slice) -> "Shop":
         positions = np.arange(len(self.y))[rows]
-        parts = (self.tabular[rows], self.y[rows], self.spend[rows])
-        return Shop(self.X.iloc[rows].reset_index(drop=True), self.sequences.take(positions), *parts)
+        X = self.X.iloc[rows].reset_index(drop=True)
+        return Shop(X, self.sequences.take(positions), self.tabular[rows], self.y[rows])
 
     @property
     def asked(self) -> tuple[pd.DataFrame, Sequences, np.ndarray]:
@@ -53,8 +52,7 @@ class Shop:
 
     @property
     def data(self) -> TrainingData:
-        rows = pd.DataFrame({"horizon_spend": self.spend})
-        return TrainingData(rows, self.X, self.y, self.sequences, tabular_logit=self.tabular)
+        return TrainingData(self.X, self.X, self.y, self.sequences, tabular_logit=self.tabular)
 
 
 def make_shop(n: int = 360, seed: int = 0) -> Shop:
@@ -78,7 +76,7 @@ def make_shop(n: int = 360, seed: int = 0) -> Shop:
         "text_ratings": [[0.0] if w else None for w in wrote],
     }
     X = pd.DataFrame({"x": tabular, "sometimes_null": np.where(rng.random(n) < 0.3, np.nan, rng.normal(size=n))})
-    return Shop(X, read_sequences(pd.DataFrame(rows)), tabular, y, (1 - y) * rng.gamma(2, 20, n))
+    return Shop(X, read_sequences(pd.DataFrame(rows)), tabular, y)
 
 
 def make_sequences(*texts: list[str]) -> Sequences:

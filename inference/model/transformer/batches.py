@@ -28,15 +28,14 @@ class Examples:
     numbers: np.ndarray  # (n_rows, n_numbers): standardised features and missing indicators
     sequences: Sequences
     churned: np.ndarray | None = None  # (n_rows,): 1 or 0
-    spend: np.ndarray | None = None  # (n_rows,): spend in the horizon over its mean in training
 
     def __len__(self) -> int:
         return len(self.tabular_logit)
 
     def take(self, rows: np.ndarray) -> "Examples":
         """Keep some rows, by mask or positions."""
-        labels = {name: None if (v := getattr(self, name)) is None else v[rows] for name in ("churned", "spend")}
-        return Examples(self.tabular_logit[rows], self.numbers[rows], self.sequences.take(rows), **labels)
+        churned = None if self.churned is None else self.churned[rows]
+        return Examples(self.tabular_logit[rows], self.numbers[rows], self.sequences.take(rows), churned)
 
 
 class Tokens:
@@ -135,8 +134,8 @@ def to_tensors(model: ChurnTransformer, examples: Examples, vectors: torch.Tenso
             tensor(sequences.event_categories[:, :longest].astype(np.int64)),
             tensor(sequences.event_numbers[:, :longest]),
         )
-    if examples.churned is not None and examples.spend is not None:
-        inputs |= {"churned": tensor(examples.churned), "spend": tensor(examples.spend)}
+    if examples.churned is not None:
+        inputs["churned"] = tensor(examples.churned)
     if vectors is not None:
         texts = torch.from_numpy(sequences.texts).to(vectors.device)
         mask = (texts >= 0).to(device)

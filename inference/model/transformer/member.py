@@ -35,8 +35,6 @@ from inference.text.encoder.vector_cache import cached_vectors
 PARTS = ("transformer_words", "transformer_events", "transformer_numbers")
 #: File of the standardiser.
 STANDARDISER = "standardiser.npz"
-#: Endings of the names of the heads' weights.
-HEADS = ("_head.weight", "_head.bias")
 
 
 class TransformerMember:
@@ -48,7 +46,6 @@ class TransformerMember:
     tokenizer_: PreTrainedTokenizerBase | None
     encoder_: Encoder | None
     history_: History
-    spend_mean_: float
 
     def __init__(self, settings: TransformerSettings | None = None) -> None:
         self.settings = settings or TransformerSettings()
@@ -91,8 +88,6 @@ class TransformerMember:
         max_rows = settings.max_rows_with_words if fine_tuned else settings.max_rows
         rows = np.sort(np.random.default_rng(settings.seed).permutation(len(data))[:max_rows])
         self.standardiser_ = Standardiser().fit(X.to_numpy()) if start is None else start.standardiser_
-        stayed = data.y == 0
-        self.spend_mean_ = max(float(data.spend[stayed].mean()), 1e-9) if stayed.any() else 1.0
         self._start(X, encoder, fine_tuned, start)
         epochs = settings.max_epochs
         if fine_tuned and start is not None and start.reads_words:
@@ -117,11 +112,8 @@ class TransformerMember:
 
     def logit(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray, keep: bool = True) -> np.ndarray:
         """Log-odds of churn, shape (n_rows,); ``keep`` caches text vectors on disk."""
-        return self._answer(X, sequences, tabular_logit, keep)[0]
-
-    def expected_spend(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> np.ndarray:
-        """Spend in the horizon if the customer orders, in the shop's currency, shape (n_rows,)."""
-        return self.spend_mean_ * np.exp(self._answer(X, sequences, tabular_logit)[1])
+        examples = self._examples(X, sequences, tabular_logit)
+        return predict(self.model_, examples, self.text_vectors(examples.sequences, keep))
 
     def contributions(self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray) -> np.ndarray:
         """Contributions of ``PARTS`` to the residual on the tabular log-odds, shape (n_rows, 3).
@@ -168,8 +160,7 @@ class TransformerMember:
         if self.tokenizer_ is not None:
             self.tokenizer_.save_pretrained(target)
         np.savez(target / STANDARDISER, allow_pickle=False, **self.standardiser_.state())
-        state = {"spend_mean": self.spend_mean_, "settings": asdict(self.settings)}
-        (target / "member.json").write_text(json.dumps(state))
+        (target / "member.json").write_text(json.dumps({"settings": asdict(self.settings)}))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -177,7 +168,6 @@ class TransformerMember:
         source = folder / cls.name
         state = json.loads((source / "member.json").read_text())
         member = cls(TransformerSettings.from_saved(state["settings"]))
-        member.spend_mean_ = state["spend_mean"]
         logging.disable_progress_bar()  # of transformers, which shows in log files as well
         member.model_ = ChurnTransformer.from_pretrained(source).eval().to(device())
         if (source / STANDARDISER).exists():
@@ -217,12 +207,6 @@ class TransformerMember:
             vectors[read] = [kept[text_hash] for text_hash in hashes]
         return vectors
 
-    def _answer(
-        self, X: pd.DataFrame, sequences: Sequences, tabular_logit: np.ndarray, keep: bool = True
-    ) -> tuple[np.ndarray, np.ndarray]:
-        examples = self._examples(X, sequences, tabular_logit)
-        return predict(self.model_, examples, self.text_vectors(examples.sequences, keep))
-
     def _start(self, X: pd.DataFrame, encoder: Encoder | None, fine_tuned: bool, start: Self | None) -> None:
         """Make the network, with the encoder's weights and those of a trained member."""
         settings = self.settings
@@ -248,8 +232,8 @@ class TransformerMember:
         if start is not None:
             learned = start.model_.state_dict()
             if self.reads_words and not start.reads_words:
-                # without the heads: a network that starts to read texts starts at the tabular log-odds
-                learned = {k: v for k, v in learned.items() if not k.endswith(HEADS)}
+                # without the head: a network that starts to read texts starts at the tabular log-odds
+                learned = {k: v for k, v in learned.items() if not k.startswith("churn_head.")}
             self.model_.load_state_dict(learned, strict=False)
         self.model_.to(device())
 
@@ -266,8 +250,7 @@ class TransformerMember:
         return Examples(tabular_logit.astype(np.float32), numbers, sequences)
 
     def _training_examples(self, data: TrainingData) -> Examples:
-        spend = (data.spend / self.spend_mean_).astype(np.float32)
-        return replace(self._examples(*data.transformer_inputs), churned=data.y.astype(np.float32), spend=spend)
+        return replace(self._examples(*data.transformer_inputs), churned=data.y.astype(np.float32))
 
 
 def device() -> str:

@@ -29,7 +29,6 @@ DEFAULTS: dict[str, Any] = {
     "pooling": "mean",  # how token vectors become one, by sentence-transformers' name
     "loss": "cross_entropy",  # or focal
     "positive_weight": 1.0,  # of a customer who churned in the loss
-    "spend_weight": 0.1,  # of the spend head in the joint loss
 }
 
 
@@ -46,28 +45,19 @@ class ChurnTransformerConfig(PreTrainedConfig):
 
 @dataclass
 class ChurnOutput(ModelOutput):
-    """Output of a ``ChurnTransformer``.
+    """Output of a ``ChurnTransformer``."""
 
-    Parameters
-    ----------
-    loss : Tensor, optional
-        Joint loss, where labels were given.
-    logit : Tensor of shape (n_customers,)
-        Log-odds of churn.
-    log_spend : Tensor of shape (n_customers,)
-        Log of the spend expected of a customer who orders, over its mean in training.
-    """
-
-    loss: torch.Tensor | None = None
-    logit: torch.Tensor | None = None
-    log_spend: torch.Tensor | None = None
+    loss: torch.Tensor | None = None  # where labels were given
+    logit: torch.Tensor | None = None  # log-odds of churn, shape (n_customers,)
 
 
 class ChurnTransformer(PreTrainedModel):
-    """Residual network over texts, events and numbers with a churn head and a spend head."""
+    """Residual network over texts, events and numbers."""
 
     config_class = ChurnTransformerConfig
     base_model_prefix = "churn"
+    #: An older version predicted spend as well.
+    _keys_to_ignore_on_load_unexpected = [r"spend_head\."]  # noqa: RUF012
 
     def __init__(self, config: ChurnTransformerConfig) -> None:
         super().__init__(config)
@@ -84,14 +74,12 @@ class ChurnTransformer(PreTrainedModel):
             self.texts = TextTower(config)
         self.body = nn.Sequential(nn.LayerNorm(width), dropout, nn.Linear(width, width), nn.GELU(), dropout)
         self.churn_head = nn.Linear(width, 1)
-        self.spend_head = nn.Linear(width, 1)
         self.post_init()
-        for head in (self.churn_head, self.spend_head):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        nn.init.zeros_(self.churn_head.weight)
+        nn.init.zeros_(self.churn_head.bias)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep PyTorch's own initialisation; the heads start at zero."""
+        """Keep PyTorch's own initialisation; the head starts at zero."""
 
     def encode(self, **tokens: torch.Tensor) -> torch.Tensor:
         """Vector of each text, shape (n_texts, hidden_size)."""
@@ -106,7 +94,6 @@ class ChurnTransformer(PreTrainedModel):
         events: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
         texts: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
         churned: torch.Tensor | None = None,
-        spend: torch.Tensor | None = None,
     ) -> ChurnOutput:
         """Predict a batch of customers.
 
@@ -120,31 +107,22 @@ class ChurnTransformer(PreTrainedModel):
             Inputs of ``EventTower`` and of ``TextTower``.
         churned : Tensor of shape (n,), optional
             1 or 0; with it the loss is computed.
-        spend : Tensor of shape (n,), optional
-            Spend in the horizon over its mean in training.
         """
         read = self.numbers(numbers)
         if self.config.event_layers and events is not None:
             read = read + self.events(*events)
         if self.config.text_width and texts is not None:
             read = read + self.texts(*texts)
-        body = self.body(read)
-        logit = tabular_logit + self.churn_head(body)[:, 0].float()
-        log_spend = self.spend_head(body)[:, 0].float().clamp(-6, 6)
-        loss = None if churned is None or spend is None else self._loss(logit, log_spend, churned, spend)
-        return ChurnOutput(loss=loss, logit=logit, log_spend=log_spend)
+        logit = tabular_logit + self.churn_head(self.body(read))[:, 0].float()
+        return ChurnOutput(loss=None if churned is None else self._loss(logit, churned), logit=logit)
 
-    def _loss(
-        self, logit: torch.Tensor, log_spend: torch.Tensor, churned: torch.Tensor, spend: torch.Tensor
-    ) -> torch.Tensor:
+    def _loss(self, logit: torch.Tensor, churned: torch.Tensor) -> torch.Tensor:
         entropy = nn.functional.binary_cross_entropy_with_logits(logit, churned, reduction="none")
         if self.config.loss == "focal":
             # Lin et al. 2017, equation 4, with gamma 2
             entropy = entropy * (1 - torch.exp(-entropy)) ** 2
         weight = 1 + (self.config.positive_weight - 1) * churned
-        # quasi-Poisson deviance of those who ordered: unbiased for the mean whatever the distribution of spend
-        deviance = (1 - churned) * (torch.exp(log_spend) - spend * log_spend)
-        return (weight * entropy).sum() / weight.sum() + self.config.spend_weight * deviance.mean()
+        return (weight * entropy).sum() / weight.sum()
 
 
 class TextVectors(nn.Module):

@@ -175,10 +175,8 @@ class _Training:
         return done * self.rows_per_step / len(self.examples)
 
 
-def predict(
-    model: ChurnTransformer, examples: Examples, text_vectors: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log-odds of churn and log of relative spend, each of shape (n_rows,), float64.
+def predict(model: ChurnTransformer, examples: Examples, text_vectors: np.ndarray | None) -> np.ndarray:
+    """Log-odds of churn, shape (n_rows,), float64.
 
     Parameters
     ----------
@@ -191,14 +189,12 @@ def predict(
     """
     model.eval()
     vectors = None if text_vectors is None else torch.from_numpy(text_vectors)
-    logits, spends = [np.zeros(0)], [np.zeros(0)]
+    logits = [np.zeros(0)]
     with torch.inference_mode():
         for start in range(0, len(examples), 1024):
             part = examples.take(np.arange(start, min(start + 1024, len(examples))))
-            output = model(**to_tensors(model, part, vectors))
-            logits.append(output.logit.double().cpu().numpy())
-            spends.append(output.log_spend.double().cpu().numpy())
-    return np.concatenate(logits), np.concatenate(spends)
+            logits.append(model(**to_tensors(model, part, vectors)).logit.double().cpu().numpy())
+    return np.concatenate(logits)
 
 
 def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: int) -> np.ndarray:
@@ -224,7 +220,7 @@ def log_loss_at(model: ChurnTransformer, later: Examples, tokens: Tokens, vector
         read = np.unique(later.sequences.texts[later.sequences.texts >= 0])
         vectors = np.zeros((len(tokens.ids), model.encoder.config.hidden_size), np.float32)
         vectors[read] = encode_texts(TorchRuntime(TextVectors(model), "torch-float32"), tokens, read, vectors.shape[1])
-    logit, _ = predict(model, later, vectors)
+    logit = predict(model, later, vectors)
     logit += level_shift(logit, float(later.churned.mean()))
     return float(np.mean(np.logaddexp(0, -logit * np.where(later.churned == 1, 1, -1))))
 

@@ -18,8 +18,6 @@ class TestBeginning:
         reader = None if encoder is None else request.getfixturevalue(encoder)
         member = fit(shop, idle, reader, fine_tuned=fine_tuned and reader is not None)
         np.testing.assert_array_equal(member.logit(*shop.asked), shop.tabular.astype(np.float32))
-        mean = shop.spend[shop.y == 0].mean()
-        np.testing.assert_allclose(member.expected_spend(*shop.asked), np.full(len(shop.y), mean))
 
     def test_words_that_join_a_trained_network_begin_at_the_tabular_answer(self, few, bert):
         events = fit(few, SMALL)
@@ -29,7 +27,7 @@ class TestBeginning:
         np.testing.assert_array_equal(words.logit(*few.asked), few.tabular.astype(np.float32))
         own = weights(words)
         for name, weight in weights(events).items():
-            if not name.startswith(("churn_head", "spend_head")):
+            if not name.startswith("churn_head"):
                 np.testing.assert_array_equal(own[name], weight, err_msg=name)
 
     def test_fine_tuning_goes_on_from_the_answer_of_frozen_words(self, earlier, few, bert):
@@ -43,24 +41,21 @@ class TestBeginning:
 
 
 class TestLoss:
-    def answer(self, churned: list[float], spend: list[float], **shape: object) -> float:
-        """Loss of a new network that gives everyone even odds and the mean spend."""
+    def answer(self, *churned: float, **shape: object) -> float:
+        """Loss of a new network that gives everyone even odds."""
         model = ChurnTransformer(ChurnTransformerConfig(n_numbers=1, width=8, event_layers=0, **shape)).eval()
         n = len(churned)
-        labels = {"churned": torch.tensor(churned), "spend": torch.tensor(spend)}
-        return float(model(torch.zeros(n), torch.zeros((n, 1)), **labels).loss.detach())
+        return float(model(torch.zeros(n), torch.zeros((n, 1)), churned=torch.tensor(churned)).loss.detach())
 
-    def test_it_is_cross_entropy_plus_a_tenth_of_the_deviance_of_spend(self):
-        # spend of the one who ordered: exp(0) - spend * 0 = 1, of two customers half of that
-        assert self.answer([1.0, 0.0], [0.0, 3.0]) == pytest.approx(np.log(2) + 0.1 * 0.5)
+    def test_it_is_cross_entropy(self):
+        assert self.answer(1.0, 0.0) == pytest.approx(np.log(2))
 
     def test_focal_loss_weighs_a_customer_by_the_square_of_the_error(self):
-        assert self.answer([1.0], [0.0], loss="focal") == pytest.approx(np.log(2) / 4)
+        assert self.answer(1.0, loss="focal") == pytest.approx(np.log(2) / 4)
 
     def test_the_weight_of_who_churned_counts_in_the_mean_too(self):
         # 3 log 2 + log 2 over 3 + 1
-        loss = self.answer([1.0, 0.0], [0.0, 0.0], positive_weight=3.0, spend_weight=0.0)
-        assert loss == pytest.approx(np.log(2))
+        assert self.answer(1.0, 0.0, positive_weight=3.0) == pytest.approx(np.log(2))
 
 
 class TestLearning:
@@ -96,10 +91,9 @@ class TestLearning:
         assert np.isfinite(member.logit(*silent.asked)).all()
 
     def test_it_trains_where_everyone_churned(self, few, bert):
-        gone = replace(few, y=np.ones_like(few.y), spend=np.zeros_like(few.spend))
+        gone = replace(few, y=np.ones_like(few.y))
         member = fit(gone, SMALL, bert)
         assert np.isfinite(member.logit(*gone.asked)).all()
-        assert np.isfinite(member.expected_spend(*gone.asked)).all()
 
     @pytest.mark.parametrize("mode", ["frozen", "full"])
     def test_odd_texts_have_finite_answers(self, trained, mode):

@@ -1,8 +1,10 @@
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_network import MODES, SMALL, assert_same_weights, differ, fit, weights
 
 from inference.model.transformer.member import TransformerMember
@@ -63,7 +65,6 @@ class TestSaving:
         member.save(tmp_path)
         loaded = TransformerMember.load(tmp_path)
         np.testing.assert_allclose(loaded.logit(*later.asked), member.logit(*later.asked), atol=1e-6)
-        np.testing.assert_allclose(loaded.expected_spend(*later.asked), member.expected_spend(*later.asked), rtol=1e-6)
         assert loaded.settings == member.settings
 
     def test_a_member_without_words_is_loaded_as_well(self, few, tmp_path):
@@ -72,6 +73,19 @@ class TestSaving:
         loaded = TransformerMember.load(tmp_path)
         assert not loaded.reads_words
         np.testing.assert_allclose(loaded.logit(*few.asked), member.logit(*few.asked), atol=1e-6)
+
+    def test_a_member_of_the_version_that_predicted_spend_as_well_is_loaded(self, few, tmp_path, caplog):
+        member = fit(few, SMALL)
+        member.save(tmp_path)
+        folder = tmp_path / "transformer"
+        head = {"spend_head.weight": torch.ones(1, SMALL.width), "spend_head.bias": torch.ones(1)}
+        weights = load_file(folder / "model.safetensors") | head
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        for name, more in (("config.json", {"spend_weight": 0.1}), ("member.json", {"spend_mean": 25.0})):
+            (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | more))
+        loaded = TransformerMember.load(tmp_path)
+        np.testing.assert_allclose(loaded.logit(*few.asked), member.logit(*few.asked), atol=1e-6)
+        assert "spend" not in caplog.text
 
     @pytest.mark.parametrize("mode", ["frozen", *MODES])
     def test_the_network_itself_goes_there_and_back(self, trained, tmp_path, mode):
