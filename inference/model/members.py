@@ -53,7 +53,7 @@ class LogisticMember:
     def save(self, folder: Path) -> None:
         """Write ``logistic.npz``."""
         arrays: dict[str, Any] = {"C": self.C, "coef": self.coef_, "intercept": self.intercept_, "centre": self.centre_}
-        np.savez(folder / "logistic.npz", **arrays, **self.standardiser_.state())
+        np.savez(folder / "logistic.npz", **(arrays | self.standardiser_.state()))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

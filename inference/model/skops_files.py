@@ -21,7 +21,8 @@ def read_skops(file: Path) -> dict:
     with zipfile.ZipFile(file) as archive:
 
         def value(node: dict) -> Any:
-            kind, content = node["__loader__"], node.get("content")
+            kind: str = node["__loader__"]
+            content: Any = node.get("content")
             if kind == "JsonNode":
                 return json.loads(content)
             if kind == "DictNode":
