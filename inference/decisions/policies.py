@@ -11,7 +11,7 @@ from inference.decisions.contacts import NONE, Contacts
 from inference.decisions.effects import ActionEffect, fit_effects
 from inference.decisions.experiment import load_contacts, randomised, rewards
 from inference.evaluation.off_policy import policy_value
-from inference.evaluation.qini import auuc, qini_coefficient
+from inference.evaluation.qini import qini_coefficient
 from inference.registry import registry
 
 #: Columns of retention_policy_estimates and their dtypes.
@@ -25,11 +25,8 @@ COLUMNS = {
     "gain_low": "float64",
     "gain_high": "float64",
     "qini": "float64",
-    "auuc": "float64",
     "through_date": "datetime64[us]",
 }
-#: Metrics of how well customers are ranked by predicted effect.
-RANKINGS = {"qini": qini_coefficient, "auuc": auuc}
 #: Share of the contacts, the newest, on which policies are evaluated.
 TEST_SHARE = 0.3
 
@@ -61,17 +58,17 @@ def value_policies(
         for policy, actions in policies.items() if len(test) else ():
             estimate = policy_value(test.done, test.propensity, reward, actions, policies[NONE])
             row = {"policy": policy, "customers": len(test), "through_date": test.day.max()}
-            estimates.append(row | vars(estimate) | _ranking(effects.get(policy), test))
+            estimates.append(row | vars(estimate) | {"qini": _qini(effects.get(policy), test)})
     return pd.DataFrame(estimates, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _ranking(effect: ActionEffect | None, contacts: Contacts) -> dict[str, float]:
-    """Metrics of ``RANKINGS`` for the predicted effect of an action; empty for other policies and without a control."""
+def _qini(effect: ActionEffect | None, contacts: Contacts) -> float:
+    """Qini coefficient of the predicted effect of an action; NaN for other policies and without a control."""
     if effect is None:
-        return {}
+        return np.nan
     own = contacts.with_holdouts_of(effect.action)
     if own.is_treated.all() or not own.is_treated.any():
-        return {}
+        return np.nan
     uplift = own.probability * effect.acceptance(own.X, own.band)[0]
     propensity = np.where(own.is_treated, own.propensity, 1 - own.propensity)
-    return {name: metric(uplift, own.is_treated, own.churned, propensity) for name, metric in RANKINGS.items()}
+    return qini_coefficient(uplift, own.is_treated, own.churned, propensity)

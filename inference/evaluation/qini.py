@@ -1,4 +1,4 @@
-"""Qini and uplift curves: how well predicted effects rank customers, where contacts were randomised.
+"""Qini curve: how well predicted effects rank customers, where contacts were randomised.
 
 All values are in customers kept per customer: 0.02 is two more of a hundred who stay.
 """
@@ -39,44 +39,6 @@ def qini_curve(
     ValueError
         If a group is empty, or a propensity is not above 0 and below 1.
     """
-    share, n_treated, n_control, y_treated, y_control = _cumulated(uplift, treated, churned, propensity)
-    return share, y_treated - y_control * np.divide(n_treated, n_control, np.zeros_like(share), where=n_control > 0)
-
-
-def qini_coefficient(
-    uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensity: np.ndarray | None = None
-) -> float:
-    """Area between the Qini curve, with its arguments, and the straight line of a random order (Radcliffe 2007).
-
-    0 for a random ranking, negative for a worse one. It is not divided by the area of the best possible curve: that
-    curve supposes that every contacted customer who stayed did so because of the contact, which nobody observes, and
-    the ratio would change with the churn rate.
-    """
-    share, kept = qini_curve(uplift, treated, churned, propensity)
-    return float(np.trapezoid(kept, share) - kept[-1] / 2)
-
-
-def auuc(uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensity: np.ndarray | None = None) -> float:
-    """Area under the uplift curve of Gutierrez and Gerardy (2017), with the arguments of ``qini_curve``.
-
-    The curve is the effect on the best t customers times their number, divided by the number of customers; in the
-    notation of ``qini_curve``
-
-        (Y_T(t) / N_T(t) - Y_C(t) / N_C(t)) * (N_T(t) + N_C(t))
-
-    A random ranking gets half of the average effect.
-    """
-    share, n_treated, n_control, y_treated, y_control = _cumulated(uplift, treated, churned, propensity)
-    rates = [
-        np.divide(y, n, np.zeros_like(share), where=n > 0) for y, n in ((y_treated, n_treated), (y_control, n_control))
-    ]
-    return float(np.trapezoid((rates[0] - rates[1]) * share, share))
-
-
-def _cumulated(
-    uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensity: np.ndarray | None
-) -> tuple[np.ndarray, ...]:
-    """Share of customers, and summed weights of treated, untreated and those who stayed, at each distinct uplift."""
     treated, stayed = np.asarray(treated, dtype=bool), 1 - np.asarray(churned, dtype=float)
     if treated.all() or not treated.any():
         raise ValueError(
@@ -93,4 +55,18 @@ def _cumulated(
     ends = np.append(np.flatnonzero(np.diff(np.asarray(uplift)[order])), len(order) - 1)
     summed = columns.cumsum(axis=1)[:, ends]
     comparable = (summed[1] > 0) & (summed[2] > 0)
-    return tuple(np.insert(summed[:, comparable], 0, 0, axis=1))
+    share, n_treated, n_control, y_treated, y_control = np.insert(summed[:, comparable], 0, 0, axis=1)
+    return share, y_treated - y_control * np.divide(n_treated, n_control, np.zeros_like(share), where=n_control > 0)
+
+
+def qini_coefficient(
+    uplift: np.ndarray, treated: np.ndarray, churned: np.ndarray, propensity: np.ndarray | None = None
+) -> float:
+    """Area between the Qini curve, with its arguments, and the straight line of a random order (Radcliffe 2007).
+
+    0 for a random ranking, negative for a worse one. It is not divided by the area of the best possible curve: that
+    curve supposes that every contacted customer who stayed did so because of the contact, which nobody observes, and
+    the ratio would change with the churn rate.
+    """
+    share, kept = qini_curve(uplift, treated, churned, propensity)
+    return float(np.trapezoid(kept, share) - kept[-1] / 2)

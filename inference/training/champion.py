@@ -43,7 +43,7 @@ class Monitoring:
     drift_share: float | None = None  # of its features, with unusual drift at the newest date, where it was measured
     #: Drop of its AUROC at the newest date with known outcomes below that of its validation, where it is significant
     #: and above ``churn__auroc_drop_limit``.
-    broken_promise: float | None = None
+    auroc_drop: float | None = None
 
 
 def ensure_champion(
@@ -151,8 +151,8 @@ def why_due(
         return None
     if monitoring.drift_share is not None and monitoring.drift_share >= retraining.drift_share:
         return f"{monitoring.drift_share:.0%} of its features drifted"
-    if monitoring.broken_promise is not None:
-        return f"its AUROC was {monitoring.broken_promise:.4f} below what was promised"
+    if monitoring.auroc_drop is not None:
+        return f"its AUROC was {monitoring.auroc_drop:.4f} below that of its validation"
     return None
 
 
@@ -160,7 +160,7 @@ def _why_none_fits(current: RegisteredModel | None, horizon_days: int, encoder_r
     if current is None:
         return "there was no champion"
     if current.model.horizon_days != horizon_days:
-        return f"the champion answers {current.model.horizon_days} days, not {horizon_days}"
+        return f"the champion predicts {current.model.horizon_days} days, not {horizon_days}"
     if current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):
         return "the champion learned from texts by another encoder"
     return None

@@ -135,7 +135,7 @@ def search(fold: _Fold, settings: TransformerSettings, n_trials: int) -> Transfo
     def settings_of(trial: "Trial | FrozenTrial") -> TransformerSettings:
         return replace(
             settings,
-            width=trial.suggest_categorical("width", [32, 48, 64]),
+            width=trial.suggest_categorical("width", sorted({32, 48, 64, settings.width})),
             event_layers=trial.suggest_int("event_layers", 1, 3),
             dropout=trial.suggest_float("dropout", 0.1, 0.4),
             learning_rate=trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True),

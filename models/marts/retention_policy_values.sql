@@ -14,6 +14,5 @@ select
     cast(case when matches > 0 then gain_low end as double) as gain_low,
     cast(case when matches > 0 then gain_high end as double) as gain_high,
     cast(qini as double) as qini,
-    cast(auuc as double) as auuc,
     cast(through_date as date) as through_date
 from estimates

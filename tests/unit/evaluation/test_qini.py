@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.evaluation.qini import auuc, qini_coefficient, qini_curve
+from inference.evaluation.qini import qini_coefficient, qini_curve
 
 # by predicted uplift: a treated one stays and an untreated one leaves, then likewise, then the other way round twice
 UPLIFT = np.array([0.9, 0.8, 0.7, 0.6, 0.4, 0.3, 0.2, 0.1])
@@ -60,24 +60,11 @@ class TestQini:
         assert qini_coefficient(np.zeros(8), TREATED, CHURNED) == 0
 
 
-class TestAuuc:
-    def test_by_hand(self) -> None:
-        # share that stayed among the treated minus among the untreated, times the share of customers
-        heights = [0, 1 * 2, 1 * 3, 1 * 4, 2 / 3 * 5, (2 / 3 - 1 / 3) * 6, (2 / 4 - 1 / 3) * 7, 0]
-        widths = [2, 1, 1, 1, 1, 1, 1]
-        area = sum(w * (a + b) / 2 for w, a, b in zip(widths, heights[:-1], heights[1:], strict=True))
-        assert auuc(UPLIFT, TREATED, CHURNED) == pytest.approx(area / 8 / 8)
-
-    def test_equal_predictions_get_half_of_the_average_effect(self) -> None:
-        assert auuc(np.zeros(8), TREATED, np.array([0, 1, 0, 1, 0, 1, 1, 0])) == pytest.approx(0.25)
-
-
 class TestPropensity:
     def test_the_same_for_all_changes_nothing(self) -> None:
         effect, treated, churned, _ = make_trial(200)
-        for measure in (qini_coefficient, auuc):
-            same = measure(effect, treated, churned, np.full(200, 0.85))
-            assert same == pytest.approx(measure(effect, treated, churned))
+        same = qini_coefficient(effect, treated, churned, np.full(200, 0.85))
+        assert same == pytest.approx(qini_coefficient(effect, treated, churned))
 
     def test_rarely_treated_customers_weigh_more(self) -> None:
         # of the loyal one of four was treated, of those who leave three of four, and it changed nothing
@@ -101,33 +88,28 @@ class TestPropensity:
 
 
 class TestRanking:
-    @pytest.mark.parametrize("measure", [qini_coefficient, auuc])
-    def test_the_truth_beats_a_random_order_and_that_beats_the_reverse(self, measure) -> None:
+    def test_the_truth_beats_a_random_order_and_that_beats_the_reverse(self) -> None:
         effect, treated, churned, propensity = make_trial(20_000)
         shuffled = np.random.default_rng(1).permutation(effect)
-        figures = [measure(ranking, treated, churned, propensity) for ranking in (effect, shuffled, -effect)]
+        figures = [qini_coefficient(order, treated, churned, propensity) for order in (effect, shuffled, -effect)]
         assert figures[0] > figures[1] + 0.02 > figures[2] + 0.04
 
     def test_a_random_order_is_worth_about_nothing(self) -> None:
         effect, treated, churned, propensity = make_trial(20_000)
-        average = qini_curve(effect, treated, churned, propensity)[1][-1]
         for seed in range(5):
             shuffled = np.random.default_rng(seed).permutation(effect)
             assert qini_coefficient(shuffled, treated, churned, propensity) == pytest.approx(0, abs=0.01)
-            assert auuc(shuffled, treated, churned, propensity) == pytest.approx(average / 2, abs=0.01)
 
     @given(experiments())
     def test_only_the_order_matters(self, trial: tuple) -> None:
         uplift, treated, churned = trial
-        for measure in (qini_coefficient, auuc):
-            again = measure(np.exp(3 * uplift) - 7, treated, churned)
-            assert again == pytest.approx(measure(uplift, treated, churned))
+        again = qini_coefficient(np.exp(3 * uplift) - 7, treated, churned)
+        assert again == pytest.approx(qini_coefficient(uplift, treated, churned))
 
     @given(experiments(), st.randoms())
     def test_the_order_of_rows_does_not_matter(self, trial: tuple, random) -> None:
         order = random.sample(range(len(trial[0])), len(trial[0]))
-        for measure in (qini_coefficient, auuc):
-            assert measure(*(column[order] for column in trial)) == pytest.approx(measure(*trial))
+        assert qini_coefficient(*(column[order] for column in trial)) == pytest.approx(qini_coefficient(*trial))
 
     @given(experiments())
     def test_swapping_treatment_or_outcome_mirrors_the_effect(self, trial: tuple) -> None:
@@ -140,7 +122,7 @@ class TestRanking:
 class TestRefusals:
     def test_nobody_to_compare_with(self) -> None:
         with pytest.raises(ValueError, match="8 of 8 customers were treated; expected some who were and some who were"):
-            auuc(UPLIFT, np.ones(8), CHURNED)
+            qini_curve(UPLIFT, np.ones(8), CHURNED)
 
     def test_a_contact_that_was_certain(self) -> None:
         with pytest.raises(ValueError, match=r"propensities lie from 0.5 to 1.0; expected them above 0 and below 1"):

@@ -153,12 +153,12 @@ class TestWhyDue:
         assert self.due("2024-01-01", Monitoring("3", drift_share=0.9)) is None
 
     def test_an_auroc_that_fell_short_of_its_promise_is_enough(self) -> None:
-        assert self.due("2024-01-08", Monitoring("3", broken_promise=0.06)) == (
-            "its AUROC was 0.0600 below what was promised"
+        assert self.due("2024-01-08", Monitoring("3", auroc_drop=0.06)) == (
+            "its AUROC was 0.0600 below that of its validation"
         )
 
     def test_what_was_measured_of_another_version_does_not_count(self) -> None:
-        assert self.due("2024-01-08", Monitoring("2", drift_share=0.9, broken_promise=0.9)) is None
+        assert self.due("2024-01-08", Monitoring("2", drift_share=0.9, auroc_drop=0.9)) is None
 
     def test_a_challenger_that_lost_is_not_tried_again_on_the_same_rows(self) -> None:
         self.history.loc[1] = ["kept_back", pd.Timestamp("2024-01-29")]
@@ -194,7 +194,7 @@ class TestEnsureChampion:
         versions = ensure_champion(self.labels, 28, "if_missing")
         assert versions.horizon_days.tolist() == [30, 28]
         assert versions.is_champion.tolist() == [False, True]
-        assert versions.reason.iloc[1] == "the champion answers 30 days, not 28"
+        assert versions.reason.iloc[1] == "the champion predicts 30 days, not 28"
 
     def test_always_trains_but_promotes_only_what_is_better(self) -> None:
         ensure_champion(self.labels, 30, "if_missing")

@@ -342,7 +342,8 @@ class TestSearch:
         assert best.learning_rate < TransformerSettings().learning_rate
 
     def test_the_settings_given_stay_where_nothing_better_is_found(self, tried):
-        slowest = replace(TransformerSettings(), learning_rate=1e-4)  # the lower end of what is tried
+        # the lower end of what is tried, and a width that is tried only because it was given
+        slowest = replace(TransformerSettings(), learning_rate=1e-4, width=40)
         assert search(self.fold, slowest, 8) == slowest
 
 
