@@ -98,11 +98,13 @@ class Plain(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **rest: torch.Tensor) -> dict:
         """Read the texts of each customer, then answer."""
-        mask = rest["text_mask"]
+        mask = rest.pop("text_mask")
         vectors = torch.zeros((*mask.shape, self.network.config.text_width), device=mask.device)
         if mask.any():
             vectors[mask] = self.network.encode(input_ids=input_ids[mask], attention_mask=attention_mask[mask])
-        return {"logits": self.network(text_vectors=vectors, **rest).logit}
+        events = rest["event_types"], rest["event_categories"], rest["event_numbers"]
+        texts = vectors, rest["text_subjects"], rest["text_numbers"], mask
+        return {"logits": self.network(rest["tabular_logit"], rest["numbers"], events, texts).logit}
 
 
 def plain(model: ChurnModel, rows: pd.DataFrame) -> np.ndarray:
@@ -113,9 +115,9 @@ def plain(model: ChurnModel, rows: pd.DataFrame) -> np.ndarray:
     X, sequences = model.matrix(rows), read_sequences(rows)
     of_members = []
     for start in range(0, len(X), BATCH):
-        part = X.iloc[start : start + BATCH].to_numpy()
-        trees = [booster.predict(part, raw_score=True) for booster in model.members[1].boosters_]
-        of_members.append([model.members[0].pipeline_.decision_function(part), np.mean(trees, axis=0)])
+        part = X.iloc[start : start + BATCH]
+        trees = [booster.predict(part.to_numpy(), raw_score=True) for booster in model.members[1].boosters_]
+        of_members.append([model.members[0].logit(part), np.mean(trees, axis=0)])
     logits = np.concatenate(of_members, axis=1)
     tabular = logits.mean(axis=0)
     numbers = member.standardiser_.transform(X.to_numpy()).astype(np.float32)

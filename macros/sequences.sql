@@ -9,8 +9,8 @@
     expressions. Rows are sorted by the `order_by` expressions, which must not be null.
 -#}
 {% macro first_rows(columns, order_by, limit) -%}
-    {#- one list of structs, sorted once: an ordered aggregate per column needs kilobytes of memory per group -#}
     {%- if churn_radar.is_spark() %}{{ return(churn_radar.spark_first_rows(columns, order_by, limit)) }}{% endif %}
+    {#- one list of structs, sorted once: an ordered aggregate per column needs kilobytes of memory per group -#}
     {%- set fields = {} %}
     {%- for value in order_by %}{% do fields.update({value: 'field_' ~ loop.index}) %}{% endfor %}
     {%- for value in columns.values() if value not in fields %}{% do fields.update({value: 'value_' ~ loop.index}) %}{% endfor %}

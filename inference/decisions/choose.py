@@ -67,7 +67,8 @@ def appraise(
 
     ``at_stake``, of shape (n_customers,), is churn probability times value; ``cost`` has shape (n_actions,).
     """
-    mean, deviation = np.array([effect.acceptance(X, band) for effect in effects.values()]).transpose(1, 2, 0)
+    acceptances = zip(*(effect.acceptance(X, band) for effect in effects.values()), strict=True)
+    mean, deviation = (np.column_stack(columns) for columns in acceptances)
     proven = np.column_stack([_is_proven(effect, band, len(effects)) for effect in effects.values()])
     stake = at_stake[:, None]
     return Appraisal(mean, stake * mean - cost, 1.96 * stake * deviation, proven)

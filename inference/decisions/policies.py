@@ -69,6 +69,6 @@ def _qini(effect: ActionEffect | None, contacts: Contacts) -> float:
     own = contacts.with_holdouts_of(effect.action)
     if own.is_treated.all() or not own.is_treated.any():
         return np.nan
-    uplift = own.probability * effect.acceptance(own.X, own.band)[0]
+    mean, _ = effect.acceptance(own.X, own.band)
     propensity = np.where(own.is_treated, own.propensity, 1 - own.propensity)
-    return qini_coefficient(uplift, own.is_treated, own.churned, propensity)
+    return qini_coefficient(own.probability * mean, own.is_treated, own.churned, propensity)

@@ -82,7 +82,7 @@ def hide_small(groups: pd.DataFrame, counts: Sequence[str], min_group: int) -> t
 
 
 def report() -> dict | None:
-    """Read the newest report of ``churn-radar report``; None without one."""
+    """Read the newest report of ``churn-radar report``; None without one, ChurnRadarError where it is damaged."""
     file = published("report").with_suffix(".json")
     if not file.exists():
         return None

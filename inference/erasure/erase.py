@@ -31,8 +31,8 @@ from inference.erasure.person import (
     warehouse_relations,
 )
 from inference.erasure.scrubbing import (
-    count_in_redis,
     count_in_sqlite,
+    redis_keys,
     scrub_duckdb,
     scrub_parquet,
     scrub_sqlite,
@@ -96,7 +96,7 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     with open_duckdb(warehouse_file() or ":memory:") as connection:
         person = find_person(connection, (customer_id, pseudonym(customer_id)), _relations(connection, variables))
         n_online = sum(count_in_sqlite(file, person) for file in all_files() if kind_of(file) == "sqlite")
-        n_online += count_in_redis(person)
+        n_online += redis_keys(person, "exists")
         if not person.n_rows and not n_online and done.customer_hash not in erased_customers():
             raise ChurnRadarError(f"customer {customer_id} is not in {home()}; nothing was changed")
         _put_on_list(done.customer_hash)
@@ -140,7 +140,7 @@ def _scrub_files(
         partial.unlink(missing_ok=True)
     for name in (EFFECTS, GRAPHS):  # caches without customers, but with numbers and words that may look like an id
         shutil.rmtree(home() / name, ignore_errors=True)
-    done.add("redis", count_in_redis(traces.person, delete=True))
+    done.add("redis", redis_keys(traces.person, "delete"))
     files = [file for file in all_files() if file not in raw_files and file != warehouse_file()]
     for file in track(files, "Erasing"):
         kind = kind_of(file)
@@ -197,7 +197,7 @@ def _verify(
         done.searched["bytes"] += file.stat().st_size
         if count:
             remains[display_name(file)] = count
-    if keys := count_in_redis(traces.person):
+    if keys := redis_keys(traces.person, "exists"):
         remains["redis"] = keys
     if remains:
         places = ", ".join(f"{name} ({count})" for name, count in list(remains.items())[:5])

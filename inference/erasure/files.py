@@ -66,7 +66,10 @@ def warehouse_file() -> Path | None:
 
 @contextmanager
 def open_duckdb(file: Path | str, person: Person | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a DuckDB file with the salt and a person's keys; no other process can open it meanwhile."""
+    """Open a DuckDB file with the salt and a person's keys; no other process can open it meanwhile.
+
+    Raises a ChurnRadarError if it is in use or damaged.
+    """
     try:
         connection = duckdb.connect(file)
     except duckdb.IOException as error:

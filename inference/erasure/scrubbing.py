@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
@@ -93,8 +94,8 @@ def count_in_sqlite(file: Path, person: Person) -> int:
         )
 
 
-def count_in_redis(person: Person, delete: bool = False) -> int:
-    """Count the person's keys in Redis, where Feast's online store uses it, and delete them if asked to."""
+def redis_keys(person: Person, act: Literal["exists", "delete"]) -> int:
+    """Count, or delete and count, the person's keys in Redis, where Feast's online store uses it."""
     if not os.environ.get("CHURN_REDIS"):
         return 0
     from feast.infra.online_stores.helpers import _redis_key
@@ -104,8 +105,7 @@ def count_in_redis(person: Person, delete: bool = False) -> int:
 
     config = open_store().config
     client = RedisOnlineStore()._get_client(config.online_store)
-    act = client.delete if delete else client.exists
-    return sum(act(_redis_key(config.project, key, 3)) for key in _entities(person))
+    return sum(getattr(client, act)(_redis_key(config.project, key, 3)) for key in _entities(person))
 
 
 def scrub_text(file: Path, traces: Traces) -> int:

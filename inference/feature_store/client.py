@@ -127,7 +127,8 @@ def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
 def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
     """Join features to rows of the spine, as ``historical_features`` does, without the seconds of importing Feast.
 
-    Each row has a snapshot of its own date, so a join by equal keys is enough. It reads the Parquet files that Feast's
+    Each row, a pair of customer and date that must occur once, has a snapshot of its own date, so a join by equal keys
+    is enough. It reads the Parquet files that Feast's
     offline store reads, of the services in ``SNAPSHOT_TABLES``.
     """
     _refuse_empty(rows)

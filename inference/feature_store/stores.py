@@ -147,7 +147,8 @@ class SearchableSqliteOnlineStore(SqliteOnlineStore):
         """Find the rows whose vectors are nearest to a query by cosine.
 
         Only rows of the newest snapshot are searched: others no longer exist in the shop. Filters, which must be on
-        strings, are applied before the search, so that up to ``top_k`` matching rows are returned.
+        strings, are applied before the search, so up to ``top_k`` matching rows are returned. Without an embedding,
+        or with a filter on a number, it raises a ValueError.
 
         Returns
         -------

@@ -87,7 +87,7 @@ class ChurnModel:
         """Log-odds of every member that is averaged, each of shape (n_rows,)."""
         logits = {member.name: member.logit(X) for member in self.members}
         if self.transformer is not None:
-            assert sequences is not None  # ``inputs`` reads them
+            assert sequences is not None, "the transformer needs sequences, which ``inputs`` reads"
             tabular = np.mean(list(logits.values()), axis=0)
             logits[self.transformer.name] = self.transformer.logit(X, sequences, tabular)
         return {name: logits[name] for name in self.names}
@@ -105,7 +105,7 @@ class ChurnModel:
         tabular: np.ndarray = np.mean(list(of_members.values()), axis=0)
         if self.transformer is None:
             return pd.DataFrame(tabular, columns=list(X.columns), index=X.index)
-        assert sequences is not None  # ``inputs`` reads them
+        assert sequences is not None, "the transformer needs sequences, which ``inputs`` reads"
         logits = np.mean([member.logit(X) for member in self.members], axis=0)
         parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
         averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)

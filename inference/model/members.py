@@ -58,15 +58,15 @@ class LogisticMember:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read ``logistic.npz``, or ``logistic.skops`` of an older version."""
-        member, old = cls(), folder / "logistic.skops"
-        if old.exists():
+        member, file = cls(), folder / "logistic.npz"
+        if not file.exists() and (old := folder / "logistic.skops").exists():
             state = read_skops(old)
             regression = dict(state["pipeline"]["steps"])["regress"]
             member.standardiser_ = read_standardiser(state["pipeline"])
             member.coef_, member.intercept_ = regression["coef_"][0], float(regression["intercept_"][0])
             member.centre_ = state["centre"]
             return member
-        with np.load(folder / "logistic.npz") as state:
+        with np.load(file) as state:
             member.standardiser_ = Standardiser.from_state(state)
             member.coef_, member.intercept_ = state["coef"], float(state["intercept"])
             member.centre_ = state["centre"]

@@ -42,7 +42,10 @@ class Alert:
 
 
 def read_alerts(today: date) -> list[Alert]:
-    """Read the published alerts that hold today (UTC); one of stale scores is published ahead of its first day."""
+    """Read the published alerts that hold today (UTC); one of stale scores is published ahead of its first day.
+
+    Raises a ChurnRadarError where nothing was published yet.
+    """
     file = published("churn_alerts")
     if not file.exists():
         raise ChurnRadarError(f"{file}: no scores yet, and so no alerts; run dbt build first")

@@ -180,6 +180,7 @@ class Rescorer:
             is_same_model = last is not None and last.model.version == shop.model_version
             model = last.model if last is not None and is_same_model else registry.load(shop.model_version)
             self._events.begin_after(shop.through)
+            # its caches begin anew: the new build may have other aspects, or none of the texts
             self._build = _Build(facts, shop, model, self._vectors)
         return self._build
 

@@ -49,7 +49,11 @@ def current_as_of(rows: CustomerRows, now: datetime) -> date:
 
 
 def features_at(rows: CustomerRows, as_of: date, shop: OnlineShop) -> dict[str, Any]:
-    """Compute every feature of the model's services for a customer at a midnight: numbers (None: unknown) and lists."""
+    """Compute every feature of the model's services for a customer at a midnight.
+
+    Numbers (None: unknown), lists of events and texts, ``text_embedding`` (a vector), ``encoder_revision`` (text) and
+    ``attributes`` (a mapping).
+    """
     history = rows.at(as_of, shop.facts)
     features: dict[str, Any] = {}
     for subject in (order_features, engagement_features, review_features, support_features, campaign_features):

@@ -71,7 +71,8 @@ class RegisteredModel:
 def champion(as_of_date: date | None = None) -> RegisteredModel | None:
     """Load the champion, or that of a date; None where no model was promoted.
 
-    The champion of a date is the registered version that the last decision for this date or an earlier one promoted.
+    The champion of a date is the registered version that the last decision for this date or an earlier one promoted;
+    the alias ``champion``, where no decision was for a later date.
     Raises DamagedModelError if its files are missing or damaged.
     """
     snapshot = read_snapshot()

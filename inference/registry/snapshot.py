@@ -29,7 +29,7 @@ class Version:
     run_id: str  # the run that trained it
     source: str  # URI of the folder of its files
     trained_at: int  # milliseconds since 1970, UTC
-    # what the run logged; empty where the run was deleted
+    # what the run logged; empty where the run was deleted. Not compared: dicts have no hash, and versions are keys
     parameters: dict[str, str] = field(compare=False)
     metrics: dict[str, float] = field(compare=False)
 

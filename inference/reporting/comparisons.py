@@ -52,7 +52,7 @@ def score_metrics(name: str, about: str, predictions: pd.DataFrame, logit: np.nd
     ``predictions`` are validation rows with ``churned`` and ``average``, the champion's log-odds; ``logit``, of shape
     (n_rows,), are the log-odds of the score.
     """
-    from empulse.metrics import empc_score  # takes a second to import
+    from empulse.metrics import empc_score  # takes a second to import; its defaults are the costs of Verbraken 2013
 
     probability = level(predictions, logit)
     threshold = best_f1_threshold(predictions.churned, probability)

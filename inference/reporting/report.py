@@ -42,7 +42,8 @@ def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = 
     Returns
     -------
     dict
-        What ``report.json`` holds; ``note`` names what is left out, if anything.
+        JSON, as ``report.json`` holds it: ``model``, ``members``, ``baselines``, ``ablations``, ``control``,
+        ``curves``, ``segments``, ``forward``, ``costs``, ``policies``; ``note`` names what is left out, if anything.
 
     Raises
     ------

@@ -40,7 +40,10 @@ def new_key(name: str, scopes: Collection[str]) -> tuple[str, ApiKey]:
 
 
 def read_keys(entries: str) -> list[ApiKey]:
-    """Read ``CHURN_API_KEYS``: entries ``name:scope+scope:sha256``, separated by spaces or commas."""
+    """Read ``CHURN_API_KEYS``: entries ``name:scope+scope:sha256``, separated by spaces or commas.
+
+    An entry that cannot be read is a ``ChurnRadarError``.
+    """
     keys = []
     for number, entry in enumerate(re.split(r"[\s,]+", entries.strip()) if entries.strip() else (), 1):
         match = _ENTRY.fullmatch(entry)

@@ -37,7 +37,10 @@ class RequireScope(APIKeyHeader):
 
 
 class RateLimit:
-    """Counts the requests of each client, in this process; a rate is such as ``1000/second`` or ``60/minute``."""
+    """Counts the requests of each client, in this process.
+
+    A rate is such as ``1000/second`` or ``60/minute``; one that cannot be read is a ``ChurnRadarError``.
+    """
 
     def __init__(self, rate: str) -> None:
         self.rate = rate

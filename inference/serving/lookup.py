@@ -44,7 +44,7 @@ class ScoreLookup:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(self, customer_ids: Sequence[str]) -> list[Churn | None]:
-        """Return a score per customer, None where there is none; ``StoreDownError`` if the store is late."""
+        """Return a score per customer, in their order, None where there is none; late ones are a ``StoreDownError``."""
         loop = asyncio.get_running_loop()
         answers = [self._waiting.setdefault(customer, loop.create_future()) for customer in customer_ids]
         if self._reading is None or self._reading.done():

@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.realtime.online_store import StoreDownError
 from inference.serving.answers import Problem
@@ -51,14 +53,37 @@ def route_template(scope: Mapping[str, Any]) -> str:
     return route.path_format if route else "unknown"
 
 
+class BodyLimit:
+    """Middleware that refuses a body of more than ``MAX_BODY_BYTES`` before all of it is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; reading a too large body raises an ``HTTPException``."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        n_announced, n_read = int(announced) if announced.isdigit() else 0, 0
+
+        async def limited() -> Message:
+            nonlocal n_read
+            message = await receive() if n_announced <= MAX_BODY_BYTES else {}
+            n_read += len(message.get("body", b""))
+            if max(n_announced, n_read) > MAX_BODY_BYTES:
+                detail = f"the body has more than {MAX_BODY_BYTES:,} bytes; send less"
+                raise HTTPException(413, detail, {"Connection": "close"})
+            return message
+
+        await self.app(scope, limited, send)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error of an application with a problem."""
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 413:
-            detail = f"the body has more than {MAX_BODY_BYTES:,} bytes; send less"
-            return problem(413, detail, {"Connection": "close"})
         return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)

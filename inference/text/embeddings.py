@@ -60,6 +60,11 @@ def embed_new_texts(
     -------
     pyarrow.Table
         One row of ``SCHEMA`` per text that is new, changed, or stored for another encoder or other descriptions.
+
+    Raises
+    ------
+    ChurnRadarError
+        If an aspect lacks a complaint or a praise.
     """
     check_aspects(aspects)
     cleaned = texts.text.fillna("").map(clean_text)

@@ -79,7 +79,9 @@ def new_references(stored: pd.Series | None) -> pa.Table:
     for name, version in read_snapshot().versions.items():
         if name in known:
             continue
+        reference = None
         with tempfile.TemporaryDirectory() as folder, suppress(OSError, ValueError):
             reference = pd.read_parquet(artifact_path(version, folder, REFERENCE_FILE))
+        if reference is not None:
             tables.append(pa.Table.from_pandas(reference.assign(model_version=name), SCHEMA, preserve_index=False))
     return pa.concat_tables(tables)

@@ -69,13 +69,14 @@ class Checkpoint:
             return None
         try:
             state = torch.load(self.path, weights_only=True)
+            step = state["step"]
         except Exception as error:  # a damaged file may raise anything
             reason = str(error).strip().splitlines()[0][:80] if str(error).strip() else type(error).__name__
             logger.info(
                 "%s: the checkpoint cannot be read (%s); this training starts from the beginning", self.path, reason
             )
             return None
-        logger.info("checkpoint %s: resumed after step %s", self.key, f"{state['step']:,}")
+        logger.info("checkpoint %s: resumed after step %s", self.key, f"{step:,}")
         return state
 
 

@@ -20,9 +20,15 @@ if TYPE_CHECKING:  # importing them takes seconds, which running a saved graph w
     import openvino
     import torch
 
+#: ``CI`` belongs to the process: one thread sets and restores it at a time.
+_asking = Lock()
+
 
 class OpenVINORuntime:
-    """Computes embeddings with OpenVINO, several batches at once, each on its own core."""
+    """Computes embeddings with OpenVINO, several batches at once, each on its own core.
+
+    The name, ``openvino-float32``, ``openvino-bfloat16`` or ``openvino-int8``, decides the precision.
+    """
 
     def __init__(self, graph: "openvino.Model", name: str) -> None:
         self.name, self.graph, self.device = name, graph, "cpu"
@@ -110,14 +116,16 @@ def _openvino() -> ModuleType:
 @contextmanager
 def _no_telemetry() -> Iterator[None]:
     """Keep OpenVINO from reporting an import or a conversion to Intel: it asks for ``CI``, and has no other switch."""
-    before = os.environ.get("CI")
-    os.environ["CI"] = "true"
-    try:
-        yield
-    finally:
-        os.environ.pop("CI", None)
-        if before is not None:
-            os.environ["CI"] = before
+    with _asking:
+        before = os.environ.get("CI")
+        os.environ["CI"] = "true"
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["CI"]
+            else:
+                os.environ["CI"] = before
 
 
 @contextmanager

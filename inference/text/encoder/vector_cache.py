@@ -55,9 +55,9 @@ class MemoryVectors:
 
     def load(self, revision: str) -> None:
         """Fill the cache with saved vectors of a revision."""
-        self.revision = revision
         saved = _read_files(_folder(revision), None, self._max_vectors)
         self._vectors.update({(revision, text_hash): vector for text_hash, vector in saved.items()})
+        self.revision = revision
 
     def vectors(
         self, revision: str, texts: Mapping[str, Text], encode: Callable[[list[Text]], np.ndarray]
@@ -123,9 +123,11 @@ def _folder(revision: str) -> Path:
 def _read_files(folder: Path, hashes: list[str] | None, limit: int | None = None) -> dict[str, np.ndarray]:
     """Read the saved vectors of some hashes, or any ``limit`` of them if hashes is None."""
     files = [] if hashes == [] else [str(file) for file in folder.glob("*.parquet")]
+    if not files:
+        return {}
     selection = "" if hashes is None else "semi join wanted using (text_hash)"
     with duckdb.connect() as connection:
-        if hashes is not None and files:
+        if hashes is not None:
             # read keys first (2 % of the bytes) to find the files that hold wanted vectors
             connection.register("wanted", pd.DataFrame({"text_hash": hashes}))
             query = f"select distinct filename from read_parquet($files, filename = true) {selection}"
@@ -137,6 +139,8 @@ def _read_files(folder: Path, hashes: list[str] | None, limit: int | None = None
             f"group by text_hash {f'limit {limit}' if limit else ''}",
             {"files": files},
         ).to_arrow_table()
+    if table.num_rows == 0:  # the files may be empty, after an erasure
+        return {}
     matrix = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
     return dict(zip(table["text_hash"].to_pylist(), matrix, strict=True))
 

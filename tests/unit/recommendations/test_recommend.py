@@ -7,6 +7,7 @@ from purchases import AS_OF, bought, nameless
 
 from inference.recommendations import recommend as module
 from inference.recommendations.recommend import CANDIDATES, SCHEMA, learn_hit_rates, recommend
+from inference.text.encoder.encoder import Encoder
 
 NO_NAMES = pd.DataFrame({"product_id": [], "product_name": pd.Series([], dtype=object)})
 
@@ -64,7 +65,8 @@ class TestRecommend:
         first = recommended(bought(make_shop("cup")), "quiet").iloc[0]
         assert (first.product_id, first.source) == ("cup", "bought_next")
 
-    def test_rows_have_the_schema_and_the_as_of_date(self) -> None:
+    def test_rows_have_the_schema_and_the_as_of_date(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Encoder, "shared", None)  # there are no names to encode
         table = recommend(bought(make_shop("tea")), NO_NAMES, targets("quiet", "c1"), 14)
         assert table.schema == SCHEMA
         table_rows = table.to_pandas()

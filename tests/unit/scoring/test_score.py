@@ -209,6 +209,19 @@ class TestNewestSnapshot:
         assert seen[0].days_since_first_order.tolist() == [52, 111, 83]
         assert seen[0].days_since_last_order.tolist() == [1, 21, 24]
 
+    def test_labels_set_the_level(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # the newest rate that is known at 2024-04-22: the window of the second snapshot has not closed
+        monkeypatch.setattr(registry, "champion", lambda _: RegisteredModel("3", make_fixed_model("latest_rate")))
+        monkeypatch.setattr(
+            feature_store,
+            "snapshot_features",
+            lambda rows, *services: rows.assign(signal=np.arange(len(rows)), no_order_probability=0.4),
+        )
+        open_window = self.snapshots[self.snapshots.is_newest][["customer_id", "as_of_date"]].assign(churned=None)
+        scored = score_newest_snapshot(self.snapshots, pd.concat([LABELS, open_window])).read_pandas()
+        assert scored.churn_probability.nunique() == 2
+        assert scored.churn_probability.mean() == pytest.approx(0.25)
+
     def test_without_a_champion_nobody_is_scored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(registry, "champion", lambda as_of_date: None)
         with pytest.raises(ChurnRadarError, match="no champion in the model registry"):

@@ -1,0 +1,29 @@
+import duckdb
+import numpy as np
+
+from inference.text.encoder.vector_cache import DiskVectors, MemoryVectors, _folder, _save_file
+
+
+def refuse(texts: list[str]) -> np.ndarray:
+    raise AssertionError(f"{texts} are encoded though they were saved")
+
+
+def test_the_service_loads_what_builds_saved() -> None:
+    saved, _ = DiskVectors().vectors("r1", {"a": "late", "b": "fine"}, lambda texts: np.eye(2, dtype=np.float32))
+    cache = MemoryVectors(10)
+    cache.load("r1")
+    vectors, n_encoded = cache.vectors("r1", {"b": "fine", "a": "late"}, refuse)
+    assert (n_encoded, cache.revision) == (0, "r1")
+    np.testing.assert_array_equal([vectors["a"], vectors["b"]], [saved["a"], saved["b"]])
+
+
+def test_a_cache_that_an_erasure_has_emptied_is_loaded() -> None:
+    _save_file(_folder("r1"), ["a"], np.ones((1, 2), np.float32))
+    (file,) = _folder("r1").glob("*.parquet")
+    emptied = file.with_name("emptied.parquet")
+    duckdb.sql(f"copy (from '{file}' limit 0) to '{emptied}'")
+    emptied.replace(file)
+    cache = MemoryVectors(10)
+    cache.load("r1")
+    assert cache.revision == "r1"
+    assert DiskVectors().vectors("r1", {"a": "late"}, lambda texts: np.zeros((1, 2), np.float32))[1] == 1
