@@ -11,15 +11,12 @@ from inference.realtime.online_store import StoreDownError
 from inference.serving import routes
 from inference.serving.intake import Intake
 from inference.serving.keys import ApiKey
-from inference.serving.limits import RateLimit
+from inference.serving.limits import RATE_LIMIT, RateLimit
 from inference.serving.lookup import ScoreLookup
 from inference.serving.metrics import Measured, Metrics
 from inference.serving.problems import BodyLimit, add_error_handlers, documented
 from inference.serving.updater import ScoreUpdater
 from inference.warehouse.event_log import EventLog
-
-#: Requests per client, unless ``CHURN_RATE_LIMIT`` says otherwise.
-RATE_LIMIT = "1000/second"
 
 
 def create_app(keys: list[ApiKey]) -> FastAPI:

@@ -10,6 +10,9 @@ from starlette.requests import HTTPConnection
 from inference.errors import ChurnRadarError
 from inference.serving.keys import find_key
 
+#: Requests per client, unless ``CHURN_RATE_LIMIT`` says otherwise.
+RATE_LIMIT = "1000/second"
+
 
 class RequireScope(APIKeyHeader):
     """Dependency of a route: refuses requests without a key of a scope, or beyond the rate of its client."""
