@@ -107,6 +107,8 @@ def compare_tables(name: str, before: pd.DataFrame, after: pd.DataFrame) -> Iter
 
 def same(one: object, other: object) -> bool:
     """Whether two values are equal, numbers and lists of numbers to ``TOLERANCE``."""
+    if one is pd.NA or other is pd.NA:  # its comparisons are neither true nor false
+        return one is other
     if isinstance(one, float | int | np.ndarray | list) and isinstance(other, type(one)):
         pair = [np.asarray(value) for value in (one, other)]
         if pair[0].shape != pair[1].shape:
