@@ -24,9 +24,9 @@ from inference.reporting import tables
 BENCHMARKS = {
     "encoding": "encoding.py --texts 600 --runs 1 --forget",
     "scoring": "scoring.py --customers 700 --runs 3 --forget --home {home}",
-    "lookups": "serving.py --customers 2000 --requests 1000 --seconds 5",
+    "lookups": "serving.py --customers 2000 --requests 1000 --seconds 4",
     "re-scoring": "rescoring.py --home {home} --requests 500",
-    "one more day": "daily.py --customers 2000 --days 365 --new-days 4 --forget",
+    "one more day": "daily.py --customers 700 --days 365 --new-days 4 --forget",
 }
 NUMBER = re.compile(r"-?[\d,]*\.?\d+(?:e-?\d+)?")
 
