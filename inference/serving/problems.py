@@ -61,7 +61,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; reading a too large body raises an ``HTTPException``."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):  # whose bodies nobody reads
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "")
