@@ -44,7 +44,6 @@ UP_TO_SPINE = (
     "path:models/staging",
     "+int_customer_snapshots",
     "+int_customer_events",
-    "+int_customer_daily_products",
     "+int_texts",
 )
 FEATURES = ("path:models/features", "churn_labels")

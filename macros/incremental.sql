@@ -10,15 +10,27 @@
 {% endmacro %}
 
 
-{#- Fingerprint of what determines a model's rows: the vars above, the code of the model and everything upstream, and the text encoder. -#}
-{% macro build_fingerprint() %}
+{#- A model's table of the last build, if it was built with the same settings and code; else none. -#}
+{% macro built_before(name) %}
+    {% if not execute %}{{ return(none) }}{% endif %}
+    {% set node = graph.nodes['model.churn_radar.' ~ name] %}
+    {% set relation = adapter.get_relation(node.database, node.schema, node.alias) %}
+    {% if relation is none or churn_radar.table_comment(relation) != churn_radar.build_fingerprint(node.unique_id) %}{{ return(none) }}{% endif %}
+    {{ return(relation) }}
+{% endmacro %}
+
+
+{#- Fingerprint of what determines a model's rows: the vars above, the code of the model, of everything upstream and of their macros, and the text encoder. -#}
+{% macro build_fingerprint(id=none) %}
     {% set parts = [] %}
     {% for name in churn_radar.feature_vars() %}
         {% do parts.append(name ~ '=' ~ var(name, none)) %}
     {% endfor %}
-    {% set upstream = churn_radar.upstream_of(model.unique_id, []) %}
+    {% set upstream = churn_radar.upstream_of(id or model.unique_id, []) %}
+    {% set macros = [] %}
     {% for id in upstream | sort %}
         {% do parts.append(graph.nodes[id].checksum.checksum) %}
+        {% do churn_radar.macros_used(graph.nodes[id].depends_on.macros, macros) %}
         {% if id.endswith('.review_embeddings') and id != model.unique_id %}
             {% set node = graph.nodes[id] %}
             {% set embeddings = adapter.get_relation(node.database, node.schema, node.alias) %}
@@ -27,7 +39,18 @@
             {% endif %}
         {% endif %}
     {% endfor %}
+    {% for id in macros | sort %}
+        {% do parts.append(local_md5(context['churn_radar'][id.split('.')[-1]].macro.macro_sql)) %}
+    {% endfor %}
     {{ return(local_md5(parts | join(';'))) }}
+{% endmacro %}
+
+{#- Add this project's macros among `ids`, and those that they call, to the list `visited`. -#}
+{% macro macros_used(ids, visited) %}
+    {% for id in ids if id.startswith('macro.churn_radar.') and id not in visited %}
+        {% do visited.append(id) %}
+        {% do churn_radar.macros_used(context['churn_radar'][id.split('.')[-1]].macro.depends_on.macros, visited) %}
+    {% endfor %}
 {% endmacro %}
 
 {% macro upstream_of(id, visited) %}
@@ -62,12 +85,38 @@
 {% endmacro %}
 
 
-{#- Pre-hook: delete all rows of a stale table, else the rows of the days that will be rebuilt. -#}
-{% macro delete_outdated_rows(day=none) %}
+{#- Pre-hook: delete all rows of a stale table, else those of the days that will be rebuilt: the newest, and `late_days`. -#}
+{% macro delete_outdated_rows(day=none, late_days=[]) %}
     {% if not execute or model.config.materialized == 'view' or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
     {% if churn_radar.is_stale() %}{{ return(churn_radar.keep_rows('false')) }}{% endif %}
     {% set since = churn_radar.rebuilt_from(day) if day else none %}
-    {{ return(churn_radar.keep_rows(day ~ " < cast('" ~ since ~ "' as date)") if since else '') }}
+    {{ return(churn_radar.keep_rows('not (' ~ churn_radar.is_rebuilt(day, since, late_days) ~ ')') if since else '') }}
+{% endmacro %}
+
+
+{#- Whether a day is rebuilt: since a day, or one of `late_days`. -#}
+{% macro is_rebuilt(day, since, late_days) -%}
+    {{ day }} >= cast('{{ since }}' as date)
+    {%- for late_day in late_days %} or {{ day }} = cast('{{ late_day }}' as date){% endfor %}
+{%- endmacro %}
+
+
+{#-
+    Days before those that are rebuilt anyway whose number of events is no longer the one in int_customer_daily_events, as
+    events arrived late or were deleted; looked for as far back as sequences reach, the oldest events that features count.
+-#}
+{% macro late_event_days() %}
+    {% set since = churn_radar.rebuilt_from('activity_date') %}
+    {% if not since %}{{ return([]) }}{% endif %}
+    {% set oldest = since - modules.datetime.timedelta(days=churn_radar.sequence_days()) %}
+    {{ return(run_query(
+        "select day, sum(arrived) as arrived from ("
+        ~ "select cast(occurred_at as date) as day, count(*) as arrived from " ~ ref('stg_events')
+        ~ " where occurred_at >= cast('" ~ oldest ~ "' as timestamp) and occurred_at < cast('" ~ since ~ "' as timestamp) group by 1"
+        ~ " union all select activity_date, -sum(events) from " ~ this
+        ~ " where activity_date >= cast('" ~ oldest ~ "' as date) and activity_date < cast('" ~ since ~ "' as date) group by 1"
+        ~ ") as days group by 1 having sum(arrived) <> 0 order by 1"
+    ).rows) }}
 {% endmacro %}
 
 
@@ -130,42 +179,6 @@
     {% if not execute or not is_incremental() or churn_radar.is_stale() %}{{ return(none) }}{% endif %}
     {% set newest = run_query('select max(' ~ day ~ ') from ' ~ this).rows[0][0] %}
     {{ return(newest - modules.datetime.timedelta(days=var('churn__lookback_days')) if newest else none) }}
-{% endmacro %}
-
-
-{#-
-    CTEs that restrict dated `rows` to the customers' days to rebuild: rows that arrived or were superseded at or after
-    `since`. Rows superseded on the day they arrived are left out, as no snapshot ever sees them.
--#}
-{% macro changed_days(rows, since) %}
-    {%- if since %}
-    changed_keys as (
-        select customer_id, activity_date, arrived_date
-        from {{ rows }}
-        where arrived_date >= cast('{{ since }}' as date) or superseded_date >= cast('{{ since }}' as date)
-        union distinct
-        select customer_id, activity_date, arrived_date
-        from {{ this }}
-        where superseded_date >= cast('{{ since }}' as date)
-    ),
-
-    changed_{{ rows }} as (
-        select {{ rows }}.*
-        from {{ rows }}
-        inner join changed_keys
-            on
-                {{ rows }}.customer_id = changed_keys.customer_id
-                and {{ rows }}.activity_date = changed_keys.activity_date
-                and {{ rows }}.arrived_date = changed_keys.arrived_date
-        where {{ rows }}.superseded_date is null or {{ rows }}.superseded_date > {{ rows }}.arrived_date
-    )
-    {%- else %}
-    changed_{{ rows }} as (
-        select *
-        from {{ rows }}
-        where superseded_date is null or superseded_date > arrived_date
-    )
-    {%- endif %}
 {% endmacro %}
 
 

@@ -192,6 +192,26 @@
 
 
 {#-
+    Whether the shop records a column of the contract; true where it lacks the whole table. The events accepted by the
+    service do not count, as they cannot say what earlier rows would have had.
+-#}
+{% macro is_recorded(table, column) %}
+    {% set types = churn_radar.column_types(churn_radar.raw_source(table)) if execute else none %}
+    {{ return(types is none or column in types or column in (var('churn__' ~ table ~ '_columns', none) or {})) }}
+{% endmacro %}
+
+
+{#- Columns, as 'table.column', whose features are null as the shop does not record them. -#}
+{% macro unrecorded_columns() %}
+    {% set names = [] %}
+    {% for table, column in [('orders', 'coupon_code'), ('events', 'session_id')] if not churn_radar.is_recorded(table, column) %}
+        {% do names.append(table ~ '.' ~ column) %}
+    {% endfor %}
+    {{ return(names) }}
+{% endmacro %}
+
+
+{#-
     Every row of a raw table with the contract's names and types, and `rejection_reason`: why the row is invalid, null
     if it is valid. Columns that the shop lacks are null; a table that it lacks is empty.
 -#}

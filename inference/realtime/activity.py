@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from inference.realtime.features import PARTS, at_midnight, exact
+from inference.realtime.features import at_midnight, exact
 
 Row = dict[str, Any]
 #: Visits of one day: ``day``, ``occurred_at`` (the last), ``events``, ``sessions`` and ``<type>_events``.
 Visit = dict[str, Any]
 
 #: Event types of ``int_customer_events`` by order status.
-ORDER_EVENTS = {"completed": "order", "cancelled": "cancelled", "returned": "returned"}
+ORDER_EVENTS = {"completed": "order", "cancelled": "cancelled", "returned": "returned", "refund": "other"}
+#: Statuses whose amounts add up to what was spent; those of refunds are negative.
+PAID = ("completed", "refund")
 #: The category of a visit is the first of these event types that occurred.
 VISIT_CATEGORIES = ("cart_add", "wishlist", "search", "view")
-#: Days of ``int_customer_daily_products``.
+#: Age of the oldest items that features read, in days.
 PRODUCT_DAYS = 90
 
 
@@ -44,62 +46,55 @@ def visits(
     return [{**visit, "day": day} for day, visit in days.items() if day < as_of]
 
 
-def daily_activity(orders: Sequence[Row], visits: Sequence[Visit], event_types: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return ``int_customer_daily_activity`` by column: one row per order, then one per day with a visit."""
-    no_orders, unknown = np.zeros(len(visits)), np.full(len(visits), np.nan)
+def order_columns(orders: Sequence[Row]) -> dict[str, np.ndarray]:
+    """Return ``int_customer_orders`` by column, with what only completed orders count: unknown (NaN) or 0 elsewhere."""
     completed = np.array([order["status"] == "completed" for order in orders], dtype=bool)
-    six_hours = np.array([order["ordered_at"].hour // 6 for order in orders], dtype=int)
-    days = [order["ordered_at"].date() for order in orders] + [visit["day"] for visit in visits]
+    spent = np.array([order["status"] in PAID for order in orders], dtype=bool)
 
-    def numbers(name: str) -> np.ndarray:
-        return np.array([order[name] for order in orders], dtype=float)  # None becomes NaN
+    def numbers(values: Iterable[float | None]) -> np.ndarray:
+        return np.array(list(values), dtype=float)  # None becomes NaN
 
-    def exact_numbers(name: str) -> np.ndarray:
-        return np.array([exact(order[name]) for order in orders], dtype=float)
-
-    def of_status(status: str) -> np.ndarray:
-        return np.array([order["status"] == status for order in orders], dtype=float)
-
-    of_orders = {
-        "orders": (completed, no_orders),
-        "cancelled_orders": (of_status("cancelled"), no_orders),
-        "returned_orders": (of_status("returned"), no_orders),
-        "coupon_orders": (np.where(completed, numbers("has_coupon"), 0.0), no_orders),
-        "amount": (np.where(completed, exact_numbers("amount"), 0.0), no_orders),
-        "largest_order_amount": (np.where(completed, numbers("amount"), np.nan), unknown),
-        "discount_amount": (np.where(completed, exact_numbers("discount_amount"), np.nan), unknown),
-        "items": (np.where(completed, numbers("items"), np.nan), unknown),
-        **{f"{part}_orders": (completed & (six_hours == n), no_orders) for n, part in enumerate(PARTS)},
+    of_completed = {
+        "amount": numbers(order["amount"] for order in orders),
+        "discount_amount": numbers(exact(order["discount_amount"]) for order in orders),
+        "items": numbers(order["items"] for order in orders),
+        "hour_of_day": numbers(_hour(order["ordered_at"]) for order in orders),
     }
-    names = {f"{event_type}_events" for event_type in event_types}
-    of_visits = {name: [visit.get(name, 0) for visit in visits] for name in ("events", "sessions", *names)}
-    of_visits["other_events"] = [
-        visit["events"] - sum(visit.get(name, 0) for name in names) if visit.get("packed", True) else 0
-        for visit in visits
+    return {
+        "activity_date": np.array([order["ordered_at"].date() for order in orders], dtype="datetime64[D]"),
+        "completed": completed.astype(float),
+        "cancelled": np.array([order["status"] == "cancelled" for order in orders], dtype=float),
+        "returned": np.array([order["status"] == "returned" for order in orders], dtype=float),
+        "has_coupon": np.where(completed, numbers(order["has_coupon"] for order in orders), 0.0),
+        "spend": np.where(spent, numbers(exact(order["amount"]) for order in orders), 0.0),
+        **{name: np.where(completed, values, np.nan) for name, values in of_completed.items()},
+    }
+
+
+def visit_columns(visits: Sequence[Visit], event_types: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return ``int_customer_daily_events`` by column."""
+    names = [f"{event_type}_events" for event_type in event_types]
+    counts = {
+        name: np.array([visit.get(name, 0) for visit in visits], dtype=float) for name in ("events", "sessions", *names)
+    }
+    packed = np.array([visit.get("packed", True) for visit in visits], dtype=bool)
+    counts["other_events"] = np.where(packed, counts["events"] - sum(counts[name] for name in names), 0.0)
+    return {"activity_date": np.array([visit["day"] for visit in visits], dtype="datetime64[D]"), **counts}
+
+
+def product_columns(orders: Iterable[Row], items: Mapping[str, Sequence[Row]], as_of: date) -> dict[str, np.ndarray]:
+    """Return the items of completed orders of the last ``PRODUCT_DAYS`` days by column."""
+    bought = [
+        (order["ordered_at"].date(), item)
+        for order in orders
+        if order["status"] == "completed" and (as_of - order["ordered_at"].date()).days <= PRODUCT_DAYS
+        for item in items.get(order["order_id"], ())
     ]
     return {
-        "activity_date": np.array(days, dtype="datetime64[D]"),
-        **{name: np.concatenate([values.astype(float), rest]) for name, (values, rest) in of_orders.items()},
-        **{name: np.array([0.0] * len(orders) + values, dtype=float) for name, values in of_visits.items()},
-    }
-
-
-def daily_products(orders: Iterable[Row], items: Mapping[str, Sequence[Row]], as_of: date) -> dict[str, np.ndarray]:
-    """Return ``int_customer_daily_products`` by column, of completed orders of the last ``PRODUCT_DAYS`` days."""
-    bought: dict[tuple[date, str], Row] = {}
-    for order in orders:
-        day = order["ordered_at"].date()
-        if order["status"] != "completed" or (as_of - day).days > PRODUCT_DAYS:
-            continue
-        for item in items.get(order["order_id"], ()):
-            group = bought.setdefault((day, item["product_id"]), {"category": None, "amount": 0.0})
-            group["category"] = max(filter(None, (group["category"], item.get("category"))), default=None)
-            group["amount"] += item["amount"] or 0.0
-    return {
         "activity_date": np.array([day for day, _ in bought], dtype="datetime64[D]"),
-        "product_id": np.array([product for _, product in bought], dtype=object),
-        "category": np.array([group["category"] for group in bought.values()], dtype=object),
-        "amount": np.array([group["amount"] for group in bought.values()], dtype=float),
+        "product_id": np.array([item["product_id"] for _, item in bought], dtype=object),
+        "category": np.array([item.get("category") for _, item in bought], dtype=object),
+        "amount": np.array([item["amount"] or 0.0 for _, item in bought], dtype=float),
     }
 
 
@@ -146,6 +141,11 @@ def texts(reviews: Iterable[Row], tickets: Iterable[Row]) -> list[Row]:
         for row, written_at, known_at, rating in written
         if row["text"] is not None
     ]
+
+
+def _hour(moment: datetime) -> int | None:
+    """Return the hour of an order; None at midnight sharp, as such an order has a date, but no time of day."""
+    return None if moment == at_midnight(moment.date()) else moment.hour
 
 
 def _event(

@@ -28,6 +28,8 @@ class ShopFacts:
     complaint_from: float
     #: Raw tables that the shop has: features of the others are unknown, not zero.
     tables: frozenset[str]
+    #: Columns, as ``table.column``, that the shop does not record: their features are unknown, not zero.
+    unrecorded: frozenset[str]
     #: Date of the shop's first order.
     first_date: date | None
     #: Types of browsing events, and aspects of complaints, that have features of their own.
@@ -43,10 +45,11 @@ class ShopFacts:
 class History:
     """Rows of one customer, as the dbt models hold them."""
 
-    #: ``int_customer_daily_activity`` by column; dates as ``datetime64[D]``, counts and amounts as float64. A date may
-    #: have several rows.
-    daily: Mapping[str, np.ndarray]
-    #: ``int_customer_daily_products`` by column: ``activity_date``, ``product_id``, ``category``, ``amount``.
+    #: ``int_customer_orders`` by column, and ``int_customer_daily_events``: dates as ``datetime64[D]``, numbers as
+    #: float64, and statuses as columns of 0 and 1.
+    orders: Mapping[str, np.ndarray]
+    visits: Mapping[str, np.ndarray]
+    #: Items of the completed orders of the last 90 days: ``activity_date``, ``product_id``, ``category``, ``amount``.
     products: Mapping[str, np.ndarray]
     #: ``stg_reviews`` and ``stg_support_tickets`` with the complaint scores of their texts, ``stg_campaign_touches``.
     reviews: Sequence[Mapping]
@@ -55,41 +58,41 @@ class History:
     #: ``int_customer_events`` and ``int_texts``.
     events: Sequence[Mapping]
     texts: Sequence[Mapping]
-    #: First order before the history window, if any; else the first date with an order in ``daily`` counts.
+    #: First order before the history window, if any; else the first date in ``orders`` counts.
     first_order_date: date | None = None
 
 
 def order_features(history: History, as_of: date, shop: ShopFacts) -> Features:
     """Compute ``order_features`` of one customer who has ordered before an as-of date, a midnight in UTC."""
-    daily, ago = history.daily, _days_ago(history.daily, as_of)
-    days = np.unique(daily["activity_date"][daily["orders"] > 0])
+    orders, ago = history.orders, _days_ago(history.orders, as_of)
+    days = np.unique(orders["activity_date"][orders["completed"] > 0])
     first = history.first_order_date or days[0].item()
     since_last = float((as_of - days[-1].item()).days)
-    n_orders = float(daily["orders"].sum())
+    n_orders = float(orders["completed"].sum())
     return {
         "days_since_last_order": since_last,
         "days_since_first_order": float((as_of - first).days),
         "months_since_first_order": float(12 * (as_of.year - first.year) + as_of.month - first.month),
-        **_order_volume(daily, ago, as_of, shop),
+        **_order_volume(orders, ago, as_of, shop),
         **_order_rhythm(days, since_last),
-        "items_90d": _sum_known(daily["items"][ago <= 90]),
-        "items_per_order": ratio(_sum_known(daily["items"]), n_orders),
+        "items_90d": _sum_known(orders["items"][ago <= 90]),
+        "items_per_order": ratio(_sum_known(orders["items"]), n_orders),
         **_product_variety(history.products, as_of, shop),
-        **_order_shares(daily, ago),
+        **_order_shares(orders, ago, shop),
     }
 
 
-def _order_volume(daily: Mapping[str, np.ndarray], ago: np.ndarray, as_of: date, shop: ShopFacts) -> Features:
+def _order_volume(orders: Mapping[str, np.ndarray], ago: np.ndarray, as_of: date, shop: ShopFacts) -> Features:
     """Orders and spend in windows, in all, and compared with the window before and with a year before."""
-    n_orders, spend = float(daily["orders"].sum()), total(daily["amount"])
+    n_orders, spend = float(orders["completed"].sum()), total(orders["spend"])
     features: Features = {
         "orders_total": n_orders,
         "spend_total": spend,
         "average_order_amount": ratio(spend, n_orders),
-        "largest_order_amount": largest(daily["largest_order_amount"]),
+        "largest_order_amount": largest(orders["amount"]),
     }
     is_a_year_old = shop.first_date is not None and shop.first_date <= as_of - timedelta(days=365)
-    for name, values in (("orders", daily["orders"]), ("spend", daily["amount"])):
+    for name, values in (("orders", orders["completed"]), ("spend", orders["spend"])):
         for window in (7, 30, 90, 180, 365):
             features[f"{name}_{window}d"] = _within(values, ago, window)
         for window in (30, 90):
@@ -134,48 +137,51 @@ def _product_variety(products: Mapping[str, np.ndarray], as_of: date, shop: Shop
     return features
 
 
-def _order_shares(daily: Mapping[str, np.ndarray], ago: np.ndarray) -> Features:
+def _order_shares(orders: Mapping[str, np.ndarray], ago: np.ndarray, shop: ShopFacts) -> Features:
     """Shares of orders by discount, coupon, outcome, weekday and part of the day."""
-    orders = daily["orders"]
-    n_orders, discount = float(orders.sum()), _sum_known(daily["discount_amount"])
-    returned, cancelled = float(daily["returned_orders"].sum()), float(daily["cancelled_orders"].sum())
+    completed, hours = orders["completed"], orders["hour_of_day"]
+    n_orders, discount = float(completed.sum()), _sum_known(orders["discount_amount"])
+    returned, cancelled = float(orders["returned"].sum()), float(orders["cancelled"].sum())
     placed = n_orders + returned + cancelled
-    is_weekend = ((daily["activity_date"].astype("int64") + 3) % 7) >= 5  # 1970-01-01 was a Thursday
+    is_weekend = ((orders["activity_date"].astype("int64") + 3) % 7) >= 5  # 1970-01-01 was a Thursday
+    parts = {part: float((hours // 6 == n).sum()) for n, part in enumerate(PARTS)}
+    coupons = ratio(_within(orders["has_coupon"], ago, 90), _within(completed, ago, 90))
     return {
-        "discount_share": None if discount is None else ratio(discount, discount + total(daily["amount"])),
-        "coupon_order_share_90d": ratio(_within(daily["coupon_orders"], ago, 90), _within(orders, ago, 90)),
+        "discount_share": None if discount is None else ratio(discount, discount + total(orders["spend"])),
+        "coupon_order_share_90d": None if "orders.coupon_code" in shop.unrecorded else coupons,
         "returned_order_share": ratio(returned, placed),
         "cancelled_order_share": ratio(cancelled, placed),
-        "weekend_order_share": ratio(float(orders[is_weekend].sum()), n_orders),
-        **{f"{part}_order_share": ratio(float(daily[f"{part}_orders"].sum()), n_orders) for part in PARTS},
+        "weekend_order_share": ratio(float(completed[is_weekend].sum()), n_orders),
+        **{f"{part}_order_share": ratio(orders_then, sum(parts.values())) for part, orders_then in parts.items()},
     }
 
 
 def engagement_features(history: History, as_of: date, shop: ShopFacts) -> Features:
     """Compute ``engagement_features`` of one customer."""
-    daily, zero, ago = history.daily, shop.zero("events"), _days_ago(history.daily, as_of)
-    visited = ago[daily["events"] > 0]
-    views, orders_90d = daily["view_events"], _within(daily["orders"], ago, 90)
-    carts = np.unique(ago[(daily["cart_add_events"] > 0) & (ago <= 90)])
-    abandoned = np.setdiff1d(carts, ago[daily["orders"] > 0])
+    visits, zero, ago = history.visits, shop.zero("events"), _days_ago(history.visits, as_of)
+    ordered = _days_ago(history.orders, as_of)[history.orders["completed"] > 0]
+    views, orders_90d = visits["view_events"], float((ordered <= 90).sum())
+    abandoned = np.setdiff1d(ago[(visits["cart_add_events"] > 0) & (ago <= 90)], ordered)
 
     def visit_days(days: int, after: int = 0) -> float:
-        return float(len(np.unique(visited[(visited > after) & (visited <= days)])))
+        return float(((ago > after) & (ago <= days)).sum())
 
-    counts = {f"{kind}_events": daily[f"{kind}_events"] for kind in (*shop.event_types, "other")}
-    counts["sessions"] = daily["sessions"]
-    counted: dict[str, float] = {}
+    counts = {f"{kind}_events": visits[f"{kind}_events"] for kind in (*shop.event_types, "other")}
+    counts["sessions"] = visits["sessions"]
+    counted: Features = {}
     for window in (7, 30, 90):
         counted |= {f"{name}_{window}d": _within(values, ago, window) for name, values in counts.items()}
         counted[f"visit_days_{window}d"] = visit_days(window)
+        if "events.session_id" in shop.unrecorded:
+            counted[f"sessions_{window}d"] = None
     counted["view_trend_30d"] = (_within(views, ago, 30) + 1) / (_within(views, ago, 60, 30) + 1)
     counted["visit_trend_30d"] = (visit_days(30) + 1) / (visit_days(60, 30) + 1)
     return {
-        "days_since_last_visit": smallest(visited),
+        "days_since_last_visit": smallest(ago),
         **{name: None if zero is None else value for name, value in counted.items()},
         "abandoned_carts_30d": float((abandoned <= 30).sum()) or zero,
         "abandoned_carts_90d": float(len(abandoned)) or zero,
-        "orders_per_cart_add_90d": ratio(orders_90d, _within(daily["cart_add_events"], ago, 90)),
+        "orders_per_cart_add_90d": ratio(orders_90d, _within(visits["cart_add_events"], ago, 90)),
         "orders_per_view_90d": ratio(orders_90d, _within(views, ago, 90)),
     }
 

@@ -123,12 +123,9 @@ class CustomerRows:
         visits = activity.visits(self.visit_days, self.events.values(), self.last_visit_date, as_of)
         since = as_of - timedelta(days=shop.history_days)
         return History(
-            daily=activity.daily_activity(
-                [order for order in orders if order["ordered_at"].date() >= since],
-                [visit for visit in visits if visit["day"] >= since],
-                shop.event_types,
-            ),
-            products=activity.daily_products(orders, self.items, as_of),
+            orders=activity.order_columns([order for order in orders if order["ordered_at"].date() >= since]),
+            visits=activity.visit_columns([visit for visit in visits if visit["day"] >= since], shop.event_types),
+            products=activity.product_columns(orders, self.items, as_of),
             reviews=[{**row, "loaded_at": row["known_at"], "superseded_at": None} for row in reviews],
             tickets=list(self.tickets.values()),
             contacts=list(self.contacts.values()),

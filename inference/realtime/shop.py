@@ -56,6 +56,7 @@ class OnlineShop:
                 history_days=row["history_days"],
                 complaint_from=row["complaint_from"],
                 tables=frozenset(row["tables"]),
+                unrecorded=frozenset(row.get("unrecorded", ())),
                 first_date=date.fromisoformat(row["first_date"]),
                 event_types=tuple(row["event_types"]),
                 aspects=tuple(row["aspects"]),

@@ -1,6 +1,7 @@
 {%- set windows = [7, 30, 90] -%}
 {%- set event_types = churn_radar.event_types() + ['other'] -%}
 {%- set zero = churn_radar.zero_if_present('events') -%}
+{%- set has_sessions = churn_radar.is_recorded('events', 'session_id') -%}
 
 with
 
@@ -8,24 +9,19 @@ snapshots as (
     {{ churn_radar.snapshots_to_build() }}
 ),
 
-daily_activity as (
-    select * from {{ ref('int_customer_daily_activity') }}
-),
-
 known_days as (
     select
         snapshots.as_of_date,
-        daily_activity.*,
-        {{ churn_radar.days_between('daily_activity.activity_date', 'snapshots.as_of_date') }} as days_ago
+        daily_events.*,
+        {{ churn_radar.days_between('daily_events.activity_date', 'snapshots.as_of_date') }} as days_ago
     from snapshots
-    inner join daily_activity
+    inner join {{ ref('int_customer_daily_events') }} as daily_events
         on
-            snapshots.customer_id = daily_activity.customer_id
-            and {{ churn_radar.known_at('daily_activity', 'snapshots.as_of_date') }}
-            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
+            snapshots.customer_id = daily_events.customer_id
+            and snapshots.as_of_date > daily_events.activity_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_events.activity_date
 ),
 
--- events arrive on their own day, so all events of a day are in one row
 engagement as (
     select
         customer_id,
@@ -35,36 +31,54 @@ engagement as (
         sum(case when days_ago <= {{ days }} then {{ event_type }}_events else 0 end) as {{ event_type }}_events_{{ days }}d,
         {%- endfor %}
         sum(case when days_ago <= {{ days }} then sessions else 0 end) as sessions_{{ days }}d,
-        count(case when days_ago <= {{ days }} and events > 0 then 1 end) as visit_days_{{ days }}d,
+        count(case when days_ago <= {{ days }} then 1 end) as visit_days_{{ days }}d,
         {%- endfor %}
         sum(case when days_ago > 30 and days_ago <= 60 then view_events else 0 end) as view_events_previous_30d,
-        count(case when days_ago > 30 and days_ago <= 60 and events > 0 then 1 end) as visit_days_previous_30d,
-        sum(case when days_ago <= 90 then orders else 0 end) as orders_90d,
-        min(case when events > 0 then days_ago end) as days_since_last_visit
+        count(case when days_ago > 30 and days_ago <= 60 then 1 end) as visit_days_previous_30d,
+        min(days_ago) as days_since_last_visit
     from known_days
     group by customer_id, as_of_date
 ),
 
--- aggregated by day first, as an order of the day may have arrived in a later row than the cart_add event
-abandoned_cart_days as (
+order_days as (
+    select
+        snapshots.customer_id,
+        snapshots.as_of_date,
+        {{ churn_radar.days_between('orders.activity_date', 'snapshots.as_of_date') }} as days_ago,
+        count(*) as orders
+    from snapshots
+    inner join {{ ref('int_customer_orders') }} as orders
+        on
+            snapshots.customer_id = orders.customer_id
+            and {{ churn_radar.known_at('orders', 'snapshots.as_of_date') }}
+            and {{ churn_radar.add_days('snapshots.as_of_date', -90) }} <= orders.activity_date
+    where orders.status = 'completed'
+    group by snapshots.customer_id, snapshots.as_of_date, orders.activity_date
+),
+
+recent_orders as (
     select
         customer_id,
         as_of_date,
-        days_ago
-    from known_days
-    where days_ago <= 90 and (cart_add_events > 0 or orders > 0)
-    group by customer_id, as_of_date, days_ago
-    having sum(cart_add_events) > 0 and sum(orders) = 0
+        sum(orders) as orders_90d
+    from order_days
+    group by customer_id, as_of_date
 ),
 
 abandoned_carts as (
     select
-        customer_id,
-        as_of_date,
-        count(case when days_ago <= 30 then 1 end) as abandoned_carts_30d,
+        known_days.customer_id,
+        known_days.as_of_date,
+        count(case when known_days.days_ago <= 30 then 1 end) as abandoned_carts_30d,
         count(*) as abandoned_carts_90d
-    from abandoned_cart_days
-    group by customer_id, as_of_date
+    from known_days
+    left join order_days
+        on
+            known_days.customer_id = order_days.customer_id
+            and known_days.as_of_date = order_days.as_of_date
+            and known_days.days_ago = order_days.days_ago
+    where known_days.days_ago <= 90 and known_days.cart_add_events > 0 and order_days.orders is null
+    group by known_days.customer_id, known_days.as_of_date
 )
 
 select
@@ -73,19 +87,23 @@ select
     cast(engagement.days_since_last_visit as bigint) as days_since_last_visit,
     {%- for days in windows %}
     {%- for event_type in event_types %}
-    cast(engagement.{{ event_type }}_events_{{ days }}d + {{ zero }} as bigint) as {{ event_type }}_events_{{ days }}d,
+    cast(coalesce(engagement.{{ event_type }}_events_{{ days }}d, {{ zero }}) as bigint) as {{ event_type }}_events_{{ days }}d,
     {%- endfor %}
-    cast(engagement.sessions_{{ days }}d + {{ zero }} as bigint) as sessions_{{ days }}d,
-    cast(engagement.visit_days_{{ days }}d + {{ zero }} as bigint) as visit_days_{{ days }}d,
+    cast({{ 'coalesce(engagement.sessions_' ~ days ~ 'd, ' ~ zero ~ ')' if has_sessions else 'null' }} as bigint) as sessions_{{ days }}d,
+    cast(coalesce(engagement.visit_days_{{ days }}d, {{ zero }}) as bigint) as visit_days_{{ days }}d,
     {%- endfor %}
     cast(coalesce(abandoned_carts.abandoned_carts_30d, {{ zero }}) as bigint) as abandoned_carts_30d,
     cast(coalesce(abandoned_carts.abandoned_carts_90d, {{ zero }}) as bigint) as abandoned_carts_90d,
-    cast(engagement.orders_90d as double) / nullif(engagement.cart_add_events_90d, 0) as orders_per_cart_add_90d,
-    cast(engagement.orders_90d as double) / nullif(engagement.view_events_90d, 0) as orders_per_view_90d,
-    cast(engagement.view_events_30d + 1 + {{ zero }} as double) / (engagement.view_events_previous_30d + 1) as view_trend_30d,
-    cast(engagement.visit_days_30d + 1 + {{ zero }} as double) / (engagement.visit_days_previous_30d + 1) as visit_trend_30d
+    cast(coalesce(recent_orders.orders_90d, 0) as double) / nullif(engagement.cart_add_events_90d, 0) as orders_per_cart_add_90d,
+    cast(coalesce(recent_orders.orders_90d, 0) as double) / nullif(engagement.view_events_90d, 0) as orders_per_view_90d,
+    cast(coalesce(engagement.view_events_30d, {{ zero }}) + 1 as double)
+    / (coalesce(engagement.view_events_previous_30d, 0) + 1) as view_trend_30d,
+    cast(coalesce(engagement.visit_days_30d, {{ zero }}) + 1 as double)
+    / (coalesce(engagement.visit_days_previous_30d, 0) + 1) as visit_trend_30d
 from snapshots
 left join engagement
     on snapshots.customer_id = engagement.customer_id and snapshots.as_of_date = engagement.as_of_date
 left join abandoned_carts
     on snapshots.customer_id = abandoned_carts.customer_id and snapshots.as_of_date = abandoned_carts.as_of_date
+left join recent_orders
+    on snapshots.customer_id = recent_orders.customer_id and snapshots.as_of_date = recent_orders.as_of_date

@@ -8,27 +8,26 @@ snapshots as (
     {{ churn_radar.snapshots_to_build() }}
 ),
 
-daily_activity as (
-    select *
-    from {{ ref('int_customer_daily_activity') }}
-    where orders + cancelled_orders + returned_orders > 0
+orders as (
+    select
+        *,
+        case when status = 'completed' then 1 else 0 end as is_completed,
+        -- what was paid less what was refunded
+        {{ churn_radar.fixed_point("case when status in ('completed', 'refund') then amount else 0 end") }} as spend
+    from {{ ref('int_customer_orders') }}
 ),
 
-daily_products as (
-    select * from {{ ref('int_customer_daily_products') }}
-),
-
-known_days as (
+known_orders as (
     select
         snapshots.as_of_date,
-        daily_activity.*,
-        {{ churn_radar.days_between('daily_activity.activity_date', 'snapshots.as_of_date') }} as days_ago
+        orders.*,
+        {{ churn_radar.days_between('orders.activity_date', 'snapshots.as_of_date') }} as days_ago
     from snapshots
-    inner join daily_activity
+    inner join orders
         on
-            snapshots.customer_id = daily_activity.customer_id
-            and {{ churn_radar.known_at('daily_activity', 'snapshots.as_of_date') }}
-            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
+            snapshots.customer_id = orders.customer_id
+            and {{ churn_radar.known_at('orders', 'snapshots.as_of_date') }}
+            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= orders.activity_date
 ),
 
 windowed_orders as (
@@ -36,36 +35,37 @@ windowed_orders as (
         customer_id,
         as_of_date,
         {%- for days in windows %}
-        sum(case when days_ago <= {{ days }} then orders else 0 end) as orders_{{ days }}d,
-        cast(sum(case when days_ago <= {{ days }} then amount else 0 end) as double) as spend_{{ days }}d,
+        sum(case when days_ago <= {{ days }} then is_completed else 0 end) as orders_{{ days }}d,
+        cast(sum(case when days_ago <= {{ days }} then spend else 0 end) as double) as spend_{{ days }}d,
         {%- endfor %}
-        sum(orders) as orders_total,
-        cast(sum(amount) as double) as spend_total,
-        sum(case when days_ago > 30 and days_ago <= 60 then orders else 0 end) as orders_previous_30d,
-        cast(sum(case when days_ago > 30 and days_ago <= 60 then amount else 0 end) as double) as spend_previous_30d,
-        sum(case when days_ago > 90 and days_ago <= 180 then orders else 0 end) as orders_previous_90d,
-        cast(sum(case when days_ago > 90 and days_ago <= 180 then amount else 0 end) as double) as spend_previous_90d,
-        sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then orders else 0 end) as orders_same_window_last_year,
+        sum(is_completed) as orders_total,
+        cast(sum(spend) as double) as spend_total,
+        sum(case when days_ago > 30 and days_ago <= 60 then is_completed else 0 end) as orders_previous_30d,
+        cast(sum(case when days_ago > 30 and days_ago <= 60 then spend else 0 end) as double) as spend_previous_30d,
+        sum(case when days_ago > 90 and days_ago <= 180 then is_completed else 0 end) as orders_previous_90d,
+        cast(sum(case when days_ago > 90 and days_ago <= 180 then spend else 0 end) as double) as spend_previous_90d,
+        sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then is_completed else 0 end) as orders_same_window_last_year,
         cast(
-            sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then amount else 0 end) as double
+            sum(case when days_ago > 365 - {{ horizon }} and days_ago <= 365 then spend else 0 end) as double
         ) as spend_same_window_last_year,
-        max(largest_order_amount) as largest_order_amount,
-        cast(sum(discount_amount) as double) as discount_total,
-        sum(case when days_ago <= 90 then coupon_orders else 0 end) as coupon_orders_90d,
-        sum(cancelled_orders) as cancelled_orders_total,
-        sum(returned_orders) as returned_orders_total,
-        cast(sum(case when days_ago <= 90 then items end) as double) as items_90d,
-        cast(sum(items) as double) as items_total,
-        sum(case when {{ churn_radar.day_of_week('activity_date') }} >= 6 then orders else 0 end) as weekend_orders,
-        sum(night_orders) as night_orders,
-        sum(morning_orders) as morning_orders,
-        sum(afternoon_orders) as afternoon_orders,
-        sum(evening_orders) as evening_orders
-    from known_days
+        max(case when status = 'completed' then amount end) as largest_order_amount,
+        cast(sum(case when status = 'completed' then {{ churn_radar.fixed_point('discount_amount') }} end) as double) as discount_total,
+        count(case when days_ago <= 90 and status = 'completed' and has_coupon then 1 end) as coupon_orders_90d,
+        count(case when status = 'cancelled' then 1 end) as cancelled_orders_total,
+        count(case when status = 'returned' then 1 end) as returned_orders_total,
+        cast(sum(case when days_ago <= 90 and status = 'completed' then {{ churn_radar.fixed_point('items') }} end) as double) as items_90d,
+        cast(sum(case when status = 'completed' then {{ churn_radar.fixed_point('items') }} end) as double) as items_total,
+        sum(case when {{ churn_radar.day_of_week('activity_date') }} >= 6 then is_completed else 0 end) as weekend_orders,
+        count(case when status = 'completed' then hour_of_day end) as timed_orders,
+        count(case when status = 'completed' and hour_of_day < 6 then 1 end) as night_orders,
+        count(case when status = 'completed' and hour_of_day between 6 and 11 then 1 end) as morning_orders,
+        count(case when status = 'completed' and hour_of_day between 12 and 17 then 1 end) as afternoon_orders,
+        count(case when status = 'completed' and hour_of_day >= 18 then 1 end) as evening_orders
+    from known_orders
     group by customer_id, as_of_date
 ),
 
--- one row per order day, as orders of one day may have arrived on several days
+-- one row per order day
 order_days as (
     select
         customer_id,
@@ -74,8 +74,8 @@ order_days as (
         {{ churn_radar.days_between(
             'lag(activity_date) over (partition by customer_id, as_of_date order by activity_date)', 'activity_date'
         ) }} as gap_days
-    from known_days
-    where orders > 0
+    from known_orders
+    where status = 'completed'
     group by customer_id, as_of_date, activity_date, days_ago
 ),
 
@@ -95,20 +95,17 @@ gaps as (
     group by customer_id, as_of_date
 ),
 
-known_products as (
+known_items as (
     select
-        snapshots.customer_id,
-        snapshots.as_of_date,
-        daily_products.product_id,
-        daily_products.category,
-        {{ churn_radar.days_between('daily_products.activity_date', 'snapshots.as_of_date') }} as days_ago,
-        daily_products.amount
-    from snapshots
-    inner join daily_products
-        on
-            snapshots.customer_id = daily_products.customer_id
-            and {{ churn_radar.known_at('daily_products', 'snapshots.as_of_date') }}
-            and {{ churn_radar.add_days('snapshots.as_of_date', -90) }} <= daily_products.activity_date
+        known_orders.customer_id,
+        known_orders.as_of_date,
+        known_orders.days_ago,
+        order_items.product_id,
+        order_items.category,
+        {{ churn_radar.fixed_point('order_items.quantity * order_items.unit_price') }} as amount
+    from known_orders
+    inner join {{ ref('stg_order_items') }} as order_items on known_orders.order_id = order_items.order_id
+    where known_orders.days_ago <= 90 and known_orders.status = 'completed'
 ),
 
 product_variety as (
@@ -117,7 +114,7 @@ product_variety as (
         as_of_date,
         count(distinct case when days_ago <= 30 then product_id end) as distinct_products_30d,
         count(distinct product_id) as distinct_products_90d
-    from known_products
+    from known_items
     group by customer_id, as_of_date
 ),
 
@@ -128,7 +125,7 @@ category_spend as (
         category,
         max(case when days_ago <= 30 then 1 else 0 end) as bought_30d,
         sum(amount) as amount
-    from known_products
+    from known_items
     where category is not null
     group by customer_id, as_of_date, category
 ),
@@ -152,7 +149,7 @@ arrivals as (
     select
         arrived_date,
         min(activity_date) as first_date
-    from daily_activity
+    from orders
     group by arrived_date
 ),
 
@@ -233,7 +230,8 @@ select
     cast(
         windowed_orders.discount_total / nullif(windowed_orders.discount_total + windowed_orders.spend_total, 0) as double
     ) as discount_share,
-    cast(windowed_orders.coupon_orders_90d as double) / nullif(windowed_orders.orders_90d, 0) as coupon_order_share_90d,
+    cast({{ 'windowed_orders.coupon_orders_90d' if churn_radar.is_recorded('orders', 'coupon_code') else 'null' }} as double)
+    / nullif(windowed_orders.orders_90d, 0) as coupon_order_share_90d,
     cast(windowed_orders.returned_orders_total as double)
     / nullif(
         windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
@@ -243,12 +241,12 @@ select
         windowed_orders.orders_total + windowed_orders.returned_orders_total + windowed_orders.cancelled_orders_total, 0
     ) as cancelled_order_share,
 
-    -- weekday and part of day
+    -- weekday and part of day, of the orders whose time of day is recorded
     cast(windowed_orders.weekend_orders as double) / nullif(windowed_orders.orders_total, 0) as weekend_order_share,
-    cast(windowed_orders.night_orders as double) / nullif(windowed_orders.orders_total, 0) as night_order_share,
-    cast(windowed_orders.morning_orders as double) / nullif(windowed_orders.orders_total, 0) as morning_order_share,
-    cast(windowed_orders.afternoon_orders as double) / nullif(windowed_orders.orders_total, 0) as afternoon_order_share,
-    cast(windowed_orders.evening_orders as double) / nullif(windowed_orders.orders_total, 0) as evening_order_share
+    cast(windowed_orders.night_orders as double) / nullif(windowed_orders.timed_orders, 0) as night_order_share,
+    cast(windowed_orders.morning_orders as double) / nullif(windowed_orders.timed_orders, 0) as morning_order_share,
+    cast(windowed_orders.afternoon_orders as double) / nullif(windowed_orders.timed_orders, 0) as afternoon_order_share,
+    cast(windowed_orders.evening_orders as double) / nullif(windowed_orders.timed_orders, 0) as evening_order_share
 from snapshots
 left join shop_history on snapshots.as_of_date = shop_history.as_of_date
 left join windowed_orders

@@ -7,8 +7,8 @@ contacts as (
     from {{ ref('stg_campaign_touches') }}
 ),
 
-daily_orders as (
-    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+completed_orders as (
+    select * from {{ ref('int_customer_orders') }} where status = 'completed'
 ),
 
 -- only contacts whose customer is in the spine at that date
@@ -22,7 +22,11 @@ snapshots as (
 ),
 
 observed as (
-    select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
+    select
+        as_of_date as newest_date,
+        observed_until
+    from {{ ref('int_snapshot_dates') }}
+    where is_newest
 ),
 
 windows as (
@@ -33,34 +37,34 @@ windows as (
         observed.observed_until
     from contacts
     cross join observed
-    where contacts.touched_at < cast(observed.observed_until as timestamp)
+    where contacts.touched_at < cast(observed.newest_date as timestamp)
 ),
 
 orders_in_window as (
     select
         windows.touch_id,
-        sum(daily_orders.amount) as horizon_spend
+        sum({{ churn_radar.fixed_point('completed_orders.amount') }}) as horizon_spend
     from windows
-    inner join daily_orders
+    inner join completed_orders
         on
-            windows.customer_id = daily_orders.customer_id
-            and windows.window_begins_on <= daily_orders.activity_date
-            and windows.window_ends_on > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders') }}
+            windows.customer_id = completed_orders.customer_id
+            and windows.window_begins_on <= completed_orders.activity_date
+            and windows.window_ends_on > completed_orders.activity_date
+            and {{ churn_radar.known_now('completed_orders') }}
     group by windows.touch_id
 ),
 
 orders_before as (
     select
         windows.touch_id,
-        max(daily_orders.activity_date) as last_order_date
+        max(completed_orders.activity_date) as last_order_date
     from windows
-    inner join daily_orders
+    inner join completed_orders
         on
-            windows.customer_id = daily_orders.customer_id
-            and {{ churn_radar.add_days('windows.touched_on', -var('churn__activity_days')) }} <= daily_orders.activity_date
-            and windows.touched_on > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders') }}
+            windows.customer_id = completed_orders.customer_id
+            and {{ churn_radar.add_days('windows.touched_on', -var('churn__activity_days')) }} <= completed_orders.activity_date
+            and windows.touched_on > completed_orders.activity_date
+            and {{ churn_radar.known_now('completed_orders') }}
     group by windows.touch_id
 )
 

@@ -4,8 +4,8 @@ newest as (
     select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
 ),
 
-daily_orders as (
-    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+completed_orders as (
+    select * from {{ ref('int_customer_orders') }} where status = 'completed'
 ),
 
 contacts as (
@@ -33,12 +33,12 @@ contacts_with_customers as (
     where
         exists (
             select 1
-            from daily_orders
+            from completed_orders
             where
-                daily_orders.customer_id = contacts.customer_id
-                and {{ churn_radar.known_at('daily_orders', 'contacts.as_of_date') }}
+                completed_orders.customer_id = contacts.customer_id
+                and {{ churn_radar.known_at('completed_orders', 'contacts.as_of_date') }}
                 and {{ churn_radar.add_days('contacts.as_of_date', -var('churn__activity_days')) }}
-                <= daily_orders.activity_date
+                <= completed_orders.activity_date
         )
 )
 

@@ -1,9 +1,5 @@
 with
 
-orders as (
-    select * from {{ ref('stg_orders') }}
-),
-
 category_amounts as (
     select
         order_id,
@@ -26,13 +22,13 @@ order_events as (
     select
         orders.customer_id,
         'orders:' || orders.order_id as event_id,
-        case orders.status when 'completed' then 'order' else orders.status end as event_type,
+        case orders.status when 'completed' then 'order' when 'refund' then 'other' else orders.status end as event_type,
         orders.ordered_at as occurred_at,
-        greatest(orders.ordered_at, coalesce(orders.loaded_at, orders.ordered_at)) as known_at,
+        orders.known_at,
         orders.superseded_at,
         orders.amount,
         item_categories.category
-    from orders
+    from {{ ref('int_customer_orders') }} as orders
     left join item_categories on orders.order_id = item_categories.order_id
 ),
 
@@ -53,8 +49,7 @@ visits as (
             when view_events > 0 then 'view'
             else 'other'
         end as category
-    from {{ ref('int_customer_daily_activity') }}
-    where events > 0
+    from {{ ref('int_customer_daily_events') }}
 ),
 
 reviews as (

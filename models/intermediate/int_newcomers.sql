@@ -6,12 +6,12 @@ customers as (
     select * from {{ ref('stg_customers') }}
 ),
 
-daily_activity as (
-    select * from {{ ref('int_customer_daily_activity') }}
+daily_events as (
+    select * from {{ ref('int_customer_daily_events') }}
 ),
 
-daily_orders as (
-    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+completed_orders as (
+    select * from {{ ref('int_customer_orders') }} where status = 'completed'
 ),
 
 windows as (
@@ -25,7 +25,7 @@ windows as (
 ),
 
 observed as (
-    select as_of_date as observed_until from windows where is_newest
+    select observed_until from {{ ref('int_snapshot_dates') }} where is_newest
 ),
 
 start_dates as (
@@ -42,8 +42,7 @@ start_dates as (
         select
             customer_id,
             activity_date as start_date
-        from daily_activity
-        where events > 0
+        from daily_events
     ) as all_starts
     group by customer_id
 ),
@@ -60,28 +59,28 @@ candidates as (
             and windows.activity_window_starts_on <= start_dates.start_date
     union distinct
     select
-        daily_orders.customer_id,
+        completed_orders.customer_id,
         windows.as_of_date
     from windows
-    inner join daily_orders
+    inner join completed_orders
         on
-            {{ churn_radar.known_at('daily_orders', 'windows.as_of_date') }}
-            and windows.activity_window_starts_on <= daily_orders.activity_date
-    group by daily_orders.customer_id, windows.as_of_date
-    having sum(daily_orders.orders) = 1
+            {{ churn_radar.known_at('completed_orders', 'windows.as_of_date') }}
+            and windows.activity_window_starts_on <= completed_orders.activity_date
+    group by completed_orders.customer_id, windows.as_of_date
+    having count(*) = 1
 ),
 
 known_orders as (
     select
         candidates.customer_id,
         candidates.as_of_date,
-        coalesce(sum(daily_orders.orders), 0) as orders,
-        min(daily_orders.activity_date) as first_order_date
+        count(completed_orders.activity_date) as orders,
+        min(completed_orders.activity_date) as first_order_date
     from candidates
-    left join daily_orders
+    left join completed_orders
         on
-            candidates.customer_id = daily_orders.customer_id
-            and {{ churn_radar.known_at('daily_orders', 'candidates.as_of_date') }}
+            candidates.customer_id = completed_orders.customer_id
+            and {{ churn_radar.known_at('completed_orders', 'candidates.as_of_date') }}
     group by candidates.customer_id, candidates.as_of_date
 ),
 
@@ -121,19 +120,18 @@ visits as (
     select
         sampled.customer_id,
         sampled.as_of_date,
-        max(daily_activity.activity_date) as last_visit_date,
+        max(daily_events.activity_date) as last_visit_date,
         count(
             distinct case
-                when {{ churn_radar.add_days('sampled.as_of_date', -30) }} <= daily_activity.activity_date then daily_activity.activity_date
+                when {{ churn_radar.add_days('sampled.as_of_date', -30) }} <= daily_events.activity_date then daily_events.activity_date
             end
         ) as visit_days_30d
     from sampled
-    inner join daily_activity
+    inner join daily_events
         on
-            sampled.customer_id = daily_activity.customer_id
-            and {{ churn_radar.known_at('daily_activity', 'sampled.as_of_date') }}
-            and {{ churn_radar.add_days('sampled.as_of_date', -var('churn__history_days')) }} <= daily_activity.activity_date
-    where daily_activity.events > 0
+            sampled.customer_id = daily_events.customer_id
+            and sampled.as_of_date > daily_events.activity_date
+            and {{ churn_radar.add_days('sampled.as_of_date', -var('churn__history_days')) }} <= daily_events.activity_date
     group by sampled.customer_id, sampled.as_of_date
 ),
 
@@ -143,12 +141,12 @@ ordered_in_window as (
         sampled.as_of_date,
         true as ordered
     from sampled
-    inner join daily_orders
+    inner join completed_orders
         on
-            sampled.customer_id = daily_orders.customer_id
-            and sampled.as_of_date <= daily_orders.activity_date
-            and sampled.label_window_ends_on > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders') }}
+            sampled.customer_id = completed_orders.customer_id
+            and sampled.as_of_date <= completed_orders.activity_date
+            and sampled.label_window_ends_on > completed_orders.activity_date
+            and {{ churn_radar.known_now('completed_orders') }}
     group by sampled.customer_id, sampled.as_of_date
 )
 

@@ -1,7 +1,7 @@
 with
 
-daily_orders as (
-    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+completed_orders as (
+    select * from {{ ref('int_customer_orders') }} where status = 'completed'
 ),
 
 -- as-of dates of builds hold all active customers, other training dates a sample
@@ -59,16 +59,16 @@ dates_to_build as (
 -- dates that are needed only for contacts hold no other customers
 active_customers as (
     select
-        daily_orders.customer_id,
+        completed_orders.customer_id,
         dates.as_of_date,
-        {{ churn_radar.stable_hash("daily_orders.customer_id || ' ' || " ~ churn_radar.as_text('dates.as_of_date')) }} as position
+        {{ churn_radar.stable_hash("completed_orders.customer_id || ' ' || " ~ churn_radar.as_text('dates.as_of_date')) }} as position
     from dates_to_build as dates
-    inner join daily_orders
+    inner join completed_orders
         on
-            {{ churn_radar.known_at('daily_orders', 'dates.as_of_date') }}
-            and {{ churn_radar.add_days('dates.as_of_date', -var('churn__activity_days')) }} <= daily_orders.activity_date
+            {{ churn_radar.known_at('completed_orders', 'dates.as_of_date') }}
+            and {{ churn_radar.add_days('dates.as_of_date', -var('churn__activity_days')) }} <= completed_orders.activity_date
     where dates.holds_all or dates.is_training
-    group by daily_orders.customer_id, dates.as_of_date
+    group by completed_orders.customer_id, dates.as_of_date
 ),
 
 counted_dates as (
@@ -115,7 +115,7 @@ customers as (
         customer_id,
         {{ churn_radar.stable_hash('customer_id') }} as position,
         min(arrived_date) as known_from
-    from daily_orders
+    from completed_orders
     group by customer_id
 ),
 
@@ -187,16 +187,16 @@ select
     sampled_dates.active_customers,
     sampled_dates.one_in,
     sampled_dates.contacts_hash,
-    min(daily_orders.activity_date) as first_order_date,
-    max(daily_orders.activity_date) as last_order_date,
-    cast(sum(daily_orders.orders) as bigint) as orders,
-    count(distinct daily_orders.activity_date) as order_days
+    min(completed_orders.activity_date) as first_order_date,
+    max(completed_orders.activity_date) as last_order_date,
+    count(*) as orders,
+    count(distinct completed_orders.activity_date) as order_days
 from pairs
 inner join sampled_dates on pairs.as_of_date = sampled_dates.as_of_date
-inner join daily_orders
+inner join completed_orders
     on
-        pairs.customer_id = daily_orders.customer_id
-        and {{ churn_radar.known_at('daily_orders', 'pairs.as_of_date') }}
+        pairs.customer_id = completed_orders.customer_id
+        and {{ churn_radar.known_at('completed_orders', 'pairs.as_of_date') }}
 group by
     pairs.customer_id, pairs.as_of_date, pairs.is_snapshot, pairs.is_sampled, pairs.is_forecast_sample,
     sampled_dates.active_customers, sampled_dates.one_in, sampled_dates.contacts_hash

@@ -5,16 +5,31 @@
 
 with
 
+order_days as (
+    select
+        min(case when status = 'completed' then activity_date end) as first_order_date,
+        max(case when status = 'completed' then activity_date end) as last_order_date,
+        max(arrived_date) as last_date
+    from {{ ref('int_customer_orders') }}
+),
+
+newest as (
+    select
+        *,
+        {%- if as_of_date is none %}
+        {{ churn_radar.add_days('last_order_date', 1) }} as as_of_date
+        {%- else %}
+        cast('{{ as_of_date }}' as date) as as_of_date
+        {%- endif %}
+    from order_days
+),
+
+-- the last day with an order or an arrival may not be over, so that outcomes are known up to its beginning
 observed as (
     select
-        min(activity_date) as first_order_date,
-        {%- if as_of_date is none %}
-        {{ churn_radar.add_days('max(activity_date)', 1) }} as observed_until
-        {%- else %}
-        cast('{{ as_of_date }}' as date) as observed_until
-        {%- endif %}
-    from {{ ref('int_customer_daily_activity') }}
-    where orders > 0
+        *,
+        least(as_of_date, last_date) as observed_until
+    from newest
 ),
 
 days as (
@@ -29,7 +44,7 @@ labelled as (
     where
         {{ churn_radar.grid_day('days.day') }} = days.day
         and {{ churn_radar.add_days('observed.first_order_date', var('churn__activity_days')) }} <= days.day
-        and {{ churn_radar.add_days('observed.observed_until', -var('churn__history_days')) }} <= days.day
+        and {{ churn_radar.add_days('observed.as_of_date', -var('churn__history_days')) }} <= days.day
         and {{ churn_radar.add_days('days.day', var('churn__horizon_days')) }} <= observed.observed_until
 ),
 
@@ -52,22 +67,26 @@ contacts as (
     where
         touches.propensity > 0
         and touches.propensity < 1
-        and touches.touched_at < cast(observed.observed_until as timestamp)
+        and touches.touched_at < cast(observed.as_of_date as timestamp)
         and {{ churn_radar.grid_day('cast(touches.touched_at as date)') }} between
-        {{ churn_radar.add_days('observed.first_order_date', 1) }} and observed.observed_until
+        {{ churn_radar.add_days('observed.first_order_date', 1) }} and observed.as_of_date
         and {{ churn_radar.grid_day('cast(touches.touched_at as date)') }}
-        >= {{ churn_radar.add_days('observed.observed_until', -var('churn__history_days')) }}
+        >= {{ churn_radar.add_days('observed.as_of_date', -var('churn__history_days')) }}
 ),
 
 -- the as-of dates of this build and of earlier ones
 build_dates as (
-    select observed_until as as_of_date
+    select as_of_date
     from observed
     {% if is_incremental() %}
     union distinct
-    select as_of_date
-    from {{ this }}
-    where was_asked
+    select built.as_of_date
+    from {{ this }} as built
+    cross join observed
+    where
+        built.was_asked
+        -- a date beyond all orders was asked for by mistake
+        and built.as_of_date <= greatest(observed.as_of_date, {{ churn_radar.add_days('observed.last_date', 1) }})
     {% endif %}
 ),
 
@@ -89,7 +108,7 @@ all_dates as (
     union distinct
     select as_of_date from contacts
     union distinct
-    select observed_until as as_of_date from observed
+    select as_of_date from observed
     {%- if is_incremental() %}
     -- all flags of dates that are no longer needed become false, and the post-hook deletes them
     union distinct
@@ -99,10 +118,11 @@ all_dates as (
 
 select
     all_dates.as_of_date,
-    all_dates.as_of_date = observed.observed_until as is_newest,
+    all_dates.as_of_date = observed.as_of_date as is_newest,
     training.as_of_date is not null as is_training,
     contacts.as_of_date is not null as is_contact,
-    kept_build_dates.as_of_date is not null as was_asked
+    kept_build_dates.as_of_date is not null or all_dates.as_of_date = observed.as_of_date as was_asked,
+    observed.observed_until
 from all_dates
 cross join observed
 left join training on all_dates.as_of_date = training.as_of_date

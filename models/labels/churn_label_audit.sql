@@ -2,24 +2,28 @@
 
 with
 
-daily_orders as (
-    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+completed_orders as (
+    select * from {{ ref('int_customer_orders') }} where status = 'completed'
 ),
 
 observed as (
-    select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
+    select
+        as_of_date as newest_date,
+        observed_until
+    from {{ ref('int_snapshot_dates') }}
+    where is_newest
 ),
 
 customers as (
     select
         customer_id,
         min(activity_date) as first_order_date
-    from daily_orders
+    from completed_orders
     group by customer_id
 ),
 
 days as (
-    {{ churn_radar.days_from_to('(select min(first_order_date) from customers)', '(select observed_until from observed)') }}
+    {{ churn_radar.days_from_to('(select min(first_order_date) from customers)', '(select newest_date from observed)') }}
 ),
 
 customer_days as (
@@ -38,14 +42,14 @@ orders_before as (
     select
         customer_days.customer_id,
         customer_days.as_of_date,
-        sum(daily_orders.orders) as orders,
-        min(daily_orders.activity_date) as first_order_date,
-        max(daily_orders.activity_date) as last_order_date
+        count(*) as orders,
+        min(completed_orders.activity_date) as first_order_date,
+        max(completed_orders.activity_date) as last_order_date
     from customer_days
-    inner join daily_orders
+    inner join completed_orders
         on
-            customer_days.customer_id = daily_orders.customer_id
-            and {{ churn_radar.known_at('daily_orders', 'customer_days.as_of_date') }}
+            customer_days.customer_id = completed_orders.customer_id
+            and {{ churn_radar.known_at('completed_orders', 'customer_days.as_of_date') }}
     group by customer_days.customer_id, customer_days.as_of_date
 ),
 
@@ -53,15 +57,15 @@ orders_in_window as (
     select
         customer_days.customer_id,
         customer_days.as_of_date,
-        min(daily_orders.activity_date) as next_order_date
+        min(completed_orders.activity_date) as next_order_date
     from customer_days
-    inner join daily_orders
+    inner join completed_orders
         on
-            customer_days.customer_id = daily_orders.customer_id
-            and customer_days.as_of_date <= daily_orders.activity_date
-            and customer_days.window_ends_on > daily_orders.activity_date
-            and customer_days.observed_until > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders') }}
+            customer_days.customer_id = completed_orders.customer_id
+            and customer_days.as_of_date <= completed_orders.activity_date
+            and customer_days.window_ends_on > completed_orders.activity_date
+            and customer_days.observed_until > completed_orders.activity_date
+            and {{ churn_radar.known_now('completed_orders') }}
     group by customer_days.customer_id, customer_days.as_of_date
 ),
 

@@ -4,12 +4,12 @@ snapshots as (
     select * from {{ ref('int_customer_snapshots') }} where is_newest or is_training
 ),
 
-daily_orders as (
-    select * from {{ ref('int_customer_daily_activity') }} where orders > 0
+completed_orders as (
+    select * from {{ ref('int_customer_orders') }} where status = 'completed'
 ),
 
 observed as (
-    select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
+    select observed_until from {{ ref('int_snapshot_dates') }} where is_newest
 ),
 
 windows as (
@@ -26,15 +26,15 @@ orders_in_window as (
     select
         windows.customer_id,
         windows.as_of_date,
-        sum(daily_orders.orders) as horizon_orders,
-        sum(daily_orders.amount) as horizon_spend
+        count(*) as horizon_orders,
+        sum({{ churn_radar.fixed_point('completed_orders.amount') }}) as horizon_spend
     from windows
-    inner join daily_orders
+    inner join completed_orders
         on
-            windows.customer_id = daily_orders.customer_id
-            and windows.as_of_date <= daily_orders.activity_date
-            and windows.window_ends_on > daily_orders.activity_date
-            and {{ churn_radar.known_now('daily_orders') }}
+            windows.customer_id = completed_orders.customer_id
+            and windows.as_of_date <= completed_orders.activity_date
+            and windows.window_ends_on > completed_orders.activity_date
+            and {{ churn_radar.known_now('completed_orders') }}
     group by windows.customer_id, windows.as_of_date
 )
 

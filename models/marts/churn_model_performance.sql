@@ -7,8 +7,8 @@ scores as (
     select * from {{ ref('churn_scores') }}
 ),
 
-activity as (
-    select * from {{ ref('int_customer_daily_activity') }}
+orders as (
+    select * from {{ ref('int_customer_orders') }}
 ),
 
 -- one row per version: a version that became champion again has several decisions with the same validation figures
@@ -23,12 +23,12 @@ models as (
 ),
 
 observed as (
-    select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
+    select observed_until from {{ ref('int_snapshot_dates') }} where is_newest
 ),
 
 -- deleted customers have no known outcome
 known_customers as (
-    select customer_id from activity group by customer_id
+    select distinct customer_id from orders
 ),
 
 closed_scores as (
@@ -52,13 +52,13 @@ ordered_again as (
         closed_scores.as_of_date,
         closed_scores.model_version
     from closed_scores
-    inner join activity
+    inner join orders
         on
-            closed_scores.customer_id = activity.customer_id
-            and closed_scores.as_of_date <= activity.activity_date
-            and closed_scores.window_ends_on > activity.activity_date
-            and {{ churn_radar.known_now('activity') }}
-    where activity.orders > 0
+            closed_scores.customer_id = orders.customer_id
+            and closed_scores.as_of_date <= orders.activity_date
+            and closed_scores.window_ends_on > orders.activity_date
+            and {{ churn_radar.known_now('orders') }}
+    where orders.status = 'completed'
     group by closed_scores.customer_id, closed_scores.as_of_date, closed_scores.model_version
 ),
 

@@ -90,14 +90,13 @@ items as (
 
 last_visits as (
     select
-        daily_activity.customer_id,
-        max(daily_activity.activity_date) as last_visit_date
-    from {{ ref('int_customer_daily_activity') }} as daily_activity
+        daily_events.customer_id,
+        max(daily_events.activity_date) as last_visit_date
+    from {{ ref('int_customer_daily_events') }} as daily_events
     cross join newest
     where
-        daily_activity.events > 0
-        and daily_activity.activity_date < {{ churn_radar.add_days('newest.as_of_date', -churn_radar.sequence_days()) }}
-    group by daily_activity.customer_id
+        daily_events.activity_date < {{ churn_radar.add_days('newest.as_of_date', -churn_radar.sequence_days()) }}
+    group by daily_events.customer_id
 ),
 
 visit_days as (

@@ -41,8 +41,7 @@ forecast as (
 
 first_order as (
     select min(activity_date) as first_date
-    from {{ ref('int_customer_daily_activity') }}
-    where orders + cancelled_orders + returned_orders > 0
+    from {{ ref('int_customer_orders') }}
 )
 
 select
@@ -60,6 +59,7 @@ select
         'first_date': 'first_order.first_date',
         'encoder_revision': '(select max(encoder_revision) from ' ~ ref('review_embeddings') ~ ')',
         'tables': churn_radar.json_texts(tables),
+        'unrecorded': churn_radar.json_texts(churn_radar.unrecorded_columns()),
         'event_types': churn_radar.json_texts(churn_radar.event_types()),
         'aspects': churn_radar.json_texts(churn_radar.aspects()),
         'aspect_descriptions': '(select ' ~ churn_radar.json_rows(['aspect', 'polarity', 'description']) ~ ' from ' ~ ref('aspect_descriptions') ~ ')',

@@ -3,17 +3,22 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
 import duckdb
 import pandas as pd
+from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.manifest import Manifest
 from shop import PROJECT, Shop
+
+PROJECT_OPTIONS = ("--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT))
 
 #: Tables of features and labels, which must not depend on earlier builds.
 TABLES = (
-    "int_customer_daily_activity",
-    "int_customer_daily_products",
+    "int_customer_orders",
+    "int_customer_daily_events",
     "int_snapshot_dates",
     "int_purchase_histories",
     "int_newcomers",
@@ -57,16 +62,20 @@ def arrived(tables: Mapping[str, pd.DataFrame], moment: pd.Timestamp) -> dict[st
     return known
 
 
+@cache
+def manifest(home: Path) -> Manifest:
+    """The project, parsed once for each shop: its raw tables are paths of its home."""
+    return dbtRunner().invoke(["--quiet", "parse", *PROJECT_OPTIONS]).result
+
+
 def build(shop: Shop, as_of_date: str, *arguments: str, tables: Iterable[str] = TABLES, **variables: object) -> None:
     """Build tables as of a date, in this process, as starting dbt takes longer than building a small shop."""
-    from dbt.cli.main import dbtRunner
-
     select = [f"+{name}" for name in tables]
     variables = {"churn__as_of_date": as_of_date, **variables}
     without_tests = ["--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"]
     command = ["--quiet", "build", *without_tests, "--select", *select, "--vars", json.dumps(variables), *arguments]
     with patch.dict(os.environ, shop.env):
-        done = dbtRunner().invoke([*command, "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT)])
+        done = dbtRunner(manifest(shop.home)).invoke([*command, *PROJECT_OPTIONS])
     if done.exception:
         raise done.exception
     failed = [f"{r.node.name}: {r.message}" for r in done.result or () if r.status not in ("success", "pass")]

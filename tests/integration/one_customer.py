@@ -27,6 +27,21 @@ BEHAVIOUR = {
     "support_features": support_features,
     "review_features": review_features,
 }
+#: Statuses as columns of 0 and 1, and what only completed orders count.
+ORDERS = """
+    select
+        customer_id, activity_date, arrived_date, superseded_date,
+        (status = 'completed')::int as completed,
+        (status = 'cancelled')::int as cancelled,
+        (status = 'returned')::int as returned,
+        (status = 'completed' and has_coupon)::int as has_coupon,
+        case when status in ('completed', 'refund') then amount::decimal(18, 4) else 0 end as spend,
+        case when status = 'completed' then amount end as amount,
+        case when status = 'completed' then discount_amount::decimal(18, 4) end as discount_amount,
+        case when status = 'completed' then items end as items,
+        case when status = 'completed' then hour_of_day end as hour_of_day
+    from int_customer_orders
+"""
 LISTS = {
     "reviews": "select reviews.*, scores.* exclude (customer_id, text_id) from (select *, 'reviews:' || review_id || "
     "case when version > 1 then '#' || version else '' end as text_id from stg_reviews) as reviews "
@@ -45,20 +60,22 @@ class Warehouse:
     def __init__(self, connection: duckdb.DuckDBPyConnection, settings: dict) -> None:
         self.connection, self.settings = connection, settings
         numbers = {
-            "daily_activity": "select * exclude (last_event_at) from int_customer_daily_activity",
-            "daily_products": "from int_customer_daily_products",
+            "orders": ORDERS,
+            "visits": "select * exclude (last_event_at), activity_date as arrived_date, null::date as superseded_date "
+            "from int_customer_daily_events",
+            "products": "select customer_id, activity_date, arrived_date, superseded_date, product_id, category, "
+            "(quantity * unit_price)::decimal(18, 4) as amount from int_customer_orders join stg_order_items using "
+            "(order_id) where status = 'completed'",
         }
         self.arrays = {name: self._grouped(query, _columns) for name, query in numbers.items()}
+        self.empty = {name: _columns(connection.sql(f"from ({query}) limit 0").df()) for name, query in numbers.items()}
         self.lists = {name: self._grouped(query, _records) for name, query in LISTS.items()}
         self.first_dates = connection.sql(
-            "select arrived_date, min(activity_date) as first_date from int_customer_daily_activity "
-            "where orders + cancelled_orders + returned_orders > 0 group by arrived_date"
+            "select arrived_date, min(activity_date) as first_date from int_customer_orders group by arrived_date"
         ).df()
         scores = [c for c in connection.sql("from review_embeddings limit 0").columns if c.endswith("_score")]
         self.aspects = tuple(c.removesuffix("_score") for c in scores if c != "complaint_score")
-        counts = [
-            c for c in connection.sql("from int_customer_daily_activity limit 0").columns if c.endswith("_events")
-        ]
+        counts = [c for c in connection.sql("from int_customer_daily_events limit 0").columns if c.endswith("_events")]
         self.event_types = tuple(c.removesuffix("_events") for c in counts if c != "other_events")
 
     def _grouped(self, query: str, kept: callable) -> dict:
@@ -67,11 +84,9 @@ class Warehouse:
 
     def history(self, customer: str, as_of: date, history_days: int) -> History:
         """Return the history of a customer as known at a date."""
-        daily = _known(self.arrays["daily_activity"][customer], as_of, history_days)
-        products = self.arrays["daily_products"].get(customer, {})
+        days = {"orders": history_days, "visits": history_days, "products": 90}
         return History(
-            daily,
-            _known(products, as_of, 90) if products else {},
+            **{name: _known(self.arrays[name].get(customer, self.empty[name]), as_of, days[name]) for name in days},
             **{name: rows.get(customer, ()) for name, rows in self.lists.items()},
         )
 
@@ -82,6 +97,7 @@ class Warehouse:
         return ShopFacts(
             **self.settings,
             tables=frozenset(TABLES),
+            unrecorded=frozenset(),
             first_date=first_date,
             event_types=self.event_types,
             aspects=self.aspects,

@@ -28,20 +28,16 @@ def test_missing_orders(shop):
     check_refused(shop, f"orders: no such table; expected the file '{shop.raw}/orders.parquet', or a relation in")
 
 
-def test_columns_that_violate_the_contract_are_all_named(shop):
-    dates = GOOD.ordered_at.astype(str).where(GOOD.index > 1, "yesterday")
-    check_refused(
-        shop.write(orders=GOOD.drop(columns="order_id").assign(amount=True, ordered_at=dates)),
-        "orders.order_id: the column is missing; expected varchar",
-        "orders.amount: the type is BOOLEAN; expected double",
-        "orders.ordered_at: 2 values cannot be read as timestamp, for example 'yesterday'",
-    )
-
-
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
         (GOOD.head(0), "orders: the table is empty; expected at least one completed order"),
+        (GOOD.drop(columns="amount"), "orders.amount: the column is missing; expected double"),
+        (GOOD.assign(amount=True), "orders.amount: the type is BOOLEAN; expected double"),
+        (
+            GOOD.assign(ordered_at=GOOD.ordered_at.astype(str).where(GOOD.index > 1, "yesterday")),
+            "orders.ordered_at: 2 values cannot be read as timestamp, for example 'yesterday'",
+        ),
         (
             GOOD.assign(status="shipped"),
             "orders.status: found 'shipped'; expected completed, cancelled or returned",
@@ -51,7 +47,7 @@ def test_columns_that_violate_the_contract_are_all_named(shop):
             f"orders: none of {len(GOOD)} rows is a possible completed order; expected at least one",
         ),
     ],
-    ids=["empty", "unknown status", "all rejected"],
+    ids=["empty", "missing column", "wrong type", "unparsable date", "unknown status", "all rejected"],
 )
 def test_orders_that_violate_the_contract(shop, table, expected):
     check_refused(shop.write(orders=table), expected)
@@ -87,11 +83,39 @@ def test_an_as_of_date_before_the_first_order(shop):
     )
 
 
+def test_too_few_labelled_customers(shop):
+    check_refused(
+        shop.write(orders=small_shop_orders(20)),
+        "churn_labels: 20 customers with a known outcome; expected at least 50. Too little history to train",
+        options=WITHOUT_TESTS,
+    )
+
+
+def test_a_transformer_setting_that_does_not_exist(shop):
+    check_refused(
+        shop.write(orders=small_shop_orders(60)),
+        "churn__transformer_settings: fine_tunning does not exist; did you mean fine_tuning?",
+        options=WITHOUT_TESTS,
+        churn__transformer_settings={"fine_tunning": "lora"},
+    )
+
+
 def test_too_little_history(shop):
     check_refused(
         shop.write(orders=small_shop_orders(100, days=60)),
         "churn_labels: no snapshot has a whole activity window before it and a whole label window after it",
         options=WITHOUT_TESTS,
+    )
+
+
+def test_only_one_outcome(shop):
+    days = pd.date_range("2023-01-02", periods=200, freq="D")
+    everybody = [(f"c{i}", day, 10.0) for i in range(60) for day in days]
+    check_refused(
+        shop.write(orders=orders(everybody)),
+        "churn_labels.churned: all ",
+        options=WITHOUT_TESTS,
+        churn__min_orders=1,
     )
 
 

@@ -13,6 +13,7 @@ from arrivals import TABLES, TEXT_TABLES, arrived, build, differences, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_customer import Warehouse
+from random_shops import RandomShop
 from shop import Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
 
@@ -103,6 +104,12 @@ def last_snapshots(shop: Shop) -> dict[str, int]:
     return dict(orders_by_date)
 
 
+def table_of(shop: Shop, query: str) -> pd.DataFrame:
+    # not read-only, as dbt may still have the file open in this process
+    with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
+        return connection.sql(query).df()
+
+
 def rows_of(shop: Shop, query: str) -> list[tuple]:
     with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
         return connection.sql(query).fetchall()
@@ -122,9 +129,9 @@ def test_late_rows_without_loaded_at_change_only_the_lookback_window(shop):
         ("2023-07-13", ["2023-06-01"]),
         ("2023-07-14", ["2023-06-01", "2023-06-20", "2023-07-11"]),
     ):
-        # the order of 20 June arrives after the lookback window of three days, the one of 11 July within it
+        # the orders of 20 June and 11 July arrive late: snapshots of the last three days are built anew
         build(shop.write(orders=with_late_rows(day, *placed)), day, tables=["order_features"], churn__lookback_days=3)
-    assert last_snapshots(shop) == {"2023-07-10": 1, "2023-07-13": 2, "2023-07-14": 2}
+    assert last_snapshots(shop) == {"2023-07-10": 1, "2023-07-13": 3, "2023-07-14": 3}
     build(shop, "2023-07-14", "--full-refresh", tables=["order_features"])
     assert last_snapshots(shop) == {"2023-07-10": 2, "2023-07-13": 3, "2023-07-14": 3}
 
@@ -132,7 +139,7 @@ def test_late_rows_without_loaded_at_change_only_the_lookback_window(shop):
 def test_an_order_deleted_within_the_lookback_window_is_removed_from_its_day(shop):
     for day, placed in (("2023-07-13", ["2023-06-01", "2023-07-12"]), ("2023-07-14", ["2023-06-01"])):
         build(shop.write(orders=with_late_rows(day, *placed)), day, tables=["order_features"], churn__lookback_days=3)
-    days = "select activity_date::varchar from int_customer_daily_activity where customer_id = 'late'"
+    days = "select activity_date::varchar from int_customer_orders where customer_id = 'late'"
     assert rows_of(shop, days) == [("2023-06-01",)]
     assert last_snapshots(shop) == {"2023-07-13": 1, "2023-07-14": 1}
 
@@ -141,7 +148,7 @@ def test_a_deleted_customer_is_removed_from_old_rows(shop):
     build(shop.write(orders=with_late_rows("2023-07-10", "2023-02-01", "2023-07-01")), "2023-07-10", tables=FEW)
     assert last_snapshots(shop) == {"2023-07-10": 2}
     build(shop.write(orders=with_late_rows("2023-07-11")), "2023-07-11", tables=FEW)
-    for table in (*FEW, "int_customer_daily_activity", "int_purchase_histories", "purchase_forecasts"):
+    for table in (*FEW, "int_customer_orders", "int_purchase_histories", "purchase_forecasts"):
         assert rows_of(shop, f"select count(*) from {table} where customer_id = 'late'") == [(0,)], table
 
 
@@ -201,3 +208,36 @@ def test_any_order_of_arrivals_and_builds_equals_a_full_build(loaded, corrected,
                     was = f"from '$home/build{number}/{table}.parquet' where as_of_date = '{day}'"
                     now = f"from '$home/rebuilt/{table}.parquet' where as_of_date = '{day}'"
                     assert rows(shop, f"select count(*) from (({was}) except ({now}))") == [(0,)], (day, table)
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("CHURN_SHOPS", "4"))))
+def test_random_shops_have_the_features_that_their_histories_say(seed, tmp_path):
+    shop, truth, tables = (
+        Shop(tmp_path / "home"),
+        RandomShop(seed),
+        ("order_features", "engagement_features", "churn_labels"),
+    )
+    for day in truth.days:
+        shop.write(**truth.raw(day))
+        build(shop, f"{day:%Y-%m-%d}", tables=tables)
+        check_features(shop, truth, day, day)
+    daily = save(shop, tmp_path / "daily", tables)
+    labels = table_of(shop, "from churn_labels")
+    expected = truth.expected_labels(sorted(labels.as_of_date.unique()))
+    key = pd.MultiIndex.from_arrays([labels.as_of_date, labels.customer_id.astype(int)])
+    np.testing.assert_array_equal(labels.churned.astype(float), expected.reindex(key))
+    build(shop, f"{truth.days[-1]:%Y-%m-%d}", "--full-refresh", tables=tables)
+    assert differences(daily, save(shop, tmp_path / "anew", tables), tables) == {}
+    for day in truth.days:
+        check_features(shop, truth, day, truth.days[-1])
+
+
+def check_features(shop: Shop, truth: RandomShop, day: pd.Timestamp, built_on: pd.Timestamp) -> None:
+    """Check the features of all customers at the as-of date of a build."""
+    expected = truth.expected(day, built_on)
+    joined = "from order_features join engagement_features using (customer_id, as_of_date)"
+    features = table_of(shop, f"{joined} where as_of_date = date '{day:%Y-%m-%d}'")
+    features = features.set_index(features.customer_id.astype(int)).sort_index()[list(expected)]
+    np.testing.assert_allclose(
+        features.astype(float), expected.sort_index().astype(float), err_msg=f"{truth.storage} {day}"
+    )

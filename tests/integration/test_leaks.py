@@ -146,8 +146,8 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
 MISTAKES = [
     (
         "models/features/order_features.sql",
-        "{{ churn_radar.known_at('daily_activity', 'snapshots.as_of_date') }}",
-        "snapshots.as_of_date >= daily_activity.activity_date",
+        "{{ churn_radar.known_at('orders', 'snapshots.as_of_date') }}",
+        "snapshots.as_of_date >= orders.activity_date",
         "order_features.orders_7d",
     ),
     (
@@ -158,14 +158,14 @@ MISTAKES = [
     ),
     (
         "models/intermediate/int_newcomers.sql",
-        "{{ churn_radar.known_at('daily_activity', 'sampled.as_of_date') }}",
-        "sampled.as_of_date >= daily_activity.activity_date",
+        "sampled.as_of_date > daily_events.activity_date",
+        "sampled.as_of_date >= daily_events.activity_date",
         "int_newcomers.visit_days_30d",
     ),
     (
         "models/intermediate/int_product_purchases.sql",
-        "{{ churn_radar.known_at('daily_products', 'newest.as_of_date') }}",
-        "newest.as_of_date >= daily_products.activity_date",
+        "{{ churn_radar.known_at('orders', 'newest.as_of_date') }}",
+        "newest.as_of_date >= orders.activity_date",
         "int_product_purchases.rows",
     ),
 ]

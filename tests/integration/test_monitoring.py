@@ -107,13 +107,15 @@ def test_performance_in_sql_equals_the_evaluation_for_any_scores(shop):
             "create table churn_scores as "
             "select * replace (as_of_date::date as as_of_date, horizon_days::integer as horizon_days) from every"
         )
-        columns = "as_of_date as activity_date, as_of_date as arrived_date, null::date as superseded_date, 1 as orders"
+        columns = "as_of_date as activity_date, as_of_date as arrived_date, null::date as superseded_date"
         connection.sql(
-            f"create table int_customer_daily_activity as select customer_id, {columns} from churn_scores "
-            "where churned = 0"
-            " union all select distinct customer_id, date '2019-01-01', date '2019-01-01', null::date, 1 from every"
+            f"create table int_customer_orders as select customer_id, 'completed' as status, {columns} "
+            "from churn_scores where churned = 0 union all "
+            "select distinct customer_id, 'completed', date '2019-01-01', date '2019-01-01', null::date from every"
         )
-        connection.sql("create table int_snapshot_dates as select date '2021-01-01' as as_of_date, true as is_newest")
+        connection.sql(
+            "create table int_snapshot_dates as select date '2021-01-01' as observed_until, true as is_newest"
+        )
         connection.sql("create table churn_model (model_version varchar, validation_auroc double)")
         connection.sql("alter table churn_model add validation_log_loss double")
         connection.sql("alter table churn_model add validation_ece double")

@@ -36,13 +36,12 @@ def write_profile(folder: Path, *attachments: dict) -> dict[str, str]:
 
 
 def check_orders(shop: Shop) -> None:
-    """A table of the build holds the orders by customer and day."""
-    days = shop.table("int_customer_daily_activity")
-    expected = ORDERS.groupby(["customer_id", ORDERS.ordered_at.dt.normalize()]).amount.agg(["count", "sum"])
-    built = days.set_index(["customer_id", "activity_date"])[["orders", "amount"]].sort_index()
-    assert built.index.to_list() == expected.sort_index().index.to_list()
-    assert built.orders.to_list() == expected["count"].sort_index().to_list()
-    assert built.amount.astype(float).to_list() == pytest.approx(expected["sum"].sort_index().to_list())
+    """A table of the build holds the orders."""
+    columns = ["customer_id", "ordered_at", "amount"]
+    built, expected = (table[columns].sort_values(columns) for table in (shop.table("int_customer_orders"), ORDERS))
+    assert built.customer_id.to_list() == expected.customer_id.to_list()
+    assert built.ordered_at.to_list() == expected.ordered_at.to_list()
+    assert built.amount.to_list() == pytest.approx(expected.amount.to_list())
 
 
 def test_a_sqlite_database_is_attached(shop, tmp_path):
@@ -55,13 +54,13 @@ def test_a_sqlite_database_is_attached(shop, tmp_path):
         tmp_path, {"path": str(file), "type": "sqlite", "alias": "chinook", "read_only": True}
     )
     variables = {"churn__orders_source": "chinook.Invoice", "churn__orders_columns": INVOICE_COLUMNS}
-    shop.dbt("run", "--select", "+int_customer_daily_activity", **variables)
+    shop.dbt("run", "--select", "+int_customer_orders", **variables)
     check_orders(shop)
 
 
 def test_a_delta_table_is_read(shop, tmp_path):
     table = write_delta_table(tmp_path / "orders")
-    shop.dbt("run", "--select", "+int_customer_daily_activity", churn__orders_source=f"delta_scan('{table}')")
+    shop.dbt("run", "--select", "+int_customer_orders", churn__orders_source=f"delta_scan('{table}')")
     check_orders(shop)
 
 

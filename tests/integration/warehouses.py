@@ -29,7 +29,8 @@ JSON = ("history", "score", "facts", "row_content")
 TABLES = [
     ("stg_orders", ["order_id", "version"]),
     ("stg_reviews", ["review_id", "version"]),
-    ("int_customer_daily_activity", ["customer_id", "activity_date", "arrived_date", "superseded_date"]),
+    ("int_customer_orders", ["order_id", "version"]),
+    ("int_customer_daily_events", ["customer_id", "activity_date"]),
     ("int_customer_snapshots", ["customer_id", "as_of_date"]),
     ("int_contact_outcomes", ["touch_id"]),
     ("int_newcomers", ["customer_id", "as_of_date"]),

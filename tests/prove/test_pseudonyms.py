@@ -11,7 +11,7 @@ built = test_privacy.built
 
 #: Tables that ``build`` extends or rebuilds.
 BUILT = (
-    "int_customer_daily_activity",
+    "int_customer_orders",
     "int_customer_snapshots",
     "order_features",
     "sequence_features",

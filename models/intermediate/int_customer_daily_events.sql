@@ -1,0 +1,49 @@
+{%- set named_types = "'" ~ churn_radar.event_types() | join("', '") ~ "'" -%}
+{%- set since = churn_radar.rebuilt_from('activity_date') -%}
+{%- set late = churn_radar.late_event_days() -%}
+{%- if late -%}
+    {%- do exceptions.warn(
+        'events.occurred_at: ' ~ late | map(attribute=1) | sum ~ ' events of ' ~ late | length ~ ' days, ' ~ late[0][0] ~ ' to ' ~ late[-1][0]
+        ~ ', arrived or disappeared after churn__lookback_days (' ~ var('churn__lookback_days') ~ '); snapshots from this build on count them'
+    ) -%}
+{%- endif -%}
+
+with
+
+events as (
+    select
+        *,
+        cast(occurred_at as date) as activity_date
+    from {{ ref('stg_events') }}
+    {%- if since %}
+    where {{ churn_radar.is_rebuilt('cast(occurred_at as date)', since, late | map(attribute=0)) }}
+    {%- endif %}
+),
+
+-- grouped by session first: count(distinct session_id) by day is slower than summing over sessions
+session_days as (
+    select
+        customer_id,
+        activity_date,
+        session_id,
+        count(*) as events,
+        {%- for event_type in churn_radar.event_types() %}
+        count(case when event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
+        {%- endfor %}
+        count(case when event_type not in ({{ named_types }}) then 1 end) as other_events,
+        max(occurred_at) as last_event_at
+    from events
+    group by customer_id, activity_date, session_id
+)
+
+select
+    customer_id,
+    activity_date,
+    cast(sum(events) as bigint) as events,
+    count(session_id) as sessions,
+    {%- for event_type in churn_radar.event_types() + ['other'] %}
+    cast(sum({{ event_type }}_events) as bigint) as {{ event_type }}_events,
+    {%- endfor %}
+    max(last_event_at) as last_event_at
+from session_days
+group by customer_id, activity_date

@@ -1,0 +1,66 @@
+{#- int_customer_orders as the last build left it, which has read this table; not a ref, as that would be a circle -#}
+{%- set before = churn_radar.built_before('int_customer_orders') -%}
+{#- with status_changed_at nothing needs to be remembered -#}
+{%- if churn_radar.is_recorded('orders', 'status_changed_at') and not churn_radar.is_recorded('orders', 'loaded_at') -%}
+    {%- set before = none -%}
+{%- endif -%}
+{%- set content = ['order_id', 'customer_id', 'status', 'ordered_at', 'amount', 'discount_amount'] -%}
+{%- set as_of_date = var('churn__as_of_date') -%}
+{%- set day_after_last_order = churn_radar.add_days('max(cast(ordered_at as date))', 1) -%}
+{%- set midnight = '(select ' ~ day_after_last_order ~ " from orders where status = 'completed')" -%}
+{%- if as_of_date -%} {%- set midnight = "'" ~ as_of_date ~ "'" -%} {%- endif -%}
+
+with
+
+orders as (
+    select
+        *,
+        greatest(ordered_at, coalesce(loaded_at, ordered_at)) as known_at,
+        {{ churn_radar.fast_hash((content + ['coupon_code is not null']) | join(', ')) }} as content_hash
+    from {{ ref('stg_orders') }}
+),
+
+-- without an arrival time, a change can have happened until the midnight of this build's as-of date
+build as (
+    select cast({{ midnight }} as timestamp) - interval '1' second as changed_at
+),
+
+orders_before as (
+    {%- if before is not none %}
+    select
+        *,
+        {{ churn_radar.fast_hash((content + ['has_coupon']) | join(', ')) }} as content_hash
+    from {{ before }}
+    where superseded_at is null
+    {%- else %}
+    select
+        *,
+        coupon_code is not null as has_coupon
+    from orders
+    where false
+    {%- endif %}
+),
+
+-- versions of the last build that the shop has overwritten
+overwritten as (
+    select orders_before.*
+    from orders_before
+    left join orders on orders_before.content_hash = orders.content_hash
+    where orders.content_hash is null
+)
+
+-- orders that the shop has deleted are forgotten
+select
+    overwritten.order_id,
+    overwritten.customer_id,
+    overwritten.status,
+    overwritten.ordered_at,
+    overwritten.known_at,
+    case when orders.known_at > overwritten.known_at then orders.known_at else build.changed_at end as superseded_at,
+    overwritten.amount,
+    overwritten.discount_amount,
+    overwritten.has_coupon
+from overwritten
+inner join orders on overwritten.order_id = orders.order_id and orders.superseded_at is null
+cross join build
+where build.changed_at > overwritten.known_at or orders.known_at > overwritten.known_at
