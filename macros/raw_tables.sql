@@ -82,7 +82,7 @@
 {% macro with_logged_events(table, own, has_loaded_at) %}
     {% set logged = churn_radar.logged_events(table) %}
     {% set key = churn_radar.raw_contract(table).meta.primary_key[0] %}
-    {% set read = churn_radar.read_columns(table) | map(attribute='name') | list %}
+    {% set read = churn_radar.read_columns(table) | map(attribute='name') | select('in', churn_radar.column_types(logged)) | list %}
     {% set names = read if has_loaded_at else read | reject('equalto', 'loaded_at') | list %}
     {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged ~ ' as events' %}
     {% if not has_loaded_at %}
