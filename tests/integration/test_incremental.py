@@ -1,6 +1,7 @@
 """Daily incremental builds with late, corrected and deleted rows equal one full build."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_customer import Warehouse
 from random_shops import RandomShop
-from shop import Shop, orders, small_shop_orders
+from shop import PROJECT, Shop, orders, small_shop_orders
 from test_leaks import shop_with_everything
 
 from inference.pseudonyms import duckdb_salt_sql
@@ -180,7 +181,40 @@ def small_shop(loaded: list[int], corrected: list[int], contacted: list[int]) ->
     return {"orders": pd.concat([placed, again], ignore_index=True), "campaign_touches": touches.astype(texts)}
 
 
-@settings(max_examples=int(os.environ.get("CHURN_EXAMPLES", "3")), deadline=None, database=None)
+def test_an_overwritten_attribute_counts_from_the_build_on_that_saw_it(shop):
+    shop.write(orders=with_late_rows("2023-07-10", "2023-07-01"))
+    attributes = {"churn__customer_attributes": ["tier"], "churn__lookback_days": 3}
+    for day, tier in (("2023-07-10", "gold"), ("2023-07-18", "closed")):
+        shop.write(customers=pd.DataFrame({"customer_id": ["late"], "tier": [tier]}))
+        build(shop, day, tables=["customer_features"], **attributes)
+    asked = (
+        "from customer_features where customer_id = 'late' and as_of_date in ('2023-07-10', '2023-07-18') order by 1"
+    )
+    known = [("2023-07-10", "tier=gold"), ("2023-07-18", "tier=closed")]
+    assert rows_of(shop, f"select as_of_date::varchar, attributes[1] {asked}") == known
+    build(shop, "2023-07-18", "--full-refresh", tables=["customer_features"], **attributes)
+    assert rows_of(shop, f"select as_of_date::varchar, attributes[1] {asked}") == known
+
+
+def test_a_changed_macro_rebuilds_what_depends_on_it(shop, tmp_path):
+    copy = tmp_path / "project"
+    for name in ("models", "python_models", "macros", "seeds"):
+        shutil.copytree(PROJECT / name, copy / name)
+    for name in ("dbt_project.yml", "profiles.yml"):
+        shutil.copy(PROJECT / name, copy / name)
+    changed = Shop(shop.home, copy).write(orders=with_late_rows("2023-07-11", "2023-06-01"))
+    days = "select distinct days_since_last_order - date_diff('day', last_order_date, as_of_date) from order_features "
+    days += "join int_customer_snapshots using (customer_id, as_of_date)"
+    file = copy / "macros" / "cross_database.sql"
+    code, difference = file.read_text(), "({{ later }} - {{ earlier }})"
+    assert difference in code
+    for day, added in (("2023-07-10", 0), ("2023-07-20", 1000)):
+        file.write_text(code.replace(difference, f"({difference} + {added})"))
+        changed.dbt("run", "--select", "+order_features", churn__as_of_date=day)
+        assert rows_of(shop, days) == [(added,)]
+
+
+@settings(max_examples=int(os.environ.get("CHURN_EXAMPLES", "2")), deadline=None, database=None)
 @given(
     loaded=st.lists(st.integers(0, 70), min_size=1, max_size=20),
     corrected=st.lists(st.integers(0, 90), max_size=30),
