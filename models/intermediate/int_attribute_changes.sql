@@ -13,9 +13,27 @@ build as (
 
 customers as (
     select
+        staged.customer_id,
+        {{ churn_radar.name_value_array(attributes, 'staged') }} as attributes
+    from {{ ref('stg_customers') }} as staged
+),
+
+values_before as (
+    {%- if before is none %}
+    select
         customer_id,
-        {{ churn_radar.name_value_array(attributes, 'customers') }} as attributes
-    from {{ ref('stg_customers') }} as customers
+        attributes,
+        cast(null as timestamp) as known_at
+    from customers
+    where false
+    {%- else %}
+    select
+        customer_id,
+        attributes,
+        known_at
+    from {{ before }}
+    where superseded_at is null
+    {%- endif %}
 )
 
 select
@@ -23,22 +41,9 @@ select
     values_before.attributes,
     values_before.known_at,
     build.changed_at as superseded_at
-{%- if before is none %}
-from (
-    select
-        customer_id,
-        attributes,
-        cast(null as timestamp) as known_at,
-        cast(null as timestamp) as superseded_at
-    from customers
-    where false
-) as values_before
-{%- else %}
-from {{ before }} as values_before
-{%- endif %}
+from values_before
 inner join customers on values_before.customer_id = customers.customer_id
 cross join build
 where
-    values_before.superseded_at is null
-    and values_before.attributes <> customers.attributes
+    values_before.attributes <> customers.attributes
     and coalesce(values_before.known_at < build.changed_at, true)
