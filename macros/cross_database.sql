@@ -22,23 +22,6 @@
 {% macro as_text(expression) %}cast({{ expression }} as {{ churn_radar.type_string() }}){% endmacro %}
 
 
-{#- Cast a raw column of type `source_type` to the contract's `data_type`. -#}
-{% macro read_as(expression, source_type, data_type) -%}
-    {%- if data_type == 'varchar' -%} {{ churn_radar.as_text(expression) }}
-    {%- elif churn_radar.is_spark() and data_type == 'timestamp' and churn_radar.is_text_type(source_type) -%}
-        {#- by way of timestamp_ltz, so that an offset in the string is converted to UTC, the session's time zone -#}
-        cast(cast({{ expression }} as timestamp_ltz) as timestamp)
-    {%- else -%} cast({{ expression }} as {{ data_type }})
-    {%- endif -%}
-{%- endmacro %}
-
-
-{#- Whether a string cannot be cast to the contract's `data_type`. -#}
-{% macro is_unreadable(text, data_type) -%}
-    try_cast({{ text }} as {{ 'timestamp_ltz' if churn_radar.is_spark() and data_type == 'timestamp' else data_type }}) is null
-{%- endmacro %}
-
-
 {#- Number of days from one date to a later one. -#}
 {% macro days_between(earlier, later) -%}
     {% if churn_radar.is_spark() %}datediff({{ later }}, {{ earlier }}){% else %}({{ later }} - {{ earlier }}){% endif %}
@@ -142,14 +125,17 @@
 {% macro concatenated_arrays(arrays, order_by) %}flatten({{ churn_radar.ordered_array(arrays, order_by) }}){% endmacro %}
 
 
+{#- Several values as one, which compares by the first, then by the second, and so on. -#}
+{% macro row_of(expressions) %}{{ 'struct' if churn_radar.is_spark() else 'row' }}({{ expressions | join(', ') }}){% endmacro %}
+
+
 {#-
     The group's first value by the `order_by` expressions, which must not be null; ties must have equal values.
     Minimum functions need no list of the whole group.
 -#}
 {% macro first_by(value, order_by) -%}
-    {%- if churn_radar.is_spark() -%} min_by({{ value }}, struct({{ order_by | join(', ') }}))
-    {%- else -%} arg_min({{ value }}, {{ order_by[0] if order_by | length == 1 else 'row(' ~ order_by | join(', ') ~ ')' }})
-    {%- endif -%}
+    {{ 'min_by' if churn_radar.is_spark() else 'arg_min' }}(
+        {{- value }}, {{ order_by[0] if order_by | length == 1 else churn_radar.row_of(order_by) }})
 {%- endmacro %}
 
 

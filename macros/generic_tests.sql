@@ -48,19 +48,40 @@
     of one row; other rows of the same key conflict.
 -#}
 {% test no_conflicting_rows(model, table) %}
+    {%- set repeated_keys = ref('stg_repeated_keys') %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
     {%- set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
-    {%- set key = churn_radar.raw_contract(table).meta.primary_key + (['loaded_at'] if 'loaded_at' in names else []) %}
+    {%- set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
+    {%- set key = [churn_radar.raw_contract(table).meta.primary_key] + (['loaded_at'] if 'loaded_at' in names else []) %}
     select {{ key | join(', ') }}
     from (
-        select distinct {{ names | join(', ') }}
+        select distinct {{ (names + attributes) | join(', ') }}
         from (
             {{ churn_radar.checked_rows(table) }}
         ) as checked
-        where rejection_reason is null
+        where
+            rejection_reason is null
+            and {{ churn_radar.key_hash(table) }} in (select key_hash from {{ repeated_keys }} where source_table = '{{ table }}')
     ) as different_rows
     group by {{ key | join(', ') }}
     having count(*) > 1
+{% endtest %}
+
+
+{#-
+    One row if less than `share` of the values of a column occur in the same column of stg_<table>, as when one table has
+    an id as a number with decimals; nulls do not count, and nothing is expected of tables without rows.
+-#}
+{% test joins_at_least(model, column_name, table, share) %}
+    select
+        count(*) as tested_rows,
+        count(known.{{ column_name }}) as joined_rows,
+        min(case when known.{{ column_name }} is null then tested.{{ column_name }} end) as example
+    from {{ model }} as tested
+    left join (select distinct {{ column_name }} from {{ ref('stg_' ~ table) }}) as known
+        on tested.{{ column_name }} = known.{{ column_name }}
+    where tested.{{ column_name }} is not null and exists (select 1 from {{ ref('stg_' ~ table) }})
+    having count(known.{{ column_name }}) < {{ share }} * count(*)
 {% endtest %}
 
 

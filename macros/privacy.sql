@@ -85,12 +85,11 @@
 
 
 {#- Condition that leaves out customers removed by `churn-radar erase`: each load of raw tables may contain them again. -#}
-{% macro not_erased(table) %}
+{% macro not_erased(table, customer_id) %}
     {% set erased = churn_radar.home_relation('erased_customers') %}
-    {% set has_customers = 'customer_id' in churn_radar.raw_contract(table).columns %}
-    {% if not has_customers or churn_radar.column_types(erased) is none %}{{ return('true') }}{% endif %}
-    {% set hashed = churn_radar.salted_hash('erased', churn_radar.as_text(adapter.quote('customer_id'))) %}
-    {{ return('(customer_id is null or ' ~ hashed ~ ' not in (select customer_hash from ' ~ erased ~ '))') }}
+    {% if not customer_id or churn_radar.column_types(erased) is none %}{{ return('true') }}{% endif %}
+    {% set hashed = churn_radar.salted_hash('erased', customer_id) %}
+    {{ return('(' ~ customer_id ~ ' is null or ' ~ hashed ~ ' not in (select customer_hash from ' ~ erased ~ '))') }}
 {% endmacro %}
 
 

@@ -8,8 +8,8 @@
         {% set table = contract.name %}
         {% set source_types = churn_radar.column_types(churn_radar.raw_source(table)) %}
         {% set missing = churn_radar.missing_columns(table, source_types or {}) %}
-        {% set types = none if missing else churn_radar.raw_column_types(table) %}
-        {% set relation = churn_radar.raw_relation(table) if types is not none else churn_radar.raw_source(table) %}
+        {% set relation = churn_radar.raw_source(table) if missing else churn_radar.raw_relation(table) %}
+        {% set types = none if missing else churn_radar.column_types(relation) %}
         {% if source_types is none and contract.meta.required %}
             {% do problems.append(table ~ ': no such table; expected the ' ~ ('file ' if (relation | string).startswith(("'", 'parquet.')) else 'table ') ~ relation ~ ', or a relation in the var churn__' ~ table ~ '_source') %}
         {% elif missing and source_types is not none %}
@@ -36,18 +36,38 @@
         {% do problems.extend(churn_radar.order_problems()) %}
     {% endif %}
     {{ churn_radar.raise_problems(problems) }}
+    {% do churn_radar.warn_of_reloads() %}
 {% endmacro %}
 
 
-{#- Error lines for columns named in churn__<table>_columns that the shop's table lacks; SQL expressions are not checked. -#}
+{#- Error lines for columns named in churn__<table>_columns that the shop's table lacks, and for what is no SQL expression. -#}
 {% macro missing_columns(table, types) %}
     {% set problems = [] %}
-    {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() %}
-        {% if modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) and expression | lower not in types %}
-            {% do problems.append('churn__' ~ table ~ '_columns.' ~ column ~ ': ' ~ churn_radar.raw_source(table) ~ ' has no column ' ~ expression ~ '; it has ' ~ types.keys() | join(', ')) %}
+    {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() if expression | lower not in types %}
+        {% set read = {'names': [expression | string], 'problem': ''} %}
+        {% if not modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) %}
+            {% do read.update(churn_radar.names_in(expression | string)) %}
         {% endif %}
+        {% for name in read.names if name | lower not in types %}
+            {% if loop.first %}
+                {% do problems.append('churn__' ~ table ~ '_columns.' ~ column ~ ': ' ~ churn_radar.raw_source(table) ~ ' has no column ' ~ name ~ read.problem ~ '; it has ' ~ types.keys() | join(', ')) %}
+            {% endif %}
+        {% endfor %}
     {% endfor %}
     {{ return(problems) }}
+{% endmacro %}
+
+
+{#- The columns that an SQL expression reads; or the whole text as a name, and why it is no expression. Spark is not asked. -#}
+{% macro names_in(expression) %}
+    {% if churn_radar.is_spark() or '->' in expression or 'lambda' in expression %}{{ return({'names': []}) }}{% endif %}
+    {% set query = 'select (' ~ expression ~ ')' %}
+    {% set text = run_query("select json_serialize_sql('" ~ query | replace("'", "''") ~ "')").rows[0][0] %}
+    {% set parsed = fromjson(text) %}
+    {% if parsed.error %}
+        {{ return({'names': [expression], 'problem': ', and that is no SQL expression (' ~ parsed.error_message ~ ')'}) }}
+    {% endif %}
+    {{ return({'names': modules.re.findall('"column_names":\\["([^"]+)"', text)}) }}
 {% endmacro %}
 
 
@@ -61,8 +81,9 @@
     {% elif family == 'text' %}
         {% set quoted = adapter.quote(column.name) %}
         {% set bad = run_query(
-            'select count(*), min(' ~ quoted ~ ') from ' ~ relation ~ ' as raw_rows'
-            ~ ' where ' ~ quoted ~ ' is not null and ' ~ churn_radar.is_unreadable(quoted, column.data_type)
+            'select count(*), min(text_read) from ('
+            ~ 'select ' ~ churn_radar.read_text(quoted, type) ~ ' as text_read, ' ~ churn_radar.read_column(column, quoted, type) ~ ' as value_read'
+            ~ ' from ' ~ relation ~ ' as raw_rows) as both_read where text_read is not null and value_read is null'
         ).rows[0] %}
         {% if bad[0] == 0 %}{{ return([]) }}{% endif %}
         {{ return([name ~ ': ' ~ bad[0] ~ ' values cannot be read as ' ~ column.data_type ~ ", for example '" ~ bad[1] ~ "'"]) }}
@@ -78,7 +99,7 @@
     {% set summary = run_query(
         "select count(*), count(case when rejection_reason is null and status = 'completed' then 1 end),"
         ~ " min(case when rejection_reason is null and status = 'completed' then cast(ordered_at as date) end),"
-        ~ " min(case when status not in ('completed', 'cancelled', 'returned') then status end)"
+        ~ " min(case when status not in ('completed', 'cancelled', 'returned', 'refund') then status end)"
         ~ " from (" ~ checked ~ ") as checked"
     ).rows[0] %}
     {% set as_of_date = var('churn__as_of_date') %}
@@ -87,7 +108,7 @@
     {% elif summary[0] == 0 %}
         {{ return(['orders: the table is empty; expected at least one completed order, or churn__allow_empty: true for a shop that has not sold anything yet']) }}
     {% elif summary[3] is not none %}
-        {{ return(["orders.status: found '" ~ summary[3] ~ "'; expected completed, cancelled or returned"]) }}
+        {{ return(["orders.status: found '" ~ summary[3] ~ "'; expected completed, cancelled, returned or refund"]) }}
     {% elif summary[1] == 0 %}
         {{ return(['orders: none of ' ~ summary[0] ~ ' rows is a possible completed order; expected at least one']) }}
     {% elif as_of_date is not none and as_of_date | string <= summary[2] | string %}
@@ -146,4 +167,56 @@
         {% endif %}
     {% endfor %}
     {{ return(problems) }}
+{% endmacro %}
+
+
+{#-
+    Warning for a table whose rows all have the same day in loaded_at although they tell of a longer time: that is when the
+    table was copied, and nothing would be known of any day before it.
+-#}
+{% macro warn_of_reloads() %}
+    {% for contract in churn_radar.raw_contracts() if 'loaded_at' in contract.columns and 'loaded_at' in (churn_radar.column_types(churn_radar.raw_relation(contract.name)) or {}) %}
+        {% set event_time = contract.meta.event_time %}
+        {% for row in run_query(
+            "select * from (select cast(loaded_at as date) as loaded_on, count(*) as loaded_rows, sum(count(*)) over () as all_rows,"
+            ~ " min(min(cast(case when " ~ event_time ~ " >= timestamp '1990-01-01' then " ~ event_time ~ " end as date))) over () as first_day"
+            ~ " from (" ~ churn_radar.checked_rows(contract.name) ~ ") as checked group by 1) as days"
+            ~ " where loaded_rows >= 0.99 * all_rows and " ~ churn_radar.days_between('first_day', 'loaded_on') ~ " > 90"
+        ).rows %}
+            {% do exceptions.warn(
+                contract.name ~ '.loaded_at: ' ~ row[1] ~ ' of ' ~ row[2] ~ ' rows are of one day, ' ~ row[0] ~ ', but ' ~ event_time ~ ' goes back to ' ~ row[3]
+                ~ ', and nothing counts before its loaded_at. Is it the time of the last copy? Then set churn__' ~ contract.name
+                ~ "_columns: {loaded_at: 'cast(null as timestamp)'}"
+            ) %}
+        {% endfor %}
+    {% endfor %}
+{% endmacro %}
+
+
+{#- Post-hook of stg_rejected_rows: one warning for each raw table of which more than a twentieth of the rows is set aside. -#}
+{% macro warn_of_rejected_rows() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {% set rejected = {} %}
+    {% for row in run_query(
+        'select source_table, rejection_reason, count(*), min(row_content) from ' ~ this ~ ' group by 1, 2 order by 3 desc, 2'
+    ).rows %}
+        {% do rejected.setdefault(row[0], []).append(row) %}
+    {% endfor %}
+    {% for table, reasons in rejected.items() %}
+        {% set total = run_query('select count(*) from (' ~ churn_radar.checked_rows(table) ~ ') as checked').rows[0][0] %}
+        {% set all = reasons | sum(attribute=2) %}
+        {% if all > total / 20 %}
+            {% set reason, example = reasons[0][1], fromjson(reasons[0][3], {}) %}
+            {#- the key and the value of the column that the reason begins with; the rest of the row may be personal -#}
+            {% set shown = [] %}
+            {% for name in [example.keys() | first, reason.split(' ')[0]] | unique if name in example %}
+                {% do shown.append(name ~ ' ' ~ example[name]) %}
+            {% endfor %}
+            {% do exceptions.warn(
+                table ~ ': ' ~ all ~ ' of ' ~ total ~ ' rows are set aside in ' ~ this.identifier ~ '; most, ' ~ reasons[0][2] ~ ', as ' ~ reason
+                ~ ', for example ' ~ shown | join(', ')
+            ) %}
+        {% endif %}
+    {% endfor %}
+    {{ return('') }}
 {% endmacro %}

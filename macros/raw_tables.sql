@@ -6,6 +6,12 @@
 {% endmacro %}
 
 
+{#- Names of all raw tables; spelled out, as dbt's graph is empty while it finds out what a model reads. -#}
+{% macro raw_tables() %}
+    {{ return(['orders', 'customers', 'order_items', 'events', 'reviews', 'support_tickets', 'campaign_touches']) }}
+{% endmacro %}
+
+
 {#- The source node of one raw table. -#}
 {% macro raw_contract(table) %}
     {% for node in churn_radar.raw_contracts() if node.name == table %}
@@ -48,19 +54,17 @@
 
 
 {#-
-    A raw table with the contract's column names, plus the events accepted by the service. churn__<table>_columns maps
-    a column of the contract to a column of the shop or an SQL expression; other columns keep their names.
+    The shop's rows of a raw table, with the contract's column names. churn__<table>_columns maps a column of the contract
+    to a column of the shop or an SQL expression; other columns keep their names.
 -#}
 {% macro raw_relation(table) %}
     {% set relation = churn_radar.raw_source(table) %}
-    {% if not execute %}{{ return(relation) }}{% endif %}
     {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
-    {% set logged = churn_radar.column_types(churn_radar.logged_events(table)) %}
-    {% set types = churn_radar.column_types(relation) if mapping or logged is not none else none %}
-    {% if types is none %}{{ return(relation if logged is none else churn_radar.logged_events(table)) }}{% endif %}
+    {% set types = churn_radar.column_types(relation) if execute and mapping else none %}
+    {% if types is none %}{{ return(relation) }}{% endif %}
     {% set selected = [] %}
     {% for name, expression in mapping.items() %}
-        {#- quoted, as a column's name may be an SQL keyword -#}
+        {#- quoted, as a column's name may be an SQL keyword or have blanks -#}
         {% set read = adapter.quote(expression) if expression | lower in types else expression %}
         {% do selected.append(read ~ ' as ' ~ adapter.quote(name)) %}
     {% endfor %}
@@ -69,60 +73,34 @@
     {% for name in contract + attributes if name not in mapping and name | lower in types %}
         {% do selected.append(adapter.quote(name)) %}
     {% endfor %}
-    {% set own = 'select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ' as raw_rows' %}
-    {% if logged is none %}{{ return('(' ~ own ~ ')') }}{% endif %}
-    {{ return(churn_radar.with_logged_events(table, own, 'loaded_at' in mapping or 'loaded_at' in types)) }}
+    {{ return('(select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ' as raw_rows)') }}
 {% endmacro %}
 
 
 {#-
-    The shop's rows of a raw table and the events accepted by the service. If the shop's rows have loaded_at, staging
-    keeps the later version of a key; if not, an event is dropped where the shop has a row of the same key.
+    Where the rows of a raw table come from: the shop's own, and the events accepted by the service. Each has its relation,
+    column types and whether it is the shop's. loaded_at is read from events only if the shop's rows have it, too.
 -#}
-{% macro with_logged_events(table, own, has_loaded_at) %}
-    {% set logged = churn_radar.logged_events(table) %}
-    {% set key = churn_radar.raw_contract(table).meta.primary_key[0] %}
-    {% set read = churn_radar.read_columns(table) | map(attribute='name') | select('in', churn_radar.column_types(logged)) | list %}
-    {% set names = read if has_loaded_at else read | reject('equalto', 'loaded_at') | list %}
-    {% set events = 'select ' ~ names | join(', ') ~ ' from ' ~ logged ~ ' as events' %}
-    {% if not has_loaded_at %}
-        {% set events = (
-            events ~ ' where ' ~ key ~ ' not in (select ' ~ churn_radar.as_text(key) ~ ' from (' ~ own ~ ') as own where ' ~ key ~ ' is not null)'
-        ) %}
-    {% endif %}
-    {{ return('(' ~ churn_radar.union_by_name(own, events) ~ ')') }}
-{% endmacro %}
-
-
-{#- Union of two queries by column name; missing columns are null. -#}
-{% macro union_by_name(first, second) %}
-    {% if not churn_radar.is_spark() %}{{ return(first ~ ' union all by name ' ~ second) }}{% endif %}
-    {#- columns whose types differ in family are cast to strings, which staging casts to the contract's type -#}
-    {% set queries = [first, second] %}
-    {% set types = [churn_radar.column_types('(' ~ first ~ ')'), churn_radar.column_types('(' ~ second ~ ')')] %}
-    {% set selects = [] %}
-    {% for own in types %}
-        {% set other = types[1 - loop.index0] %}
-        {% set columns = [] %}
-        {% for name in types[0].keys() | list + types[1].keys() | list | reject('in', types[0]) | list %}
-            {% set quoted = adapter.quote(name) %}
-            {% if name not in own %}
-                {% do columns.append('cast(null as ' ~ other[name] ~ ') as ' ~ quoted) %}
-            {% elif name in other and churn_radar.type_family(own[name]) != churn_radar.type_family(other[name]) %}
-                {% do columns.append(churn_radar.as_text(quoted) ~ ' as ' ~ quoted) %}
-            {% else %}
-                {% do columns.append(quoted) %}
-            {% endif %}
-        {% endfor %}
-        {% do selects.append('select ' ~ columns | join(', ') ~ ' from (' ~ queries[loop.index0] ~ ') as rows_' ~ loop.index) %}
+{% macro raw_parts(table) %}
+    {% set parts = [] %}
+    {% for relation in [churn_radar.raw_relation(table), churn_radar.logged_events(table)] if execute %}
+        {% set types = churn_radar.column_types(relation) %}
+        {% if types is not none %}
+            {% if parts and 'loaded_at' not in parts[0].types %}{% do types.pop('loaded_at', none) %}{% endif %}
+            {% do parts.append({'relation': relation, 'types': types, 'is_own': loop.first}) %}
+        {% endif %}
     {% endfor %}
-    {{ return(selects | join(' union all ')) }}
+    {{ return(parts) }}
 {% endmacro %}
 
 
-{#- Types of a raw table's columns by the contract's names; none if the shop lacks the table. -#}
+{#- Types of a raw table's columns by the contract's names, of the shop's rows first; none if there is no such table. -#}
 {% macro raw_column_types(table) %}
-    {{ return(churn_radar.column_types(churn_radar.raw_relation(table))) }}
+    {% set types = {} %}
+    {% for part in churn_radar.raw_parts(table) | reverse %}
+        {% do types.update(part.types) %}
+    {% endfor %}
+    {{ return(types or none) }}
 {% endmacro %}
 
 
@@ -130,8 +108,8 @@
 {% macro available_tables() %}
     {% set tables = [] %}
     {% if execute %}
-        {% for contract in churn_radar.raw_contracts() if churn_radar.raw_column_types(contract.name) is not none %}
-            {% do tables.append(contract.name) %}
+        {% for table in churn_radar.raw_tables() if churn_radar.raw_parts(table) %}
+            {% do tables.append(table) %}
         {% endfor %}
     {% endif %}
     {{ return(tables) }}
@@ -153,39 +131,18 @@
 {% endmacro %}
 
 
-{#- 'text', 'number' or 'timestamp' for a warehouse's type; other types are returned unchanged. -#}
-{% macro type_family(type) %}
-    {% if churn_radar.is_text_type(type) %}
-        {{ return('text') }}
-    {% elif type.startswith(('TIMESTAMP', 'DATE')) %}
-        {{ return('timestamp') }}
-    {% elif type.startswith(('DECIMAL', 'NUMERIC', 'FLOAT', 'DOUBLE', 'REAL')) or 'INT' in type %}
-        {{ return('number') }}
-    {% endif %}
-    {{ return(type) }}
-{% endmacro %}
-
-
-{#- Whether a warehouse's type is a string type. -#}
-{% macro is_text_type(type) %}{{ return(type.startswith(('VARCHAR', 'TEXT', 'CHARACTER', 'STRING'))) }}{% endmacro %}
-
-
-{#- Columns of the contract, and of churn__customer_attributes, that exist in a raw table. -#}
+{#- Columns of the contract, and of churn__customer_attributes, that the shop's own rows of a raw table have; none without it. -#}
 {% macro raw_columns(table) %}
-    {% if not execute %}{{ return([]) }}{% endif %}
-    {% set names = [] %}
+    {% set types = (churn_radar.column_types(churn_radar.raw_relation(table)) if execute) or {} %}
     {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
-    {% set types = churn_radar.raw_column_types(table) or {} %}
-    {% for name in churn_radar.staged_columns(table) | map(attribute='name') | list + attributes if name | lower in types %}
-        {% do names.append(name | lower) %}
-    {% endfor %}
-    {{ return(names) }}
+    {% set names = (churn_radar.read_columns(table) | map(attribute='name') | list + attributes) if types else [] %}
+    {{ return(names | map('lower') | select('in', types) | list) }}
 {% endmacro %}
 
 
 {#- Default of a count over a raw table: 0 if the shop has the table, a typed null if not. -#}
 {% macro zero_if_present(table) %}
-    {%- if not execute or churn_radar.raw_column_types(table) is not none -%} 0
+    {%- if not execute or churn_radar.raw_parts(table) -%} 0
     {%- else -%} cast(null as bigint)
     {%- endif -%}
 {% endmacro %}
@@ -216,93 +173,122 @@
     if it is valid. Columns that the shop lacks are null; a table that it lacks is empty.
 -#}
 {% macro checked_rows(table) %}
-    {% set relation = churn_radar.raw_relation(table) %}
+    {% set parts = churn_radar.raw_parts(table) %}
     {% if not execute %}{{ return('select 1') }}{% endif %}
     {% set contract = churn_radar.raw_contract(table) %}
-    {% set types = churn_radar.raw_column_types(table) %}
-    {% set present = churn_radar.read_columns(table) | map(attribute='name') | select('in', types or {}) | list %}
     {% set columns = churn_radar.staged_columns(table) %}
-    {% set names = columns | map(attribute='name') | list %}
-    {% set selected = [] %}
-    {% for column in columns %}
-        {% if column.name in present %}
-            {% set value = churn_radar.read_as(adapter.quote(column.name), types[column.name], column.data_type) %}
-        {% else %}
-            {% set value = churn_radar.read_as('null', '', column.data_type) %}
-        {% endif %}
-        {% if table == 'orders' and column.name == 'status' %}
-            {% set value = 'coalesce(lower(trim(' ~ value ~ ")), 'completed')" %}
-        {% elif column.name == 'customer_id' %}
-            {% set value = churn_radar.staged_customer_id(value) %}
-        {% endif %}
-        {% do selected.append(value ~ ' as ' ~ column.name) %}
-    {% endfor %}
-    {% for attribute in (var('churn__customer_attributes') if table == 'customers' else []) %}
-        {% do selected.append(adapter.quote(attribute)) %}
-    {% endfor %}
+    {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
+    {% set now = churn_radar.now_utc() %}
+    {#- money given back: an order of its own, as shops write it under the id of the order that it belongs to -#}
+    {% set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
+    {% set refunds = {
+        'order_id': "case when " ~ is_refund ~ " then order_id || ' refund' else order_id end",
+        'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
+        'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
+    } if table == 'orders' else {} %}
 select
-    *,
+    {%- for column in columns %}
+    {{ refunds[column.name] ~ ' as ' ~ column.name if column.name in refunds else column.name }},
+    {%- endfor %}
+    {%- for attribute in attributes %}
+    {{ adapter.quote(attribute) }},
+    {%- endfor %}
     case
-        {%- for column in columns if column.meta.get('required') and column.data_type != 'double' and column.name not in ['review_text', 'event_type'] %}
+        when unreadable is not null then unreadable
+        {%- for column in columns if column.meta.get('required') and column.data_type != 'double' and column.meta.get('pii') != 'words' %}
         when {{ column.name }} is null then '{{ column.name }} is null'
         {%- endfor %}
-        {%- if contract.meta.get('event_time') %}
-        {%- set event_time = contract.meta.event_time %}
-        when {{ event_time }} < timestamp '1990-01-01' then '{{ event_time }} is before 1990'
-        when {{ event_time }} > {{ 'coalesce(loaded_at, ' if 'loaded_at' in names else '(' -}}
-            timestamp '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}') + interval '1' day
-            then '{{ event_time }} is in the future'
-        {%- if 'loaded_at' in names %}
-        when loaded_at > timestamp '{{ run_started_at.strftime("%Y-%m-%d %H:%M:%S") }}' + interval '1' day then 'loaded_at is in the future'
+        {%- for column in columns if column.data_type == 'timestamp' %}
+        {%- if column.name == contract.meta.get('event_time') %}
+        when {{ column.name }} < timestamp '1990-01-01' then '{{ column.name }} is before 1990'
         {%- endif %}
+        {%- if column.name in [contract.meta.get('event_time'), 'loaded_at'] %}
+        when {{ column.name }} > {{ now }} + interval '1' day then '{{ column.name }} is in the future'
+        {%- else %}
+        when {{ column.name }} < timestamp '1900-01-01' or {{ column.name }} >= timestamp '2200-01-01'
+            then '{{ column.name }} is not between 1900 and 2200'
         {%- endif %}
+        {%- endfor %}
         {%- for column in columns if column.data_type == 'double' %}
         when not {{ churn_radar.is_plausible_number(column.name) }} then '{{ column.name }} is not a number below 10^12'
         {%- endfor %}
         {%- if table == 'orders' %}
-        when amount is null and status = 'completed' then 'amount of a completed order is null'
-        when amount < 0 and status = 'completed' then 'amount of a completed order is negative'
+        when amount is null and status in ('completed', 'refund') then 'amount of a completed order is null'
         {%- elif table == 'order_items' %}
         when quantity is null or quantity < 0 then 'quantity is null or negative'
+        when not {{ churn_radar.is_plausible_number('quantity * unit_price') }} then 'quantity x unit_price is not a number below 10^12'
         {%- endif %}
     end as rejection_reason
 from (
-    select
-        {{ selected | join(',\n        ') }}
-    {%- if types is none %}
-    where false
+    {%- for part in parts %}
+    {{ churn_radar.read_rows(table, part, parts[0], attributes) }}
+    {{ 'union all' if not loop.last }}
     {%- else %}
-    from {{ relation }} as raw_rows
-    where {{ churn_radar.not_erased(table) }}
-    {%- endif %}
+    {{ churn_radar.read_rows(table, {'types': {}}, none, attributes) }}
+    {%- endfor %}
 ) as typed
 {% endmacro %}
 
 
+{#- Typed rows of one part of a raw table, without erased customers, and `unreadable`: why a value cannot be read, else null. -#}
+{% macro read_rows(table, part, own, attributes) %}
+    {%- set values, problems = {}, [] %}
+    {%- for column in churn_radar.staged_columns(table) %}
+        {%- set quoted, is_read = adapter.quote(column.name), column in churn_radar.read_columns(table) and column.name in part.types %}
+        {%- set value = churn_radar.read_column(column, quoted, part.types[column.name]) if is_read else churn_radar.null_of(column.data_type) %}
+        {%- set value = 'coalesce(' ~ value ~ ", '" ~ column.meta.default ~ "')" if column.meta.get('default') else value %}
+        {%- do values.update({column.name: value}) %}
+        {%- if is_read and column.meta.get('id') and churn_radar.is_fractional(part.types[column.name]) %}
+            {%- do problems.append('when ' ~ churn_radar.is_no_id(quoted) ~ " and not isnan(" ~ quoted ~ ") then '" ~ column.name ~ " is not a whole number'") %}
+        {%- endif %}
+    {%- endfor %}
+    select
+        {%- for name, value in values.items() %}
+        {{ churn_radar.staged_customer_id(value) if name == 'customer_id' else value }} as {{ name }},
+        {%- endfor %}
+        {%- for attribute in attributes %}
+        {{ adapter.quote(attribute) }},
+        {%- endfor %}
+        {{ 'case ' ~ problems | join(' ') ~ ' end' if problems else churn_radar.null_of('varchar') }} as unreadable
+    {%- if not part.relation %}
+    where false
+    {%- else %}
+    from {{ part.relation }} as raw_rows
+    where {{ churn_radar.not_erased(table, values.get('customer_id')) }}
+    {%- if not part.is_own and own.is_own and 'loaded_at' not in own.types %}
+        {#- events are rows of the key in the first column; the shop's own rows of that key come first -#}
+        {%- set key = values.keys() | first %}
+        {%- set column = churn_radar.raw_contract(table).columns[key] %}
+        and {{ values[key] }} not in (
+            select own_key from (
+                select {{ churn_radar.read_column(column, adapter.quote(key), own.types.get(key, '')) }} as own_key from {{ own.relation }} as raw_rows
+            ) as own_keys where own_key is not null
+        )
+    {%- endif %}
+    {%- endif %}
+{%- endmacro %}
+
+
 {#-
-    Staging rows of a raw table: valid rows, one per key. Where rows have loaded_at, a key has one row per arrival,
-    numbered by `version` and valid until `superseded_at`, which is null for the current version. Only rows of repeated
-    keys are ranked, as a window function over all rows costs more than everything else in staging.
+    Staging rows of a raw table: valid rows, one per key where there is one. Where rows have loaded_at, a key has one row per
+    arrival that changes it, numbered by `version` and valid until `superseded_at`, which is null for the current version.
+    Only rows of repeated keys are ranked, as a window function over all rows costs more than everything else in staging.
 -#}
 {% macro staged_rows(table) %}
     {% set checked = churn_radar.checked_rows(table) %}
     {% set repeated_keys = ref('stg_repeated_keys') %}
     {% if not execute %}{{ return('select 1') }}{% endif %}
-    {% set contract = churn_radar.raw_contract(table) %}
-    {% set key = contract.meta.primary_key | join(', ') %}
+    {% set meta = churn_radar.raw_contract(table).meta %}
+    {% set key = meta.get('primary_key') %}
     {% set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
     {% set has_versions = 'loaded_at' in names %}
     {% set has_loaded_at = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
-    {% set columns = (names + (var('churn__customer_attributes') if table == 'customers' else [])) | join(',\n    ') %}
-    {#- order by every other column, so that the result does not depend on the order of the rows -#}
-    {% set newest_first = [] %}
-    {% for name in names if name not in contract.meta.primary_key and name != 'loaded_at' %}
-        {% do newest_first.append(name ~ ' desc nulls last') %}
-    {% endfor %}
+    {% set columns = names + (var('churn__customer_attributes') if table == 'customers' else []) %}
+    {% set content = columns | reject('in', [key, 'loaded_at']) | list %}
 {#- subqueries instead of CTEs: a CTE that is read twice is materialised in memory with all its columns #}
 {%- set repeated = churn_radar.key_hash(table) ~ ' in (select key_hash from ' ~ repeated_keys ~ " where source_table = '" ~ table ~ "')" %}
 select
-    {{ columns }}
+    {{ columns | join(',\n    ') }}
     {%- if has_versions %},
     cast(1 as bigint) as version,
     cast(null as timestamp) as superseded_at
@@ -310,17 +296,22 @@ select
 from (
     {{ checked | indent(4) }}
 ) as checked
-where rejection_reason is null and not {{ repeated }}
+where rejection_reason is null
+{%- if key %} and not {{ repeated }}
 
 union all
 
 select
-    {{ columns }}
+    {{ columns | join(',\n    ') }}
     {%- if has_loaded_at %},
     row_number() over (partition by {{ key }} order by loaded_at nulls first) as version,
-    min(greatest({{ contract.meta.event_time }}, coalesce(loaded_at, {{ contract.meta.event_time }}))) over (
+    min(greatest({{ meta.event_time }}, coalesce(loaded_at, {{ meta.event_time }}))) over (
         partition by {{ key }} order by loaded_at nulls first rows between 1 following and unbounded following
     ) as superseded_at
+from (
+    select
+        *,
+        lag(content) over (partition by {{ key }} order by loaded_at nulls first) as content_before
     {%- elif has_versions %},
     cast(1 as bigint) as version,
     cast(null as timestamp) as superseded_at
@@ -328,9 +319,13 @@ select
 from (
     select
         *,
+        {%- if has_loaded_at %}
+        {{ churn_radar.row_of(content) }} as content,
+        {%- endif %}
+        -- by value, so that the result does not depend on the order of the rows
         row_number() over (
             partition by {{ key }}{{ ', loaded_at' if has_loaded_at }}
-            order by {{ newest_first | join(', ') or contract.meta.primary_key[0] }}
+            order by {{ content | join(' desc nulls last, ') }} desc nulls last
         ) as duplicate_number
     from (
         {{ checked | indent(8) }}
@@ -338,15 +333,14 @@ from (
     where rejection_reason is null and {{ repeated }}
 ) as ranked
 where duplicate_number = 1
+{%- if has_loaded_at %}
+) as arrivals
+-- a row that says what the row before said, as when a table is loaded anew, is no version
+where content_before is null or content_before <> content
+{%- endif %}
+{%- endif %}
 {% endmacro %}
 
 
 {#- 64-bit hash of the primary key of a raw row; never null. -#}
-{% macro key_hash(table) %}
-    {%- if not execute %}{{ return('0') }}{% endif -%}
-    {%- set parts = [] -%}
-    {%- for name in churn_radar.raw_contract(table).meta.primary_key -%}
-        {%- do parts.append('coalesce(' ~ churn_radar.as_text(name) ~ ", '')") -%}
-    {%- endfor -%}
-    {{- churn_radar.fast_hash(parts | join(" || chr(31) || ")) -}}
-{% endmacro %}
+{% macro key_hash(table) %}{{ churn_radar.fast_hash(churn_radar.raw_contract(table).meta.primary_key) if execute else '0' }}{% endmacro %}

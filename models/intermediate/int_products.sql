@@ -13,7 +13,7 @@ sales as (
 
 select
     product_id,
-    {{ churn_radar.first_by('product_name', ['known_at', 'order_id']) }} as product_name,
+    {{ churn_radar.first_by('product_name', ['known_at', 'order_id', 'product_name']) }} as product_name,
     min(known_at) as known_at
 from sales
 group by product_id

@@ -1,9 +1,9 @@
-{%- set tables = ['orders', 'customers', 'order_items', 'events', 'reviews', 'support_tickets', 'campaign_touches'] -%}
-{% for table in tables %}
+{% for table in churn_radar.raw_tables() %}
+{%- set relation = churn_radar.raw_relation(table) %}
+{%- set columns = churn_radar.raw_columns(table) %}
 select
     '{{ table }}' as source_table,
-    count(*) as row_count,
-    '{{ churn_radar.raw_columns(table) | join(",") }}' as column_names
-from ({{ churn_radar.checked_rows(table) | indent(4) }}) as checked
-{% if not loop.last %}union all{% endif %}
+    {{ '(select count(*) from ' ~ relation ~ ' as raw_rows)' if columns else 'cast(0 as bigint)' }} as row_count,
+    '{{ columns | join(",") }}' as column_names
+{{ 'union all' if not loop.last }}
 {% endfor %}

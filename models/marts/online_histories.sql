@@ -80,7 +80,7 @@ items as (
             'product_name': 'coalesce(order_items.product_name, order_items.category)',
             'category': 'order_items.category',
             'amount': churn_radar.as_double(churn_radar.fixed_point('order_items.quantity * order_items.unit_price'))
-        }, 'order_items.order_id, order_items.product_id') }} as items
+        }, 'order_items.order_id, order_items.product_id, order_items.quantity * order_items.unit_price') }} as items
     from orders
     cross join newest
     inner join {{ ref('stg_order_items') }} as order_items on orders.order_id = order_items.order_id

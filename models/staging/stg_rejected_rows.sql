@@ -1,5 +1,4 @@
-{%- set tables = ['orders', 'customers', 'order_items', 'events', 'reviews', 'support_tickets', 'campaign_touches'] -%}
-{% for table in tables %}
+{% for table in churn_radar.raw_tables() %}
 select
     '{{ table }}' as source_table,
     rejection_reason,
@@ -8,5 +7,5 @@ from (
     {{ churn_radar.checked_rows(table) | indent(4) }}
 ) as checked
 where rejection_reason is not null
-{% if not loop.last %}union all{% endif %}
+{{ 'union all' if not loop.last }}
 {% endfor %}
