@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from inference.serving.answers import Churn, CustomerId, Key
 from inference.warehouse.event_log import COLUMNS
@@ -87,7 +87,9 @@ class BrowsingEvent(_Event):
 
     table, time_field = "events", "occurred_at"
     type: Literal["browsing"]
-    event_type: Key = Field(description="view, search, cart_add, cart_remove, wishlist, login, or any other.")
+    event_type: Annotated[Key, StringConstraints(strip_whitespace=True, to_lower=True)] = Field(
+        description="view, search, cart_add, cart_remove, wishlist, login, or any other; capitals do not count."
+    )
     occurred_at: Moment
     session_id: Key | None = None
     product_id: Key | None = None
