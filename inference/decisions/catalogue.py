@@ -54,7 +54,9 @@ def check_catalogue(catalogue: pd.DataFrame, settings: DecisionSettings) -> None
         if row.action in (NONE, HOLDOUT):
             raise ChurnRadarError(f"{SEED}: {row.action} is always there; expected other actions only")
         if row.action != (read := row.action.strip().lower()):  # as staging reads campaign_touches
-            raise ChurnRadarError(f"{SEED}: the action {row.action} is never found in campaign_touches; expected {read}")
+            raise ChurnRadarError(
+                f"{SEED}: the action {row.action} is never found in campaign_touches; expected {read}"
+            )
         for name in ("contact_cost", "incentive_cost"):
             if not getattr(row, name) >= 0:
                 raise ChurnRadarError(f"{SEED}: {name} of {row.action} is {getattr(row, name)}; expected 0 or more")

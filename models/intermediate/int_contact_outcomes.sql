@@ -88,7 +88,7 @@ select
     cast(
         case
             when windows.window_ends_on <= windows.observed_until then coalesce(orders_in_window.horizon_spend, 0)
-        end as decimal(18, 4)
+        end as decimal(28, 4)
     ) as horizon_spend
 from windows
 left join orders_in_window on windows.touch_id = orders_in_window.touch_id

@@ -1,4 +1,4 @@
-"""Raw tables as real shops have them: mixed types of ids and times, reloads, lines and rows that repeat, absurd values."""
+"""Raw tables as real shops have them: types of ids and times that differ, copies, lines that repeat, absurd values."""
 
 import re
 import subprocess
@@ -174,7 +174,9 @@ def test_lines_that_repeat_are_lines_of_their_own(built):
 
 
 def test_a_copy_that_says_the_same_is_no_version(built):
-    versions = "select version, status, day(loaded_at), day(superseded_at) from stg_orders where order_id = '5' order by 1"
+    versions = (
+        "select version, status, day(loaded_at), day(superseded_at) from stg_orders where order_id = '5' order by 1"
+    )
     assert staged(built, versions) == [
         (1, "completed", 2, 5),
         (2, "cancelled", 5, 7),
@@ -183,7 +185,9 @@ def test_a_copy_that_says_the_same_is_no_version(built):
 
 
 def test_money_given_back_is_no_order_and_takes_none_away(built):
-    refunds = "select order_id, amount, status from stg_orders where order_id like '6%' or order_id like '9%' order by all"
+    refunds = (
+        "select order_id, amount, status from stg_orders where order_id like '6%' or order_id like '9%' order by all"
+    )
     assert staged(built, refunds) == [
         ("6", 50.0, "completed"),
         ("6 refund", -15.0, "refund"),

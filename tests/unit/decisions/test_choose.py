@@ -213,7 +213,7 @@ def test_an_incentive_costs_its_redemption_rate():
     [
         ({"contact_cost": [-1.0, 6.0]}, {}, "contact_cost of coupon is -1.0; expected 0 or more"),
         ({"action": ["none", "call"]}, {}, "none is always there; expected other actions only"),
-        ({"action": ["Call ", "coupon"]}, {}, "the action Call  is never found in campaign_touches; expected call"),
+        ({"action": ["Call ", "coupon"]}, {}, "the action Call is never found in campaign_touches; expected call"),
         ({"action": ["call", "call"]}, {}, "call is there twice; expected each action once"),
         ({"prior_alpha": [0.0, 1.0]}, {}, "prior of coupon is 0.0, 14.0; expected above 0"),
         (
