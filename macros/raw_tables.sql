@@ -195,7 +195,7 @@ select
     {%- endfor %}
     case
         when unreadable is not null then unreadable
-        {%- for column in columns if column.meta.get('required') and column.data_type != 'double' and column.meta.get('pii') != 'words' %}
+        {%- for column in columns if column.meta.get('required') and column.data_type != 'double' and not column.meta.get('default') and column.meta.get('pii') != 'words' %}
         when {{ column.name }} is null then '{{ column.name }} is null'
         {%- endfor %}
         {%- for column in columns if column.data_type == 'timestamp' %}

@@ -54,7 +54,7 @@ LINES = [
 EVENTS = [
     ("e1", "1054", "View"),
     ("e2", " 1054.0", " view"),
-    ("e3", "01054\r\n", None),
+    ("e3", "01054\r", None),
     ("e4", "a long id, and a blank after it ", "VIEW "),
     ("e5", "", "view"),
     ("e6", "   ", "view"),
