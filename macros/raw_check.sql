@@ -43,7 +43,7 @@
 {#- Error lines for columns named in churn__<table>_columns that the shop's table lacks, and for what is no SQL expression. -#}
 {% macro missing_columns(table, types) %}
     {% set problems = [] %}
-    {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() if expression | lower not in types %}
+    {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() if expression is not none and expression | lower not in types %}
         {% set read = {'names': [expression | string], 'problem': ''} %}
         {% if not modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) %}
             {% do read.update(churn_radar.names_in(expression | string)) %}
@@ -152,7 +152,8 @@
     {% for row in run_query('select source_table, row_count, column_names from ' ~ before ~ ' where row_count > 0').rows %}
         {% set types = churn_radar.raw_column_types(row[0]) or {} %}
         {% set lost = [] %}
-        {% for column in row[2].split(',') if column not in types %}
+        {% set mapping = var('churn__' ~ row[0] ~ '_columns', none) or {} %}
+        {% for column in row[2].split(',') if column not in types and mapping.get(column, '') is not none %}
             {% do lost.append(column) %}
         {% endfor %}
         {% if not types %}
@@ -186,7 +187,7 @@
             {% do exceptions.warn(
                 contract.name ~ '.loaded_at: ' ~ row[1] ~ ' of ' ~ row[2] ~ ' rows are of one day, ' ~ row[0] ~ ', but ' ~ event_time ~ ' goes back to ' ~ row[3]
                 ~ ', and nothing counts before its loaded_at. Is it the time of the last copy? Then set churn__' ~ contract.name
-                ~ "_columns: {loaded_at: 'cast(null as timestamp)'}"
+                ~ "_columns: {loaded_at: null}"
             ) %}
         {% endfor %}
     {% endfor %}

@@ -55,7 +55,7 @@
 
 {#-
     The shop's rows of a raw table, with the contract's column names. churn__<table>_columns maps a column of the contract
-    to a column of the shop or an SQL expression; other columns keep their names.
+    to a column of the shop, an SQL expression, or null to leave it out; other columns keep their names.
 -#}
 {% macro raw_relation(table) %}
     {% set relation = churn_radar.raw_source(table) %}
@@ -63,7 +63,7 @@
     {% set types = churn_radar.column_types(relation) if execute and mapping else none %}
     {% if types is none %}{{ return(relation) }}{% endif %}
     {% set selected = [] %}
-    {% for name, expression in mapping.items() %}
+    {% for name, expression in mapping.items() if expression is not none %}
         {#- quoted, as a column's name may be an SQL keyword or have blanks -#}
         {% set read = adapter.quote(expression) if expression | lower in types else expression %}
         {% do selected.append(read ~ ' as ' ~ adapter.quote(name)) %}
@@ -153,8 +153,8 @@
     service do not count, as they cannot say what earlier rows would have had.
 -#}
 {% macro is_recorded(table, column) %}
-    {% set types = churn_radar.column_types(churn_radar.raw_source(table)) if execute else none %}
-    {{ return(types is none or column in types or column in (var('churn__' ~ table ~ '_columns', none) or {})) }}
+    {% set columns = churn_radar.raw_columns(table) %}
+    {{ return(not columns or column in columns) }}
 {% endmacro %}
 
 

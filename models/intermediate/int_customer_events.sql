@@ -30,8 +30,6 @@ order_events as (
         item_categories.category
     from {{ ref('int_customer_orders') }} as orders
     left join item_categories on orders.order_id = item_categories.order_id
-    -- money given back is no visit to the shop
-    where orders.status <> 'refund'
 ),
 
 -- the events of a day are one visit: its category is the event closest to a purchase, its amount the number of events

@@ -27,7 +27,7 @@ orders as (
     from {{ ref('int_customer_events') }} as events
     inner join {{ ref('stg_orders') }} as orders
         on substr(events.event_id, 8) = orders.order_id and orders.superseded_at is null
-    where events.event_type in ('order', 'cancelled', 'returned') and events.superseded_at is null
+    where events.event_type in ('order', 'cancelled', 'returned', 'other') and events.superseded_at is null
 ),
 
 quantities as (
