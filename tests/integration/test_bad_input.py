@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from shop import Shop, small_shop_orders
+from shop import Shop, orders, small_shop_orders
 
 GOOD = small_shop_orders()
 #: Skips the data tests, for errors that a model raises.
