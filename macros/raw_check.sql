@@ -99,7 +99,8 @@
     {% set summary = run_query(
         "select count(*), count(case when rejection_reason is null and status = 'completed' then 1 end),"
         ~ " min(case when rejection_reason is null and status = 'completed' then cast(ordered_at as date) end),"
-        ~ " min(case when status not in ('completed', 'cancelled', 'returned', 'refund') then status end)"
+        ~ " min(case when status not in ('completed', 'cancelled', 'returned', 'refund') then status end),"
+        ~ " max(case when rejection_reason is null and status = 'completed' then cast(ordered_at as date) end)"
         ~ " from (" ~ checked ~ ") as checked"
     ).rows[0] %}
     {% set as_of_date = var('churn__as_of_date') %}
@@ -113,6 +114,12 @@
         {{ return(['orders: none of ' ~ summary[0] ~ ' rows is a possible completed order; expected at least one']) }}
     {% elif as_of_date is not none and as_of_date | string <= summary[2] | string %}
         {{ return(['churn__as_of_date is ' ~ as_of_date ~ ', but the first completed order is of ' ~ summary[2] ~ '; expected a later date']) }}
+    {% endif %}
+    {#- later, nobody would have ordered in the activity window, or everybody would look silent -#}
+    {% set today = run_started_at.date() %}
+    {% set latest = [today, summary[4] + modules.datetime.timedelta(days=var('churn__activity_days'))] | min %}
+    {% if as_of_date is not none and as_of_date | string > latest | string %}
+        {{ return(['churn__as_of_date is ' ~ as_of_date ~ '; expected at most ' ~ latest ~ (', today' if latest == today else ', churn__activity_days after the last completed order')]) }}
     {% endif %}
     {{ return(churn_radar.gap_problems(checked)) }}
 {% endmacro %}

@@ -47,8 +47,8 @@ class RandomShop:
         gaps = [1, 1] if consecutive else rng.integers(1, 15, 2)
         self.days = [LAST - pd.Timedelta(days=int(gap)) for gap in np.cumsum(gaps)[::-1]] + [LAST]
         self.reloaded_at = LAST - pd.Timedelta(days=int(rng.integers(0, 20))) if rng.random() < 0.3 else None
-        self.offset = None
-        self.float_ids = False
+        self.offset = int(rng.choice([-5, 0, 8])) if rng.random() < 0.5 else None
+        self.float_ids = bool(rng.random() < 0.5)
         customers = range(1, 13)
         for customer in customers:
             self._draw_orders(customer)

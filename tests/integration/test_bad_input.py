@@ -75,12 +75,18 @@ def test_one_message_names_every_problem(shop):
     )
 
 
-def test_an_as_of_date_before_the_first_order(shop):
-    check_refused(
-        shop.write(orders=GOOD),
-        "churn__as_of_date is 2020-01-01, but the first completed order is of 2023-01-02; expected a later date",
-        churn__as_of_date="2020-01-01",
-    )
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2020-01-01", "2020-01-01, but the first completed order is of 2023-01-02; expected a later date"),
+        (
+            "2071-01-01",
+            f"2071-01-01; expected at most {GOOD.ordered_at.max() + pd.Timedelta(days=90):%Y-%m-%d}, churn__activity_days",
+        ),
+    ],
+)
+def test_an_as_of_date_that_no_order_supports(shop, date, expected):
+    check_refused(shop.write(orders=GOOD), f"churn__as_of_date is {expected}", churn__as_of_date=date)
 
 
 def test_too_few_labelled_customers(shop):
