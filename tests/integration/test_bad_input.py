@@ -81,7 +81,7 @@ def test_one_message_names_every_problem(shop):
         ("2020-01-01", "2020-01-01, but the first completed order is of 2023-01-02; expected a later date"),
         (
             "2071-01-01",
-            f"2071-01-01; expected at most {GOOD.ordered_at.max() + pd.Timedelta(days=90):%Y-%m-%d}, churn__activity_days",
+            f"2071-01-01; expected at most {GOOD.ordered_at.max() + pd.Timedelta(days=90):%Y-%m-%d}, churn__",
         ),
     ],
 )
