@@ -216,3 +216,9 @@ def test_a_small_shop_with_only_orders_is_scored(shop):
     assert scores.logistic_probability.notna().all()
     engagement = shop.table("engagement_features").drop(columns=["customer_id", "as_of_date"])
     assert engagement.isna().all(axis=None)
+    # scored as of an earlier date, by a model that knows nothing later, and compared with what came
+    as_of = scores.as_of_date.max() - pd.Timedelta(days=60)
+    options = ("--json", "--vars", "{churn__transformer: false}")
+    (result,) = json.loads(shop.run("churn-radar", "backtest", "--as-of", f"{as_of:%Y-%m-%d}", *options).stdout)
+    assert result["model"]["n_customers"] > 30
+    assert 0 < result["recency"]["auroc"] < 1
