@@ -173,15 +173,15 @@
     if it is valid. Columns that the shop lacks are null; a table that it lacks is empty.
 -#}
 {% macro checked_rows(table) %}
-    {% set parts = churn_radar.raw_parts(table) %}
-    {% if not execute %}{{ return('select 1') }}{% endif %}
-    {% set contract = churn_radar.raw_contract(table) %}
-    {% set columns = churn_radar.staged_columns(table) %}
-    {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
-    {% set now = churn_radar.now_utc() %}
+    {%- set parts = churn_radar.raw_parts(table) %}
+    {%- if not execute %}{{ return('select 1') }}{% endif %}
+    {%- set contract = churn_radar.raw_contract(table) %}
+    {%- set columns = churn_radar.staged_columns(table) %}
+    {%- set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
+    {%- set now = churn_radar.now_utc() %}
     {#- money given back: an order of its own, as shops write it under the id of the order that it belongs to -#}
-    {% set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
-    {% set refunds = {
+    {%- set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
+    {%- set refunds = {
         'order_id': "case when " ~ is_refund ~ " then order_id || ' refund' else order_id end",
         'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
         'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
@@ -195,7 +195,7 @@ select
     {%- endfor %}
     case
         when unreadable is not null then unreadable
-        {%- for column in columns if column.meta.get('required') and column.data_type != 'double' and not column.meta.get('default') and column.meta.get('pii') != 'words' %}
+        {%- for column in columns if column.meta.get('required') and not column.meta.get('default') and column.data_type != 'double' and column.meta.get('pii') != 'words' %}
         when {{ column.name }} is null then '{{ column.name }} is null'
         {%- endfor %}
         {%- for column in columns if column.data_type == 'timestamp' %}
@@ -220,28 +220,36 @@ select
         {%- endif %}
     end as rejection_reason
 from (
-    {%- for part in parts %}
-    {{ churn_radar.read_rows(table, part, parts[0], attributes) }}
-    {{ 'union all' if not loop.last }}
-    {%- else %}
-    {{ churn_radar.read_rows(table, {'types': {}}, none, attributes) }}
+    {%- for part in parts or [{'types': {}}] %}
+    {{- churn_radar.read_rows(table, part, parts[0], attributes) }}
+    {%- if not loop.last %}
+
+    union all
+{% endif %}
     {%- endfor %}
 ) as typed
-{% endmacro %}
+{%- endmacro %}
 
 
-{#- Typed rows of one part of a raw table, without erased customers, and `unreadable`: why a value cannot be read, else null. -#}
+{#-
+    Typed rows of one part of a raw table, without erased customers, and `unreadable`: why a value cannot be read; null if
+    all can.
+-#}
 {% macro read_rows(table, part, own, attributes) %}
     {%- set values, problems = {}, [] %}
+    {%- set read = churn_radar.read_columns(table) | map(attribute='name') | select('in', part.types) | list %}
     {%- for column in churn_radar.staged_columns(table) %}
-        {%- set quoted, is_read = adapter.quote(column.name), column in churn_radar.read_columns(table) and column.name in part.types %}
-        {%- set value = churn_radar.read_column(column, quoted, part.types[column.name]) if is_read else churn_radar.null_of(column.data_type) %}
-        {%- set value = 'coalesce(' ~ value ~ ", '" ~ column.meta.default ~ "')" if column.meta.get('default') else value %}
-        {%- do values.update({column.name: value}) %}
-        {%- if is_read and column.meta.get('id') and churn_radar.is_fractional(part.types[column.name]) %}
-            {%- do problems.append('when ' ~ churn_radar.is_no_id(quoted) ~ " and not isnan(" ~ quoted ~ ") then '" ~ column.name ~ " is not a whole number'") %}
+        {%- set quoted, type, meta = adapter.quote(column.name), part.types.get(column.name, ''), column.meta %}
+        {%- set value = churn_radar.read_column(column, quoted, type) if column.name in read else churn_radar.null_of(column.data_type) %}
+        {%- if meta.get('default') %}
+            {%- set value = 'coalesce(' ~ value ~ ", '" ~ meta.default ~ "')" %}
         {%- endif %}
+        {%- if meta.get('id') and churn_radar.is_fractional(type) and column.name in read %}
+            {%- do problems.append('when ' ~ churn_radar.is_no_id(quoted) ~ ' and not isnan(' ~ quoted ~ ") then '" ~ column.name ~ " is not a whole number'") %}
+        {%- endif %}
+        {%- do values.update({column.name: value}) %}
     {%- endfor %}
+
     select
         {%- for name, value in values.items() %}
         {{ churn_radar.staged_customer_id(value) if name == 'customer_id' else value }} as {{ name }},
@@ -249,7 +257,13 @@ from (
         {%- for attribute in attributes %}
         {{ adapter.quote(attribute) }},
         {%- endfor %}
-        {{ 'case ' ~ problems | join(' ') ~ ' end' if problems else churn_radar.null_of('varchar') }} as unreadable
+        {%- if problems %}
+        case
+            {{ problems | join('\n            ') }}
+        end as unreadable
+        {%- else %}
+        {{ churn_radar.null_of('varchar') }} as unreadable
+        {%- endif %}
     {%- if not part.relation %}
     where false
     {%- else %}
@@ -275,16 +289,16 @@ from (
     Only rows of repeated keys are ranked, as a window function over all rows costs more than everything else in staging.
 -#}
 {% macro staged_rows(table) %}
-    {% set checked = churn_radar.checked_rows(table) %}
-    {% set repeated_keys = ref('stg_repeated_keys') %}
-    {% if not execute %}{{ return('select 1') }}{% endif %}
-    {% set meta = churn_radar.raw_contract(table).meta %}
-    {% set key = meta.get('primary_key') %}
-    {% set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
-    {% set has_versions = 'loaded_at' in names %}
-    {% set has_loaded_at = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
-    {% set columns = names + (var('churn__customer_attributes') if table == 'customers' else []) %}
-    {% set content = columns | reject('in', [key, 'loaded_at']) | list %}
+    {%- set checked = churn_radar.checked_rows(table) %}
+    {%- set repeated_keys = ref('stg_repeated_keys') %}
+    {%- if not execute %}{{ return('select 1') }}{% endif %}
+    {%- set meta = churn_radar.raw_contract(table).meta %}
+    {%- set key = meta.get('primary_key') %}
+    {%- set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
+    {%- set has_versions = 'loaded_at' in names %}
+    {%- set has_loaded_at = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
+    {%- set columns = names + (var('churn__customer_attributes') if table == 'customers' else []) %}
+    {%- set content = columns | reject('in', [key, 'loaded_at']) | list %}
 {#- subqueries instead of CTEs: a CTE that is read twice is materialised in memory with all its columns #}
 {%- set repeated = churn_radar.key_hash(table) ~ ' in (select key_hash from ' ~ repeated_keys ~ " where source_table = '" ~ table ~ "')" %}
 select
@@ -294,7 +308,7 @@ select
     cast(null as timestamp) as superseded_at
     {%- endif %}
 from (
-    {{ checked | indent(4) }}
+    {{- checked | indent(4) }}
 ) as checked
 where rejection_reason is null
 {%- if key %} and not {{ repeated }}
@@ -328,7 +342,7 @@ from (
             order by {{ content | join(' desc nulls last, ') }} desc nulls last
         ) as duplicate_number
     from (
-        {{ checked | indent(8) }}
+        {{- checked | indent(8) }}
     ) as checked
     where rejection_reason is null and {{ repeated }}
 ) as ranked

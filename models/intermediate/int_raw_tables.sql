@@ -5,5 +5,7 @@ select
     '{{ table }}' as source_table,
     {{ '(select count(*) from ' ~ relation ~ ' as raw_rows)' if columns else 'cast(0 as bigint)' }} as row_count,
     '{{ columns | join(",") }}' as column_names
-{{ 'union all' if not loop.last }}
-{% endfor %}
+{% if not loop.last %}
+union all
+{% endif %}
+{%- endfor %}

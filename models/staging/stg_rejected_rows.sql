@@ -4,8 +4,10 @@ select
     rejection_reason,
     {{ churn_radar.row_as_json("checked") }} as row_content
 from (
-    {{ churn_radar.checked_rows(table) | indent(4) }}
+    {{- churn_radar.checked_rows(table) | indent(4) }}
 ) as checked
 where rejection_reason is not null
-{{ 'union all' if not loop.last }}
-{% endfor %}
+{% if not loop.last %}
+union all
+{% endif %}
+{%- endfor %}

@@ -13,7 +13,7 @@ sorted_{{ table }} as (
     from (
         select {{ churn_radar.key_hash(table) }} as key_hash
         from (
-            {{ churn_radar.checked_rows(table) | indent(12) }}
+            {{- churn_radar.checked_rows(table) | indent(12) }}
         ) as checked
     ) as hashed
 ){{ ',' if not loop.last }}
