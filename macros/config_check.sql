@@ -1,6 +1,7 @@
 {#- Names of all vars of this project, including churn__<table>_source and churn__<table>_columns of each raw table. -#}
 {% macro allowed_vars() %}
     {% set known = churn_radar.integer_vars().keys() | list + [
+        'churn__enabled',
         'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__transformer_settings', 'churn__customer_attributes',
         'churn__retrain_drift_share', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
         'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
@@ -74,9 +75,52 @@
 {% endmacro %}
 
 
+{#- Whether the command builds models of this package and, with `alone`, nothing of another. -#}
+{% macro is_selected(alone=false) %}
+    {% set packages, builds = [], [] %}
+    {% for id in selected_resources %}
+        {% do packages.append(id.split('.')[1]) %}
+        {% do builds.append(id.startswith('model.churn_radar.')) %}
+    {% endfor %}
+    {{ return(flags.WHICH in ('build', 'run', 'retry') and true in builds and (not alone or packages | unique | list == ['churn_radar'])) }}
+{% endmacro %}
+
+
+{#- Error line if the profile, or another package, does not let this package work; more cannot be checked then. -#}
+{% macro project_problems() %}
+    {% if target.type not in ('duckdb', 'sparkpython') %}
+        {{ return(['target ' ~ target.name ~ ' of profile ' ~ target.profile_name ~ ' is of type ' ~ target.type ~ '; expected duckdb, or sparkpython of this package']) }}
+    {% elif not churn_radar.is_spark() and run_query("select getvariable('churn_salt') is null").rows[0][0] %}
+        {{ return([
+            'target ' ~ target.name ~ ' of profile ' ~ target.profile_name ~ ' lacks the plugin; add to it: '
+            ~ "plugins: [{module: inference.warehouse.plugin, config: {home: \"{{ env_var('CHURN_HOME', '.churn') }}\"}}]"
+        ]) }}
+    {% endif %}
+    {% if project_name != 'churn_radar' and not env_var('CHURN_HOME', '').startswith('/') %}
+        {{ return(['CHURN_HOME is ' ~ env_var('CHURN_HOME', 'not set') ~ '; expected an absolute folder where churn_radar is a package']) }}
+    {% endif %}
+    {% set raw = churn_radar.raw_contracts() | map(attribute='name') %}
+    {% set named = [] %}
+    {% for table in raw %}
+        {% set node = churn_radar.named_node(var('churn__' ~ table ~ '_source', none)) %}
+        {% do named.append(node.unique_id if node) %}
+    {% endfor %}
+    {% for node in graph.nodes.values() if node.package_name == 'churn_radar' %}
+        {% for parent in node.depends_on.nodes if parent.split('.')[1] != 'churn_radar' and parent not in named %}
+            {{ return([
+                parent ~ ' has the name of a node of churn_radar, and ' ~ node.name ~ ' would read it;'
+                ~ ' add to dbt_project.yml: flags: {require_ref_searches_node_package_before_root: true}'
+            ]) }}
+        {% endfor %}
+    {% endfor %}
+    {{ return([]) }}
+{% endmacro %}
+
+
 {#- Stop the run before any model is built if a var does not exist or is out of range; one message lists every problem. -#}
 {% macro check_configuration() %}
-    {% if not execute %}{{ return('') }}{% endif %}
+    {% if not execute or not churn_radar.is_selected() %}{{ return('') }}{% endif %}
+    {{ churn_radar.raise_problems(churn_radar.project_problems()) }}
     {% set problems = churn_radar.unknown_vars() %}
     {% for name, limits in churn_radar.integer_vars().items() %}
         {% set value = var(name) %}
@@ -84,6 +128,12 @@
             {% do problems.append(name ~ ' is ' ~ value ~ '; expected a whole number from ' ~ limits[0] ~ ' to ' ~ limits[1]) %}
         {% endif %}
     {% endfor %}
+    {% set enabled, parts = var('churn__enabled'), ['scores', 'retention', 'text', 'online'] %}
+    {% if enabled is string or enabled is not sequence or enabled | reject('in', parts) | list %}
+        {% do problems.append('churn__enabled is ' ~ enabled ~ '; expected a list of ' ~ parts | join(', ')) %}
+    {% elif 'scores' not in enabled and enabled | select('in', ['retention', 'online']) | list %}
+        {% do problems.append('churn__enabled is ' ~ enabled ~ '; retention and online need scores as well') %}
+    {% endif %}
     {% if var('churn__train') not in ['if_missing', 'auto', 'always', 'never'] %}
         {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, auto, always or never') %}
     {% endif %}

@@ -26,6 +26,7 @@
     {% for name in churn_radar.feature_vars() %}
         {% do parts.append(name ~ '=' ~ var(name, none)) %}
     {% endfor %}
+    {% do parts.append('text' in var('churn__enabled')) %}
     {% set upstream = churn_radar.upstream_of(id or model.unique_id, []) %}
     {% set macros = [] %}
     {% for id in upstream | sort %}

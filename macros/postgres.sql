@@ -34,12 +34,13 @@
     cannot take a view's place, and the tables home_* that it loaded from Parquet.
 -#}
 {% macro drop_old_relations() %}
-    {% if not execute or not churn_radar.is_postgres() %}{{ return('') }}{% endif %}
+    {% if not execute or not churn_radar.is_postgres() or not churn_radar.is_selected() %}{{ return('') }}{% endif %}
     {% set query = (
         "select 'view', viewname from pg_views where schemaname = '" ~ target.schema ~ "' union all "
         ~ "select 'table', tablename from pg_tables where schemaname = '" ~ target.schema ~ "' and tablename like 'home\\_e%'"
     ) %}
-    {% set names = graph.nodes.values() | selectattr('resource_type', 'equalto', 'model') | map(attribute='alias') | list %}
+    {% set models = graph.nodes.values() | selectattr('package_name', 'equalto', 'churn_radar') | selectattr('resource_type', 'equalto', 'model') %}
+    {% set names = models | selectattr('schema', 'equalto', target.schema) | map(attribute='alias') | list %}
     {% for row in run_query("from postgres_query('" ~ target.database ~ "', '" ~ query | replace("'", "''") ~ "')").rows %}
         {% if row[0] == 'table' or row[1] in names %}
             {% set relation = api.Relation.create(database=target.database, schema=target.schema, identifier=row[1], type='table') %}

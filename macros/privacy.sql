@@ -1,20 +1,18 @@
 {#- Personal data: columns that are never read, erased customers, and pseudonyms. -#}
 
 {#-
-    Columns of a raw table tagged `meta: {pii: true}` in the contract or in the source named by churn__<table>_source.
+    Columns of a raw table tagged `meta: {pii: true}` in the contract or in the model or source that churn__<table>_source names.
     Columns that the contract requires are excluded: they are read even if the shop's source tags them.
 -#}
 {% macro personal_columns(table) %}
     {% set names = [] %}
     {% set contract = churn_radar.raw_contract(table) %}
     {% set required = contract.columns.values() | selectattr('meta.required', 'true') | map(attribute='name') | list %}
-    {% set named = var('churn__' ~ table ~ '_source', none) %}
-    {% for node in graph.sources.values() %}
-        {% if node.unique_id == contract.unique_id or node.source_name ~ '.' ~ node.name == named %}
-            {% for column in node.columns.values() if column.meta.get('pii') is true and column.name | lower not in required %}
-                {% do names.append(column.name | lower) %}
-            {% endfor %}
-        {% endif %}
+    {% set named = churn_radar.named_node(var('churn__' ~ table ~ '_source', none)) %}
+    {% for node in [contract, named] if node %}
+        {% for column in node.columns.values() if column.meta.get('pii') is true and column.name | lower not in required %}
+            {% do names.append(column.name | lower) %}
+        {% endfor %}
     {% endfor %}
     {{ return(names | unique | list) }}
 {% endmacro %}
@@ -26,9 +24,10 @@
 {% endmacro %}
 
 
-{#- Staging columns that are read; those that the shop's own source tags as pii are null. -#}
+{#- Staging columns that are read; those that the shop's own source tags as pii are null, and texts without the part text. -#}
 {% macro read_columns(table) %}
-    {{ return(churn_radar.staged_columns(table) | rejectattr('name', 'in', churn_radar.personal_columns(table)) | list) }}
+    {% set columns = churn_radar.staged_columns(table) | rejectattr('name', 'in', churn_radar.personal_columns(table)) %}
+    {{ return((columns if 'text' in var('churn__enabled') else columns | rejectattr('meta.pii', 'equalto', 'words')) | list) }}
 {% endmacro %}
 
 

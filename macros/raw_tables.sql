@@ -2,7 +2,7 @@
 
 {#- The source nodes of all raw tables in dbt's graph, with columns and meta. -#}
 {% macro raw_contracts() %}
-    {{ return(graph.sources.values() | selectattr('package_name', 'equalto', 'churn_radar') | selectattr('source_name', 'equalto', 'raw') | list) }}
+    {{ return(graph.sources.values() | selectattr('package_name', 'equalto', 'churn_radar') | selectattr('source_name', 'equalto', 'churn_raw') | list) }}
 {% endmacro %}
 
 
@@ -22,16 +22,40 @@
 
 
 {#-
-    Relation of a raw table: churn__<table>_source, which is a dbt source as 'source.table' or any relation, else the
-    Parquet file.
+    Relation of a raw table: churn__<table>_source, which is ref('model'), source('name', 'table') or any relation, else
+    the Parquet file. A ref or source is a dependency, for the lineage and the order of models, when it is parsed.
 -#}
 {% macro raw_source(table) %}
     {% set named = var('churn__' ~ table ~ '_source', none) %}
-    {% if not execute %}{{ return(source('raw', table)) }}{% endif %}
-    {% for node in graph.sources.values() if node.source_name ~ '.' ~ node.name == named %}
-        {{ return(node.relation_name) }}
+    {% if not execute %}
+        {% set kind, names = churn_radar.reference(named) %}
+        {{ return(ref(*names) if kind == 'ref' else source(*names) if kind == 'source' else source('churn_raw', table)) }}
+    {% endif %}
+    {% if not named %}{{ return(churn_radar.raw_file(table)) }}{% endif %}
+    {% set node = churn_radar.named_node(named) %}
+    {{ return(node.relation_name if node else churn_radar.postgres_table(named) or named) }}
+{% endmacro %}
+
+
+{#- ('ref', [package, model]) or ('source', [name, table]) for a text that is such a call; the package may be left out. -#}
+{% macro reference(named) %}
+    {% set name = "\\s*['\"](\\w+)['\"]\\s*" %}
+    {% set call = modules.re.fullmatch('(ref|source)\\(' ~ name ~ '(?:,' ~ name ~ ')?\\)', named or '') %}
+    {% if not call %}{{ return((none, [])) }}{% endif %}
+    {{ return((call.group(1), [call.group(2), call.group(3)] if call.group(3) else [project_name, call.group(2)])) }}
+{% endmacro %}
+
+
+{#- The model or source in dbt's graph that churn__<table>_source names by ref(), source() or as 'source.table'; else none. -#}
+{% macro named_node(named) %}
+    {% set kind, names = churn_radar.reference(named) %}
+    {% for node in graph.nodes.values() if kind == 'ref' and names == [node.package_name, node.name] and node.version == node.latest_version %}
+        {{ return(node) }}
     {% endfor %}
-    {{ return((churn_radar.postgres_table(named) or named) if named else churn_radar.raw_file(table)) }}
+    {% for node in graph.sources.values() if node.source_name ~ '.' ~ node.name in (named, names | join('.')) %}
+        {{ return(node) }}
+    {% endfor %}
+    {{ return(none) }}
 {% endmacro %}
 
 
@@ -48,8 +72,8 @@
     {% if churn_radar.is_spark() %}
         {{ return(adapter.file_relation(churn_radar.raw_contract(table).meta.external_location.replace('{name}', table))) }}
     {% endif %}
-    {#- dbt-duckdb's sources are files -#}
-    {{ return(churn_radar.postgres_table('raw.' ~ table) or source('raw', table)) }}
+    {#- dbt-duckdb's sources are files; render() leaves out the limit of --empty, which raw_relation sets -#}
+    {{ return(churn_radar.postgres_table('raw.' ~ table) or source('churn_raw', table).render()) }}
 {% endmacro %}
 
 
@@ -60,12 +84,13 @@
 {% macro raw_relation(table) %}
     {% set relation = churn_radar.raw_source(table) %}
     {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
-    {% set types = churn_radar.column_types(relation) if execute and mapping else none %}
+    {% set types = churn_radar.column_types(relation) if execute and (mapping or flags.EMPTY) else none %}
     {% if types is none %}{{ return(relation) }}{% endif %}
     {% set selected = [] %}
     {% for name, expression in mapping.items() if expression is not none %}
-        {#- quoted, as a column's name may be an SQL keyword or have blanks -#}
-        {% set read = adapter.quote(expression) if expression | lower in types else expression %}
+        {#- quoted, as a column's name may be an SQL keyword or have blanks; check_raw_tables refuses one that is not there -#}
+        {% set is_missing = expression | lower not in types and modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) %}
+        {% set read = adapter.quote(expression) if expression | lower in types else 'null' if is_missing else expression %}
         {% do selected.append(read ~ ' as ' ~ adapter.quote(name)) %}
     {% endfor %}
     {% set contract = churn_radar.read_columns(table) | map(attribute='name') | list %}
@@ -73,7 +98,7 @@
     {% for name in contract + attributes if name not in mapping and name | lower in types %}
         {% do selected.append(adapter.quote(name)) %}
     {% endfor %}
-    {{ return('(select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ' as raw_rows)') }}
+    {{ return('(select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ' as raw_rows' ~ (' limit 0)' if flags.EMPTY else ')')) }}
 {% endmacro %}
 
 
@@ -83,7 +108,7 @@
 -#}
 {% macro raw_parts(table) %}
     {% set parts = [] %}
-    {% for relation in [churn_radar.raw_relation(table), churn_radar.logged_events(table)] if execute %}
+    {% for relation in [churn_radar.raw_relation(table)] + ([] if flags.EMPTY else [churn_radar.logged_events(table)]) if execute %}
         {% set types = churn_radar.column_types(relation) %}
         {% if types is not none %}
             {% if parts and 'loaded_at' not in parts[0].types %}{% do types.pop('loaded_at', none) %}{% endif %}
@@ -116,12 +141,19 @@
 {% endmacro %}
 
 
-{#- Column types of a relation as {lower-case name: upper-case type}; none if its file does not exist. -#}
+{#- Column types of a relation as {lower-case name: upper-case type}; none if there is no such file or table. -#}
 {% macro column_types(relation) %}
     {% if churn_radar.is_spark() %}{{ return(adapter.column_types(relation | string)) }}{% endif %}
     {% if (relation | string).startswith("'") %}
         {% set files = run_query("select count(*) from glob(" ~ relation ~ ")") %}
         {% if files.rows[0][0] == 0 %}{{ return(none) }}{% endif %}
+    {% elif modules.re.fullmatch('[\\w."]+', relation | string) %}
+        {% set names = (relation | string | lower | replace('"', '')).split('.') %}
+        {% set tables = run_query(
+            "select count(*) from information_schema.tables where lower(table_name) = '" ~ names[-1] ~ "'"
+            ~ (" and '" ~ names[-2] ~ "' in (lower(table_schema), lower(table_catalog))" if names | length > 1 else '')
+        ) %}
+        {% if tables.rows[0][0] == 0 %}{{ return(none) }}{% endif %}
     {% endif %}
     {% set types = {} %}
     {% for row in run_query("describe select * from " ~ relation).rows %}
@@ -145,6 +177,14 @@
     {%- if not execute or churn_radar.raw_parts(table) -%} 0
     {%- else -%} cast(null as bigint)
     {%- endif -%}
+{% endmacro %}
+
+
+{#- Query of the time of the newest valid row of a raw table, for dbt's freshness of sources. -#}
+{% macro newest_time(table) %}
+    select max({{ churn_radar.raw_contract(table).meta.event_time or 'cast(null as timestamp)' }}) as newest
+    from ({{ churn_radar.checked_rows(table) | indent(4) }}) as checked
+    where rejection_reason is null
 {% endmacro %}
 
 

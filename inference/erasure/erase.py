@@ -45,7 +45,7 @@ from inference.notifications.sent_log import merge_write_ahead_file
 from inference.progress import track
 from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, pseudonym, salted_hash
 from inference.warehouse.event_log import export
-from inference.warehouse.manifest import Manifest
+from inference.warehouse.manifest import WAREHOUSE_NOTE, Manifest
 
 #: Partial files of killed processes; earlier versions named those of an erasure ``.erasing``.
 LEFTOVERS = ("*.partial", "*.partial.wal", "*.erasing", "*.erasing.wal")
@@ -129,6 +129,11 @@ def _check(customer_id: str) -> None:
         raise ChurnRadarError(
             "customers are erased from DuckDB, Parquet, SQLite and Redis alone; "
             "expected no dbt or Feast in PostgreSQL, and no dbt in Spark"
+        )
+    if (home() / WAREHOUSE_NOTE).exists():
+        raise ChurnRadarError(
+            f"{home() / WAREHOUSE_NOTE}: the warehouse belongs to another project; expected the warehouse of churn_radar's own profile. "
+            "Delete the customer in that project's tables and build again"
         )
 
 

@@ -96,6 +96,7 @@ def _build(folder: Path, as_of_date: date, variables: Mapping) -> tuple[pd.DataF
         shutil.copy(erased, folder)
     dbt.run(
         "build",
+        "--selector=backtest",
         "--exclude-resource-type=unit_test",
         variables={**variables, "churn__as_of_date": as_of_date.isoformat()},
         env=dbt.environment(folder)

@@ -19,6 +19,8 @@ NUMERIC_TYPES = ("integer", "bigint", "double")
 ENGINES = ("local", "spark")
 #: File of ``CHURN_HOME`` with the absolute path of the folder that dbt wrote its manifest to last.
 NOTE = "dbt_target.txt"
+#: File of ``CHURN_HOME`` with the path of another project's DuckDB file, relative to the home if it lies there.
+WAREHOUSE_NOTE = "warehouse.txt"
 #: The same folder, of the dbt command that runs in this process.
 _running: Path | None = None
 
@@ -32,6 +34,8 @@ class Manifest:
         The file; where it does not exist, the other attributes are those of an empty DuckDB project.
     warehouse : str
         Where dbt builds: ``duckdb``, ``postgres`` or ``spark``.
+    schema : str or None
+        The schema of ``churn_predictions``, which is another in another project; None where it is not built.
     feature_models : list of dict
         Nodes of the models with ``meta.feast``, in the order of their unique ids.
     fingerprint : str or None
@@ -43,6 +47,7 @@ class Manifest:
         content = json.loads(path.read_text()) if path.exists() else {}
         self.path = path
         self.warehouse: str = _warehouse(content)
+        self.schema: str | None = content.get("nodes", {}).get("model.churn_radar.churn_predictions", {}).get("schema")
         self.feature_models: list[dict[str, Any]] = [
             {"unique_id": unique_id, **node}
             for unique_id, node in sorted(content.get("nodes", {}).items())
@@ -115,10 +120,27 @@ def note_target(folder: Path) -> None:
     """Remember the absolute folder that the running dbt command writes to, in this process and for later ones."""
     global _running
     _running = folder
-    note = home() / NOTE
-    if not note.exists() or note.read_text() != str(folder):
+    _note(NOTE, folder)
+
+
+def note_warehouse(file: Path) -> None:
+    """Remember the DuckDB file that dbt builds in, for later processes."""
+    file, state = file.resolve(), home().resolve()
+    if file != warehouse_file().resolve():
+        _note(WAREHOUSE_NOTE, file.relative_to(state) if file.is_relative_to(state) else file)
+
+
+def warehouse_file() -> Path:
+    """The DuckDB file that dbt built in last; in this project ``churn_radar.duckdb`` in the home folder."""
+    note = home() / WAREHOUSE_NOTE
+    return home() / (note.read_text() if note.exists() else "churn_radar.duckdb")
+
+
+def _note(name: str, path: Path) -> None:
+    note = home() / name
+    if not note.exists() or note.read_text() != str(path):
         with whole_file(note) as beside:
-            beside.write_text(str(folder))
+            beside.write_text(str(path))
 
 
 def manifest_path() -> Path:

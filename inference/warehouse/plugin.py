@@ -21,7 +21,7 @@ from inference.progress import show_log
 from inference.pseudonyms import duckdb_salt_sql, salt
 from inference.warehouse.event_log import export
 from inference.warehouse.extensions import extension_settings, require_scanner
-from inference.warehouse.manifest import note_target
+from inference.warehouse.manifest import note_target, note_warehouse
 
 #: dbt commands that run Python models.
 BUILDS = ("build", "run", "retry")
@@ -82,7 +82,9 @@ class Plugin(BasePlugin):
         """Refuse attachments whose extension is missing, and let a database in memory spill to ``CHURN_HOME``."""
         for attachment in creds.attach or []:
             require_scanner(attachment.type)
-        if creds.path == ":memory:":
+        if creds.path != ":memory:":
+            note_warehouse(Path(creds.path))
+        else:
             config["temp_directory"] = str(self.home / "duckdb_temporary")
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:

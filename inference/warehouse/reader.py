@@ -6,9 +6,8 @@ from contextlib import contextmanager
 import duckdb
 
 from inference.errors import ChurnRadarError
-from inference.home import home
 from inference.pseudonyms import pseudonym
-from inference.warehouse.manifest import Manifest
+from inference.warehouse.manifest import Manifest, warehouse_file
 
 #: Tables with rows of a customer that a reader needs.
 TABLES = ("churn_predictions", "order_features")
@@ -21,7 +20,7 @@ def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
     The customer's id is the shop's own, or its pseudonym. The connection has ``churn_predictions`` and
     ``order_features``; without a warehouse it raises ChurnRadarError.
     """
-    file = home() / "churn_radar.duckdb"
+    file = warehouse_file()
     ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
     theirs = f"where customer_id in ({ids})"
     if Manifest.load().warehouse == "spark":
@@ -41,6 +40,7 @@ def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
             yield connection
     elif file.exists():
         with duckdb.connect(file, read_only=True) as connection:
+            connection.execute(f'use "{Manifest.load().schema or "main"}"')
             yield connection
     else:
         raise ChurnRadarError(f"{file}: no such file; run dbt build first")

@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_raw_tables') }}, which checks the raw tables
 {% for table in churn_radar.raw_tables() %}
 select
     '{{ table }}' as source_table,

@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_raw_tables') }}, which checks the raw tables
 {{ config(materialized='table') }}
 {#- lines of orders have no key -#}
 {%- set tables = churn_radar.raw_tables() | reject('equalto', 'order_items') | list -%}

@@ -85,7 +85,8 @@ def build(shop: Shop, as_of_date: str, *arguments: str, tables: Iterable[str] = 
 def save(shop: Shop, folder: Path, tables: Iterable[str] = TABLES) -> Path:
     """Copy tables to Parquet files."""
     folder.mkdir(parents=True)
-    with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
+    with duckdb.connect(shop.warehouse) as connection:
+        connection.execute("set search_path = 'main,analytics_churn'")
         for name in tables:
             connection.sql(f"copy {name} to '{folder / name}.parquet'")
     return folder

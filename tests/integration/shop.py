@@ -32,6 +32,10 @@ class Shop:
         return self.home / "raw"
 
     @property
+    def warehouse(self) -> Path:
+        return self.home / "churn_radar.duckdb"
+
+    @property
     def env(self) -> dict[str, str]:
         return {
             **os.environ,
@@ -61,7 +65,7 @@ class Shop:
         return self.run("dbt", *arguments, "--vars", json.dumps(variables), check=check)
 
     def table(self, name: str) -> pd.DataFrame:
-        with duckdb.connect(self.home / "churn_radar.duckdb", read_only=True) as connection:
+        with duckdb.connect(self.warehouse, read_only=True) as connection:
             return connection.sql(f"select * from {name} order by all").df()
 
     @property

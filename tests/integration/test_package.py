@@ -1,7 +1,9 @@
-"""The project as a dbt package: integration_tests installs it and builds shops with other tables."""
+"""The project as a dbt package: integration_tests is a shop's own project, with models, names and a profile of its own."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import duckdb
 import pandas as pd
@@ -11,24 +13,36 @@ from arrivals import TABLES, TEXT_TABLES, differences, save
 from shop import PROJECT, Shop
 
 PACKAGE = PROJECT / "integration_tests"
-WITHOUT_TESTS = ("build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
+WITHOUT_TESTS = ("build", "--exclude-resource-type", "test")
+
+
+@dataclass
+class Host(Shop):
+    """The shop's own project, with churn_radar as a package in the schema analytics_churn."""
+
+    project: Path = PACKAGE
+
+    @property
+    def warehouse(self) -> Path:
+        return self.home / "warehouse.duckdb"
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Shop:
+def installed(tmp_path_factory) -> Host:
     """A project with the package installed and the shops' tables in its warehouse."""
-    shop = Shop(tmp_path_factory.mktemp("package") / "home", PACKAGE, {"DBT_PROFILES_DIR": str(PROJECT)})
+    shop = Host(tmp_path_factory.mktemp("package") / "home")
+    shop.home.mkdir()
     shop.run("dbt", "deps")
     shop.run("dbt", "run-operation", "make_shops")
     return shop
 
 
 @pytest.fixture
-def package(installed, tmp_path) -> Shop:
+def package(installed, tmp_path) -> Host:
     """A separate warehouse with the shops' tables."""
     shop = replace(installed, home=tmp_path / "home")
     shop.home.mkdir()
-    (shop.home / "churn_radar.duckdb").write_bytes((installed.home / "churn_radar.duckdb").read_bytes())
+    shop.warehouse.write_bytes(installed.warehouse.read_bytes())
     return shop
 
 
@@ -38,14 +52,15 @@ def variables(name: str, **others: object) -> dict:
 
 def build(shop: Shop, name: str, *arguments: str, **others: object) -> str:
     """Build a shop with its tests, and check that all pass without warnings."""
-    done = shop.dbt("build", "--exclude-resource-type", "unit_test", *arguments, **variables(name, **others))
+    done = shop.dbt("build", *arguments, **variables(name, **others))
     assert done.stderr == ""
     assert "WARN=0 ERROR=0 SKIP=0" in done.stdout
     return done.stdout
 
 
 def query(shop: Shop, text: str) -> list[tuple]:
-    with duckdb.connect(shop.home / "churn_radar.duckdb", read_only=True) as connection:
+    with duckdb.connect(shop.warehouse, read_only=True) as connection:
+        connection.execute("set search_path = 'analytics_churn,analytics'")
         return connection.sql(text).fetchall()
 
 
@@ -61,7 +76,6 @@ def test_a_shop_without_orders_is_built_empty(package):
         "retention_experiment_results",
         "retention_policy_values",
         "retention_recommendations",
-        "metric_days",
     ):
         assert query(package, f"select count(*) from {table}") == [(0,)], table
     assert pd.read_parquet(package.published).empty
@@ -76,7 +90,7 @@ def test_three_daily_builds_with_default_vars_equal_a_full_build(package, tmp_pa
     for day in ("2024-10-14", "2024-10-15"):
         package.dbt(*WITHOUT_TESTS, **variables("bakery", churn__as_of_date=day))
     build(package, "bakery", churn__as_of_date="2024-10-16")
-    assert query(package, "select status, count(*) > 10 from stg_orders group by 1 order by 1") == [
+    assert query(package, "select status, count(*) > 10 from analytics_churn.stg_orders group by 1 order by 1") == [
         ("cancelled", True),
         ("completed", True),
         ("returned", True),
@@ -126,11 +140,66 @@ def test_a_shop_that_differs_in_every_var_is_built(package):
     assert query(package, "select count(*) from retention_recommendations") == [(0,)]
 
 
-def test_unknown_tables_and_columns_stop_the_build_before_any_model(package):
+def built(shop: Host, schema: str) -> set[str]:
+    """Names of the tables and views in a schema."""
+    return {
+        name
+        for (name,) in query(shop, f"select table_name from information_schema.tables where table_schema = '{schema}'")
+    }
+
+
+OWN = {"paid_states", "stg_orders", "fct_orders", "revenue", "all_days"}
+SEEDS = {"aspect_descriptions", "retention_actions_catalogue"}
+
+
+def test_the_shops_own_commands_need_neither_raw_tables_nor_the_plugin(package):
+    own = ("--target", "unchanged")
+    package.run("dbt", "build", "--select", "package:shop", *own)
+    for command in (("run", "--select", "finance"), ("test", "--select", "finance"), ("seed",), ("docs", "generate")):
+        package.run("dbt", *command, *own)
+    assert (built(package, "analytics"), built(package, "analytics_churn")) == (OWN, SEEDS)
+    done = package.run("dbt", "run", *own, check=False)
+    assert done.returncode != 0
+    assert done.stdout.count("Cannot open file") == 0
+    assert "target unchanged of profile shop lacks the plugin; add to it: plugins: [{module: inference" in done.stdout
+
+
+def test_names_that_dbt_would_confuse_are_refused(package, tmp_path):
+    """Without the flag, dbt lets our tests of stg_orders read the shop's model of that name."""
+    project = shutil.copytree(PACKAGE, tmp_path / "shop", symlinks=True)
+    text = (project / "dbt_project.yml").read_text()
+    (project / "dbt_project.yml").write_text(text.replace("before_root: true", "before_root: false"))
+    shop = replace(package, project=project)
+    shop.run("dbt", *WITHOUT_TESTS, "--select", "package:shop")
+    done = shop.run("dbt", "build", check=False)
+    assert done.returncode != 0
+    assert "model.shop.stg_orders has the name of a node of churn_radar, and " in done.stdout
+    assert "flags: {require_ref_searches_node_package_before_root: true}" in done.stdout
+    assert built(package, "analytics_churn") == set()
+
+
+def test_unknown_vars_stop_everything_and_a_broken_raw_table_only_what_reads_it(package):
     columns = variables("bakery")["churn__orders_columns"] | {"customer_id": "clint"}
-    done = package.dbt("build", check=False, **variables("bakery", churn__orders_columns=columns, churn__trian="auto"))
+    done = package.dbt("build", check=False, **variables("bakery", churn__trian="auto"))
     assert done.returncode != 0
     assert "churn__trian: no such var; did you mean churn__train?" in done.stdout
+    assert built(package, "analytics") == set()
     done = package.dbt("build", check=False, **variables("bakery", churn__orders_columns=columns))
-    assert "churn__orders_columns.customer_id: bakery.receipts has no column clint; it has nr, client" in done.stdout
-    assert query(package, "select count(*) from information_schema.tables where table_schema = 'main'") == [(0,)]
+    assert 'churn__orders_columns.customer_id: "warehouse"."analytics"."fct_orders" has no column clint' in done.stdout
+    assert "ERROR=1" in done.stdout
+    assert (built(package, "analytics"), built(package, "analytics_churn")) == (OWN, SEEDS)
+
+
+def test_commands_of_dbt_other_than_build(package):
+    shop = variables("bakery", churn__transformer=False)
+    build(package, "bakery", "--empty", churn__transformer=False)
+    assert query(package, "select count(*) from churn_scores") == [(0,)]
+    missing = shop | {"churn__orders_source": "bakery.later", "churn__enabled": []}
+    done = package.dbt(*WITHOUT_TESTS, "--full-refresh", check=False, **missing)
+    assert "orders: no such table; expected the table bakery.later" in done.stdout
+    with duckdb.connect(package.warehouse) as connection:
+        connection.execute("create table bakery.later as from analytics.fct_orders")
+    package.run("dbt", "retry")
+    assert query(package, "select count(*) > 100 from churn_labels") == [(True,)]
+    done = package.dbt("source", "freshness", **missing)
+    assert "WARN freshness of churn_raw.orders" in done.stdout

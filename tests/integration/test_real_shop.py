@@ -118,10 +118,10 @@ def test_metrics_equal_aggregates_of_the_scores(real_shop):
     scores, actions = shop.scores(), pd.read_parquet(shop.published.with_name("retention_actions.parquet"))
     scores = scores[scores.as_of_date == scores.as_of_date.max()]
     assert values == {
-        "at_risk_customers": scores.risk_band.isin(["high", "critical"]).sum(),
-        "mean_risk": pytest.approx(scores.churn_probability.mean()),
-        "value_at_risk": pytest.approx(scores.value_at_risk.sum()),
-        "retained_value": pytest.approx(actions.expected_profit.sum()),
+        "churn_at_risk_customers": scores.risk_band.isin(["high", "critical"]).sum(),
+        "churn_mean_risk": pytest.approx(scores.churn_probability.mean()),
+        "churn_value_at_risk": pytest.approx(scores.value_at_risk.sum()),
+        "churn_retained_value": pytest.approx(actions.expected_profit.sum()),
     }
 
 
