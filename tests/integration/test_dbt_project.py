@@ -15,6 +15,7 @@ VARS = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"]
 WITHOUT_KEY = {
     "int_customer_events": "rows of staging tables, whose keys are tested",
     "churn_label_audit": "a view of every customer on every day, too large to test",
+    "stg_order_items": "lines of an order, which may be equal",
     "stg_rejected_rows": "raw rows that may be equal",
     "retention_policy_estimates": "retention_policy_values has the same rows",
     "recommendation_candidates": "retention_recommendations has the same rows",

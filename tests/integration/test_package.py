@@ -1,4 +1,4 @@
-"""The project as a dbt package: integration_tests is a shop's own project, with models, names and a profile of its own."""
+"""The project as a dbt package: integration_tests is a shop's own project, with models, names and a profile."""
 
 import json
 import shutil
