@@ -132,8 +132,8 @@ def _check(customer_id: str) -> None:
         )
     if (home() / WAREHOUSE_NOTE).exists():
         raise ChurnRadarError(
-            f"{home() / WAREHOUSE_NOTE}: the warehouse belongs to another project; expected the warehouse of churn_radar's own profile. "
-            "Delete the customer in that project's tables and build again"
+            f"{home() / WAREHOUSE_NOTE}: the warehouse belongs to another project; expected that of this project's "
+            "profile. Delete the customer in that project's own tables and build again"
         )
 
 
