@@ -86,7 +86,7 @@ def save(shop: Shop, folder: Path, tables: Iterable[str] = TABLES) -> Path:
     """Copy tables to Parquet files."""
     folder.mkdir(parents=True)
     with duckdb.connect(shop.warehouse) as connection:
-        connection.execute("set search_path = 'main,analytics_churn'")
+        connection.execute(f"use {shop.schema}")
         for name in tables:
             connection.sql(f"copy {name} to '{folder / name}.parquet'")
     return folder

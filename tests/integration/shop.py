@@ -32,6 +32,11 @@ class Shop:
         return self.home / "raw"
 
     @property
+    def schema(self) -> str:
+        """Where dbt builds this project's models."""
+        return "main"
+
+    @property
     def warehouse(self) -> Path:
         return self.home / "churn_radar.duckdb"
 

@@ -26,6 +26,10 @@ class Host(Shop):
     def warehouse(self) -> Path:
         return self.home / "warehouse.duckdb"
 
+    @property
+    def schema(self) -> str:
+        return "analytics_churn"
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Host:
