@@ -74,7 +74,7 @@ def main() -> None:
         table = Table(title=f"{benchmark}: {BENCHMARKS[benchmark]}, {arguments.rounds} rounds")
         for heading in ("row", "before", "after", "after / before, median"):
             table.add_column(heading)
-        for label in [row for row in taken["after"][0] if row in taken["before"][0]]:
+        for label in [row for row in taken["after"][0] if all(row in rows for runs in taken.values() for rows in runs)]:
             pairs = [(b[label], a[label]) for b, a in zip(taken["before"], taken["after"], strict=True)]
             columns = zip(*(zip(b, a, strict=False) for b, a in pairs), strict=False)
             ratios = [statistics.median(a / b if b else float("nan") for b, a in column) for column in columns]

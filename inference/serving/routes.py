@@ -15,7 +15,7 @@ from inference.serving.lookup import to_answer
 from inference.serving.problems import MAX_LISTED, documented
 from inference.warehouse.event_log import Event
 
-router = APIRouter()
+router = APIRouter(responses=documented(400, 422, 500))
 CAN_READ, CAN_WRITE = Security(RequireScope("read")), Security(RequireScope("write"))
 
 

@@ -50,15 +50,15 @@ EVENT_TIMES = {
 
 
 def arrived(tables: Mapping[str, pd.DataFrame], moment: pd.Timestamp) -> dict[str, pd.DataFrame]:
-    """Rows that have arrived by a time: by ``arrives_at``, else ``loaded_at``, else the event time."""
+    """Rows that have arrived by a time: by ``arrives_at``, else ``loaded_at``, else the event time; items by orders."""
     known = {}
     for name, table in tables.items():
-        if name == "order_items":
-            known[name] = table
-            continue
-        event_time = table[EVENT_TIMES[name]] if name in EVENT_TIMES else table.loaded_at
-        at = table.arrives_at if "arrives_at" in table else event_time
-        known[name] = table[at < moment].drop(columns="arrives_at", errors="ignore")
+        if name != "order_items":
+            event_time = table[EVENT_TIMES[name]] if name in EVENT_TIMES else table.loaded_at
+            at = table.arrives_at if "arrives_at" in table else event_time
+            known[name] = table[at < moment].drop(columns="arrives_at", errors="ignore")
+    if (items := tables.get("order_items")) is not None:
+        known["order_items"] = items[items.order_id.isin(known["orders"].order_id)]
     return known
 
 
