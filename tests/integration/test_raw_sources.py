@@ -49,7 +49,9 @@ def test_a_sqlite_database_is_attached(shop, tmp_path):
     with closing(sqlite3.connect(file)) as database:
         columns = "InvoiceId integer, CustomerId text, InvoiceDate datetime, Total numeric(10, 2)"
         database.execute(f"create table Invoice ({columns})")
-        INVOICES.to_sql("Invoice", database, index=False, if_exists="append")
+        # not to_sql, with which pandas changes how this process reads times from SQLite, Feast's online store included
+        database.executemany("insert into Invoice values (?, ?, ?, ?)", INVOICES.values.tolist())
+        database.commit()
     shop.settings = write_profile(
         tmp_path, {"path": str(file), "type": "sqlite", "alias": "chinook", "read_only": True}
     )
