@@ -54,7 +54,7 @@ test: install ## Run every test, one end-to-end run on real data included.
 
 prove: install ## Slow proofs: builds and the service killed at random moments, many random shops, retraining.
 	$(BIN)/python -m pytest tests/prove -v
-	CHURN_EXAMPLES=40 $(BIN)/python -m pytest tests/integration/test_incremental.py -v -k any_order
+	CHURN_EXAMPLES=40 CHURN_SHOPS=200 $(BIN)/python -m pytest tests/integration/test_incremental.py -v -k 'any_order or random_shops'
 	CHURN_CUSTOMERS=3500 $(BIN)/python -m pytest tests/integration/test_online_scores.py -v -s
 
 bench: install ## Measure everything, which takes hours; speed is drawn in docs/benchmarks.md.
