@@ -1,5 +1,6 @@
 """No row from on or after an as-of date changes features at that date."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,16 +8,9 @@ import numpy as np
 import pandas as pd
 from shop import PROJECT, Shop, small_shop_orders
 
-FEATURES = (
-    "order_features",
-    "engagement_features",
-    "review_features",
-    "support_features",
-    "campaign_features",
-    "forecast_features",
-    "text_features",
-    "int_newcomers",
-)
+#: Everything but labels, scores, what reads them, and copies of the features.
+SCORES = ("churn_labels+", "newcomer_predictions+", "packed_features+")
+BUILD = ("build", "--exclude", *SCORES, "resource_type:test", "resource_type:unit_test")
 #: Input of recommendations, which has only the newest as-of date.
 PURCHASES = "int_product_purchases"
 CUT = pd.Timestamp("2023-08-07")
@@ -31,6 +25,7 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
         return pd.Timestamp("2023-01-02") + pd.to_timedelta(rng.uniform(0, 300 * 86400, size), "s").floor("s")
 
     newcomers = pd.DataFrame({"customer_id": [f"n{i}" for i in range(150)], "signed_up_at": times(150)})
+    newcomers["tier"] = ["gold", "basic"] * 75
     first_orders = newcomers[["customer_id"]].assign(order_id=newcomers.customer_id, amount=20.0)
     first_orders["ordered_at"] = newcomers.signed_up_at + pd.to_timedelta(rng.uniform(0, 60, 150), "D").floor("s")
     orders = pd.concat([small_shop_orders(60, 300, seed), first_orders[rng.random(150) < 0.6]], ignore_index=True)
@@ -108,10 +103,24 @@ def known_before(tables: dict[str, pd.DataFrame], cut: pd.Timestamp) -> dict[str
 
 
 def numbers(value: object) -> np.ndarray:
-    """A value or vector as numbers: strings by their hash, null as NaN."""
-    if isinstance(value, str):
-        return np.array([float(hash(value))])
-    return np.array([np.nan]) if value is None or value is pd.NA else np.atleast_1d(np.asarray(value, dtype=float))
+    """A value or vector as numbers: strings and dates by their hash, null as NaN."""
+    values = np.atleast_1d(np.asarray(value))
+    if values.dtype.kind in "OUM":
+        values = [np.nan if v is None or v is pd.NA or v is pd.NaT else hash(v) for v in values.tolist()]
+    return np.asarray(values, dtype=float)
+
+
+def feature_tables(shop: Shop) -> list[str]:
+    """Names of the tables that were built and have one row per customer and date, by the tests of their keys."""
+    target, key = shop.home / "target", ["customer_id", "as_of_date"]
+    nodes = json.loads((target / "manifest.json").read_text())["nodes"]
+    keyed = {
+        node["attached_node"]
+        for node in nodes.values()
+        if node["resource_type"] == "test" and node["test_metadata"]["kwargs"].get("columns") == key
+    }
+    built = {result["unique_id"] for result in json.loads((target / "run_results.json").read_text())["results"]}
+    return sorted(nodes[unique_id]["name"] for unique_id in built & keyed)
 
 
 def leaking_features(project: Path, folder: Path) -> set[str]:
@@ -121,15 +130,15 @@ def leaking_features(project: Path, folder: Path) -> set[str]:
     built = []
     for name, raw in {"whole": tables, "past": past}.items():
         shop = Shop(folder / name, project).write(**raw)
-        selected = (f"+{f}" for f in (*FEATURES, PURCHASES))
-        no_tests = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
-        shop.dbt("build", *no_tests, "--select", *selected, churn__as_of_date=str(CUT.date()))
-        tables_of = {f: shop.table(f).set_index(["customer_id", "as_of_date"]).sort_index() for f in FEATURES}
+        shop.dbt(*BUILD, churn__as_of_date=str(CUT.date()), churn__customer_attributes=["tier"])
+        features = feature_tables(shop)
+        tables_of = {f: shop.table(f).set_index(["customer_id", "as_of_date"]).sort_index() for f in features}
         built.append(tables_of | {PURCHASES: shop.table(PURCHASES)})
     whole, past = built
+    assert {file.stem for file in project.glob("models/features/*.sql")} < whole.keys() == past.keys()
     different = set() if whole[PURCHASES].equals(past[PURCHASES]) else {f"{PURCHASES}.rows"}
     assert whole[PURCHASES].is_returned.value_counts().min() > 10
-    for feature_table in FEATURES:
+    for feature_table in features:
         assert len(whole[feature_table]) > 100
         if not whole[feature_table].index.equals(past[feature_table].index):
             different.add(f"{feature_table}.rows")
@@ -169,10 +178,24 @@ MISTAKES = [
         "int_product_purchases.rows",
     ),
 ]
+#: A new feature table that counts all orders there are.
+NEW_TABLE = {
+    "sql": "select s.customer_id, s.as_of_date, count(*) as orders_ever from {{ ref('int_customer_snapshots') }} as s "
+    "join {{ ref('stg_orders') }} as orders on s.customer_id = orders.customer_id group by s.customer_id, s.as_of_date",
+    "yml": """
+models:
+  - name: new_features
+    data_tests: [primary_key: {arguments: {columns: [customer_id, as_of_date]}}]
+    columns:
+      - {name: customer_id, data_type: varchar}
+      - {name: as_of_date, data_type: date}
+      - {name: orders_ever, data_type: bigint}
+""",
+}
 
 
 def project_with_mistakes(folder: Path) -> Path:
-    """Copy the dbt project with all mistakes, none of which affects the table of another."""
+    """Copy the dbt project with all mistakes, none of which affects the table of another, and a table of its own."""
     project = folder / "project"
     for name in ("models", "python_models", "macros", "seeds"):
         shutil.copytree(PROJECT / name, project / name)
@@ -182,6 +205,8 @@ def project_with_mistakes(folder: Path) -> Path:
         path = project / file
         assert right in path.read_text()
         path.write_text(path.read_text().replace(right, wrong))
+    for kind, text in NEW_TABLE.items():
+        (project / "models" / "features" / f"new_features.{kind}").write_text(text)
     return project
 
 
@@ -190,6 +215,7 @@ def test_no_feature_depends_on_later_rows(tmp_path):
 
 
 def test_features_that_use_one_day_too_many_are_detected(tmp_path):
+    caught = {feature for *_, feature in MISTAKES} | {"new_features.orders_ever"}
     leaking = leaking_features(project_with_mistakes(tmp_path), tmp_path)
-    assert leaking >= {caught for *_, caught in MISTAKES}
-    assert {name.split(".")[0] for name in leaking} == {caught.split(".")[0] for *_, caught in MISTAKES}
+    assert leaking >= caught
+    assert {name.split(".")[0] for name in leaking} == {name.split(".")[0] for name in caught}
