@@ -75,6 +75,18 @@ def days_since_last_order(shop: Shop, customer_id: str) -> float:
     return float(shop.run("python", "-c", code).stdout.split()[-1])
 
 
+def with_refunds(orders: pd.DataFrame, before: pd.Timestamp) -> pd.DataFrame:
+    """Add refunds of every fifth order: half of them under its id with a negative amount, half with their status."""
+    refunds = orders[orders.status == "completed"].iloc[::5].assign(discount_amount=0.0, coupon_code=None)
+    refunds["ordered_at"] += pd.Timedelta(days=3)
+    refunds["amount"] = (refunds.amount / 2).round(2)
+    negative, named = refunds[::2], refunds[1::2]
+    negative = negative.assign(amount=-negative.amount)
+    named = named.assign(order_id="back " + named.order_id, status="refund")
+    refunds = pd.concat([negative, named])
+    return pd.concat([orders, refunds[refunds.ordered_at < before]], ignore_index=True)
+
+
 @pytest.fixture(scope="module")
 def online(tmp_path_factory) -> Online:
     """The shop built two weeks before its end."""
@@ -82,6 +94,8 @@ def online(tmp_path_factory) -> Online:
     shop.run("churn-radar", "simulate", "--customers", str(N_CUSTOMERS), "--days", "200", "--seed", "5")
     tables = {file.stem: pd.read_parquet(file) for file in shop.raw.glob("*.parquet")}
     cut = tables["orders"].ordered_at.max().normalize() - pd.Timedelta(days=14)
+    # later refunds are left out, as there are no events for them
+    tables["orders"] = with_refunds(tables["orders"], cut)
     before, events = split(tables, cut)
     shop.write(**before)
     shop.run(*BUILD, *VARS)
