@@ -32,7 +32,8 @@ def shop_with_everything(seed: int = 1) -> dict[str, pd.DataFrame]:
     n = len(orders)
     late = rng.random(n) < 0.2
     orders["loaded_at"] = orders.ordered_at + pd.to_timedelta(np.where(late, rng.integers(1, 9, n), 0), "D")
-    orders["status"] = rng.choice(["completed", "returned", "cancelled"], n, p=[0.9, 0.05, 0.05])
+    orders["status"] = rng.choice(["completed", "returned", "cancelled", "refund"], n, p=[0.87, 0.05, 0.05, 0.03])
+    orders["amount"] *= np.where(rng.random(n) < 0.03, -1, 1)
     orders["coupon_code"] = np.where(rng.random(n) < 0.3, "TEN", None)
     orders["discount_amount"] = rng.gamma(1, 3, n).round(2)
     customers = sorted(orders.customer_id.unique())
