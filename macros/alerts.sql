@@ -6,5 +6,5 @@
 
 {#- An amount or index as text with two decimals, for alert messages. -#}
 {% macro as_decimal(number) -%}
-    {{ churn_radar.as_text('cast(' ~ number ~ ' as decimal(18, 2))') }}
+    {{ churn_radar.as_text('cast(' ~ number ~ ' as decimal(28, 2))') }}
 {%- endmacro %}

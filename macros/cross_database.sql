@@ -52,10 +52,11 @@
 
 
 {#-
-    Cast to a fixed-point number with four decimals. A sum of doubles depends on the order in which threads add them,
-    and one differing bit can move a customer across a tree's split; a sum of fixed-point numbers is reproducible.
+    Cast to a fixed-point number with four decimals, by default below 10^14. A sum of doubles depends on the order in which
+    threads add them, and one differing bit can move a customer across a tree's split; a sum of fixed-point numbers is
+    reproducible.
 -#}
-{% macro fixed_point(expression) %}cast({{ expression }} as decimal(18, 4)){% endmacro %}
+{% macro fixed_point(expression, digits=18) %}cast({{ expression }} as decimal({{ digits }}, 4)){% endmacro %}
 
 
 {#- Mean of fixed-point numbers, bit-identical in every warehouse; null without values. -#}

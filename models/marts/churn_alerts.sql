@@ -143,7 +143,7 @@ segments as (
         count(*) as customers,
         avg(churn_probability) as mean_risk,
         var_samp(churn_probability) as variance,
-        cast(sum({{ churn_radar.fixed_point('value_at_risk') }}) as double) as value_at_risk
+        cast(sum({{ churn_radar.fixed_point('value_at_risk', 28) }}) as double) as value_at_risk
     from segmented
     group by as_of_date, is_newest, segment
     -- smaller groups could reveal single customers

@@ -68,12 +68,14 @@ def manifest(home: Path) -> Manifest:
     return dbtRunner().invoke(["--quiet", "parse", *PROJECT_OPTIONS]).result
 
 
-def build(shop: Shop, as_of_date: str, *arguments: str, tables: Iterable[str] = TABLES, **variables: object) -> None:
+def build(
+    shop: Shop, as_of_date: str | None, *arguments: str, tables: Iterable[str] = TABLES, **variables: object
+) -> None:
     """Build tables as of a date, in this process, as starting dbt takes longer than building a small shop."""
     select = [f"+{name}" for name in tables]
     variables = {"churn__as_of_date": as_of_date, **variables}
     without_tests = ["--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"]
-    command = ["--quiet", "build", *without_tests, "--select", *select, "--vars", json.dumps(variables), *arguments]
+    command = ["build", "--quiet", *without_tests, "--select", *select, "--vars", json.dumps(variables), *arguments]
     with patch.dict(os.environ, shop.env):
         done = dbtRunner(manifest(shop.home)).invoke([*command, *PROJECT_OPTIONS])
     if done.exception:

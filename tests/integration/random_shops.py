@@ -34,6 +34,8 @@ class RandomShop:
 
     seed: int
     storage: str = ""
+    #: Whether the first build is made by other code than the next ones.
+    code_changes: bool = False
     #: As-of dates of the builds, in order.
     days: list[pd.Timestamp] = field(default_factory=list)
     #: By order: customer, time, versions.
@@ -43,6 +45,8 @@ class RandomShop:
     def __post_init__(self) -> None:
         rng = self.rng = np.random.default_rng(self.seed)
         self.storage = STORAGES[self.seed % len(STORAGES)]
+        # only where nothing is overwritten, as a build by other code has nothing to compare a change with
+        self.code_changes = self.seed % 8 in (0, 7)
         consecutive = bool(rng.random() < 0.5)
         gaps = [1, 1] if consecutive else rng.integers(1, 15, 2)
         self.days = [LAST - pd.Timedelta(days=int(gap)) for gap in np.cumsum(gaps)[::-1]] + [LAST]
