@@ -53,7 +53,9 @@ windowed_orders as (
         count(case when days_ago <= 90 and status = 'completed' and has_coupon then 1 end) as coupon_orders_90d,
         count(case when status = 'cancelled' then 1 end) as cancelled_orders_total,
         count(case when status = 'returned' then 1 end) as returned_orders_total,
-        cast(sum(case when days_ago <= 90 and status = 'completed' then {{ churn_radar.fixed_point('items', 28) }} end) as double) as items_90d,
+        cast(
+            sum(case when days_ago <= 90 and status = 'completed' then {{ churn_radar.fixed_point('items', 28) }} end) as double
+        ) as items_90d,
         cast(sum(case when status = 'completed' then {{ churn_radar.fixed_point('items', 28) }} end) as double) as items_total,
         sum(case when {{ churn_radar.day_of_week('activity_date') }} >= 6 then is_completed else 0 end) as weekend_orders,
         count(case when status = 'completed' then hour_of_day end) as timed_orders,

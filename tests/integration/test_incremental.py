@@ -82,7 +82,7 @@ def test_daily_builds_equal_a_full_build(daily, tmp_path):
 def test_a_correction_of_an_order_leaves_the_visits_of_its_day(daily):
     features = "select as_of_date::varchar, orders_90d, view_events_90d, days_since_last_visit from "
     features += f"'$home/{DAYS[-1]}/order_features.parquet' join '$home/{DAYS[-1]}/engagement_features.parquet' "
-    features += "using (customer_id, as_of_date) where customer_id = 'x' order by 1"
+    features += f"using (customer_id, as_of_date) where customer_id = 'x' and as_of_date >= '{DAYS[0]}' order by 1"
     assert rows(daily, features) == [(DAYS[0], 2, 5, 37), (DAYS[1], 2, 5, 38), (DAYS[2], 1, 5, 39)]
 
 

@@ -69,7 +69,7 @@ def query(shop: Shop, text: str) -> list[tuple]:
 
 
 def test_a_shop_without_orders_is_built_empty(package):
-    build(package, "opening")
+    build(package, "opening", "--target-path", str(package.home / "elsewhere"))
     for table in (
         "churn_scores",
         "newcomer_scores",
@@ -84,7 +84,7 @@ def test_a_shop_without_orders_is_built_empty(package):
         assert query(package, f"select count(*) from {table}") == [(0,)], table
     assert pd.read_parquet(package.published).empty
     noted = (package.home / "dbt_target.txt").read_text()
-    assert noted == str(package.home / "target"), "where later processes find the manifest of the host project"
+    assert noted == str(package.home / "elsewhere"), "where later processes find the manifest of the host project"
     # then its first orders arrive, here those of the bakery
     package.dbt(*WITHOUT_TESTS, **variables("bakery"))
     assert query(package, "select count(*) > 50 from churn_scores") == [(True,)]
@@ -99,6 +99,8 @@ def test_three_daily_builds_with_default_vars_equal_a_full_build(package, tmp_pa
         ("completed", True),
         ("returned", True),
     ]
+    parents = json.loads((package.home / "target" / "manifest.json").read_text())["parent_map"]
+    assert "model.shop.fct_orders" in parents["model.churn_radar.stg_orders"]
     tables = (*TABLES, *TEXT_TABLES)
     daily = save(package, tmp_path / "daily", tables)
     scores = package.scores()
@@ -158,7 +160,8 @@ SEEDS = {"aspect_descriptions", "retention_actions_catalogue"}
 
 def test_the_shops_own_commands_need_neither_raw_tables_nor_the_plugin(package):
     own = ("--target", "unchanged")
-    package.run("dbt", "build", "--select", "package:shop", *own)
+    # a raw table that is a model of the shop's, not built yet
+    package.dbt("build", "--select", "package:shop", *own, churn__orders_source="analytics.fct_orders")
     for command in (("run", "--select", "finance"), ("test", "--select", "finance"), ("seed",), ("docs", "generate")):
         package.run("dbt", *command, *own)
     assert (built(package, "analytics"), built(package, "analytics_churn")) == (OWN, SEEDS)
