@@ -45,10 +45,8 @@
 {% endmacro %}
 
 
-{#- Whether a double is finite and below 10^12 in absolute value; null for null. -#}
-{% macro is_plausible_number(expression) -%}
-    ({% if not churn_radar.is_spark() %}isfinite({{ expression }}) and {% endif %}abs({{ expression }}) < 1e12)
-{%- endmacro %}
+{#- Whether a double is below 10^12 in absolute value, which infinity and NaN are not; null for null. -#}
+{% macro is_plausible_number(expression) %}(abs({{ expression }}) < 1e12){% endmacro %}
 
 
 {#-

@@ -60,6 +60,4 @@
 
 
 {#- The rows of a group as a JSON array of objects with these columns. -#}
-{% macro json_rows(columns) -%}
-    {{ 'collect_list' if churn_radar.is_spark() else 'json_group_array' }}({{ churn_radar.json_of(dict(zip(columns, columns))) }})
-{%- endmacro %}
+{% macro json_rows(columns) %}{{ churn_radar.as_json('array_agg(' ~ churn_radar.json_of(dict(zip(columns, columns))) ~ ')') }}{% endmacro %}

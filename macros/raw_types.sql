@@ -46,7 +46,7 @@
         No IN, of which DuckDB makes a join that reads every row.
     -#}
     case
-            when strlen({{ text }}) > 4 and {{ text }} >= '!' and not suffix({{ text }}, ' ') and not suffix({{ text }}, chr(13))
+            when strlen({{ text }}) > 4 and {{ text }} >= '!' and not ends_with({{ text }}, ' ') and not ends_with({{ text }}, chr(13))
                 then {{ text }}
             when not list_contains([{{ absent }}], lower({{ trimmed }})) then {{ trimmed }}
         end
@@ -134,5 +134,5 @@
 
 {#- The time at which a query runs, in UTC, whatever the session's time zone. -#}
 {% macro now_utc() -%}
-    {{ 'cast(current_timestamp() as timestamp)' if churn_radar.is_spark() else 'make_timestamp(epoch_us(now()))' }}
+    {{ 'cast(current_timestamp() as timestamp)' if churn_radar.is_spark() else 'make_timestamp(epoch_us(current_timestamp))' }}
 {%- endmacro %}

@@ -6,9 +6,12 @@ from collections.abc import Iterable
 from itertools import combinations
 
 import pytest
+import sqlglot
 import yaml
 from jinja2.nativetypes import NativeEnvironment
 from shop import PROJECT, Shop
+from sqlglot import ErrorLevel, exp
+from test_leaks import shop_with_everything
 
 VARS = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"]
 #: Models without a key of their own, and why.
@@ -23,11 +26,26 @@ WITHOUT_KEY = {
     "churn_predictions": "churn_scores has the same rows",
 }
 
+#: What sqlglot cannot translate, and the macros that a project for such a warehouse would dispatch.
+UNTRANSLATED = {
+    "epoch_us": "microseconds, read_moment, now_utc",
+    "hash": "fast_hash: differs between warehouses anyway",
+    "list comprehension": "first_rows, json_lists, percentiles",
+    "row": "row_of",
+    "strlen": "read_text: the number of bytes, which DuckDB knows without counting characters",
+}
+OF_DIALECT = {
+    "snowflake": {},
+    # DuckDB's order of nulls, where no order key is null
+    "bigquery": {"nulls last": "concatenated_arrays, and windows of churn_model_performance"},
+    "redshift": {"to_json": "as_json, row_as_json: Redshift has no JSON"},
+}
+
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> dict:
-    shop = Shop(tmp_path_factory.mktemp("parsed"))
-    shop.run("dbt", "parse")
+    shop = Shop(tmp_path_factory.mktemp("compiled")).write(**shop_with_everything())
+    shop.run("dbt", "compile", "--select", "resource_type:model")
     return json.loads((shop.home / "target" / "manifest.json").read_text())
 
 
@@ -100,3 +118,23 @@ def test_parts_switch_off_with_everything_that_reads_them(manifest):
         broken = {id: off for id in on if (off := set(nodes[id]["depends_on"].get("nodes", [])) & (nodes.keys() - on))}
         assert broken == {}, enabled
         assert ("model.churn_radar.retention_actions" in on) == ({"scores", "retention"} <= set(enabled))
+
+
+@pytest.mark.parametrize("dialect", OF_DIALECT)
+def test_models_are_parsed_in_the_dialects_of_other_warehouses(manifest, dialect):
+    """Databricks reads the SQL for Spark, which ``test_spark.py`` parses."""
+    left = set()
+    for node in manifest["nodes"].values():
+        if node["resource_type"] != "model" or node["language"] != "sql":
+            continue
+        generator = sqlglot.Dialect.get_or_raise(dialect).generator(unsupported_level=ErrorLevel.IGNORE)
+        translated = generator.generate(sqlglot.parse_one(node["compiled_code"], read="duckdb"))
+        left |= {re.findall("'(.+)'", message)[0].lower() for message in generator.unsupported_messages}
+        left |= unknown(sqlglot.parse_one(translated, read=dialect))
+    assert left == UNTRANSLATED.keys() | OF_DIALECT[dialect].keys()
+
+
+def unknown(tree: exp.Expr) -> set[str]:
+    """Functions and syntax that a dialect does not have."""
+    functions = {function.name.lower() for function in tree.find_all(exp.Anonymous)}
+    return functions | ({"list comprehension"} if tree.find(exp.Comprehension) else set())

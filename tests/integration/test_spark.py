@@ -12,8 +12,10 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+import sqlglot
 from arrivals import arrived
 from debian import debian_program
+from test_dbt_project import unknown
 from warehouses import (
     DAYS,
     TABLES,
@@ -107,6 +109,15 @@ def test_a_build_passes_all_data_tests(shops):
     nodes = json.loads((theirs.home / "target" / "manifest.json").read_text())["nodes"].values()
     assert len(re.findall(r" PASS \w", outputs[1])) == sum(node["resource_type"] == "test" for node in nodes) > 100
     assert not any(word in text.lower() for text in outputs for word in ("warning", "deprecat"))
+
+
+def test_models_are_parsed_in_the_dialect_of_databricks(shops):
+    """Except for functions of Databricks that sqlglot does not know."""
+    compiled = shops[1].home / "target" / "compiled" / "churn_radar" / "models"
+    models = [file.read_text() for file in compiled.rglob("*.sql") if file.parent.suffix != ".yml"]
+    assert len(models) > 40
+    functions = set().union(*(unknown(sqlglot.parse_one(model, read="databricks")) for model in models))
+    assert functions <= {"timestamp_micros", "xxhash64"}
 
 
 def test_labels_and_features_pass_their_unit_tests(shops):
