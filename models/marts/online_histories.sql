@@ -15,38 +15,23 @@ newest as (
 -- all current versions; the service filters them by time
 orders as (
     select
-        events.customer_id,
-        substr(events.event_id, 8) as order_id,
-        events.occurred_at,
-        events.known_at,
-        events.category,
-        orders.status,
-        orders.amount,
-        orders.discount_amount,
-        orders.coupon_code is not null as has_coupon
-    from {{ ref('int_customer_events') }} as events
-    inner join {{ ref('stg_orders') }} as orders
-        on substr(events.event_id, 8) = orders.order_id and orders.superseded_at is null
-    where events.event_type in ('order', 'cancelled', 'returned', 'other') and events.superseded_at is null
-),
-
-quantities as (
-    select
-        order_id,
-        sum({{ churn_radar.fixed_point('quantity') }}) as items
-    from {{ ref('stg_order_items') }}
-    group by order_id
+        orders.*,
+        events.category
+    from {{ ref('int_customer_orders') }} as orders
+    inner join {{ ref('int_customer_events') }} as events
+        on 'orders:' || orders.order_id = events.event_id and events.superseded_at is null
+    where orders.superseded_at is null
 ),
 
 earlier_orders as (
     select
         orders.customer_id,
-        min(cast(orders.occurred_at as date)) as first_order_date,
-        count(distinct cast(orders.occurred_at as date)) as order_days,
+        min(orders.activity_date) as first_order_date,
+        count(distinct orders.activity_date) as order_days,
         count(*) as orders
     from orders
     cross join newest
-    where orders.status = 'completed' and cast(orders.occurred_at as date) < newest.history_from
+    where orders.status = 'completed' and orders.activity_date < newest.history_from
     group by orders.customer_id
 ),
 
@@ -55,19 +40,18 @@ recent_orders as (
         orders.customer_id,
         {{ churn_radar.json_lists({
             'order_id': 'orders.order_id',
-            'ordered_at': churn_radar.microseconds('orders.occurred_at'),
+            'ordered_at': churn_radar.microseconds('orders.ordered_at'),
             'known_at': churn_radar.microseconds('orders.known_at'),
             'status': 'orders.status',
             'amount': 'orders.amount',
             'discount_amount': 'orders.discount_amount',
             'has_coupon': 'orders.has_coupon',
-            'items': churn_radar.as_double('quantities.items'),
+            'items': 'orders.items',
             'category': 'orders.category'
-        }, 'orders.occurred_at, orders.order_id') }} as orders
+        }, 'orders.ordered_at, orders.order_id') }} as orders
     from orders
     cross join newest
-    left join quantities on orders.order_id = quantities.order_id
-    where cast(orders.occurred_at as date) >= newest.history_from
+    where orders.activity_date >= newest.history_from
     group by orders.customer_id
 ),
 
@@ -84,7 +68,7 @@ items as (
     from orders
     cross join newest
     inner join {{ ref('stg_order_items') }} as order_items on orders.order_id = order_items.order_id
-    where cast(orders.occurred_at as date) >= {{ churn_radar.add_days('newest.as_of_date', -90) }}
+    where orders.activity_date >= {{ churn_radar.add_days('newest.as_of_date', -90) }}
     group by orders.customer_id
 ),
 

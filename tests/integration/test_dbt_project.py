@@ -26,6 +26,59 @@ WITHOUT_KEY = {
     "churn_predictions": "churn_scores has the same rows",
 }
 
+STAGING = ("campaign_touches", "customers", "events", "order_items", "orders", "reviews", "support_tickets")
+ALL_RAW = "one table about all raw tables"
+#: The rules of dbt-project-evaluator, by the names of its models, and what breaks them, and why. ``WITHOUT_KEY`` has
+#: its rule of tested primary keys; a shop sets the freshness of its sources.
+EXCEPTIONS = {
+    "direct_join_to_source": {
+        **{f"stg_{table}": "stg_repeated_keys only says which rows need ranking" for table in STAGING},
+        **dict.fromkeys(["stg_rejected_rows", "stg_repeated_keys"], "int_raw_tables only checks the sources before"),
+    },
+    "marts_or_intermediate_dependent_on_source": {"int_raw_tables": "checks the sources before anything reads them"},
+    "multiple_sources_joined": dict.fromkeys(["int_raw_tables", "stg_rejected_rows", "stg_repeated_keys"], ALL_RAW),
+    "source_fanout": dict.fromkeys(STAGING, "staged once; the others check raw rows"),
+    "staging_dependent_on_marts_or_intermediate": dict.fromkeys(
+        ["stg_rejected_rows", "stg_repeated_keys"], "int_raw_tables only checks the sources before"
+    ),
+    "staging_dependent_on_staging": {f"stg_{table}": "stg_repeated_keys has no rows of its own" for table in STAGING},
+    "model_fanout": {
+        "int_snapshot_dates": "each reads the newest date",
+        "churn_scores": "actions, alerts and monitoring are read by different people",
+    },
+    "rejoining_of_upstream_concepts": {
+        "churn_alerts": "churn_score_drift has no customers",
+        "int_customer_attributes": "int_attribute_changes has what was overwritten",
+        "int_customer_orders": "int_order_changes has what was overwritten",
+        "packed_features": "customer_features is packed with the others",
+        "recommendation_candidates": "the newest date, which int_product_purchases does not have",
+        "searchable_texts": "text_quotes has what a Python model added to int_texts",
+        "text_features": "rows of dropped snapshots are deleted by its hook",
+    },
+    "root_models": {},
+    "too_many_joins": {
+        **dict.fromkeys(["int_raw_tables", "stg_rejected_rows", "stg_repeated_keys"], ALL_RAW),
+        "int_scored_values": "all features of a customer",
+        "online_histories": "everything known of a customer",
+        "packed_features": "all features of a customer",
+    },
+    "unused_sources": {},
+    "undocumented": {},
+    "chained_views": {},
+    "exposure_parents_materializations": {
+        "churn_score_lineage": "read for one score at a time",
+        "latest_scores": "reads one table",
+        "model_features": "a contract on packed_features, exported as Parquet",
+        "online_scores": "exported as Parquet",
+        "online_shop": "one row, exported as Parquet",
+    },
+    "exposures_dependent_on_private_models": dict.fromkeys(
+        ["model_features", "online_histories", "online_scores", "online_shop", "searchable_texts", "sequence_features"],
+        "read by programs of ours only",
+    ),
+    "public_models_without_contracts": {"churn_model": "dbt has no contracts of Python models"},
+    "model_naming_conventions": {},
+}
 #: What sqlglot cannot translate, and the macros that a project for such a warehouse would dispatch.
 UNTRANSLATED = {
     "epoch_us": "microseconds, read_moment, now_utc",
@@ -138,3 +191,61 @@ def unknown(tree: exp.Expr) -> set[str]:
     """Functions and syntax that a dialect does not have."""
     functions = {function.name.lower() for function in tree.find_all(exp.Anonymous)}
     return functions | ({"list comprehension"} if tree.find(exp.Comprehension) else set())
+
+
+def layer(node: dict) -> str:
+    """Folder of a model below ``models``; ``python_models`` for those there."""
+    return node["original_file_path"].removeprefix("models/").split("/")[0]
+
+
+def test_the_rules_of_dbt_project_evaluator_hold_or_have_a_reason(manifest):
+    nodes = {id: node for id, node in manifest["nodes"].items() if node["resource_type"] == "model"}
+    sources, exposures = manifest["sources"], manifest["exposures"].values()
+    children = {id: [c for c in manifest["child_map"][id] if c in nodes] for id in (*nodes, *sources)}
+    parents = {id: set(node["depends_on"]["nodes"]) for id, node in nodes.items()}
+    views = {id for id, node in nodes.items() if node["config"]["materialized"] == "view"}
+    prefixes = {"staging": ("stg_",), "intermediate": ("int_",)}
+
+    def of_layer(ids: Iterable[str], *layers: str) -> bool:
+        return any(id in nodes and layer(nodes[id]) in layers for id in ids)
+
+    def n_views(id: str) -> int:
+        return 1 + max((n_views(parent) for parent in parents[id] & views), default=0)
+
+    def undocumented(node: dict) -> bool:
+        return not node["description"] or any(not column["description"] for column in node["columns"].values())
+
+    of_models = {
+        "direct_join_to_source": lambda id, node: parents[id] & sources.keys() and parents[id] & nodes.keys(),
+        "marts_or_intermediate_dependent_on_source": lambda id, node: (
+            layer(node) != "staging" and parents[id] & sources.keys()
+        ),
+        "multiple_sources_joined": lambda id, node: len(parents[id] & sources.keys()) > 1,
+        "staging_dependent_on_marts_or_intermediate": lambda id, node: (
+            layer(node) == "staging" and of_layer(parents[id], "intermediate", "features", "labels", "marts")
+        ),
+        "staging_dependent_on_staging": lambda id, node: layer(node) == "staging" and of_layer(parents[id], "staging"),
+        "model_fanout": lambda id, node: sum(not children[child] for child in children[id]) > 3,
+        "rejoining_of_upstream_concepts": lambda id, node: any(
+            len(children[parent]) == 1 and parents[parent] & parents[id] & nodes.keys()
+            for parent in parents[id] & nodes.keys()
+        ),
+        "root_models": lambda id, node: not parents[id],
+        "too_many_joins": lambda id, node: len(parents[id]) >= 7,
+        "chained_views": lambda id, node: id in views and n_views(id) >= 4,
+        "public_models_without_contracts": lambda id, node: (
+            node["access"] == "public" and not node["config"]["contract"]["enforced"]
+        ),
+        "model_naming_conventions": lambda id, node: (
+            node["name"].startswith(("stg_", "int_")) != node["name"].startswith(prefixes.get(layer(node), "no prefix"))
+        ),
+    }
+    broken = {rule: {n["name"] for id, n in nodes.items() if breaks(id, n)} for rule, breaks in of_models.items()}
+    broken["source_fanout"] = {source["name"] for id, source in sources.items() if len(children[id]) > 1}
+    broken["unused_sources"] = {source["name"] for id, source in sources.items() if not children[id]}
+    broken["undocumented"] = {node["name"] for node in (*nodes.values(), *sources.values()) if undocumented(node)}
+    shown = {id for exposure in exposures for id in exposure["depends_on"]["nodes"] if id in nodes}
+    broken["exposure_parents_materializations"] = {nodes[id]["name"] for id in shown & views}
+    private = {nodes[id]["name"] for id in shown if nodes[id]["access"] != "public"}
+    broken["exposures_dependent_on_private_models"] = private
+    assert broken == {rule: set(exceptions) for rule, exceptions in EXCEPTIONS.items()}
