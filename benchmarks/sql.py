@@ -45,6 +45,7 @@ UP_TO_SPINE = (
     "+int_customer_snapshots",
     "+int_customer_events",
     "+int_texts",
+    "+int_customer_attributes",
 )
 FEATURES = ("path:models/features", "churn_labels")
 PYTHON_MODELS = ("review_embeddings", "purchase_forecasts", "text_pools")

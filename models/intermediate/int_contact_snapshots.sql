@@ -20,31 +20,25 @@ contacts as (
         touches.propensity > 0
         and touches.propensity < 1
         and touches.touched_at < cast(newest.observed_until as timestamp)
-),
-
--- only active customers, as effects are not learned from contacts with customers who had left
-contacts_with_customers as (
-    select
-        contacts.*,
-        row_number() over (order by contacts.touched_at desc, contacts.touch_id desc) as newest_first
-    from contacts
-    inner join {{ ref('int_snapshot_dates') }} as snapshot_dates
-        on contacts.as_of_date = snapshot_dates.as_of_date and snapshot_dates.is_contact
-    where
-        exists (
-            select 1
-            from completed_orders
-            where
-                completed_orders.customer_id = contacts.customer_id
-                and {{ churn_radar.known_at('completed_orders', 'contacts.as_of_date') }}
-                and {{ churn_radar.add_days('contacts.as_of_date', -var('churn__activity_days')) }}
-                <= completed_orders.activity_date
-        )
 )
 
 select
-    touch_id,
-    customer_id,
-    as_of_date
-from contacts_with_customers
-where newest_first <= {{ var('churn__contact_rows') }}
+    contacts.touch_id,
+    contacts.customer_id,
+    contacts.as_of_date
+from contacts
+inner join {{ ref('int_snapshot_dates') }} as snapshot_dates
+    on contacts.as_of_date = snapshot_dates.as_of_date and snapshot_dates.is_contact
+where
+    -- only active customers, as effects are not learned from contacts with customers who had left
+    exists (
+        select 1
+        from completed_orders
+        where
+            completed_orders.customer_id = contacts.customer_id
+            and {{ churn_radar.known_at('completed_orders', 'contacts.as_of_date') }}
+            and {{ churn_radar.add_days('contacts.as_of_date', -var('churn__activity_days')) }}
+            <= completed_orders.activity_date
+    )
+order by contacts.touched_at desc, contacts.touch_id desc
+limit {{ var('churn__contact_rows') }}

@@ -1,4 +1,3 @@
-{%- set named_types = "'" ~ churn_radar.event_types() | join("', '") ~ "'" -%}
 {%- set since = churn_radar.rebuilt_from('activity_date') -%}
 {%- set late = churn_radar.late_event_days() -%}
 {%- if late -%}
@@ -30,7 +29,6 @@ session_days as (
         {%- for event_type in churn_radar.event_types() %}
         count(case when event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
         {%- endfor %}
-        count(case when event_type not in ({{ named_types }}) then 1 end) as other_events,
         max(occurred_at) as last_event_at
     from events
     group by customer_id, activity_date, session_id
@@ -41,9 +39,10 @@ select
     activity_date,
     cast(sum(events) as bigint) as events,
     count(session_id) as sessions,
-    {%- for event_type in churn_radar.event_types() + ['other'] %}
+    {%- for event_type in churn_radar.event_types() %}
     cast(sum({{ event_type }}_events) as bigint) as {{ event_type }}_events,
     {%- endfor %}
+    cast(sum(events - {{ churn_radar.event_types() | join('_events - ') }}_events) as bigint) as other_events,
     max(last_event_at) as last_event_at
 from session_days
 group by customer_id, activity_date

@@ -1,35 +1,16 @@
 with
 
-category_amounts as (
-    select
-        order_id,
-        category,
-        sum({{ churn_radar.fixed_point('quantity * unit_price') }}) as amount
-    from {{ ref('stg_order_items') }}
-    where category is not null
-    group by order_id, category
-),
-
-item_categories as (
-    select
-        order_id,
-        {{ churn_radar.first_by('category', ['-amount', 'category']) }} as category
-    from category_amounts
-    group by order_id
-),
-
 order_events as (
     select
-        orders.customer_id,
-        'orders:' || orders.order_id as event_id,
-        case orders.status when 'completed' then 'order' when 'refund' then 'other' else orders.status end as event_type,
-        orders.ordered_at as occurred_at,
-        orders.known_at,
-        orders.superseded_at,
-        orders.amount,
-        item_categories.category
-    from {{ ref('int_customer_orders') }} as orders
-    left join item_categories on orders.order_id = item_categories.order_id
+        customer_id,
+        'orders:' || order_id as event_id,
+        case status when 'completed' then 'order' when 'refund' then 'other' else status end as event_type,
+        ordered_at as occurred_at,
+        known_at,
+        superseded_at,
+        amount,
+        category
+    from {{ ref('int_customer_orders') }}
 ),
 
 -- the events of a day are one visit: its category is the event closest to a purchase, its amount the number of events

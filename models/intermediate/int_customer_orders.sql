@@ -78,11 +78,23 @@ orders as (
     inner join staged on overwritten.order_id = staged.order_id and staged.superseded_at is null
 ),
 
-quantities as (
+category_totals as (
     select
         order_id,
-        sum({{ churn_radar.fixed_point('quantity') }}) as items
+        category,
+        sum({{ churn_radar.fixed_point('quantity') }}) as items,
+        sum({{ churn_radar.fixed_point('quantity * unit_price') }}) as amount
     from {{ ref('stg_order_items') }}
+    group by order_id, category
+),
+
+contents as (
+    select
+        order_id,
+        sum(items) as items,
+        -- the category with the highest amount
+        {{ churn_radar.first_by('category', ['case when category is null then 1 else 0 end', '-amount', 'category']) }} as category
+    from category_totals
     group by order_id
 )
 
@@ -104,8 +116,9 @@ select
     case
         when orders.ordered_at > cast(cast(orders.ordered_at as date) as timestamp) then extract(hour from orders.ordered_at)
     end as hour_of_day,
-    {{ churn_radar.as_double('quantities.items') }} as items
+    {{ churn_radar.as_double('contents.items') }} as items,
+    contents.category
 from orders
-left join quantities on orders.order_id = quantities.order_id
+left join contents on orders.order_id = contents.order_id
 -- no snapshot ever sees a version that was superseded on the day it arrived
 where orders.superseded_at is null or cast(orders.superseded_at as date) > cast(orders.known_at as date)

@@ -176,6 +176,22 @@ pairs as (
         from forecast_pairs
     ) as all_pairs
     group by customer_id, as_of_date
+),
+
+known_orders as (
+    select
+        pairs.customer_id,
+        pairs.as_of_date,
+        min(completed_orders.activity_date) as first_order_date,
+        max(completed_orders.activity_date) as last_order_date,
+        count(*) as orders,
+        count(distinct completed_orders.activity_date) as order_days
+    from pairs
+    inner join completed_orders
+        on
+            pairs.customer_id = completed_orders.customer_id
+            and {{ churn_radar.known_at('completed_orders', 'pairs.as_of_date') }}
+    group by pairs.customer_id, pairs.as_of_date
 )
 
 select
@@ -187,16 +203,10 @@ select
     sampled_dates.active_customers,
     sampled_dates.one_in,
     sampled_dates.contacts_hash,
-    min(completed_orders.activity_date) as first_order_date,
-    max(completed_orders.activity_date) as last_order_date,
-    count(*) as orders,
-    count(distinct completed_orders.activity_date) as order_days
+    known_orders.first_order_date,
+    known_orders.last_order_date,
+    known_orders.orders,
+    known_orders.order_days
 from pairs
 inner join sampled_dates on pairs.as_of_date = sampled_dates.as_of_date
-inner join completed_orders
-    on
-        pairs.customer_id = completed_orders.customer_id
-        and {{ churn_radar.known_at('completed_orders', 'pairs.as_of_date') }}
-group by
-    pairs.customer_id, pairs.as_of_date, pairs.is_snapshot, pairs.is_sampled, pairs.is_forecast_sample,
-    sampled_dates.active_customers, sampled_dates.one_in, sampled_dates.contacts_hash
+inner join known_orders on pairs.customer_id = known_orders.customer_id and pairs.as_of_date = known_orders.as_of_date
