@@ -20,7 +20,6 @@ orders as (
 known_orders as (
     select
         snapshots.as_of_date,
-        snapshots.last_order_date,
         orders.*,
         {{ churn_radar.days_between('orders.activity_date', 'snapshots.as_of_date') }} as days_ago
     from snapshots
@@ -68,16 +67,15 @@ windowed_orders as (
     group by customer_id, as_of_date
 ),
 
--- days since the order day before; null for further orders of a day
+-- days since the order before; 0 for further orders of a day
 order_gaps as (
     select
         customer_id,
         as_of_date,
-        last_order_date,
-        activity_date,
-        nullif({{ churn_radar.days_between(
+        days_ago,
+        {{ churn_radar.days_between(
             'lag(activity_date) over (partition by customer_id, as_of_date order by activity_date)', 'activity_date'
-        ) }}, 0) as gap_days
+        ) }} as gap_days
     from known_orders
     where status = 'completed'
 ),
@@ -93,8 +91,9 @@ gaps as (
             / nullif(count(gap_days) * (count(gap_days) - 1), 0)
         ) as gap_std_days,
         max(gap_days) as gap_max_days,
-        max(case when activity_date = last_order_date then gap_days end) as last_gap_days
+        {{ churn_radar.first_by('gap_days', ['days_ago']) }} as last_gap_days
     from order_gaps
+    where gap_days > 0
     group by customer_id, as_of_date
 ),
 

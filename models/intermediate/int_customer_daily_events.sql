@@ -42,7 +42,12 @@ select
     {%- for event_type in churn_radar.event_types() %}
     cast(sum({{ event_type }}_events) as bigint) as {{ event_type }}_events,
     {%- endfor %}
-    cast(sum(events - {{ churn_radar.event_types() | join('_events - ') }}_events) as bigint) as other_events,
+    cast(
+        sum(events)
+        {%- for event_type in churn_radar.event_types() %}
+        - sum({{ event_type }}_events)
+        {%- endfor %} as bigint
+    ) as other_events,
     max(last_event_at) as last_event_at
 from session_days
 group by customer_id, activity_date
