@@ -63,7 +63,7 @@ class Warehouse:
             "orders": ORDERS,
             "visits": "select * exclude (last_event_at), activity_date as arrived_date, null::date as superseded_date "
             "from int_customer_daily_events",
-            "products": "select customer_id, activity_date, arrived_date, superseded_date, product_id, category, "
+            "products": "select customer_id, activity_date, arrived_date, superseded_date, product_id, stg_order_items.category, "
             "(quantity * unit_price)::decimal(18, 4) as amount from int_customer_orders join stg_order_items using "
             "(order_id) where status = 'completed'",
         }
