@@ -85,13 +85,17 @@ build_dates as (
     cross join observed
     where
         built.was_asked
-        -- a date beyond all orders was asked for by mistake
-        and built.as_of_date <= greatest(observed.as_of_date, {{ churn_radar.add_days('observed.last_date', 1) }})
+        -- a date that has not come yet was asked for by mistake
+        and built.as_of_date <= greatest(observed.as_of_date, {{ churn_radar.add_days('cast(' ~ churn_radar.now_utc() ~ ' as date)', 1) }})
     {% endif %}
 ),
 
+-- dates beyond all orders do not shorten how long others are kept
 newest_build_date as (
-    select max(as_of_date) as as_of_date from build_dates
+    select max(build_dates.as_of_date) as as_of_date
+    from build_dates
+    cross join observed
+    where build_dates.as_of_date <= greatest(observed.as_of_date, {{ churn_radar.add_days('observed.last_date', 1) }})
 ),
 
 kept_build_dates as (
