@@ -76,10 +76,6 @@
 {%- endmacro %}
 
 
-{#- Inverse logit: the probability for given log-odds. -#}
-{% macro probability(logit) %}1 / (1 + exp(-{{ logit }})){% endmacro %}
-
-
 {#- Fast 64-bit hash of a string; differs between warehouses and their versions. -#}
 {% macro fast_hash(text) %}{{ 'xxhash64' if churn_radar.is_spark() else 'hash' }}({{ text }}){% endmacro %}
 
@@ -118,10 +114,6 @@
     {%- else -%} array_agg({{ value }} order by {{ order_by }})
     {%- endif -%}
 {%- endmacro %}
-
-
-{#- The arrays of a group concatenated in the order of `order_by`. -#}
-{% macro concatenated_arrays(arrays, order_by) %}flatten({{ churn_radar.ordered_array(arrays, order_by) }}){% endmacro %}
 
 
 {#- Several values as one, which compares by the first, then by the second, and so on. -#}

@@ -16,7 +16,7 @@ select
     customer_id,
     as_of_date,
     cast(no_order_probability as double) as no_order_probability,
-    cast({{ churn_radar.probability('alive_logit') }} as double) as alive_probability,
+    cast(1 / (1 + exp(-alive_logit)) as double) as alive_probability,
     cast(ln(bounded_probability / (1 - bounded_probability)) as double) as no_order_logit,
     cast(alive_logit as double) as alive_logit,
     cast(expected_orders as double) as expected_orders

@@ -213,7 +213,7 @@ vectors as (
     select
         embeddings.customer_id,
         {{ churn_radar.json_lists({'text_id': 'embeddings.text_id'}, 'embeddings.text_id') }} as pooled,
-        {{ churn_radar.concatenated_arrays('embeddings.embedding', 'embeddings.text_id') }} as vectors
+        flatten({{ churn_radar.ordered_array('embeddings.embedding', 'embeddings.text_id') }}) as vectors
     from {{ ref('review_embeddings') }} as embeddings
     inner join ranked_texts on embeddings.text_id = ranked_texts.text_id
     cross join newest

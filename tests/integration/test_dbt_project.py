@@ -91,7 +91,7 @@ UNTRANSLATED = {
 OF_DIALECT = {
     "snowflake": {},
     # DuckDB's order of nulls, where no order key is null
-    "bigquery": {"nulls last": "concatenated_arrays, and windows of churn_model_performance"},
+    "bigquery": {"nulls last": "ordered_array, and windows of churn_model_performance"},
     "redshift": {"to_json": "as_json, row_as_json: Redshift has no JSON"},
 }
 
