@@ -63,9 +63,9 @@ class Warehouse:
             "orders": ORDERS,
             "visits": "select * exclude (last_event_at), activity_date as arrived_date, null::date as superseded_date "
             "from int_customer_daily_events",
-            "products": "select customer_id, activity_date, arrived_date, superseded_date, product_id, stg_order_items.category, "
-            "(quantity * unit_price)::decimal(18, 4) as amount from int_customer_orders join stg_order_items using "
-            "(order_id) where status = 'completed'",
+            "products": "select customer_id, activity_date, arrived_date, superseded_date, product_id, lines.category, "
+            "(quantity * unit_price)::decimal(18, 4) as amount from int_customer_orders "
+            "join stg_order_items as lines using (order_id) where status = 'completed'",
         }
         self.arrays = {name: self._grouped(query, _columns) for name, query in numbers.items()}
         self.empty = {name: _columns(connection.sql(f"from ({query}) limit 0").df()) for name, query in numbers.items()}
