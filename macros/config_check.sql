@@ -163,10 +163,16 @@
     {% endfor %}
     {% do problems.extend(churn_radar.decision_problems()) %}
     {% set as_of_date = var('churn__as_of_date') %}
-    {% if as_of_date is not none and not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
+    {% set is_written_as_date = modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
+    {% if as_of_date is not none and not (is_written_as_date and run_query("select try_cast('" ~ as_of_date ~ "' as date)").rows[0][0]) %}
         {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
     {% endif %}
-    {% do problems.extend(churn_radar.personal_problems()) %}
+    {% set attributes = var('churn__customer_attributes') %}
+    {% if attributes is string or attributes is not sequence or attributes | reject('string') | list %}
+        {% do problems.append('churn__customer_attributes is ' ~ attributes ~ '; expected a list of columns of customers, such as [country]') %}
+    {% else %}
+        {% do problems.extend(churn_radar.personal_problems()) %}
+    {% endif %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do problems.extend(churn_radar.mapping_problems(contract)) %}
     {% endfor %}

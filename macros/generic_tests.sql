@@ -51,11 +51,10 @@
     {%- set repeated_keys = ref('stg_repeated_keys') %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
     {%- set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
-    {%- set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
     {%- set key = [churn_radar.raw_contract(table).meta.primary_key] + (['loaded_at'] if 'loaded_at' in names else []) %}
     select {{ key | join(', ') }}
     from (
-        select distinct {{ (names + attributes) | join(', ') }}
+        select distinct {{ (names + churn_radar.quoted_attributes(table)) | join(', ') }}
         from (
             {{ churn_radar.checked_rows(table) }}
         ) as checked

@@ -10,17 +10,23 @@
 {% endmacro %}
 
 
-{#- A model's table of the last build, if it was built with the same settings and code; else none. -#}
-{% macro built_before(name) %}
+{#- A model's table as the last build left it; none if there is none. -#}
+{% macro built_table(name) %}
     {% if not execute %}{{ return(none) }}{% endif %}
     {% set node = graph.nodes['model.churn_radar.' ~ name] %}
-    {% set relation = adapter.get_relation(node.database, node.schema, node.alias) %}
-    {% if relation is none or churn_radar.table_comment(relation) != churn_radar.build_fingerprint(node.unique_id) %}{{ return(none) }}{% endif %}
+    {{ return(adapter.get_relation(node.database, node.schema, node.alias)) }}
+{% endmacro %}
+
+
+{#- The same, if it was built with the same settings, code and raw columns; else none. -#}
+{% macro built_before(name) %}
+    {% set relation = churn_radar.built_table(name) %}
+    {% if relation is none or churn_radar.table_comment(relation) != churn_radar.build_fingerprint('model.churn_radar.' ~ name) %}{{ return(none) }}{% endif %}
     {{ return(relation) }}
 {% endmacro %}
 
 
-{#- Fingerprint of what determines a model's rows: the vars above, the code of the model, of everything upstream and of their macros, and the text encoder. -#}
+{#- Fingerprint of what determines a model's rows: the vars above, the code of the model, of everything upstream and of their macros, the columns of the raw tables, and the text encoder. -#}
 {% macro build_fingerprint(id=none) %}
     {% set parts = [] %}
     {% for name in churn_radar.feature_vars() %}
@@ -33,13 +39,19 @@
         {% do parts.append(graph.nodes[id].checksum.checksum) %}
         {% do churn_radar.macros_used(graph.nodes[id].depends_on.macros, macros) %}
         {% if id.endswith('.review_embeddings') and id != model.unique_id %}
-            {% set node = graph.nodes[id] %}
-            {% set embeddings = adapter.get_relation(node.database, node.schema, node.alias) %}
+            {% set embeddings = churn_radar.built_table('review_embeddings') %}
             {% if embeddings is not none %}
                 {% do parts.append(run_query('select max(encoder_revision || aspects_revision) from ' ~ embeddings).rows[0][0]) %}
             {% endif %}
         {% endif %}
     {% endfor %}
+    {#- features of a table or column that the shop lacks are null -#}
+    {% set raw_tables = churn_radar.built_table('int_raw_tables') %}
+    {% if raw_tables is not none %}
+        {% for row in run_query('select source_table, column_names from ' ~ raw_tables ~ ' order by source_table').rows if 'model.churn_radar.stg_' ~ row[0] in upstream %}
+            {% do parts.append(row[0] ~ ':' ~ row[1]) %}
+        {% endfor %}
+    {% endif %}
     {% for id in macros | sort %}
         {% do parts.append(local_md5(context['churn_radar'][id.split('.')[-1]].macro.macro_sql)) %}
     {% endfor %}

@@ -31,6 +31,16 @@
 {% endmacro %}
 
 
+{#- Quoted names of the shop's own columns that are read with a raw table: churn__customer_attributes. -#}
+{% macro quoted_attributes(table) %}
+    {% set names = [] %}
+    {% for name in (var('churn__customer_attributes') if table == 'customers' else []) %}
+        {% do names.append(adapter.quote(name)) %}
+    {% endfor %}
+    {{ return(names) }}
+{% endmacro %}
+
+
 {#- Error lines for vars that would read a column tagged pii. -#}
 {% macro personal_problems() %}
     {% set problems = [] %}

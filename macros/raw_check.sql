@@ -27,12 +27,10 @@
                     {% do problems.extend(churn_radar.type_problems(table, relation, column, types[column.name])) %}
                 {% endif %}
             {% endfor %}
-            {% if table == 'customers' %}
-                {% for attribute in var('churn__customer_attributes') if attribute | lower not in types %}
-                    {% do problems.append('customers.' ~ attribute ~ ': named in churn__customer_attributes, but the column is missing') %}
-                {% endfor %}
-            {% endif %}
         {% endif %}
+        {% for attribute in (var('churn__customer_attributes') if table == 'customers' and not (missing and source_types is not none) else []) if attribute | lower not in (types or {}) %}
+            {% do problems.append('customers.' ~ attribute ~ ': named in churn__customer_attributes, but the column is missing') %}
+        {% endfor %}
     {% endfor %}
     {% if not problems and not flags.EMPTY %}
         {% do problems.extend(churn_radar.change_problems()) %}
@@ -155,8 +153,7 @@
 {#- Error lines for raw tables that lost rows or columns since the last build (int_raw_tables); --full-refresh accepts the loss. -#}
 {% macro change_problems() %}
     {% set problems = [] %}
-    {% set node = graph.nodes['model.churn_radar.int_raw_tables'] %}
-    {% set before = adapter.get_relation(node.database, node.schema, node.alias) %}
+    {% set before = churn_radar.built_table('int_raw_tables') %}
     {% if before is none or flags.FULL_REFRESH %}{{ return([]) }}{% endif %}
     {% set max_drop = var('churn__max_row_drop') %}
     {% for row in run_query('select source_table, row_count, column_names from ' ~ before ~ ' where row_count > 0').rows %}

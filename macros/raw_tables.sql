@@ -217,12 +217,12 @@
     {%- if not execute %}{{ return('select 1') }}{% endif %}
     {%- set contract = churn_radar.raw_contract(table) %}
     {%- set columns = churn_radar.staged_columns(table) %}
-    {%- set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
+    {%- set attributes = churn_radar.quoted_attributes(table) %}
     {%- set now = churn_radar.now_utc() %}
-    {#- money given back: an order of its own, as shops write it under the id of the order that it belongs to -#}
+    {#- money given back: an order of its own, as shops write it, once or more often, under the id of the order that it belongs to -#}
     {%- set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
     {%- set refunds = {
-        'order_id': "case when " ~ is_refund ~ " then order_id || ' refund' else order_id end",
+        'order_id': "case when " ~ is_refund ~ " then order_id || coalesce(' refund of ' || " ~ churn_radar.as_text('ordered_at') ~ ", ' refund') else order_id end",
         'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
         'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
     } if table == 'orders' else {} %}
@@ -231,7 +231,7 @@ select
     {{ refunds[column.name] ~ ' as ' ~ column.name if column.name in refunds else column.name }},
     {%- endfor %}
     {%- for attribute in attributes %}
-    {{ adapter.quote(attribute) }},
+    {{ attribute }},
     {%- endfor %}
     case
         when unreadable is not null then unreadable
@@ -242,7 +242,7 @@ select
         {%- if column.name == contract.meta.get('event_time') %}
         when {{ column.name }} < timestamp '1990-01-01' then '{{ column.name }} is before 1990'
         {%- endif %}
-        {%- if column.name in [contract.meta.get('event_time'), 'loaded_at'] %}
+        {%- if column.name in [contract.meta.get('event_time'), 'loaded_at', 'status_changed_at'] %}
         when {{ column.name }} > {{ now }} + interval '1' day then '{{ column.name }} is in the future'
         {%- else %}
         when {{ column.name }} < timestamp '1900-01-01' or {{ column.name }} >= timestamp '2200-01-01'
@@ -295,7 +295,7 @@ from (
         {{ churn_radar.staged_customer_id(value) if name == 'customer_id' else value }} as {{ name }},
         {%- endfor %}
         {%- for attribute in attributes %}
-        {{ adapter.quote(attribute) }},
+        {{ attribute }},
         {%- endfor %}
         {%- if problems %}
         case
@@ -337,7 +337,7 @@ from (
     {%- set names = churn_radar.staged_columns(table) | map(attribute='name') | list %}
     {%- set has_versions = 'loaded_at' in names %}
     {%- set has_loaded_at = has_versions and 'loaded_at' in (churn_radar.raw_column_types(table) or {}) %}
-    {%- set columns = names + (var('churn__customer_attributes') if table == 'customers' else []) %}
+    {%- set columns = names + churn_radar.quoted_attributes(table) %}
     {%- set content = columns | reject('in', [key, 'loaded_at']) | list %}
 {#- subqueries instead of CTEs: a CTE that is read twice is materialised in memory with all its columns #}
 {%- set repeated = churn_radar.key_hash(table) ~ ' in (select key_hash from ' ~ repeated_keys ~ " where source_table = '" ~ table ~ "')" %}

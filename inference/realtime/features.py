@@ -97,7 +97,8 @@ def _order_volume(orders: Mapping[str, np.ndarray], ago: np.ndarray, as_of: date
             features[f"{name}_{window}d"] = _within(values, ago, window)
         for window in (30, 90):
             recent, before = _within(values, ago, window), _within(values, ago, 2 * window, window)
-            features[f"{name}_trend_{window}d"] = (recent + 1) / (before + 1)
+            # where more was refunded than paid, nothing was spent
+            features[f"{name}_trend_{window}d"] = (max(recent, 0) + 1) / (max(before, 0) + 1)
         same_window = _within(values, ago, 365, 365 - shop.horizon_days)
         features[f"{name}_same_window_last_year"] = same_window if is_a_year_old else None
     return features
@@ -272,7 +273,7 @@ def is_known(value: float | None) -> TypeGuard[float]:
 
 
 def exact(value: float | None) -> float | None:
-    """Round to four decimals, half away from zero, as the macro ``exact`` casts; None where unknown."""
+    """Round to four decimals, half away from zero, as the macro ``fixed_point`` casts; None where unknown."""
     return math.copysign(math.floor(abs(value) * 1e4 + 0.5) / 1e4, value) if is_known(value) else None
 
 

@@ -15,7 +15,7 @@ from inference.realtime import activity
 from inference.realtime.activity import Row, Visit
 from inference.realtime.features import History, ShopFacts, at_midnight, exact
 from inference.text.aspects import ASPECTS
-from inference.warehouse.event_log import Event
+from inference.warehouse.event_log import Event, utc
 
 EPOCH = datetime(1970, 1, 1)
 #: Scores of a text without words.
@@ -89,9 +89,9 @@ class CustomerRows:
         for order in event.rows.get("orders", ()):
             self._add_order(order, event.rows.get("order_items", ()), received_at)
         for row in event.rows.get("events", ()):
-            self.events[row["event_id"]] = {**row, "occurred_at": _moment(row["occurred_at"])}
+            self.events[row["event_id"]] = {**row, "occurred_at": utc(row["occurred_at"])}
         for row in event.rows.get("reviews", ()):
-            written_at, product_name = _moment(row["reviewed_at"]), self._product_name(row.get("product_id"))
+            written_at, product_name = utc(row["reviewed_at"]), self._product_name(row.get("product_id"))
             self.reviews[row["review_id"]] = {
                 "review_id": row["review_id"],
                 "reviewed_at": written_at,
@@ -103,8 +103,8 @@ class CustomerRows:
             text_id, topic = f"support_tickets:{row['ticket_id']}", row.get("topic")
             self.tickets[row["ticket_id"]] = {
                 "ticket_id": row["ticket_id"],
-                "opened_at": _moment(row["opened_at"]),
-                "closed_at": _moment(row["closed_at"]) if row.get("closed_at") is not None else None,
+                "opened_at": utc(row["opened_at"]),
+                "closed_at": utc(row["closed_at"]) if row.get("closed_at") is not None else None,
                 "satisfaction": row.get("satisfaction"),
                 "topic": topic,
                 **self._text(text_id, row.get("ticket_text"), topic, read_text),
@@ -145,7 +145,7 @@ class CustomerRows:
         return (o for o in self.orders.values() if o["known_at"] < midnight and o["ordered_at"] < midnight)
 
     def _add_order(self, order: Mapping, items: Sequence[Mapping], received_at: datetime) -> None:
-        key, ordered_at = order["order_id"], _moment(order["ordered_at"])
+        key, ordered_at = order["order_id"], utc(order["ordered_at"])
         before = self.orders.get(key, {})
         own = [item for item in items if item["order_id"] == key]
         if own:
@@ -205,10 +205,6 @@ def _rows(columns: Mapping[str, list] | None) -> list[Row]:
 
 def _moments(values: list[int | None]) -> list[datetime | None]:
     return [None if value is None else EPOCH + timedelta(microseconds=value) for value in values]
-
-
-def _moment(value: str) -> datetime:
-    return datetime.fromisoformat(value).replace(tzinfo=None)
 
 
 def _date(value: str | None) -> date | None:

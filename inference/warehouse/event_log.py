@@ -56,7 +56,7 @@ class Event:
     event_id: str
     #: The customer of all rows.
     customer_id: str
-    #: Rows by raw table, in the columns of the data contract; times as ISO 8601 in UTC.
+    #: Rows by raw table, in the columns of the data contract; times as ISO 8601, in UTC where they have no offset.
     rows: Mapping[str, Sequence[Mapping]]
 
 
@@ -219,10 +219,13 @@ def _versions(events: Iterable[LoggedEvent]) -> dict[str, list[dict]]:
 
 
 def _typed(row: Mapping) -> dict:
-    return {
-        name: datetime.fromisoformat(value).astimezone(UTC).replace(tzinfo=None) if name in MOMENTS and value else value
-        for name, value in row.items()
-    }
+    return {name: utc(value) if name in MOMENTS and value else value for name, value in row.items()}
+
+
+def utc(text: str) -> datetime:
+    """Read a time in ISO 8601 as naive UTC; one without an offset is UTC, whatever the time zone of the machine."""
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def _write(table: pa.Table, file: Path) -> None:

@@ -189,11 +189,11 @@ select
     cast(windowed_orders.spend_total / nullif(windowed_orders.orders_total, 0) as double) as average_order_amount,
     cast(windowed_orders.largest_order_amount as double) as largest_order_amount,
 
-    -- trends
+    -- trends; where more was refunded than paid, nothing was spent
     cast(windowed_orders.orders_30d + 1 as double) / (windowed_orders.orders_previous_30d + 1) as orders_trend_30d,
     cast(windowed_orders.orders_90d + 1 as double) / (windowed_orders.orders_previous_90d + 1) as orders_trend_90d,
-    (windowed_orders.spend_30d + 1) / (windowed_orders.spend_previous_30d + 1) as spend_trend_30d,
-    (windowed_orders.spend_90d + 1) / (windowed_orders.spend_previous_90d + 1) as spend_trend_90d,
+    (greatest(windowed_orders.spend_30d, 0) + 1) / (greatest(windowed_orders.spend_previous_30d, 0) + 1) as spend_trend_30d,
+    (greatest(windowed_orders.spend_90d, 0) + 1) / (greatest(windowed_orders.spend_previous_90d, 0) + 1) as spend_trend_90d,
 
     -- season: the label window a year earlier; null before the shop's first order
     cast(

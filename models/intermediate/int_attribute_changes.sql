@@ -4,11 +4,11 @@
 
 with
 
--- a change can have happened until the midnight of this build's as-of date
+-- a change can have happened until the midnight of the newest as-of date of this build and those before
 build as (
-    select cast(as_of_date as timestamp) - interval '1' second as changed_at
+    select cast(max(as_of_date) as timestamp) - interval '1' second as changed_at
     from {{ ref('int_snapshot_dates') }}
-    where is_newest
+    where was_asked
 ),
 
 customers as (

@@ -1,7 +1,7 @@
 with
 
 newest as (
-    select as_of_date as observed_until from {{ ref('int_snapshot_dates') }} where is_newest
+    select as_of_date from {{ ref('int_snapshot_dates') }} where is_newest
 ),
 
 completed_orders as (
@@ -19,7 +19,7 @@ contacts as (
     where
         touches.propensity > 0
         and touches.propensity < 1
-        and touches.touched_at < cast(newest.observed_until as timestamp)
+        and touches.touched_at < cast(newest.as_of_date as timestamp)
 )
 
 select

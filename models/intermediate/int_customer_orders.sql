@@ -1,3 +1,5 @@
+{#- a completed order has not changed, whatever its status_changed_at says -#}
+{%- set changed_at = "case when status <> 'completed' then status_changed_at end" -%}
 {%- set changes_status = churn_radar.is_recorded('orders', 'status_changed_at') and not churn_radar.is_recorded('orders', 'loaded_at') -%}
 
 with
@@ -5,7 +7,7 @@ with
 staged as (
     select
         *,
-        greatest(ordered_at, coalesce({{ 'status_changed_at' if changes_status else 'loaded_at' }}, ordered_at)) as arrived_at
+        greatest(ordered_at, coalesce({{ changed_at if changes_status else 'loaded_at' }}, ordered_at)) as arrived_at
     from {{ ref('stg_orders') }}
 ),
 
@@ -45,7 +47,7 @@ orders as (
 
     union all
 
-    -- an order was completed until its status changed
+    -- an order was completed until its status changed; a refund is none
     select
         order_id,
         0 as version,
@@ -58,7 +60,7 @@ orders as (
         discount_amount,
         coupon_code is not null as has_coupon
     from staged
-    where status <> 'completed' and arrived_at > ordered_at
+    where status in ('cancelled', 'returned') and arrived_at > ordered_at
     {%- endif %}
 
     union all

@@ -4,6 +4,7 @@
 {%- if churn_radar.is_recorded('orders', 'status_changed_at') and not churn_radar.is_recorded('orders', 'loaded_at') -%}
     {%- set before = none -%}
 {%- endif -%}
+{%- set dates_before = churn_radar.built_table('int_snapshot_dates') -%}
 {%- set content = ['order_id', 'customer_id', 'status', 'ordered_at', 'amount', 'discount_amount'] -%}
 {%- set as_of_date = var('churn__as_of_date') -%}
 {%- set day_after_last_order = churn_radar.add_days('max(cast(ordered_at as date))', 1) -%}
@@ -20,18 +21,27 @@ orders as (
     from {{ ref('stg_orders') }}
 ),
 
--- without an arrival time, a change can have happened until the midnight of this build's as-of date
-build as (
-    select cast({{ midnight }} as timestamp) - interval '1' second as changed_at
+-- without an arrival time, a change can have happened until the midnight of the newest as-of date of all builds
+dates as (
+    select cast({{ midnight }} as date) as as_of_date
+    {%- if dates_before is not none %}
+    union all
+    select as_of_date
+    from {{ dates_before }}
+    where was_asked and as_of_date <= {{ churn_radar.add_days('cast(' ~ churn_radar.now_utc() ~ ' as date)', 1) }}
+    {%- endif %}
 ),
 
-orders_before as (
+build as (
+    select cast(max(as_of_date) as timestamp) - interval '1' second as changed_at from dates
+),
+
+versions_before as (
     {%- if before is not none %}
     select
         *,
         {{ churn_radar.fast_hash((content + ['has_coupon']) | join(', ')) }} as content_hash
     from {{ before }}
-    where superseded_at is null
     {%- else %}
     select
         *,
@@ -41,12 +51,12 @@ orders_before as (
     {%- endif %}
 ),
 
--- versions of the last build that the shop has overwritten
+-- newest versions of the last build that the shop has overwritten, perhaps with a later loaded_at and nothing else
 overwritten as (
-    select orders_before.*
-    from orders_before
-    left join orders on orders_before.content_hash = orders.content_hash
-    where orders.content_hash is null
+    select versions_before.*
+    from versions_before
+    left join orders on versions_before.content_hash = orders.content_hash and versions_before.known_at >= orders.known_at
+    where versions_before.superseded_at is null and orders.content_hash is null
 )
 
 -- orders that the shop has deleted are forgotten
@@ -55,7 +65,7 @@ select
     overwritten.customer_id,
     overwritten.status,
     overwritten.ordered_at,
-    overwritten.known_at,
+    coalesce(same_before.known_at, overwritten.known_at) as known_at,
     case when orders.known_at > overwritten.known_at then orders.known_at else build.changed_at end as superseded_at,
     overwritten.amount,
     overwritten.discount_amount,
@@ -63,4 +73,6 @@ select
 from overwritten
 inner join orders on overwritten.order_id = orders.order_id and orders.superseded_at is null
 cross join build
+left join versions_before as same_before
+    on overwritten.content_hash = same_before.content_hash and overwritten.known_at = same_before.superseded_at
 where build.changed_at > overwritten.known_at or orders.known_at > overwritten.known_at

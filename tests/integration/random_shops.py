@@ -72,6 +72,9 @@ class RandomShop:
                 amount = before.amount if self.storage == "status_changed_at" else _amount(rng)
                 if self.storage == "status_changed_at" and (status == "completed" or len(versions) > 1):
                     break
+                if self.storage != "status_changed_at" and rng.random() < 0.3:
+                    # the row is loaded again, and says the same
+                    status, amount = before.status, before.amount
                 versions.append(Version(at, at, status, amount))
             self.orders[f"o{len(self.orders)}"] = (customer, moment, versions)
             moment += pd.Timedelta(days=float(rng.exponential(gap)) + 0.01)
@@ -102,7 +105,12 @@ class RandomShop:
             rows += [(order_id, customer, placed, v.amount, v.status, v.loaded_at, v) for v in kept]
         columns = ["order_id", "customer_id", "ordered_at", "amount", "status", "loaded_at", "version"]
         orders = pd.DataFrame(rows, columns=columns)
-        changed = [v.changed_at if v.status != "completed" else pd.NaT for v in orders.pop("version")]
+        # completed orders of every other customer have a time as well, as when they were shipped
+        shipped = [pd.Timedelta(days=3) if c % 2 else pd.NaT for c in orders.customer_id]
+        changed = [
+            v.changed_at + (later if v.status == "completed" else pd.Timedelta(0))
+            for v, later in zip(orders.pop("version"), shipped, strict=True)
+        ]
         if self.storage == "appended" and self.reloaded_at is not None and self.reloaded_at < day:
             # the whole table was loaded once more, with one arrival time
             reloaded = orders[orders.loaded_at < self.reloaded_at].drop_duplicates("order_id", keep="last")

@@ -41,6 +41,8 @@ def test_columns_that_violate_the_contract_are_all_named(refused):
         "orders.order_id: the column is missing; expected varchar",
         "orders.amount: the type is BOOLEAN; expected double",
         "orders.ordered_at: 2 values cannot be read as timestamp, for example 'yesterday'",
+        "customers.tier: named in churn__customer_attributes, but the column is missing",
+        churn__customer_attributes=["tier"],
     )
 
 
@@ -73,6 +75,7 @@ def test_one_message_names_every_problem(refused):
         "churn__alert_band is low; expected medium, high or critical",
         "churn__stale_days is -1; expected a whole number from 0 to 365",
         "churn__min_group is 1; expected a whole number from 2 to 1000000",
+        "churn__customer_attributes is country; expected a list of columns of customers, such as [country]",
         "churn__transformer_settings is lora; expected a mapping such as {fine_tuning: lora}",
         churn__horizon_days=0,
         churn__train="sometimes",
@@ -81,6 +84,7 @@ def test_one_message_names_every_problem(refused):
         churn__alert_band="low",
         churn__stale_days=-1,
         churn__min_group=1,
+        churn__customer_attributes="country",
         churn__transformer_settings="lora",
     )
 
@@ -88,6 +92,7 @@ def test_one_message_names_every_problem(refused):
 @pytest.mark.parametrize(
     ("date", "expected"),
     [
+        ("2023-02-30", "2023-02-30; expected a date such as 2017-12-01"),
         ("2020-01-01", "2020-01-01, but the first completed order is of 2023-01-02; expected a later date"),
         (
             "2071-01-01",
@@ -162,22 +167,25 @@ def test_an_order_a_year_in_the_future(shop):
 def test_invalid_rows_are_rejected_with_a_reason_and_the_rest_is_used(shop):
     bad = pd.DataFrame(
         {
-            "order_id": ["b1", None, "b3", "b4", "b5"],
-            "customer_id": ["c1", "c1", None, "c1", "c1"],
-            "ordered_at": pd.to_datetime(["2023-02-01", "2023-02-01", "2023-02-01", "1970-01-01", "2199-01-01"]),
-            "amount": [None, 1.0, 1.0, 1.0, 1.0],
+            "order_id": ["b1", None, "b3", "b4", "b5", "b6"],
+            "customer_id": ["c1", "c1", None, "c1", "c1", "c1"],
+            "ordered_at": pd.to_datetime([*["2023-02-01"] * 3, "1970-01-01", "2199-01-01", "2023-02-01"]),
+            "amount": [None, 1.0, 1.0, 1.0, 1.0, 1.0],
+            # a time for "never" would make every day one that is over
+            "status_changed_at": pd.to_datetime([None] * 5 + ["2099-12-31"]),
         }
     )
     shop.write(orders=pd.concat([GOOD, bad], ignore_index=True))
     shop.dbt("run", "--select", "+stg_rejected_rows", "+int_snapshot_dates")
     rejected = shop.table("stg_rejected_rows")
-    assert list(rejected.source_table) == ["orders"] * 5
+    assert list(rejected.source_table) == ["orders"] * 6
     assert sorted(rejected.rejection_reason) == [
         "amount of a completed order is null",
         "customer_id is null",
         "order_id is null",
         "ordered_at is before 1990",
         "ordered_at is in the future",
+        "status_changed_at is in the future",
     ]
     assert '"order_id":"b1"' in " ".join(rejected.row_content)
     assert len(shop.table("stg_orders")) == len(GOOD)

@@ -24,6 +24,7 @@ from inference.pseudonyms import duckdb_salt_sql
 from inference.realtime.sequences import SequenceShape
 
 DAYS = ("2023-09-04", "2023-09-05", "2023-09-06")
+EVENT = {"event_id": "e", "customer_id": "late", "event_type": "view", "occurred_at": pd.Timestamp("2023-06-01 09:00")}
 #: churn__keep_snapshots_days
 KEPT = 35
 FEW = ("order_features", "forecast_features", "churn_labels")
@@ -171,9 +172,14 @@ def test_a_deleted_customer_is_removed_from_old_rows(shop):
         assert rows_of(shop, f"select count(*) from {table} where customer_id = 'late'") == [(0,)], table
 
 
-def test_a_changed_setting_rebuilds_everything(shop, tmp_path):
+def test_a_changed_setting_or_a_new_table_rebuilds_everything(shop, tmp_path):
     shop.write(orders=with_late_rows("2023-07-11", "2023-06-01"))
     build(shop, "2023-07-10", tables=FEW)
+    # features of a table that appears are no longer null
+    for events in ({}, {"events": pd.DataFrame(EVENT, index=[0])}):
+        build(shop.write(**events), "2023-07-10", tables=["engagement_features"])
+        (known,) = rows_of(shop, "select count(*) = count(view_events_90d) from engagement_features")
+        assert known == (bool(events),)
     build(shop, "2023-07-11", tables=FEW, churn__horizon_days=14)
     changed = save(shop, tmp_path / "changed", FEW)
     build(shop, "2023-07-11", "--full-refresh", tables=FEW, churn__horizon_days=14)
@@ -215,6 +221,7 @@ def shop_that_overwrites(moment: str) -> dict[str, pd.DataFrame]:
         ("again2", "again", "2023-05-30 15:00", 5.0, "completed"),
         ("x1", "x", "2023-06-20 10:00", 5.0, "completed"),
         ("x2", "x", "2023-07-01 10:00", 5.0, "completed" if moment <= "2023-07-10" else "cancelled"),
+        ("y1", "y", "2023-07-01 10:00", 5.0, "completed" if moment <= "2023-07-12" else "cancelled"),
         ("dated1", "dated", "2023-07-01 00:00", 5.0, "completed"),
         *[(f"rich{i}", "rich", "2023-07-01 10:00", 9.9e11, "completed") for i in range(120)],
         ("refunded1", "refunded", "2023-07-01 10:00", 100.0, "completed"),
@@ -240,7 +247,7 @@ def shop_that_overwrites(moment: str) -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def overwriting(tmp_path_factory) -> tuple[Shop, str]:
-    """Builds of five days of the shop that overwrites, and what they wrote; built anew at the end."""
+    """Builds of six days of the shop that overwrites, and what they wrote; built anew at the end."""
     shop, printed = Shop(tmp_path_factory.mktemp("overwriting") / "home"), io.StringIO()
     attributes = {"churn__customer_attributes": ["tier"]}
     shop.write(**shop_that_overwrites("2023-05-30 06:00"))
@@ -248,8 +255,12 @@ def overwriting(tmp_path_factory) -> tuple[Shop, str]:
     build(shop, None, tables=[*OVERWRITTEN, "churn_label_audit"], **attributes)
     save(shop, shop.home / "2023-05-30", ["churn_label_audit"])
     with redirect_stdout(printed):
-        for day in ("2023-07-10", "2023-07-11", "2023-07-12", "2023-07-18"):
+        for day in ("2023-07-10", "2023-07-11", "2023-07-12"):
             build(shop.write(**shop_that_overwrites(day)), day, "--no-quiet", tables=OVERWRITTEN, **attributes)
+        # the changes after 12 July are first seen by a build for a day before it
+        shop.write(**shop_that_overwrites("2023-07-18"))
+        for day in ("2023-07-06", "2023-07-18"):
+            build(shop, day, "--no-quiet", tables=OVERWRITTEN, **attributes)
     save(shop, shop.home / "daily", OVERWRITTEN)
     build(shop, "2023-07-18", "--full-refresh", tables=OVERWRITTEN, **attributes)
     save(shop, shop.home / "anew", OVERWRITTEN)
@@ -277,6 +288,8 @@ def test_a_status_set_in_place_counts_from_the_build_on_that_saw_it(overwriting)
     assert known["2023-07-10"] == (2, 9)
     assert known["2023-07-11"] == (1, 21)
     assert known["2023-07-12"] == (1, 22)
+    known = by_date(overwriting, "y", "orders_total, days_since_last_order")
+    assert (known["2023-07-06"], known["2023-07-12"], known.get("2023-07-18")) == ((1, 5), (1, 11), None)
 
 
 def test_an_attribute_set_in_place_counts_from_the_build_on_that_saw_it(overwriting):

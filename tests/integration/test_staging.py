@@ -14,7 +14,7 @@ from inference.warehouse.event_log import Event, EventLog
 
 NOW = pd.Timestamp.now("UTC").tz_localize(None)
 VARIABLES = {
-    "churn__customer_attributes": ["tier"],
+    "churn__customer_attributes": ["tier", "group of"],
     "churn__orders_columns": {
         "amount": "Net Paid",
         "status": "cast(state as enum('completed', ' Cancelled', 'PRINTED', 'refund', 'nan'))",
@@ -28,8 +28,9 @@ ORDERS = [
     (4, 7.0, "2024-03-01 02:00:00", 1.0, "completed", datetime(2024, 2, 11)),
     (5, 8.0, "2024-03-01", 40.0, None, datetime(2024, 3, 2)),
     (6, 8.0, "2024-03-01T12:00:00Z", 50.0, "completed", datetime(2024, 3, 2)),
-    # part of the money of order 6, written under its id; and money given back in the shop's own words
+    # parts of the money of order 6, written under its id; and money given back in the shop's own words
     (6, 8.0, "2024-03-04T07:00:00-0500", -15.0, "completed", datetime(2024, 3, 5)),
+    (6, 8.0, "2024-03-06", -10.0, "completed", datetime(2024, 3, 7)),
     (9, 8.0, "2024-03-05 14:00:00+02", 5.0, "refund", datetime(2024, 3, 6)),
     # set aside
     (10, None, "2024-03-01T12:00:00Z", 1.0, "completed", None),
@@ -84,6 +85,7 @@ def built(tmp_path_factory) -> tuple[Shop, subprocess.CompletedProcess]:
                 "customer_id": [8, 7, 7, 8, 1054],
                 "signed_up_at": pd.to_datetime(["2023-01-01", "2023-01-02", "2023-01-01", "2023-01-01", "1766-01-01"]),
                 "tier": ["gold", "new", "old", "silver", "gold"],
+                "group of": "all",
             }
         ),
         order_items=pd.DataFrame(LINES, columns=["order_id", "product_id", "quantity", "unit_price"]),
@@ -143,8 +145,8 @@ def test_times_are_utc_for_every_reader(built, time_zone):
     assert orders["4"] == "2024-03-01 02:00:00"
     assert orders["5"] == "2024-03-01 00:00:00"
     assert orders["6"] == "2024-03-01 12:00:00"
-    assert orders["6 refund"] == "2024-03-04 12:00:00"
-    assert orders["9 refund"] == "2024-03-05 12:00:00"
+    assert orders["6 refund of 2024-03-04 12:00:00"] == "2024-03-04 12:00:00"
+    assert orders["9 refund of 2024-03-05 12:00:00"] == "2024-03-05 12:00:00"
     events = "select distinct cast(occurred_at as date), typeof(occurred_at) from stg_events where event_id like 'e%'"
     assert staged(built, events, time_zone) == [(datetime(2023, 7, 1).date(), "TIMESTAMP")]
     assert staged(built, "select min(epoch_us(reviewed_at)) % 1000000 from stg_reviews", time_zone) == [(1,)]
@@ -198,8 +200,9 @@ def test_money_given_back_is_no_order_and_takes_none_away(built):
     )
     assert staged(built, refunds) == [
         ("6", 50.0, "completed"),
-        ("6 refund", -15.0, "refund"),
-        ("9 refund", -5.0, "refund"),
+        ("6 refund of 2024-03-04 12:00:00", -15.0, "refund"),
+        ("6 refund of 2024-03-06 00:00:00", -10.0, "refund"),
+        ("9 refund of 2024-03-05 12:00:00", -5.0, "refund"),
     ]
 
 
@@ -212,7 +215,7 @@ def test_absurd_rows_are_set_aside_with_a_reason(built):
         ("13", "ordered_at is null"),
         ("14", "amount is not a number below 10^12"),
         ("15", "ordered_at is in the future"),
-        ("16 refund", "amount of a completed order is null"),
+        ("16 refund of 2024-03-01 00:00:00", "amount of a completed order is null"),
     ]
     assert rejected(built, "order_items") == [
         ("3", "product_id is null"),
@@ -233,7 +236,7 @@ def test_ids_that_join_too_rarely_are_a_warning(built):
 
 def test_many_rows_set_aside_are_a_warning_of_one_line(built):
     assert (
-        "orders: 7 of 21 rows are set aside in stg_rejected_rows; most, 2, as customer_id is not a whole number, "
+        "orders: 7 of 22 rows are set aside in stg_rejected_rows; most, 2, as customer_id is not a whole number, "
         "for example order_id 11, customer_id 1054.5" in built[1].stdout
     )
     assert "events: 5 of 11 rows are set aside in stg_rejected_rows; most, 5, as customer_id is null" in built[1].stdout

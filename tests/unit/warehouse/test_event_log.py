@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime
 
 import pyarrow.parquet as pq
@@ -65,6 +66,24 @@ def test_versions_are_exported_where_arrival_tells_them_apart(log, tmp_path):
     (item,) = pq.read_table(tmp_path / "order_items.parquet").to_pylist()
     assert (item["order_id"], item["product_id"]) == ("1", "tea")
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.fixture
+def in_new_york(monkeypatch):
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_times_are_utc_on_a_machine_of_any_time_zone(log, tmp_path, in_new_york):
+    # the service writes times without an offset
+    log.append_all([[order("a", "1", at="2026-11-01T11:00:00"), order("b", "2", at="2026-11-01T12:00:00+01:00")]])
+    export(tmp_path)
+    orders = pq.read_table(tmp_path / "orders.parquet").to_pylist()
+    assert [row["ordered_at"] for row in orders] == [datetime(2026, 11, 1, 11)] * 2
+    assert abs((datetime.now(UTC).replace(tzinfo=None) - orders[0]["loaded_at"]).total_seconds()) < 60
 
 
 def test_a_log_without_events_exports_no_table(log, tmp_path):
