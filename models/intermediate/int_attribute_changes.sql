@@ -4,9 +4,16 @@
 
 with
 
--- a change can have happened until the midnight of the newest as-of date of this build and those before
+-- a change can have happened until the midnight of this build's as-of date; but an earlier build for a later date saw the
+-- values before
 build as (
-    select cast(max(as_of_date) as timestamp) - interval '1' second as changed_at
+    select
+        max(
+            case
+                when is_newest then cast(as_of_date as timestamp) - interval '1' second
+                else cast(as_of_date as timestamp)
+            end
+        ) as changed_at
     from {{ ref('int_snapshot_dates') }}
     where was_asked
 ),

@@ -21,19 +21,22 @@ orders as (
     from {{ ref('stg_orders') }}
 ),
 
--- without an arrival time, a change can have happened until the midnight of the newest as-of date of all builds
-dates as (
-    select cast({{ midnight }} as date) as as_of_date
-    {%- if dates_before is not none %}
-    union all
-    select as_of_date
-    from {{ dates_before }}
-    where was_asked and as_of_date <= {{ churn_radar.add_days('cast(' ~ churn_radar.now_utc() ~ ' as date)', 1) }}
-    {%- endif %}
-),
-
+-- without an arrival time, a change can have happened until the midnight of this build's as-of date; but an earlier build
+-- for a later date saw the order as it was before
 build as (
-    select cast(max(as_of_date) as timestamp) - interval '1' second as changed_at from dates
+    select max(changed_at) as changed_at
+    from (
+        select cast(cast({{ midnight }} as date) as timestamp) - interval '1' second as changed_at
+        {%- if dates_before is not none %}
+        union all
+        select cast(as_of_date as timestamp) as changed_at
+        from {{ dates_before }}
+        where
+            was_asked
+            and as_of_date <> cast({{ midnight }} as date)
+            and as_of_date <= {{ churn_radar.add_days('cast(' ~ churn_radar.now_utc() ~ ' as date)', 1) }}
+        {%- endif %}
+    ) as midnights
 ),
 
 versions_before as (
