@@ -72,9 +72,6 @@ class RandomShop:
                 amount = before.amount if self.storage == "status_changed_at" else _amount(rng)
                 if self.storage == "status_changed_at" and (status == "completed" or len(versions) > 1):
                     break
-                if self.storage != "status_changed_at" and rng.random() < 0.3:
-                    # the row is loaded again, and says the same
-                    status, amount = before.status, before.amount
                 versions.append(Version(at, at, status, amount))
             self.orders[f"o{len(self.orders)}"] = (customer, moment, versions)
             moment += pd.Timedelta(days=float(rng.exponential(gap)) + 0.01)
@@ -115,6 +112,10 @@ class RandomShop:
             # the whole table was loaded once more, with one arrival time
             reloaded = orders[orders.loaded_at < self.reloaded_at].drop_duplicates("order_id", keep="last")
             orders = pd.concat([orders, reloaded.assign(loaded_at=self.reloaded_at)], ignore_index=True)
+        if self.storage == "overwritten_with_loaded_at" and day > self.days[0]:
+            # old rows are loaded again, and say the same
+            again = (orders.loaded_at <= self.days[0] + MORNING) & (orders.index % 3 == 0)
+            orders.loc[again, "loaded_at"] = day + pd.Timedelta(hours=1)
         if self.storage in ("overwritten", "status_changed_at"):
             orders = orders.drop(columns="loaded_at")
         if self.storage == "status_changed_at":
