@@ -14,13 +14,7 @@ newest as (
 
 -- all current versions; the service filters them by time
 orders as (
-    select
-        orders.*,
-        events.category
-    from {{ ref('int_customer_orders') }} as orders
-    inner join {{ ref('int_customer_events') }} as events
-        on 'orders:' || orders.order_id = events.event_id and events.superseded_at is null
-    where orders.superseded_at is null
+    select * from {{ ref('int_customer_orders') }} where superseded_at is null
 ),
 
 earlier_orders as (
@@ -83,33 +77,19 @@ last_visits as (
     group by daily_events.customer_id
 ),
 
-visit_days as (
-    select
-        events.customer_id,
-        cast(events.occurred_at as date) as visit_date,
-        max(events.occurred_at) as occurred_at,
-        {%- for event_type in churn_radar.event_types() %}
-        count(case when events.event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
-        {%- endfor %}
-        count(*) as events,
-        count(distinct events.session_id) as sessions
-    from {{ ref('stg_events') }} as events
-    cross join newest
-    where
-        cast(events.occurred_at as date) >= {{ churn_radar.add_days('newest.as_of_date', -churn_radar.sequence_days()) }}
-        and cast(events.occurred_at as date) < newest.last_days_from
-    group by events.customer_id, cast(events.occurred_at as date)
-),
-
 visits as (
     select
-        customer_id,
+        daily_events.customer_id,
         {{ churn_radar.json_lists(dict(
-            [('occurred_at', churn_radar.microseconds('occurred_at')), ('events', 'events'), ('sessions', 'sessions')]
+            [('occurred_at', churn_radar.microseconds('last_event_at')), ('events', 'events'), ('sessions', 'sessions')]
             + churn_radar.same_names(churn_radar.event_types(), '_events')
-        ), 'visit_date') }} as visit_days
-    from visit_days
-    group by customer_id
+        ), 'activity_date') }} as visit_days
+    from {{ ref('int_customer_daily_events') }} as daily_events
+    cross join newest
+    where
+        daily_events.activity_date >= {{ churn_radar.add_days('newest.as_of_date', -churn_radar.sequence_days()) }}
+        and daily_events.activity_date < newest.last_days_from
+    group by daily_events.customer_id
 ),
 
 last_events as (
