@@ -137,9 +137,3 @@
     {%- else -%} quantile_cont({{ value }}, [i / 100.0 for i in range(101)])
     {%- endif -%}
 {%- endmacro %}
-
-
-{#- Whether a string matches a regular expression. -#}
-{% macro matches(text, pattern) -%}
-    {{ 'regexp_like' if churn_radar.is_spark() else 'regexp_matches' }}({{ text }}, '{{ pattern }}')
-{%- endmacro %}

@@ -105,7 +105,8 @@
 {#- Pre-hook of tables that keep their history: replace ids stored before churn__pseudonymise was set by pseudonyms. -#}
 {% macro pseudonymise_stored_ids() %}
     {% if not execute or not var('churn__pseudonymise') or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
-    {% set pseudonym, is_shops_own = churn_radar.pseudonym('customer_id'), 'not ' ~ churn_radar.matches('customer_id', '^p_[0-9a-f]{32}$') %}
+    {% set matches = 'regexp_like' if churn_radar.is_spark() else 'regexp_matches' %}
+    {% set pseudonym, is_shops_own = churn_radar.pseudonym('customer_id'), 'not ' ~ matches ~ "(customer_id, '^p_[0-9a-f]{32}$')" %}
     {% if not churn_radar.is_spark() %}{{ return('update ' ~ this ~ ' set customer_id = ' ~ pseudonym ~ ' where ' ~ is_shops_own) }}{% endif %}
     {% do adapter.change_rows(this, 'customer_id', pseudonym, is_shops_own) %}
     {{ return('') }}
