@@ -218,7 +218,7 @@
     {%- set contract = churn_radar.raw_contract(table) %}
     {%- set columns = churn_radar.staged_columns(table) %}
     {%- set attributes = churn_radar.quoted_attributes(table) %}
-    {%- set now = churn_radar.now_utc() %}
+    {%- set now, numbers = churn_radar.now_utc(), churn_radar.numeric_ids() %}
     {#- money given back: an order of its own, as shops write it, once or more often, under the id of the order that it belongs to -#}
     {%- set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
     {%- set refunds = {
@@ -261,7 +261,7 @@ select
     end as rejection_reason
 from (
     {%- for part in parts or [{'types': {}}] %}
-    {{- churn_radar.read_rows(table, part, parts[0], attributes) }}
+    {{- churn_radar.read_rows(table, part, parts[0], attributes, numbers) }}
     {%- if not loop.last %}
 
     union all
@@ -275,17 +275,18 @@ from (
     Typed rows of one part of a raw table, without erased customers, and `unreadable`: why a value cannot be read; null if
     all can.
 -#}
-{% macro read_rows(table, part, own, attributes) %}
+{% macro read_rows(table, part, own, attributes, numbers) %}
     {%- set values, problems = {}, [] %}
     {%- set read = churn_radar.read_columns(table) | map(attribute='name') | select('in', part.types) | list %}
     {%- for column in churn_radar.staged_columns(table) %}
         {%- set quoted, type, meta = adapter.quote(column.name), part.types.get(column.name, ''), column.meta %}
-        {%- set value = churn_radar.read_column(column, quoted, type) if column.name in read else churn_radar.null_of(column.data_type) %}
+        {%- set value = churn_radar.read_column(column, quoted, type, numbers) if column.name in read else churn_radar.null_of(column.data_type) %}
         {%- if meta.get('default') %}
             {%- set value = 'coalesce(' ~ value ~ ", '" ~ meta.default ~ "')" %}
         {%- endif %}
         {%- if meta.get('id') and churn_radar.is_fractional(type) and column.name in read %}
-            {%- do problems.append('when ' ~ churn_radar.is_no_id(quoted) ~ ' and not isnan(' ~ quoted ~ ") then '" ~ column.name ~ " is not a whole number'") %}
+            {%- do problems.append('when ' ~ churn_radar.is_no_id(quoted, type) ~ ' and not isnan(' ~ quoted ~ ") then '" ~ column.name
+                ~ ' is not a whole number below 2^' ~ churn_radar.id_bits(type) ~ "'") %}
         {%- endif %}
         {%- do values.update({column.name: value}) %}
     {%- endfor %}
@@ -315,7 +316,7 @@ from (
         {%- set column = churn_radar.raw_contract(table).columns[key] %}
         and {{ values[key] }} not in (
             select own_key from (
-                select {{ churn_radar.read_column(column, adapter.quote(key), own.types.get(key, '')) }} as own_key from {{ own.relation }} as raw_rows
+                select {{ churn_radar.read_column(column, adapter.quote(key), own.types.get(key, ''), numbers) }} as own_key from {{ own.relation }} as raw_rows
             ) as own_keys where own_key is not null
         )
     {%- endif %}

@@ -168,7 +168,7 @@ def _decide(connection: "MlflowClient", version: str, decision: str, reason: str
     record = {
         "model_version": version,
         "decided_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds"),
-        "as_of_date": str(as_of_date or date.today()),
+        "as_of_date": str(as_of_date or datetime.now(UTC).date()),
         "decision": decision,
         "reason": reason,
     }

@@ -35,12 +35,12 @@ def test_missing_orders(refused):
 
 
 def test_columns_that_violate_the_contract_are_all_named(refused):
-    dates = GOOD.ordered_at.astype(str).where(GOOD.index > 1, "yesterday")
+    dates = pd.Series(["2023-01-02 10:00:00 GMT+8", "yesterday", *GOOD.ordered_at.astype(str)[2:]])
     check_refused(
         refused.write(orders=GOOD.drop(columns="order_id").assign(amount=True, ordered_at=dates)),
         "orders.order_id: the column is missing; expected varchar",
         "orders.amount: the type is BOOLEAN; expected double",
-        "orders.ordered_at: 2 values cannot be read as timestamp, for example 'yesterday'",
+        "orders.ordered_at: 2 values cannot be read as timestamp, for example '2023-01-02 10:00:00 GMT+8'",
         "customers.tier: named in churn__customer_attributes, but the column is missing",
         churn__customer_attributes=["tier"],
     )

@@ -57,12 +57,25 @@ EVENTS = [
     ("e2", " 1054.0", " view"),
     ("e3", "01054\r", None),
     ("e4", "a long id, and a blank after it ", "VIEW "),
+    ("e11", "a long id, and a blank after it\n", "view\t"),
     ("e5", "", "view"),
     ("e6", "   ", "view"),
     ("e7", "nan", "view"),
     ("e8", "None", "view"),
     ("e9", "<NA>", "view"),
     ("e10", " c0001", "view"),
+]
+#: Ways to write one moment.
+NEW_YEAR = [
+    "2024-01-01 08:00:00 +08:00",
+    "2024-01-01 08:00:00 +0800",
+    "2023-12-31 19:00:00\t-05 ",
+    "2024-01-01 00:00:00 UTC",
+    "2024-01-01T00:00:00utc",
+    "2024-01-01T00:00:00.000 z",
+    "2024-01-01 00:00:00 GMT",
+    "2024-01-01 00:00",
+    "2024-01-01",
 ]
 
 
@@ -99,18 +112,17 @@ def built(tmp_path_factory) -> tuple[Shop, subprocess.CompletedProcess]:
                 "review_text": " fine ",
                 "reviewed_at": reviewed,
                 "loaded_at": pd.Timestamp("2024-01-01 03:00"),
+                "product_id": None,  # a file says that these are integers
             }
         ),
         # the help desk has ids of its own
-        support_tickets=pd.DataFrame(
-            {"ticket_id": ["h1", "h2"], "customer_id": ["d-7", "d-8"], "opened_at": datetime(2024, 1, 1)}
-        ),
+        support_tickets=pd.DataFrame({"ticket_id": range(len(NEW_YEAR)), "customer_id": "d-7", "opened_at": NEW_YEAR}),
         campaign_touches=pd.DataFrame(
             {
-                "touch_id": ["t1", "t2"],
-                "customer_id": "7.0",
+                "touch_id": ["t1", "t2", "t3"],
+                "customer_id": pd.Series([7.0, 7.0, 2.0**24], dtype="float32"),
                 "campaign_id": "c",
-                "action": ["Holdout ", "E-Mail"],
+                "action": ["Holdout ", "E-Mail", "e-mail"],
                 "touched_at": pd.Timestamp("2024-01-01").date(),
             }
         ),
@@ -150,7 +162,8 @@ def test_times_are_utc_for_every_reader(built, time_zone):
     events = "select distinct cast(occurred_at as date), typeof(occurred_at) from stg_events where event_id like 'e%'"
     assert staged(built, events, time_zone) == [(datetime(2023, 7, 1).date(), "TIMESTAMP")]
     assert staged(built, "select min(epoch_us(reviewed_at)) % 1000000 from stg_reviews", time_zone) == [(1,)]
-    assert staged(built, "select distinct touched_at from stg_campaign_touches") == [(datetime(2024, 1, 1),)]
+    for moments in ("opened_at from stg_support_tickets", "touched_at from stg_campaign_touches"):
+        assert staged(built, f"select distinct {moments}", time_zone) == [(datetime(2024, 1, 1),)]
 
 
 def test_ids_join_whatever_their_types_and_nobody_is_no_customer(built):
@@ -170,7 +183,7 @@ def test_ids_join_whatever_their_types_and_nobody_is_no_customer(built):
 
 def test_codes_are_compared_without_blanks_and_capitals(built):
     types = "select event_type, count(*) from stg_events group by 1 order by 1"
-    assert staged(built, types) == [("other", 1), ("view", 5)]
+    assert staged(built, types) == [("other", 1), ("view", 6)]
     assert staged(built, "select action from stg_campaign_touches order by 1") == [("e-mail",), ("holdout",)]
     assert staged(built, "select status from stg_orders where order_id in ('2', '3') order by order_id") == [
         ("completed",),
@@ -207,7 +220,7 @@ def test_money_given_back_is_no_order_and_takes_none_away(built):
 
 
 def test_absurd_rows_are_set_aside_with_a_reason(built):
-    whole = "customer_id is not a whole number"
+    whole = "customer_id is not a whole number below 2^53"
     assert rejected(built, "orders") == [
         ("10", "customer_id is null"),
         ("11", whole),
@@ -221,6 +234,8 @@ def test_absurd_rows_are_set_aside_with_a_reason(built):
         ("3", "product_id is null"),
         ("4", "quantity x unit_price is not a number below 10^12"),
     ]
+    touches = "select rejection_reason from stg_rejected_rows where source_table = 'campaign_touches'"
+    assert staged(built, touches) == [("customer_id is not a whole number below 2^24",)]
     assert rejected(built, "customers") == [("1054", "signed_up_at is not between 1900 and 2200")]
 
 
@@ -242,10 +257,10 @@ def test_ids_of_tables_that_are_not_built_are_expected_to_join_nowhere(tmp_path)
 
 def test_many_rows_set_aside_are_a_warning_of_one_line(built):
     assert (
-        "orders: 7 of 22 rows are set aside in stg_rejected_rows; most, 2, as customer_id is not a whole number, "
-        "for example order_id 11, customer_id 1054.5" in built[1].stdout
+        "orders: 7 of 22 rows are set aside in stg_rejected_rows; most, 2, as customer_id is not a whole number "
+        "below 2^53, for example order_id 11, customer_id 1054.5" in built[1].stdout
     )
-    assert "events: 5 of 11 rows are set aside in stg_rejected_rows; most, 5, as customer_id is null" in built[1].stdout
+    assert "events: 5 of 12 rows are set aside in stg_rejected_rows; most, 5, as customer_id is null" in built[1].stdout
 
 
 def test_no_view_holds_the_time_of_the_build(built):
