@@ -215,7 +215,7 @@
 {#- Whether an as-of date lies in the lookback window, which ends at the newest date of `dates`. -#}
 {% macro is_in_lookback_window(as_of_date, dates) -%}
     {{ as_of_date }} between
-    (select {{ churn_radar.add_days('max(as_of_date)', -var('churn__lookback_days')) }} from {{ dates }} where is_newest)
+    (select {{ churn_radar.add_days('max(as_of_date)', '-' ~ var('churn__lookback_days')) }} from {{ dates }} where is_newest)
     and (select max(as_of_date) from {{ dates }} where is_newest)
 {%- endmacro %}
 

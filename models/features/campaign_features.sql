@@ -24,7 +24,7 @@ known_contacts as (
         on
             snapshots.customer_id = contacts.customer_id
             and cast(snapshots.as_of_date as timestamp) > contacts.touched_at
-            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= cast(contacts.touched_at as date)
+            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }} <= cast(contacts.touched_at as date)
 ),
 
 contact_history as (

@@ -19,7 +19,7 @@ known_days as (
         on
             snapshots.customer_id = daily_events.customer_id
             and snapshots.as_of_date > daily_events.activity_date
-            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= daily_events.activity_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }} <= daily_events.activity_date
 ),
 
 engagement as (

@@ -27,7 +27,7 @@ known_orders as (
         on
             snapshots.customer_id = orders.customer_id
             and {{ churn_radar.known_at('orders', 'snapshots.as_of_date') }}
-            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= orders.activity_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }} <= orders.activity_date
 ),
 
 windowed_orders as (

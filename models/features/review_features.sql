@@ -38,7 +38,7 @@ known_reviews as (
         on
             snapshots.customer_id = reviews.customer_id
             and {{ churn_radar.known_at_midnight('reviews', 'reviewed_at', 'snapshots.as_of_date') }}
-            and {{ churn_radar.add_days('snapshots.as_of_date', -var('churn__history_days')) }} <= cast(reviews.reviewed_at as date)
+            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }} <= cast(reviews.reviewed_at as date)
 ),
 
 review_history as (

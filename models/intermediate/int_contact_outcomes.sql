@@ -33,7 +33,7 @@ windows as (
     select
         contacts.*,
         {{ churn_radar.add_days('contacts.touched_on', 1) }} as window_begins_on,
-        {{ churn_radar.add_days('contacts.touched_on', var('churn__horizon_days') + 1) }} as window_ends_on,
+        {{ churn_radar.add_days('contacts.touched_on', var('churn__horizon_days') ~ ' + 1') }} as window_ends_on,
         observed.observed_until
     from contacts
     cross join observed
@@ -62,7 +62,7 @@ orders_before as (
     inner join completed_orders
         on
             windows.customer_id = completed_orders.customer_id
-            and {{ churn_radar.add_days('windows.touched_on', -var('churn__activity_days')) }} <= completed_orders.activity_date
+            and {{ churn_radar.add_days('windows.touched_on', '-' ~ var('churn__activity_days')) }} <= completed_orders.activity_date
             and windows.touched_on > completed_orders.activity_date
             and {{ churn_radar.known_now('completed_orders') }}
     group by windows.touch_id

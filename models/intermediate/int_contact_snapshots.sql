@@ -37,7 +37,7 @@ where
         where
             completed_orders.customer_id = contacts.customer_id
             and {{ churn_radar.known_at('completed_orders', 'contacts.as_of_date') }}
-            and {{ churn_radar.add_days('contacts.as_of_date', -var('churn__activity_days')) }}
+            and {{ churn_radar.add_days('contacts.as_of_date', '-' ~ var('churn__activity_days')) }}
             <= completed_orders.activity_date
     )
 order by contacts.touched_at desc, contacts.touch_id desc

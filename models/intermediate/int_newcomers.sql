@@ -18,7 +18,7 @@ windows as (
     select
         as_of_date,
         is_newest,
-        {{ churn_radar.add_days('as_of_date', -var('churn__activity_days')) }} as activity_window_starts_on,
+        {{ churn_radar.add_days('as_of_date', '-' ~ var('churn__activity_days')) }} as activity_window_starts_on,
         {{ churn_radar.add_days('as_of_date', var('churn__horizon_days')) }} as label_window_ends_on
     from {{ ref('int_snapshot_dates') }}
     where is_newest or is_training
@@ -131,7 +131,7 @@ visits as (
         on
             sampled.customer_id = daily_events.customer_id
             and sampled.as_of_date > daily_events.activity_date
-            and {{ churn_radar.add_days('sampled.as_of_date', -var('churn__history_days')) }} <= daily_events.activity_date
+            and {{ churn_radar.add_days('sampled.as_of_date', '-' ~ var('churn__history_days')) }} <= daily_events.activity_date
     group by sampled.customer_id, sampled.as_of_date
 ),
 

@@ -9,7 +9,7 @@ newest as (
 known_orders as (
     select
         orders.*,
-        {{ churn_radar.add_days('newest.as_of_date', -var('churn__history_days')) }} <= orders.activity_date as is_recent
+        {{ churn_radar.add_days('newest.as_of_date', '-' ~ var('churn__history_days')) }} <= orders.activity_date as is_recent
     from {{ ref('int_customer_orders') }} as orders
     inner join newest on {{ churn_radar.known_at('orders', 'newest.as_of_date') }}
     where orders.status in ('completed', 'returned')

@@ -66,7 +66,7 @@ active_customers as (
     inner join completed_orders
         on
             {{ churn_radar.known_at('completed_orders', 'dates.as_of_date') }}
-            and {{ churn_radar.add_days('dates.as_of_date', -var('churn__activity_days')) }} <= completed_orders.activity_date
+            and {{ churn_radar.add_days('dates.as_of_date', '-' ~ var('churn__activity_days')) }} <= completed_orders.activity_date
     where dates.holds_all or dates.is_training
     group by completed_orders.customer_id, dates.as_of_date
 ),

@@ -44,7 +44,7 @@ labelled as (
     where
         {{ churn_radar.grid_day('days.day') }} = days.day
         and {{ churn_radar.add_days('observed.first_order_date', var('churn__activity_days')) }} <= days.day
-        and {{ churn_radar.add_days('observed.as_of_date', -var('churn__history_days')) }} <= days.day
+        and {{ churn_radar.add_days('observed.as_of_date', '-' ~ var('churn__history_days')) }} <= days.day
         and {{ churn_radar.add_days('days.day', var('churn__horizon_days')) }} <= observed.observed_until
 ),
 
@@ -71,7 +71,7 @@ contacts as (
         and {{ churn_radar.grid_day('cast(touches.touched_at as date)') }} between
         {{ churn_radar.add_days('observed.first_order_date', 1) }} and observed.as_of_date
         and {{ churn_radar.grid_day('cast(touches.touched_at as date)') }}
-        >= {{ churn_radar.add_days('observed.as_of_date', -var('churn__history_days')) }}
+        >= {{ churn_radar.add_days('observed.as_of_date', '-' ~ var('churn__history_days')) }}
 ),
 
 -- the as-of dates of this build and of earlier ones
@@ -102,7 +102,7 @@ kept_build_dates as (
     select build_dates.as_of_date
     from build_dates
     cross join newest_build_date
-    where build_dates.as_of_date > {{ churn_radar.add_days('newest_build_date.as_of_date', -var('churn__keep_snapshots_days')) }}
+    where build_dates.as_of_date > {{ churn_radar.add_days('newest_build_date.as_of_date', '-' ~ var('churn__keep_snapshots_days')) }}
 ),
 
 all_dates as (

@@ -30,7 +30,7 @@ customer_days as (
     select
         customers.customer_id,
         days.day as as_of_date,
-        {{ churn_radar.add_days('days.day', -var('churn__activity_days')) }} as activity_window_starts_on,
+        {{ churn_radar.add_days('days.day', '-' ~ var('churn__activity_days')) }} as activity_window_starts_on,
         {{ churn_radar.add_days('days.day', var('churn__horizon_days')) }} as window_ends_on,
         observed.observed_until
     from customers

@@ -246,7 +246,7 @@ stale_alerts as (
         cast(null as double) as value_at_risk,
         'The newest scores are of ' || {{ churn_radar.as_text('as_of_date') }}
         || ' and older than {{ var("churn__stale_days") }} days' as message,
-        {{ churn_radar.add_days('as_of_date', var('churn__stale_days') + 1) }} as holds_from
+        {{ churn_radar.add_days('as_of_date', var('churn__stale_days') ~ ' + 1') }} as holds_from
     from newest
 ),
 

@@ -5,7 +5,7 @@ with
 newest as (
     select
         as_of_date,
-        {{ churn_radar.add_days('as_of_date', -var('churn__history_days')) }} as history_from,
+        {{ churn_radar.add_days('as_of_date', '-' ~ var('churn__history_days')) }} as history_from,
         -- events are aggregated by day before this day and single from then on, as more events of those days may arrive
         {{ churn_radar.add_days('as_of_date', -2) }} as last_days_from
     from {{ ref('int_snapshot_dates') }}

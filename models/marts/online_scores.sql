@@ -12,5 +12,5 @@ select
 from {{ ref('churn_scores') }}
 where
     as_of_date >= (
-        select {{ churn_radar.add_days('max(as_of_date)', -var('churn__keep_snapshots_days')) }} from {{ ref('churn_scores') }}
+        select {{ churn_radar.add_days('max(as_of_date)', '-' ~ var('churn__keep_snapshots_days')) }} from {{ ref('churn_scores') }}
     )

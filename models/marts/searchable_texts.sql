@@ -27,4 +27,4 @@ inner join {{ ref('text_quotes') }} as quotes on texts.text_id = quotes.text_id
 inner join newest
     on
         {{ churn_radar.known_at_midnight('texts', 'written_at', 'newest.as_of_date') }}
-        and cast({{ churn_radar.add_days('newest.as_of_date', -var('churn__history_days')) }} as timestamp) <= texts.written_at
+        and cast({{ churn_radar.add_days('newest.as_of_date', '-' ~ var('churn__history_days')) }} as timestamp) <= texts.written_at
