@@ -45,6 +45,7 @@
             {% endif %}
         {% endif %}
     {% endfor %}
+    {% if 'model.churn_radar.sequence_features' in upstream %}{% do parts.append(var('churn__transformer')) %}{% endif %}
     {#- features of a table or column that the shop lacks are null -#}
     {% set raw_tables = churn_radar.built_table('int_raw_tables') %}
     {% if raw_tables is not none %}

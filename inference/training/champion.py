@@ -86,7 +86,7 @@ def ensure_champion(
     as_of_date = pd.to_datetime(labels.as_of_date).max().date()
     try:
         current = registry.champion(as_of_date)
-        missing = _why_none_fits(current, horizon_days, encoder_revision)
+        missing = why_none_fits(current, horizon_days, encoder_revision, settings or TrainingSettings())
     except DamagedModelError:
         if train != "always":
             raise
@@ -156,13 +156,18 @@ def why_due(
     return None
 
 
-def _why_none_fits(current: RegisteredModel | None, horizon_days: int, encoder_revision: str | None) -> str | None:
+def why_none_fits(
+    current: RegisteredModel | None, horizon_days: int, encoder_revision: str | None, settings: TrainingSettings
+) -> str | None:
+    """Return why the champion cannot score, or None where it can."""
     if current is None:
         return "there was no champion"
     if current.model.horizon_days != horizon_days:
         return f"the champion predicts {current.model.horizon_days} days, not {horizon_days}"
     if current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):
         return "the champion learned from texts by another encoder"
+    if current.model.transformer is not None and settings.transformer is None:
+        return "the champion has a transformer, and churn__transformer is false"
     return None
 
 

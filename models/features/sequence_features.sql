@@ -41,6 +41,9 @@ known_events as (
     inner join {{ ref('int_customer_events') }} as events
         on
             snapshots.customer_id = events.customer_id
+            {%- if not var('churn__transformer') %}
+            and false -- only the transformer reads events
+            {%- endif %}
             and {{ churn_radar.known_at_midnight('events', 'occurred_at', 'snapshots.as_of_date') }}
             and cast(snapshots.starts_on as timestamp) <= events.occurred_at
 ),

@@ -125,7 +125,7 @@ def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str]
     report = Report(theirs.place)
     for day in DAYS:
         known = arrived(tables, pd.Timestamp(day))
-        variables = {"churn__as_of_date": day, "churn__transformer": False}
+        variables = {"churn__as_of_date": day}
         ours.write(**known).dbt("build", *WITHOUT_TESTS, **variables)
         if day == DAYS[0]:  # both warehouses use the same model and text embeddings
             for name in ("mlflow", "embeddings"):

@@ -81,7 +81,7 @@ def shops(settings, tmp_path_factory) -> tuple[DuckDBShop, SparkShop, list[str]]
     outputs = []
     for day in DAYS:
         known = arrived(tables, pd.Timestamp(day))
-        variables = {"churn__as_of_date": day, "churn__transformer": False}
+        variables = {"churn__as_of_date": day}
         ours.write(**known).dbt("build", *WITHOUT_TESTS, **variables)
         # both warehouses use the same model and text embeddings
         for name in ("mlflow", "embeddings"):
@@ -197,7 +197,7 @@ def test_spark_encodes_texts_and_scores_for_duckdb_as_well(shops, settings, tmp_
     with duckdb.connect(shop.home / "churn_radar.duckdb") as connection:
         connection.execute("delete from review_embeddings")
         connection.execute("delete from churn_predictions")
-    variables = {"churn__as_of_date": DAYS[1], "churn__transformer": False, "churn__train": "never"}
+    variables = {"churn__as_of_date": DAYS[1], "churn__train": "never"}
     output = shop.run("churn-radar", "embed", "--engine", "spark", "--vars", json.dumps(variables)).stdout
     assert "review_embeddings: encoded" in output
     assert "encoded 0 texts" not in output

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from inference.model.churn_model import ChurnModel
 from inference.model.words import WordsModel
 from inference.registry import registry
 from inference.registry.registry import RegisteredModel
-from inference.training.champion import Monitoring, Retraining, compare, ensure_champion, why_due
+from inference.training.champion import Monitoring, Retraining, compare, ensure_champion, why_due, why_none_fits
 from inference.training.settings import TrainingSettings
 from inference.training.train import train
 
@@ -235,6 +236,14 @@ class TestEnsureChampion:
         versions = ensure_champion(self.labels, 30, "if_missing", "r2")
         assert versions.is_champion.tolist() == [False, True]
         assert versions.reason.iloc[1] == "the champion learned from texts by another encoder"
+
+    def test_a_transformer_does_not_score_where_it_is_off(self) -> None:
+        model = make_fixed_model()
+        model.transformer = SimpleNamespace(reads_words=False)
+        reason = "the champion has a transformer, and churn__transformer is false"
+        current = RegisteredModel("1", model)
+        assert why_none_fits(current, 30, None, TrainingSettings(transformer=None)) == reason
+        assert why_none_fits(current, 30, None, TrainingSettings()) is None
 
     def test_auto_rests_until_windows_have_closed_and_says_why_it_trains(
         self, caplog: pytest.LogCaptureFixture
