@@ -5,11 +5,11 @@
 
 A simulated shop of a year is written (a million customers are about 60 million rows), then dbt makes staging, daily
 activity, the spine, all feature tables and the labels: the newest snapshot of all active customers and up to 200,000
-rows of training. One process starts dbt once, as a build does; what Python models make (embeddings, forecasts, pools of
-texts) is filled in between by SQL, random but of the right shape, and its seconds do not count: they have benchmarks of
-their own. Built again with ``churn__transformer: false`` there are no sequences of events. The pass reads the same files by the same threads, groups each by customer and adds up every group's count,
-sum and max, for DuckDB computes nothing that nobody reads. A tenth of the customers is built besides, for how cost
-grows.
+rows of training. One process starts dbt once, as a build does; what Python models make (embeddings, forecasts, pools
+of texts) is filled in between by SQL, random but of the right shape, and its seconds do not count: they have
+benchmarks of their own. Built again with ``churn__transformer: false`` there are no sequences of events. The pass
+reads the same files by the same threads, groups each by customer and adds up every group's count, sum and max, for
+DuckDB computes nothing that nobody reads. A tenth of the customers is built besides, for how cost grows.
 """
 
 import argparse

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from inference.reporting.backtest import Backtest
-from inference.scoring.explain import Explanation
+if TYPE_CHECKING:  # scikit-learn takes seconds to import
+    from inference.reporting.backtest import Backtest
+    from inference.scoring.explain import Explanation
 
 #: Metrics of an evaluation: attribute, label, format.
 FIGURES = (
@@ -47,7 +49,7 @@ def console() -> Console:
     return terminal if terminal.is_terminal and terminal.width <= 100 else Console(width=100)
 
 
-def backtest_table(results: Sequence[Backtest]) -> Table:
+def backtest_table(results: "Sequence[Backtest]") -> Table:
     """Metrics of the model beside recency alone: of one cut-off, or the mean of several."""
     dates = [r.as_of_date.isoformat() for r in results]
     title = (
@@ -70,7 +72,7 @@ def backtest_table(results: Sequence[Backtest]) -> Table:
     return table
 
 
-def rolling_table(results: Sequence[Backtest]) -> Table:
+def rolling_table(results: "Sequence[Backtest]") -> Table:
     """One line per cut-off."""
     names = ("n", "churned", "predicted", "AUROC", "promised", "recency", "ECE", "log-loss", "lift")
     table = Table("as of", *_right(*names), title="Rolling backtest")
@@ -154,7 +156,7 @@ def record_table(record: dict, title: str) -> Table:
     return table
 
 
-def explanation_tables(explanation: Explanation) -> list[Table]:
+def explanation_tables(explanation: "Explanation") -> list[Table]:
     """A stored score beside the same score computed again, its lineage, and its features."""
     stored, again = explanation.stored, explanation.recomputed
     title = f"Customer {stored.customer_id} as of {stored.as_of_date:%Y-%m-%d}, version {stored.model_version}"
