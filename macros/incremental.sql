@@ -18,11 +18,39 @@
 {% endmacro %}
 
 
-{#- The same, if it was built with the same settings, code and raw columns; else none. -#}
-{% macro built_before(name) %}
+{#-
+    The same, to compare its `columns` with those that the query `now` reads today, by the key in the first column; none if
+    it was read from another source or other columns of the raw table. Where other code built it, and a fifth of the rows
+    or more differ, the code reads them otherwise: none, and a warning.
+-#}
+{% macro built_before(name, table, columns, now) %}
     {% set relation = churn_radar.built_table(name) %}
-    {% if relation is none or churn_radar.table_comment(relation) != churn_radar.build_fingerprint('model.churn_radar.' ~ name) %}{{ return(none) }}{% endif %}
-    {{ return(relation) }}
+    {% set fingerprints = (churn_radar.table_comment(relation) or '').split() if relation is not none else [] %}
+    {% if fingerprints[1:] != [churn_radar.reading_fingerprint(table)] %}{{ return(none) }}{% endif %}
+    {% if fingerprints[0] == churn_radar.build_fingerprint('model.churn_radar.' ~ name) %}{{ return(relation) }}{% endif %}
+    {% set built = adapter.get_columns_in_relation(relation) | map(attribute='name') | list %}
+    {% if (columns + ['known_at', 'superseded_at']) | reject('in', built) | list %}{{ return(none) }}{% endif %}
+    {% set key = columns[0] %}
+    {% set counts = run_query(
+        'select count(*), count(case when built.content <> today.content then 1 end),'
+        ~ ' min(case when built.content <> today.content then built.' ~ key ~ ' end)'
+        ~ ' from (select ' ~ key ~ ', ' ~ churn_radar.fast_hash(columns | join(', ')) ~ ' as content from ' ~ relation ~ ' where superseded_at is null) as built'
+        ~ ' inner join (select ' ~ key ~ ', ' ~ churn_radar.fast_hash(columns | join(', ')) ~ ' as content from (' ~ now ~ ') as staged) as today'
+        ~ ' on built.' ~ key ~ ' = today.' ~ key
+    ).rows[0] %}
+    {% if counts[1] == 0 or counts[1] < counts[0] / 5 %}{{ return(relation) }}{% endif %}
+    {% do exceptions.warn(
+        table ~ ': ' ~ counts[1] ~ ' of ' ~ counts[0] ~ ' rows are read otherwise than by the code of the last build, for example ' ~ key ~ ' '
+        ~ counts[2] ~ '; none is remembered as changed by the shop, and earlier snapshots are built with the new values'
+    ) %}
+    {{ return(none) }}
+{% endmacro %}
+
+
+{#- Fingerprint of where the rows of a raw table are read from: relation, columns and pseudonyms. -#}
+{% macro reading_fingerprint(table) %}
+    {% set source, columns = var('churn__' ~ table ~ '_source', none), var('churn__' ~ table ~ '_columns', none) %}
+    {{ return(local_md5([source, columns, var('churn__pseudonymise'), churn_radar.raw_columns(table)] | string)) }}
 {% endmacro %}
 
 
@@ -116,20 +144,23 @@
 
 
 {#-
-    Days before those that are rebuilt anyway whose number of events is no longer the one in int_customer_daily_events, as
-    events arrived late or were deleted; looked for as far back as sequences reach, the oldest events that features count.
+    Days before those that are rebuilt anyway whose events, or customers of events, are no longer those in
+    int_customer_daily_events, as events arrived late, were deleted or were given to another customer, with the number of
+    events more than before; looked for as far back as features count events.
 -#}
 {% macro late_event_days() %}
     {% set since = churn_radar.rebuilt_from('activity_date') %}
     {% if not since %}{{ return([]) }}{% endif %}
-    {% set oldest = since - modules.datetime.timedelta(days=churn_radar.sequence_days()) %}
+    {% set oldest = since - modules.datetime.timedelta(days=var('churn__history_days')) %}
+    {#- small enough for sums of billions -#}
+    {% set customer = 'cast(' ~ churn_radar.fast_hash('customer_id') ~ ' % 1048576 as bigint)' %}
     {{ return(run_query(
         "select day, sum(arrived) as arrived from ("
-        ~ "select cast(occurred_at as date) as day, count(*) as arrived from " ~ ref('stg_events')
+        ~ "select cast(occurred_at as date) as day, count(*) as arrived, sum(" ~ customer ~ ") as customers from " ~ ref('stg_events')
         ~ " where occurred_at >= cast('" ~ oldest ~ "' as timestamp) and occurred_at < cast('" ~ since ~ "' as timestamp) group by 1"
-        ~ " union all select activity_date, -sum(events) from " ~ this
+        ~ " union all select activity_date, -sum(events), -sum(events * " ~ customer ~ ") from " ~ this
         ~ " where activity_date >= cast('" ~ oldest ~ "' as date) and activity_date < cast('" ~ since ~ "' as date) group by 1"
-        ~ ") as days group by 1 having sum(arrived) <> 0 order by 1"
+        ~ ") as days group by 1 having sum(arrived) <> 0 or sum(customers) <> 0 order by 1"
     ).rows) }}
 {% endmacro %}
 
@@ -141,11 +172,12 @@
 {% endmacro %}
 
 
-{#- Post-hook: store the build fingerprint as the table's comment. Views need none. -#}
-{% macro record_fingerprint() %}
+{#- Post-hook: store the build fingerprint as the table's comment, and how a raw table is read. Views need none. -#}
+{% macro record_fingerprint(table=none) %}
     {% if not execute or model.config.materialized == 'view' %}{{ return('') }}{% endif %}
-    {% set table = this.include(database=false) if churn_radar.is_postgres() else this %}
-    {% set comment = "comment on table " ~ table ~ " is '" ~ churn_radar.build_fingerprint() ~ "'" %}
+    {% set relation = this.include(database=false) if churn_radar.is_postgres() else this %}
+    {% set fingerprints = churn_radar.build_fingerprint() ~ (' ' ~ churn_radar.reading_fingerprint(table) if table else '') %}
+    {% set comment = "comment on table " ~ relation ~ " is '" ~ fingerprints ~ "'" %}
     {{ return(churn_radar.postgres_execute(comment) if churn_radar.is_postgres() else comment) }}
 {% endmacro %}
 

@@ -31,6 +31,62 @@
 {% endmacro %}
 
 
+{#- The newest as-of date: churn__as_of_date, else the day after the last completed order, of which no more than today is known. -#}
+{% macro newest_as_of_date(last_order_date) -%}
+    {%- if var('churn__as_of_date') -%} cast('{{ var('churn__as_of_date') }}' as date)
+    {%- else -%} least({{ churn_radar.add_days(last_order_date, 1) }}, {{ churn_radar.add_days(churn_radar.today(), 1) }})
+    {%- endif -%}
+{%- endmacro %}
+
+
+{#-
+    Rows of stg_orders with `known_at`, of the expression `arrived_at` or the order if that is later. A refund lies beside its
+    order. Where it took the order's row, as the relation `known` has the order of that time or the status `has_changed`, it
+    is that order, returned.
+-#}
+{% macro orders_as_known(known, arrived_at='loaded_at', has_changed='false') %}
+    {%- set own_id = "split_part(refunds.order_id, ' refund of ', 1)" -%}
+    with
+
+    arrivals as (
+        select
+            *,
+            coupon_code is not null as has_coupon,
+            greatest(ordered_at, coalesce({{ arrived_at }}, ordered_at)) as known_at
+        from {{ ref('stg_orders') }}
+    ),
+
+    given_back as (
+        select
+            {{ own_id }} as order_id,
+            min(refunds.order_id) as refund_id
+        from arrivals as refunds
+        left join arrivals as own on {{ own_id }} = own.order_id
+        left join {{ known }} as known
+            on {{ own_id }} = known.order_id and refunds.ordered_at = known.ordered_at and known.status <> 'refund'
+        where
+            refunds.status = 'refund'
+            and own.order_id is null
+            and (known.order_id is not null or {{ has_changed }})
+        group by {{ own_id }}
+    )
+
+    select
+        coalesce(given_back.order_id, arrivals.order_id) as order_id,
+        arrivals.version,
+        arrivals.customer_id,
+        case when given_back.order_id is not null then 'returned' else arrivals.status end as status,
+        arrivals.ordered_at,
+        arrivals.known_at,
+        arrivals.superseded_at,
+        case when given_back.order_id is not null then -arrivals.amount else arrivals.amount end as amount,
+        arrivals.discount_amount,
+        arrivals.has_coupon
+    from arrivals
+    left join given_back on arrivals.order_id = given_back.refund_id
+{% endmacro %}
+
+
 {#- text_id of a review; each later version of a review has an id of its own. -#}
 {% macro review_text_id(reviews) -%}
     'reviews:' || {{ reviews }}.review_id || case when {{ reviews }}.version > 1 then '#' || {{ churn_radar.as_text(reviews ~ '.version') }} else '' end

@@ -201,6 +201,33 @@
 {% endmacro %}
 
 
+{#-
+    Post-hook of stg_repeated_keys: one warning for each raw table with versions of which keys stand for rows of several
+    customers at several times: one row counts at a time. A row that moves to another customer, as when two accounts
+    become one, keeps its time.
+-#}
+{% macro warn_of_shared_keys() %}
+    {% if not execute %}{{ return('') }}{% endif %}
+    {% set repeated = run_query('select distinct source_table from ' ~ this).columns[0].values() %}
+    {% for contract in churn_radar.raw_contracts() if contract.name in repeated and 'loaded_at' in contract.columns %}
+        {% set key, moment = contract.meta.primary_key, contract.meta.event_time %}
+        {% set shared = run_query(
+            'select count(*), min(' ~ key ~ ') from (select ' ~ key ~ ' from (' ~ churn_radar.checked_rows(contract.name) ~ ') as checked'
+            ~ ' where rejection_reason is null and ' ~ churn_radar.key_hash(contract.name) ~ ' in (select key_hash from ' ~ this
+            ~ " where source_table = '" ~ contract.name ~ "') group by " ~ key ~ ' having min(customer_id) <> max(customer_id)'
+            ~ ' and min(' ~ moment ~ ') <> max(' ~ moment ~ ')) as shared_keys'
+        ).rows[0] %}
+        {% if shared[0] %}
+            {% do exceptions.warn(
+                contract.name ~ '.' ~ key ~ ': ' ~ shared[0] ~ ' keys have rows of several customers at several times, for example ' ~ shared[1]
+                ~ '; of each key only the row that was loaded last counts. Map ' ~ key ~ ' to an expression that is a key, as with the name of the shop in it'
+            ) %}
+        {% endif %}
+    {% endfor %}
+    {{ return('') }}
+{% endmacro %}
+
+
 {#- Post-hook of stg_rejected_rows: one warning for each raw table of which more than a twentieth of the rows is set aside. -#}
 {% macro warn_of_rejected_rows() %}
     {% if not execute %}{{ return('') }}{% endif %}

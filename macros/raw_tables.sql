@@ -219,10 +219,13 @@
     {%- set columns = churn_radar.staged_columns(table) %}
     {%- set attributes = churn_radar.quoted_attributes(table) %}
     {%- set now, numbers = churn_radar.now_utc(), churn_radar.numeric_ids() %}
-    {#- money given back: an order of its own, as shops write it, once or more often, under the id of the order that it belongs to -#}
+    {#-
+        Money given back: an order of its own, as shops write it, once or more often, under the id of the order that it belongs
+        to. Rows of one order, amount and time are one refund.
+    -#}
     {%- set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
     {%- set refunds = {
-        'order_id': "case when " ~ is_refund ~ " then order_id || coalesce(' refund of ' || " ~ churn_radar.as_text('ordered_at') ~ ", ' refund') else order_id end",
+        'order_id': "case when " ~ is_refund ~ " then order_id || coalesce(' refund of ' || " ~ churn_radar.as_text('abs(amount)') ~ " || ' at ' || " ~ churn_radar.as_text('ordered_at') ~ ", ' refund') else order_id end",
         'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
         'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
     } if table == 'orders' else {} %}

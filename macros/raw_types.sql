@@ -151,6 +151,10 @@
 {%- endmacro %}
 
 
+{#- The day of now_utc. -#}
+{% macro today() %}cast({{ churn_radar.now_utc() }} as date){% endmacro %}
+
+
 {#- The time at which a query runs, in UTC, whatever the session's time zone. -#}
 {% macro now_utc() -%}
     {{ 'cast(current_timestamp() as timestamp)' if churn_radar.is_spark() else 'make_timestamp(epoch_us(current_timestamp))' }}

@@ -1,6 +1,15 @@
 {%- set attributes = var('churn__customer_attributes') -%}
 {#- int_customer_attributes as the last build left it, which has read this table; not a ref, as that would be a circle -#}
-{%- set before = churn_radar.built_before('int_customer_attributes') if attributes else none -%}
+{%- set now -%}
+    select
+        staged.customer_id,
+        {{ churn_radar.name_value_array(attributes, 'staged') }} as attributes
+    from {{ ref('stg_customers') }} as staged
+{%- endset -%}
+{%- set before = none -%}
+{%- if attributes -%}
+    {%- set before = churn_radar.built_before('int_customer_attributes', 'customers', ['customer_id', 'attributes'], now) -%}
+{%- endif -%}
 
 with
 
@@ -19,10 +28,7 @@ build as (
 ),
 
 customers as (
-    select
-        staged.customer_id,
-        {{ churn_radar.name_value_array(attributes, 'staged') }} as attributes
-    from {{ ref('stg_customers') }} as staged
+    {{ now }}
 ),
 
 values_before as (

@@ -2,8 +2,9 @@
 {%- set late = churn_radar.late_event_days() -%}
 {%- if late -%}
     {%- do exceptions.warn(
-        'events.occurred_at: ' ~ late | map(attribute=1) | sum ~ ' events of ' ~ late | length ~ ' days, ' ~ late[0][0] ~ ' to ' ~ late[-1][0]
-        ~ ', arrived or disappeared after churn__lookback_days (' ~ var('churn__lookback_days') ~ '); snapshots from this build on count them'
+        'events: on ' ~ late | length ~ ' days, ' ~ late[0][0] ~ ' to ' ~ late[-1][0] ~ ', events arrived, disappeared or got another customer'
+        ~ ' after churn__lookback_days (' ~ var('churn__lookback_days') ~ '), ' ~ '%+d' | format(late | map(attribute=1) | sum)
+        ~ ' in all; snapshots from this build on count them'
     ) -%}
 {%- endif -%}
 

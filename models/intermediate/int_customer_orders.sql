@@ -4,19 +4,20 @@
 
 with
 
-staged as (
-    select
-        *,
-        greatest(ordered_at, coalesce({{ changed_at if changes_status else 'loaded_at' }}, ordered_at)) as arrived_at
-    from {{ ref('stg_orders') }}
-),
-
 -- what the shop has overwritten, as earlier builds have seen it
 overwritten as (
     select
         *,
         row_number() over (partition by order_id order by known_at) as version
     from {{ ref('int_order_changes') }}
+),
+
+staged as (
+    {%- if changes_status %}
+    {{ churn_radar.orders_as_known('overwritten', changed_at, 'refunds.known_at > refunds.ordered_at') }}
+    {%- else %}
+    {{ churn_radar.orders_as_known('overwritten') }}
+    {%- endif %}
 ),
 
 changes as (
@@ -35,11 +36,11 @@ orders as (
         staged.customer_id,
         staged.status,
         staged.ordered_at,
-        greatest(staged.arrived_at, coalesce(changes.changed_at, staged.arrived_at)) as known_at,
+        greatest(staged.known_at, coalesce(changes.changed_at, staged.known_at)) as known_at,
         staged.superseded_at,
         staged.amount,
         staged.discount_amount,
-        staged.coupon_code is not null as has_coupon
+        staged.has_coupon
     from staged
     left join changes on staged.order_id = changes.order_id
 
@@ -47,7 +48,7 @@ orders as (
 
     union all
 
-    -- an order was completed until its status changed; a refund is none
+    -- an order was completed until its status changed; a refund beside its order is none
     select
         order_id,
         0 as version,
@@ -55,12 +56,12 @@ orders as (
         'completed' as status,
         ordered_at,
         ordered_at as known_at,
-        arrived_at as superseded_at,
+        known_at as superseded_at,
         amount,
         discount_amount,
-        coupon_code is not null as has_coupon
+        has_coupon
     from staged
-    where status in ('cancelled', 'returned') and arrived_at > ordered_at
+    where status in ('cancelled', 'returned') and known_at > ordered_at
     {%- endif %}
 
     union all

@@ -1,24 +1,41 @@
 {#- int_customer_orders as the last build left it, which has read this table; not a ref, as that would be a circle -#}
-{%- set before = churn_radar.built_before('int_customer_orders') -%}
+{%- set content = ['order_id', 'customer_id', 'status', 'ordered_at', 'amount', 'discount_amount', 'has_coupon'] -%}
+{%- set now = 'select *, coupon_code is not null as has_coupon from ' ~ ref('stg_orders') ~ ' where superseded_at is null' -%}
+{%- set before = churn_radar.built_before('int_customer_orders', 'orders', content, now) -%}
 {#- with status_changed_at nothing needs to be remembered -#}
 {%- if churn_radar.is_recorded('orders', 'status_changed_at') and not churn_radar.is_recorded('orders', 'loaded_at') -%}
     {%- set before = none -%}
 {%- endif -%}
 {%- set dates_before = churn_radar.built_table('int_snapshot_dates') -%}
-{%- set content = ['order_id', 'customer_id', 'status', 'ordered_at', 'amount', 'discount_amount'] -%}
-{%- set as_of_date = var('churn__as_of_date') -%}
-{%- set day_after_last_order = churn_radar.add_days('max(cast(ordered_at as date))', 1) -%}
-{%- set midnight = '(select ' ~ day_after_last_order ~ " from orders where status = 'completed')" -%}
-{%- if as_of_date -%} {%- set midnight = "'" ~ as_of_date ~ "'" -%} {%- endif -%}
+{%- set last_order_date = "(select max(cast(ordered_at as date)) from orders where status = 'completed')" -%}
+{%- set midnight = churn_radar.newest_as_of_date(last_order_date) -%}
 
 with
+
+versions_before as (
+    {%- if before is not none %}
+    select
+        *,
+        {{ churn_radar.fast_hash(content | join(', ')) }} as content_hash
+    from {{ before }}
+    {%- else %}
+    select
+        staged.*,
+        staged.coupon_code is not null as has_coupon,
+        staged.loaded_at as known_at,
+        cast(0 as bigint) as content_hash
+    from {{ ref('stg_orders') }} as staged
+    where false
+    {%- endif %}
+),
 
 orders as (
     select
         *,
-        greatest(ordered_at, coalesce(loaded_at, ordered_at)) as known_at,
-        {{ churn_radar.fast_hash((content + ['coupon_code is not null']) | join(', ')) }} as content_hash
-    from {{ ref('stg_orders') }}
+        {{ churn_radar.fast_hash(content | join(', ')) }} as content_hash
+    from (
+        {{ churn_radar.orders_as_known('versions_before') }}
+    ) as known_orders
 ),
 
 -- without an arrival time, a change can have happened until the midnight of this build's as-of date; but an earlier build
@@ -26,32 +43,17 @@ orders as (
 build as (
     select max(changed_at) as changed_at
     from (
-        select cast(cast({{ midnight }} as date) as timestamp) - interval '1' second as changed_at
+        select cast({{ midnight }} as timestamp) - interval '1' second as changed_at
         {%- if dates_before is not none %}
         union all
         select cast(as_of_date as timestamp) as changed_at
         from {{ dates_before }}
         where
             was_asked
-            and as_of_date <> cast({{ midnight }} as date)
-            and as_of_date <= {{ churn_radar.add_days('cast(' ~ churn_radar.now_utc() ~ ' as date)', 1) }}
+            and as_of_date <> {{ midnight }}
+            and as_of_date <= {{ churn_radar.add_days(churn_radar.today(), 1) }}
         {%- endif %}
     ) as midnights
-),
-
-versions_before as (
-    {%- if before is not none %}
-    select
-        *,
-        {{ churn_radar.fast_hash((content + ['has_coupon']) | join(', ')) }} as content_hash
-    from {{ before }}
-    {%- else %}
-    select
-        *,
-        coupon_code is not null as has_coupon
-    from orders
-    where false
-    {%- endif %}
 ),
 
 -- newest versions of the last build that the shop has overwritten, perhaps with a later loaded_at and nothing else

@@ -1,4 +1,3 @@
-{%- set as_of_date = var('churn__as_of_date') -%}
 {%- set every = var('churn__snapshot_every_days') -%}
 {#- training snapshots are 28 days apart, rounded up to a multiple of the grid -#}
 {%- set training_step = every * ((28 / every) | round(0, 'ceil') | int) -%}
@@ -9,18 +8,15 @@ order_days as (
     select
         min(case when status = 'completed' then activity_date end) as first_order_date,
         max(case when status = 'completed' then activity_date end) as last_order_date,
-        max(arrived_date) as last_date
+        -- clocks that are ahead say nothing of the rest of today
+        least(max(arrived_date), {{ churn_radar.today() }}) as last_date
     from {{ ref('int_customer_orders') }}
 ),
 
 newest as (
     select
         *,
-        {%- if as_of_date is none %}
-        {{ churn_radar.add_days('last_order_date', 1) }} as as_of_date
-        {%- else %}
-        cast('{{ as_of_date }}' as date) as as_of_date
-        {%- endif %}
+        {{ churn_radar.newest_as_of_date('last_order_date') }} as as_of_date
     from order_days
 ),
 
@@ -86,7 +82,7 @@ build_dates as (
     where
         built.was_asked
         -- a date that has not come yet was asked for by mistake
-        and built.as_of_date <= greatest(observed.as_of_date, {{ churn_radar.add_days('cast(' ~ churn_radar.now_utc() ~ ' as date)', 1) }})
+        and built.as_of_date <= greatest(observed.as_of_date, {{ churn_radar.add_days(churn_radar.today(), 1) }})
     {% endif %}
 ),
 

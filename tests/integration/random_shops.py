@@ -45,8 +45,8 @@ class RandomShop:
     def __post_init__(self) -> None:
         rng = self.rng = np.random.default_rng(self.seed)
         self.storage = STORAGES[self.seed % len(STORAGES)]
-        # only where nothing is overwritten, as a build by other code has nothing to compare a change with
-        self.code_changes = self.seed % 8 in (0, 7)
+        # half of the shops of each storage
+        self.code_changes = self.seed % 8 in (0, 1, 2, 7)
         consecutive = bool(rng.random() < 0.5)
         gaps = [1, 1] if consecutive else rng.integers(1, 15, 2)
         self.days = [LAST - pd.Timedelta(days=int(gap)) for gap in np.cumsum(gaps)[::-1]] + [LAST]
@@ -68,7 +68,8 @@ class RandomShop:
             while rng.random() < 0.25:
                 before = versions[-1]
                 at = before.loaded_at + pd.Timedelta(days=float(rng.choice([0.1, 1, 9, 40]))).floor("s")
-                status = str(rng.choice(["returned", "cancelled", "completed"]))
+                kinds = ["returned", "cancelled", "completed", "refund"]
+                status = str(rng.choice(kinds if self.storage == "status_changed_at" else kinds[:3]))
                 amount = before.amount if self.storage == "status_changed_at" else _amount(rng)
                 if self.storage == "status_changed_at" and (status == "completed" or len(versions) > 1):
                     break
@@ -137,7 +138,9 @@ class RandomShop:
             if self.storage in ("appended", "status_changed_at"):
                 by = {"appended": "loaded_at", "status_changed_at": "changed_at"}[self.storage]
                 arrived = [v for v in versions if v.loaded_at <= day + MORNING]
-                timeline = [(max(placed, getattr(v, by)), v.status, v.amount) for v in arrived]
+                # where an order's own row becomes a refund, the order was given back
+                status = {"refund": "returned"}
+                timeline = [(max(placed, getattr(v, by)), status.get(v.status, v.status), v.amount) for v in arrived]
             else:
                 for build in builds:
                     seen = [v for v in versions if v.loaded_at <= build + MORNING]

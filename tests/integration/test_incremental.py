@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -225,15 +226,21 @@ def shop_that_overwrites(moment: str) -> dict[str, pd.DataFrame]:
         ("dated1", "dated", "2023-07-01 00:00", 5.0, "completed"),
         *[(f"rich{i}", "rich", "2023-07-01 10:00", 9.9e11, "completed") for i in range(120)],
         ("refunded1", "refunded", "2023-07-01 10:00", 100.0, "completed"),
-        ("refunded1", "refunded", "2023-07-10 10:00", -30.0, "completed"),
+        # two refunds at once, one of which is written twice
+        *[("refunded1", "refunded", "2023-07-10 10:00", amount, "completed") for amount in (-30.0, -10.0, -10.0)],
+        ("given1", "given", "2023-06-20 10:00", 5.0, "completed"),
+        ("given2", "given", "2023-07-01 10:00", 50.0, "completed" if moment <= "2023-07-10" else "refund"),
     ]
     more = pd.DataFrame(placed, columns=["order_id", "customer_id", "ordered_at", "amount", "status"])
     known = pd.concat([base, more.assign(ordered_at=pd.to_datetime(more.ordered_at))], ignore_index=True)
-    # ten views of 9 July, and one of each of the first five days of July, which arrive on 10 July
-    days = pd.Series(["2023-07-09"] * 10 + [f"2023-07-0{n}" for n in range(1, 6)])
+    # ten views of 9 July, and one of each of the first five days of July, which arrive on 10 July; on 11 July,
+    # a visitor of June turns out to be x, and a visit arrives that is older than sequences reach
+    days = pd.Series(["2023-07-09"] * 10 + [f"2023-07-0{n}" for n in range(1, 6)] + ["2023-06-15", "2023-01-05"])
     events = pd.DataFrame({"customer_id": "x", "event_type": "view", "occurred_at": pd.to_datetime(days)})
     events["event_id"] = events.index.astype(str)
-    arrived_by = pd.Series([*["2023-07-09"] * 10, *["2023-07-10"] * 5])
+    events.loc[15, "customer_id"] = "nobody yet" if moment <= "2023-07-11" else "x"
+    events.loc[16, "customer_id"] = "dated"
+    arrived_by = pd.Series([*["2023-07-09"] * 10, *["2023-07-10"] * 5, "2023-06-15", "2023-07-11"])
     tier = "gold" if moment <= "2023-07-12" else "closed"
     return {
         "orders": known[known.ordered_at < moment],
@@ -299,10 +306,12 @@ def test_an_attribute_set_in_place_counts_from_the_build_on_that_saw_it(overwrit
     assert set(tiers.values()) == {("tier=gold",)}
 
 
-def test_visits_that_arrive_after_the_lookback_window_are_counted_and_reported(overwriting):
-    assert by_date(overwriting, "x", "view_events_90d")["2023-07-12"] == (15,)
-    line = "events.occurred_at: 5 events of 5 days, 2023-07-01 to 2023-07-05, arrived or disappeared after churn__look"
-    assert overwriting[1].count(line) == 1
+def test_visits_that_come_or_change_after_the_lookback_window_are_counted_and_reported(overwriting):
+    assert by_date(overwriting, "x", "view_events_90d")["2023-07-12"] == (16,)
+    assert by_date(overwriting, "dated", "days_since_last_visit")["2023-07-12"] == (188,)
+    for days, events in (("5 days, 2023-07-01 to 2023-07-05", 5), ("2 days, 2023-01-05 to 2023-06-15", 1)):
+        what = "events arrived, disappeared or got another customer after churn__lookback_days (3)"
+        assert overwriting[1].count(f"events: on {days}, {what}, {events:+d} in all") == 1
 
 
 def test_a_window_that_ends_within_the_last_day_is_not_over(overwriting):
@@ -320,12 +329,41 @@ def test_sums_of_the_largest_amounts_fit(overwriting):
 def test_what_a_shop_does_not_record_is_null(overwriting):
     shares = by_date(overwriting, "dated", "night_order_share, coupon_order_share_90d, sessions_90d")
     assert shares["2023-07-12"] == (None, None, None)
-    assert by_date(overwriting, "x", "night_order_share, visit_days_90d")["2023-07-12"] == (0, 6)
+    assert by_date(overwriting, "x", "night_order_share, visit_days_90d")["2023-07-12"] == (0, 7)
 
 
 def test_spend_is_net_of_refunds_from_their_date_on(overwriting):
     spend = by_date(overwriting, "refunded", "orders_total, spend_total")
-    assert (spend["2023-07-10"], spend["2023-07-11"]) == ((1, 100), (1, 70))
+    assert (spend["2023-07-10"], spend["2023-07-11"]) == ((1, 100), (1, 60))
+
+
+def test_an_order_whose_row_becomes_a_refund_is_given_back_from_then_on(overwriting):
+    known = by_date(overwriting, "given", "orders_total, spend_total, returned_order_share")
+    assert known["2023-07-10"] == (2, 55, 0)
+    assert known["2023-07-11"] == known["2023-07-12"] == known["2023-07-18"] == (1, 5, 0.5)
+
+
+def test_what_other_code_reads_otherwise_is_no_change_of_the_shop(shop):
+    built = {"tables": ["order_features", "customer_features"], "churn__customer_attributes": ["tier"]}
+    customers = pd.DataFrame({"customer_id": [f"c{i}" for i in range(12)], "tier": "gold"})
+    with patch.dict(os.environ, shop.env):
+        amounts = manifest(shop.home).macros["macro.churn_radar.read_number"]
+    code, printed = amounts.macro_sql, io.StringIO()
+    amounts.macro_sql = code.replace("as_double(expression)", "as_double('2 * ' ~ expression)")
+    build(shop.write(orders=with_late_rows("2023-07-11", "2023-06-01"), customers=customers), "2023-07-10", **built)
+    amounts.macro_sql = code
+    customers.loc[3, "tier"] = "closed"
+    with redirect_stdout(printed):
+        build(shop.write(customers=customers), "2023-07-11", "--no-quiet", **built)
+    assert rows_of(shop, "select count(*) from int_order_changes") == [(0,)]
+    spend = "select distinct spend_total from order_features where customer_id = 'late'"
+    assert rows_of(shop, spend) == [(5,)]
+    line = (
+        r"orders: (\d+) of \1 rows are read otherwise than by the code of the last build, for example order_id 2023-06-"
+    )
+    assert re.search(line, printed.getvalue())
+    # few attributes differ, and so the shop has changed them
+    assert rows_of(shop, "select customer_id, attributes[1] from int_attribute_changes") == [("c3", "tier=gold")]
 
 
 @settings(max_examples=int(os.environ.get("CHURN_EXAMPLES", "2")), deadline=None, database=None)

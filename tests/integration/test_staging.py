@@ -32,6 +32,11 @@ ORDERS = [
     (6, 8.0, "2024-03-04T07:00:00-0500", -15.0, "completed", datetime(2024, 3, 5)),
     (6, 8.0, "2024-03-06", -10.0, "completed", datetime(2024, 3, 7)),
     (9, 8.0, "2024-03-05 14:00:00+02", 5.0, "refund", datetime(2024, 3, 6)),
+    # two orders under one id, and one that moves with its customer's account
+    (17, 7.0, "2024-03-01", 1.0, None, datetime(2024, 3, 2)),
+    (17, 8.0, "2024-03-04", 2.0, None, datetime(2024, 3, 5)),
+    (18, 7.0, "2024-03-01", 1.0, None, datetime(2024, 3, 2)),
+    (18, 8.0, "2024-03-01", 1.0, None, datetime(2024, 3, 5)),
     # set aside
     (10, None, "2024-03-01T12:00:00Z", 1.0, "completed", None),
     (11, 1054.5, "2024-03-01T12:00:00Z", 1.0, "completed", None),
@@ -157,8 +162,8 @@ def test_times_are_utc_for_every_reader(built, time_zone):
     assert orders["4"] == "2024-03-01 02:00:00"
     assert orders["5"] == "2024-03-01 00:00:00"
     assert orders["6"] == "2024-03-01 12:00:00"
-    assert orders["6 refund of 2024-03-04 12:00:00"] == "2024-03-04 12:00:00"
-    assert orders["9 refund of 2024-03-05 12:00:00"] == "2024-03-05 12:00:00"
+    assert orders["6 refund of 15.0 at 2024-03-04 12:00:00"] == "2024-03-04 12:00:00"
+    assert orders["9 refund of 5.0 at 2024-03-05 12:00:00"] == "2024-03-05 12:00:00"
     events = "select distinct cast(occurred_at as date), typeof(occurred_at) from stg_events where event_id like 'e%'"
     assert staged(built, events, time_zone) == [(datetime(2023, 7, 1).date(), "TIMESTAMP")]
     assert staged(built, "select min(epoch_us(reviewed_at)) % 1000000 from stg_reviews", time_zone) == [(1,)]
@@ -213,10 +218,15 @@ def test_money_given_back_is_no_order_and_takes_none_away(built):
     )
     assert staged(built, refunds) == [
         ("6", 50.0, "completed"),
-        ("6 refund of 2024-03-04 12:00:00", -15.0, "refund"),
-        ("6 refund of 2024-03-06 00:00:00", -10.0, "refund"),
-        ("9 refund of 2024-03-05 12:00:00", -5.0, "refund"),
+        ("6 refund of 10.0 at 2024-03-06 00:00:00", -10.0, "refund"),
+        ("6 refund of 15.0 at 2024-03-04 12:00:00", -15.0, "refund"),
+        ("9 refund of 5.0 at 2024-03-05 12:00:00", -5.0, "refund"),
     ]
+
+
+def test_orders_of_several_customers_under_one_id_are_reported(built):
+    line = "orders.order_id: 1 keys have rows of several customers at several times, for example 17; of each key only"
+    assert line in built[1].stdout
 
 
 def test_absurd_rows_are_set_aside_with_a_reason(built):
@@ -228,7 +238,7 @@ def test_absurd_rows_are_set_aside_with_a_reason(built):
         ("13", "ordered_at is null"),
         ("14", "amount is not a number below 10^12"),
         ("15", "ordered_at is in the future"),
-        ("16 refund of 2024-03-01 00:00:00", "amount of a completed order is null"),
+        ("16 refund", "amount of a completed order is null"),
     ]
     assert rejected(built, "order_items") == [
         ("3", "product_id is null"),
@@ -257,7 +267,7 @@ def test_ids_of_tables_that_are_not_built_are_expected_to_join_nowhere(tmp_path)
 
 def test_many_rows_set_aside_are_a_warning_of_one_line(built):
     assert (
-        "orders: 7 of 22 rows are set aside in stg_rejected_rows; most, 2, as customer_id is not a whole number "
+        "orders: 7 of 26 rows are set aside in stg_rejected_rows; most, 2, as customer_id is not a whole number "
         "below 2^53, for example order_id 11, customer_id 1054.5" in built[1].stdout
     )
     assert "events: 5 of 12 rows are set aside in stg_rejected_rows; most, 5, as customer_id is null" in built[1].stdout
