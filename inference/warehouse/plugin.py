@@ -48,7 +48,6 @@ def prepare(home: Path) -> None:
     note_project_target()
     export(home / "events")  # what the service accepted, as Parquet, which staging reads
     if getattr(get_flags(), "WHICH", None) in BUILDS:
-        import_torch()
         # a build keeps millions of objects, and each run of the garbage collector takes seconds
         gc.set_threshold(100_000)
         atexit.register(gc.freeze)
@@ -63,7 +62,7 @@ def note_project_target() -> None:
 
 
 def import_torch() -> None:
-    """Import torch before Python models run in threads: scipy fails in one while another is importing torch."""
+    """Import torch before a Python model runs: scipy fails in one thread while another is importing torch."""
     import torch  # noqa: F401
 
 
@@ -114,6 +113,7 @@ class Plugin(BasePlugin):
 
 def run_python_job(*arguments: Any) -> None:
     """Run a Python model as dbt-duckdb does; where it raises ChurnRadarError, raise that message alone."""
+    import_torch()
     try:
         _run_python_job(*arguments)
     except DbtRuntimeError as error:

@@ -12,7 +12,7 @@ from dbt.adapters.sparkpython.column import SparkPythonColumn
 from dbt.adapters.sparkpython.connections import SparkPythonConnectionManager
 
 from inference.warehouse import spark
-from inference.warehouse.plugin import errors_for_dbt
+from inference.warehouse.plugin import errors_for_dbt, import_torch
 
 
 class SparkPythonAdapter(SparkAdapter):
@@ -117,6 +117,7 @@ def _run_model(
     parsed_model: dict, session: spark.ModelSession, memory: duckdb.DuckDBPyConnection
 ) -> duckdb.DuckDBPyRelation:
     """Run a Python model in this process; its rows are ``result`` in ``memory``, where the session reads tables to."""
+    import_torch()
     module = ModuleType(f"dbt_python_model_{parsed_model['alias']}")
     exec(compile(parsed_model["compiled_code"], parsed_model["original_file_path"], "exec"), module.__dict__)
     memory.register("result", module.model(module.dbtObj(session.table), session))
