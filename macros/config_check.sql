@@ -1,48 +1,95 @@
-{#- Names of all vars of this project, including churn__<table>_source and churn__<table>_columns of each raw table. -#}
-{% macro allowed_vars() %}
-    {% set known = churn_radar.integer_vars().keys() | list + [
-        'churn__enabled',
-        'churn__as_of_date', 'churn__complaint_from', 'churn__train', 'churn__transformer', 'churn__transformer_settings', 'churn__customer_attributes',
-        'churn__retrain_drift_share', 'churn__max_row_drop', 'churn__allow_empty', 'churn__band_medium', 'churn__band_high', 'churn__band_critical',
-        'churn__monitoring_severity', 'churn__drift_limit', 'churn__auroc_drop_limit',
-        'churn__alert_band', 'churn__pseudonymise', 'churn__margin', 'churn__budget', 'churn__action_caps',
-        'churn__holdout_share', 'churn__explore_share',
-    ] %}
-    {% for contract in churn_radar.raw_contracts() %}
-        {% do known.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
-    {% endfor %}
-    {{ return(known) }}
-{% endmacro %}
-
-
-{#- Integer vars with their minimum and maximum. -#}
-{% macro integer_vars() %}
+{#- What each var of dbt_project.yml must be: its kind, and the range or the choices. -#}
+{% macro expected_vars() %}
     {{ return({
-        'churn__horizon_days': [1, 365],
-        'churn__activity_days': [1, 1825],
-        'churn__min_orders': [1, 1000],
-        'churn__snapshot_every_days': [1, 28],
-        'churn__training_rows': [1000, 100000000],
-        'churn__contact_rows': [0, 100000000],
-        'churn__history_days': [365, 3650],
-        'churn__lookback_days': [0, 60],
-        'churn__keep_snapshots_days': [1, 3650],
-        'churn__trials': [0, 1000],
-        'churn__retrain_windows': [1, 1000],
-        'churn__value_days': [1, 3650],
-        'churn__campaign_days': [1, 365],
-        'churn__contact_every_days': [0, 365],
-        'churn__stale_days': [0, 365],
-        'churn__min_group': [2, 1000000],
-        'churn__recommend_after_days': [0, 365],
+        'churn__enabled': ['parts', ['scores', 'retention', 'text', 'online']],
+        'churn__horizon_days': ['whole', 1, 365],
+        'churn__activity_days': ['whole', 1, 1825],
+        'churn__min_orders': ['whole', 1, 1000],
+        'churn__snapshot_every_days': ['whole', 1, 28],
+        'churn__training_rows': ['whole', 1000, 100000000],
+        'churn__contact_rows': ['whole', 0, 100000000],
+        'churn__history_days': ['whole', 365, 3650],
+        'churn__lookback_days': ['whole', 0, 60],
+        'churn__keep_snapshots_days': ['whole', 1, 3650],
+        'churn__max_row_drop': ['above', 0, 1],
+        'churn__allow_empty': ['boolean'],
+        'churn__as_of_date': ['date'],
+        'churn__complaint_from': ['number', -2, 2],
+        'churn__train': ['one of', ['if_missing', 'auto', 'always', 'never']],
+        'churn__retrain_windows': ['whole', 1, 1000],
+        'churn__retrain_drift_share': ['above', 0, 1],
+        'churn__transformer': ['boolean'],
+        'churn__transformer_settings': ['settings'],
+        'churn__trials': ['whole', 0, 1000],
+        'churn__band_medium': ['number', 0, 1],
+        'churn__band_high': ['number', 0, 1],
+        'churn__band_critical': ['number', 0, 1],
+        'churn__alert_band': ['one of', ['medium', 'high', 'critical']],
+        'churn__stale_days': ['whole', 0, 365],
+        'churn__min_group': ['whole', 2, 1000000],
+        'churn__recommend_after_days': ['whole', 0, 365],
+        'churn__monitoring_severity': ['one of', ['warn', 'error']],
+        'churn__drift_limit': ['above', 0, 20],
+        'churn__auroc_drop_limit': ['above', 0, 1],
+        'churn__margin': ['number', 0, 1],
+        'churn__value_days': ['whole', 1, 3650],
+        'churn__budget': ['budget'],
+        'churn__action_caps': ['caps'],
+        'churn__campaign_days': ['whole', 1, 365],
+        'churn__contact_every_days': ['whole', 0, 365],
+        'churn__holdout_share': ['number', 0, 1],
+        'churn__explore_share': ['number', 0, 1],
+        'churn__customer_attributes': ['attributes'],
+        'churn__pseudonymise': ['boolean'],
     }) }}
 {% endmacro %}
+
+
+{#- Error lines, one or none, for the value of a var. -#}
+{% macro value_problems(name, value) %}
+    {% set kind, first, last = (churn_radar.expected_vars()[name] + [none, none])[:3] %}
+    {% set is_list = value is sequence and value is not string and value is not mapping %}
+    {% if kind in ['whole', 'number', 'above'] %}
+        {% set is_number = value is number and value is not boolean and (value is integer or kind != 'whole') %}
+        {% set right = is_number and first <= value <= last and not (kind == 'above' and value == first) %}
+        {% set words = {'whole': 'a whole number from %s to %s', 'number': 'a number from %s to %s', 'above': 'a number above %s and at most %s'} %}
+        {% set expected = words[kind] % (first, last) %}
+    {% elif kind == 'boolean' %}
+        {% set right, expected = value is boolean, 'true or false' %}
+    {% elif kind == 'one of' %}
+        {% set right, expected = value is string and value in first, first[:-1] | join(', ') ~ ' or ' ~ first[-1] %}
+    {% elif kind == 'parts' %}
+        {% set right, expected = is_list and not value | reject('in', first) | list, 'a list of ' ~ first | join(', ') %}
+    {% elif kind == 'attributes' %}
+        {% set right, expected = is_list and not value | reject('string') | list, 'a list of columns of customers, such as [country]' %}
+    {% elif kind == 'settings' %}
+        {% set right, expected = value is mapping, 'a mapping such as {fine_tuning: lora}' %}
+    {% elif kind == 'budget' %}
+        {% set right = value is none or (value is number and value is not boolean and value >= 0) %}
+        {% set expected = 'a sum of money, 0 or more, or null for no limit' %}
+    {% elif kind == 'caps' %}
+        {% set wrong = value.values() | reject('integer') | list or value.values() | select('lt', 0) | list if value is mapping else [value] %}
+        {% set right, expected = not wrong, 'whole numbers by action, such as {service_call: 200}' %}
+    {% elif kind == 'date' %}
+        {% set is_written_as_date = modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', value | string) %}
+        {% set right = value is none or (is_written_as_date and run_query("select try_cast('" ~ value ~ "' as date)").rows[0][0]) %}
+        {% set expected = 'a date such as 2017-12-01' %}
+    {% endif %}
+    {{ return([] if right else [name ~ ' is ' ~ churn_radar.shown(value) ~ '; expected ' ~ expected]) }}
+{% endmacro %}
+
+
+{#- A value of a var as its user wrote it. -#}
+{% macro shown(value) %}{{ return('null' if value is none else value | lower if value is boolean else value) }}{% endmacro %}
 
 
 {#- One error line per user var that does not exist, suggesting the allowed var with the most similar name. -#}
 {% macro unknown_vars() %}
     {% set problems = [] %}
-    {% set known = churn_radar.allowed_vars() %}
+    {% set known = churn_radar.expected_vars() | list %}
+    {% for table in churn_radar.raw_tables() %}
+        {% do known.extend(['churn__' ~ table ~ '_source', 'churn__' ~ table ~ '_columns']) %}
+    {% endfor %}
     {% for name in churn_radar.user_vars() if name.startswith('churn__') and name not in known %}
         {% set nearest = run_query(
             "select name from (values ('" ~ known | join("'), ('") ~ "')) as known (name)"
@@ -117,98 +164,52 @@
 {% endmacro %}
 
 
-{#- Stop the run before any model is built if a var does not exist or is out of range; one message lists every problem. -#}
+{#-
+    Stop the run before any model is built if a var does not exist or has no possible value; one message lists every problem.
+    What dbt needs to read the yml files is checked before it reads them.
+-#}
 {% macro check_configuration() %}
+    {% if not execute %}
+        {% for name in ['churn__enabled', 'churn__monitoring_severity'] %}
+            {{ churn_radar.raise_problems(churn_radar.value_problems(name, var(name))) }}
+        {% endfor %}
+    {% endif %}
     {% if not execute or not churn_radar.is_selected() %}{{ return('') }}{% endif %}
     {{ churn_radar.raise_problems(churn_radar.project_problems()) }}
     {% set problems = churn_radar.unknown_vars() %}
-    {% for name, limits in churn_radar.integer_vars().items() %}
-        {% set value = var(name) %}
-        {% if value is not integer or value is boolean or value < limits[0] or value > limits[1] %}
-            {% do problems.append(name ~ ' is ' ~ value ~ '; expected a whole number from ' ~ limits[0] ~ ' to ' ~ limits[1]) %}
-        {% endif %}
+    {% for name in churn_radar.expected_vars() %}
+        {% do problems.extend(churn_radar.value_problems(name, var(name))) %}
     {% endfor %}
-    {% set enabled, parts = var('churn__enabled'), ['scores', 'retention', 'text', 'online'] %}
-    {% if enabled is string or enabled is not sequence or enabled | reject('in', parts) | list %}
-        {% do problems.append('churn__enabled is ' ~ enabled ~ '; expected a list of ' ~ parts | join(', ')) %}
-    {% elif 'scores' not in enabled and enabled | select('in', ['retention', 'online']) | list %}
-        {% do problems.append('churn__enabled is ' ~ enabled ~ '; retention and online need scores as well') %}
-    {% endif %}
-    {% if var('churn__train') not in ['if_missing', 'auto', 'always', 'never'] %}
-        {% do problems.append('churn__train is ' ~ var('churn__train') ~ '; expected if_missing, auto, always or never') %}
-    {% endif %}
-    {% if var('churn__alert_band') not in ['medium', 'high', 'critical'] %}
-        {% do problems.append('churn__alert_band is ' ~ var('churn__alert_band') ~ '; expected medium, high or critical') %}
-    {% endif %}
-    {% for name in ['churn__retrain_drift_share', 'churn__max_row_drop'] %}
-        {% if var(name) is not number or not 0 < var(name) <= 1 %}
-            {% do problems.append(name ~ ' is ' ~ var(name) ~ '; expected a number above 0 and at most 1') %}
-        {% endif %}
-    {% endfor %}
-    {% for name in ['churn__transformer', 'churn__allow_empty'] if var(name) is not boolean %}
-        {% do problems.append(name ~ ' is ' ~ var(name) ~ '; expected true or false') %}
-    {% endfor %}
-    {% if var('churn__transformer_settings') is not mapping %}
-        {% do problems.append('churn__transformer_settings is ' ~ var('churn__transformer_settings') ~ '; expected a mapping such as {fine_tuning: lora}') %}
-    {% endif %}
     {% set bands = [var('churn__band_medium'), var('churn__band_high'), var('churn__band_critical')] %}
-    {% if bands | reject('number') | list or not 0 < bands[0] < bands[1] < bands[2] < 1 %}
+    {% if not bands | reject('number') | list and not 0 < bands[0] < bands[1] < bands[2] < 1 %}
         {% do problems.append('churn__band_medium, churn__band_high, churn__band_critical are ' ~ bands | join(', ') ~ '; expected increasing numbers between 0 and 1') %}
     {% endif %}
-    {% for name, maximum in {'churn__drift_limit': 20, 'churn__auroc_drop_limit': 1}.items() %}
-        {% set value = var(name) %}
-        {% if value is not number or value is boolean or not 0 < value <= maximum %}
-            {% do problems.append(name ~ ' is ' ~ value ~ '; expected a number above 0 and at most ' ~ maximum) %}
-        {% endif %}
-    {% endfor %}
-    {% do problems.extend(churn_radar.decision_problems()) %}
-    {% set as_of_date = var('churn__as_of_date') %}
-    {% set is_written_as_date = modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2}', as_of_date | string) %}
-    {% if as_of_date is not none and not (is_written_as_date and run_query("select try_cast('" ~ as_of_date ~ "' as date)").rows[0][0]) %}
-        {% do problems.append('churn__as_of_date is ' ~ as_of_date ~ '; expected a date such as 2017-12-01') %}
+    {% if 'scores' not in var('churn__enabled') and var('churn__enabled') | select('in', ['retention', 'online']) | list %}
+        {% do problems.append('churn__enabled is ' ~ var('churn__enabled') ~ '; retention and online need scores as well') %}
     {% endif %}
-    {% set attributes = var('churn__customer_attributes') %}
-    {% if attributes is string or attributes is not sequence or attributes | reject('string') | list %}
-        {% do problems.append('churn__customer_attributes is ' ~ attributes ~ '; expected a list of columns of customers, such as [country]') %}
-    {% else %}
-        {% do problems.extend(churn_radar.personal_problems()) %}
-    {% endif %}
+    {% do problems.extend(churn_radar.personal_problems()) %}
     {% for contract in churn_radar.raw_contracts() %}
-        {% do problems.extend(churn_radar.mapping_problems(contract)) %}
+        {% do problems.extend(churn_radar.source_problems(contract)) %}
     {% endfor %}
     {{ churn_radar.raise_problems(problems) }}
 {% endmacro %}
 
 
-{#- Error lines for the vars of retention decisions. -#}
-{% macro decision_problems() %}
+{#- Error lines for churn__<table>_source and churn__<table>_columns that need no look at the table. -#}
+{% macro source_problems(contract) %}
     {% set problems = [] %}
-    {% for name in ['churn__margin', 'churn__holdout_share', 'churn__explore_share'] %}
-        {% if var(name) is not number or var(name) is boolean or not 0 <= var(name) <= 1 %}
-            {% do problems.append(name ~ ' is ' ~ var(name) ~ '; expected a number from 0 to 1') %}
-        {% endif %}
-    {% endfor %}
-    {% set budget = var('churn__budget') %}
-    {% if budget is not none and (budget is not number or budget is boolean or budget < 0) %}
-        {% do problems.append('churn__budget is ' ~ budget ~ '; expected a sum of money, 0 or more, or null for no limit') %}
+    {% set source, name = var('churn__' ~ contract.name ~ '_source', none), 'churn__' ~ contract.name ~ '_columns' %}
+    {% if source is not none and source is not string %}
+        {% do problems.append('churn__' ~ contract.name ~ '_source is ' ~ churn_radar.shown(source) ~ "; expected a table, or ref('model') or source('name', 'table') as text") %}
     {% endif %}
-    {% set caps = var('churn__action_caps') %}
-    {% if caps is not mapping or caps.values() | reject('integer') | list or caps.values() | select('lt', 0) | list %}
-        {% do problems.append('churn__action_caps is ' ~ caps ~ '; expected whole numbers by action, such as {service_call: 200}') %}
-    {% endif %}
-    {{ return(problems) }}
-{% endmacro %}
-
-
-{#- Error lines for churn__<table>_columns that need no look at the table. -#}
-{% macro mapping_problems(contract) %}
-    {% set problems = [] %}
-    {% set name = 'churn__' ~ contract.name ~ '_columns' %}
-    {% set mapping = var(name, none) or {} %}
+    {% set mapping = churn_radar.column_mapping(contract.name) %}
     {% set columns = contract.columns.values() | map(attribute='name') | list %}
-    {% if mapping is not mapping %}
-        {{ return([name ~ ' is ' ~ mapping ~ "; expected a mapping such as {" ~ columns[0] ~ ': id}']) }}
+    {% if var(name, none) is not none and var(name) is not mapping %}
+        {% do problems.append(name ~ ' is ' ~ churn_radar.shown(var(name)) ~ "; expected a mapping such as {" ~ columns[0] ~ ': id}') %}
     {% endif %}
+    {% for column, read in mapping.items() if read is not none and read is not string and read is not number %}
+        {% do problems.append(name ~ '.' ~ column ~ ' is ' ~ read ~ '; expected a column, an SQL expression, or null to leave it out') %}
+    {% endfor %}
     {% for column in mapping if column not in columns %}
         {% do problems.append(name ~ '.' ~ column ~ ': ' ~ contract.name ~ ' has no such column; expected one of ' ~ columns | join(', ')) %}
     {% endfor %}

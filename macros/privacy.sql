@@ -31,10 +31,17 @@
 {% endmacro %}
 
 
-{#- Quoted names of the shop's own columns that are read with a raw table: churn__customer_attributes. -#}
+{#- The shop's own columns that are read with a raw table: churn__customer_attributes. -#}
+{% macro attributes_of(table) %}
+    {% set names = var('churn__customer_attributes') if table == 'customers' else [] %}
+    {{ return(names if names is sequence and names is not string else []) }}
+{% endmacro %}
+
+
+{#- Their quoted names. -#}
 {% macro quoted_attributes(table) %}
     {% set names = [] %}
-    {% for name in (var('churn__customer_attributes') if table == 'customers' else []) %}
+    {% for name in churn_radar.attributes_of(table) %}
         {% do names.append(adapter.quote(name)) %}
     {% endfor %}
     {{ return(names) }}
@@ -44,19 +51,15 @@
 {#- Error lines for vars that would read a column tagged pii. -#}
 {% macro personal_problems() %}
     {% set problems = [] %}
-    {% if var('churn__pseudonymise') is not boolean %}
-        {% do problems.append('churn__pseudonymise is ' ~ var('churn__pseudonymise') ~ '; expected true or false') %}
-    {% endif %}
     {% for contract in churn_radar.raw_contracts() %}
         {% set table = contract.name %}
         {% set personal = churn_radar.personal_columns(table) %}
-        {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
-        {% for column, expression in (mapping if mapping is mapping else {}).items() if column not in ['customer_id', 'review_text', 'ticket_text'] %}
+        {% for column, expression in churn_radar.column_mapping(table).items() if column not in ['customer_id', 'review_text', 'ticket_text'] %}
             {% for word in modules.re.findall('[A-Za-z_][A-Za-z_0-9]*', column ~ ' ' ~ expression) | map('lower') | unique if word in personal %}
                 {% do problems.append('churn__' ~ table ~ '_columns.' ~ column ~ ': ' ~ table ~ '.' ~ word ~ ' is tagged pii and is never read; leave it out') %}
             {% endfor %}
         {% endfor %}
-        {% for attribute in (var('churn__customer_attributes') if table == 'customers' else []) if attribute | lower in personal %}
+        {% for attribute in churn_radar.attributes_of(table) if attribute | lower in personal %}
             {% do problems.append('churn__customer_attributes: customers.' ~ attribute ~ ' is tagged pii and is never read; leave it out') %}
         {% endfor %}
     {% endfor %}

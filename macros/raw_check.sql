@@ -28,7 +28,7 @@
                 {% endif %}
             {% endfor %}
         {% endif %}
-        {% for attribute in (var('churn__customer_attributes') if table == 'customers' and not (missing and source_types is not none) else []) if attribute | lower not in (types or {}) %}
+        {% for attribute in (churn_radar.attributes_of(table) if not (missing and source_types is not none) else []) if attribute | lower not in (types or {}) %}
             {% do problems.append('customers.' ~ attribute ~ ': named in churn__customer_attributes, but the column is missing') %}
         {% endfor %}
     {% endfor %}
@@ -44,7 +44,7 @@
 {#- Error lines for columns named in churn__<table>_columns that the shop's table lacks, and for what is no SQL expression. -#}
 {% macro missing_columns(table, types) %}
     {% set problems = [] %}
-    {% for column, expression in (var('churn__' ~ table ~ '_columns', none) or {}).items() if expression is not none and expression | lower not in types %}
+    {% for column, expression in churn_radar.column_mapping(table).items() if expression is not none and expression | lower not in types %}
         {% set read = {'names': [expression | string], 'problem': ''} %}
         {% if not modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) %}
             {% do read.update(churn_radar.names_in(expression | string)) %}
@@ -159,7 +159,7 @@
     {% for row in run_query('select source_table, row_count, column_names from ' ~ before ~ ' where row_count > 0').rows %}
         {% set types = churn_radar.raw_column_types(row[0]) or {} %}
         {% set lost = [] %}
-        {% set mapping = var('churn__' ~ row[0] ~ '_columns', none) or {} %}
+        {% set mapping = churn_radar.column_mapping(row[0]) %}
         {% for column in row[2].split(',') if column not in types and mapping.get(column, '') is not none %}
             {% do lost.append(column) %}
         {% endfor %}

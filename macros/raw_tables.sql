@@ -40,7 +40,7 @@
 {#- ('ref', [package, model]) or ('source', [name, table]) for a text that is such a call; the package may be left out. -#}
 {% macro reference(named) %}
     {% set name = "\\s*['\"](\\w+)['\"]\\s*" %}
-    {% set call = modules.re.fullmatch('(ref|source)\\(' ~ name ~ '(?:,' ~ name ~ ')?\\)', named or '') %}
+    {% set call = modules.re.fullmatch('(ref|source)\\(' ~ name ~ '(?:,' ~ name ~ ')?\\)', named | string) %}
     {% if not call %}{{ return((none, [])) }}{% endif %}
     {{ return((call.group(1), [call.group(2), call.group(3)] if call.group(3) else [project_name, call.group(2)])) }}
 {% endmacro %}
@@ -77,13 +77,20 @@
 {% endmacro %}
 
 
+{#- What churn__<table>_columns names, by columns of the contract. -#}
+{% macro column_mapping(table) %}
+    {% set mapping = var('churn__' ~ table ~ '_columns', none) %}
+    {{ return(mapping if mapping is mapping else {}) }}
+{% endmacro %}
+
+
 {#-
     The shop's rows of a raw table, with the contract's column names. churn__<table>_columns maps a column of the contract
     to a column of the shop, an SQL expression, or null to leave it out; other columns keep their names.
 -#}
 {% macro raw_relation(table) %}
     {% set relation = churn_radar.raw_source(table) %}
-    {% set mapping = var('churn__' ~ table ~ '_columns', none) or {} %}
+    {% set mapping = churn_radar.column_mapping(table) %}
     {% set types = churn_radar.column_types(relation) if execute and (mapping or flags.EMPTY) else none %}
     {% if types is none %}{{ return(relation) }}{% endif %}
     {% set selected = [] %}
@@ -94,8 +101,7 @@
         {% do selected.append(read ~ ' as ' ~ adapter.quote(name)) %}
     {% endfor %}
     {% set contract = churn_radar.read_columns(table) | map(attribute='name') | list %}
-    {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
-    {% for name in contract + attributes if name not in mapping and name | lower in types %}
+    {% for name in contract + churn_radar.attributes_of(table) if name not in mapping and name | lower in types %}
         {% do selected.append(adapter.quote(name)) %}
     {% endfor %}
     {{ return('(select ' ~ selected | join(', ') ~ ' from ' ~ relation ~ ' as raw_rows' ~ (' limit 0)' if flags.EMPTY else ')')) }}
@@ -166,8 +172,7 @@
 {#- Columns of the contract, and of churn__customer_attributes, that the shop's own rows of a raw table have; none without it. -#}
 {% macro raw_columns(table) %}
     {% set types = (churn_radar.column_types(churn_radar.raw_relation(table)) if execute) or {} %}
-    {% set attributes = var('churn__customer_attributes') if table == 'customers' else [] %}
-    {% set names = (churn_radar.read_columns(table) | map(attribute='name') | list + attributes) if types else [] %}
+    {% set names = (churn_radar.read_columns(table) | map(attribute='name') | list + churn_radar.attributes_of(table)) if types else [] %}
     {{ return(names | map('lower') | select('in', types) | list) }}
 {% endmacro %}
 

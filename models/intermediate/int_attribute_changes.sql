@@ -1,4 +1,4 @@
-{%- set attributes = var('churn__customer_attributes') -%}
+{%- set attributes = churn_radar.attributes_of('customers') -%}
 {#- int_customer_attributes as the last build left it, which has read this table; not a ref, as that would be a circle -#}
 {%- set now -%}
     select

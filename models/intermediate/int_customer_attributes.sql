@@ -11,7 +11,7 @@ changes as (
 select
     customers.customer_id,
     customers.signed_up_at,
-    {{ churn_radar.name_value_array(var('churn__customer_attributes'), 'customers') }} as attributes,
+    {{ churn_radar.name_value_array(churn_radar.attributes_of('customers'), 'customers') }} as attributes,
     changes.changed_at as known_at,
     cast(null as timestamp) as superseded_at
 from {{ ref('stg_customers') }} as customers

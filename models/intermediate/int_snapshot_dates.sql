@@ -1,4 +1,4 @@
-{%- set every = var('churn__snapshot_every_days') -%}
+{%- set every = [var('churn__snapshot_every_days') | int, 1] | max -%}
 {#- training snapshots are 28 days apart, rounded up to a multiple of the grid -#}
 {%- set training_step = every * ((28 / every) | round(0, 'ceil') | int) -%}
 

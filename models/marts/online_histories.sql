@@ -212,7 +212,7 @@ customers as (
 attributes as (
     select
         customers.customer_id,
-        {{ churn_radar.name_value_array(var('churn__customer_attributes'), 'customers') }} as attributes
+        {{ churn_radar.name_value_array(churn_radar.attributes_of('customers'), 'customers') }} as attributes
     from {{ ref('stg_customers') }} as customers
 )
 

@@ -4,7 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-from shop import Shop, small_shop_orders
+import yaml
+from shop import PROJECT, Shop, small_shop_orders
 
 GOOD = small_shop_orders()
 #: Skips the data tests, for errors that a model raises.
@@ -65,28 +66,67 @@ def test_orders_that_violate_the_contract(refused, table, expected):
     check_refused(refused.write(orders=table), expected)
 
 
-def test_one_message_names_every_problem(refused):
+#: Values that are wrong for a var, by the kind of var.
+WRONG = {
+    "whole": ["30", 0.5, None, True, -1, 10**9, [30], {}],
+    "number": ["0.5", None, True, -3, 21, [0.5], {}],
+    "above": ["0.5", None, True, 0, 21, [0.5], {}],
+    "boolean": ["false", 0, 1, None, [], {}],
+    "one of": ["low", True, None, 1, ["warn"], {}],
+    "parts": ["scores", None, 1, True, ["score"], {"scores": True}],
+    "attributes": ["country", None, 1, True, [1], {"country": True}],
+    "settings": ["lora", None, 1, True, ["lora"]],
+    "budget": ["100", -1, True, [100], {}],
+    "caps": [None, "200", 200, ["service_call"], {"service_call": "200"}, {"service_call": -1}, {"service_call": True}],
+    "date": ["2023-02-30", "tomorrow", 20230201, ["2023-02-01"], {}],
+}
+SETTINGS = yaml.safe_load((PROJECT / "dbt_project.yml").read_text())["vars"]
+
+
+def compiled(shop: Shop, expression: str) -> list | dict:
+    """Value of an expression in a model."""
+    inline = f"{{% if execute %}}{{{{ tojson({expression}) }}}}{{% endif %}}"
+    return json.loads(shop.dbt("compile", "--quiet", "--inline", inline).stdout)
+
+
+def test_every_var_takes_its_default_and_no_value_of_a_wrong_type_or_range(refused):
+    kinds = {name: kind for name, (kind, *_) in compiled(refused, "churn_radar.expected_vars()").items()}
+    assert kinds.keys() == SETTINGS.keys()
+    values = [(name, value) for name, kind in kinds.items() for value in (SETTINGS[name], *WRONG[kind])]
+    checks = ", ".join(f"churn_radar.value_problems({name!r}, {value!r})" for name, value in values)
+    problems = compiled(refused, f"[{checks}]")
+    for (name, value), found in zip(values, problems, strict=True):
+        is_default = value == SETTINGS[name] and type(value) is type(SETTINGS[name])
+        assert len(found) == (0 if is_default else 1), (name, value, found)
+        assert is_default or (found[0].startswith(f"{name} is ") and "; expected " in found[0])
+
+
+def test_one_message_names_every_var_that_is_wrong(refused):
+    """Whatever their types, also those that SQL computes with while dbt parses."""
+    others = ("churn__enabled", "churn__monitoring_severity")
+    wrong = {name: None if isinstance(value, str | list | dict) else "30" for name, value in SETTINGS.items()}
     check_refused(
         refused.write(orders=GOOD),
-        "churn__horizon_days is 0; expected a whole number from 1 to 365",
-        "churn__train is sometimes; expected if_missing, auto, always or never",
-        "churn__drift_limit is 0; expected a number above 0 and at most 20",
-        "churn__auroc_drop_limit is much; expected a number above 0 and at most 1",
-        "churn__alert_band is low; expected medium, high or critical",
-        "churn__stale_days is -1; expected a whole number from 0 to 365",
-        "churn__min_group is 1; expected a whole number from 2 to 1000000",
-        "churn__customer_attributes is country; expected a list of columns of customers, such as [country]",
-        "churn__transformer_settings is lora; expected a mapping such as {fine_tuning: lora}",
-        churn__horizon_days=0,
-        churn__train="sometimes",
-        churn__drift_limit=0,
-        churn__auroc_drop_limit="much",
-        churn__alert_band="low",
-        churn__stale_days=-1,
-        churn__min_group=1,
-        churn__customer_attributes="country",
-        churn__transformer_settings="lora",
+        *(f"\n    {name} is {value or 'null'}; expected " for name, value in wrong.items() if name not in others),
+        "churn__orders_source is 5; expected a table, or ref('model')",
+        "churn__orders_columns is amount; expected a mapping such as {order_id: id}",
+        "churn__events_columns.event_id is ['id']; expected a column",
+        churn__orders_source=5,
+        churn__orders_columns="amount",
+        churn__events_columns={"event_id": ["id"]},
+        **{name: value for name, value in wrong.items() if name not in others},
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("churn__enabled", None, "null; expected a list of scores, retention, text, online"),
+        ("churn__monitoring_severity", "fatal", "fatal; expected warn or error"),
+    ],
+)
+def test_a_var_that_dbt_needs_to_parse_is_refused_in_one_line(refused, name, value, expected):
+    check_refused(refused, f"{name} is {expected}", **{name: value})
 
 
 @pytest.mark.parametrize(
