@@ -215,15 +215,16 @@
 
 {#-
     Every row of a raw table with the contract's names and types, and `rejection_reason`: why the row is invalid, null
-    if it is valid. Columns that the shop lacks are null; a table that it lacks is empty.
+    if it is valid. Columns that the shop lacks are null; a table that it lacks is empty. `numbers` are the kinds of ids
+    that numeric_ids returns, where they are known.
 -#}
-{% macro checked_rows(table) %}
+{% macro checked_rows(table, numbers=none) %}
     {%- set parts = churn_radar.raw_parts(table) %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
     {%- set contract = churn_radar.raw_contract(table) %}
     {%- set columns = churn_radar.staged_columns(table) %}
     {%- set attributes = churn_radar.quoted_attributes(table) %}
-    {%- set now, numbers = churn_radar.now_utc(), churn_radar.numeric_ids() %}
+    {%- set now, numbers = churn_radar.now_utc(), churn_radar.numeric_ids() if numbers is none else numbers %}
     {#-
         Money given back: an order of its own, as shops write it, once or more often, under the id of the order that it belongs
         to. Rows of one order, amount and time are one refund.

@@ -2,6 +2,7 @@
 {{ config(materialized='table') }}
 {#- lines of orders have no key -#}
 {%- set tables = churn_radar.raw_tables() | reject('equalto', 'order_items') | list -%}
+{%- set numbers = churn_radar.numeric_ids() if execute -%}
 
 with
 
@@ -14,7 +15,7 @@ sorted_{{ table }} as (
     from (
         select {{ churn_radar.key_hash(table) }} as key_hash
         from (
-            {{- churn_radar.checked_rows(table) | indent(12) }}
+            {{- churn_radar.checked_rows(table, numbers) | indent(12) }}
         ) as checked
     ) as hashed
 ){{ ',' if not loop.last }}
