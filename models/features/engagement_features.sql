@@ -9,6 +9,20 @@ snapshots as (
     {{ churn_radar.snapshots_to_build() }}
 ),
 
+last_visits as (
+    select
+        snapshots.customer_id,
+        snapshots.as_of_date,
+        max(daily_events.activity_date) as activity_date
+    from snapshots
+    inner join {{ ref('int_customer_daily_events') }} as daily_events
+        on
+            snapshots.customer_id = daily_events.customer_id
+            and snapshots.as_of_date > daily_events.activity_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }} <= daily_events.activity_date
+    group by snapshots.customer_id, snapshots.as_of_date
+),
+
 known_days as (
     select
         snapshots.as_of_date,
@@ -19,7 +33,7 @@ known_days as (
         on
             snapshots.customer_id = daily_events.customer_id
             and snapshots.as_of_date > daily_events.activity_date
-            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }} <= daily_events.activity_date
+            and {{ churn_radar.add_days('snapshots.as_of_date', -(windows | max)) }} <= daily_events.activity_date
 ),
 
 engagement as (
@@ -34,8 +48,7 @@ engagement as (
         count(case when days_ago <= {{ days }} then 1 end) as visit_days_{{ days }}d,
         {%- endfor %}
         sum(case when days_ago > 30 and days_ago <= 60 then view_events else 0 end) as view_events_previous_30d,
-        count(case when days_ago > 30 and days_ago <= 60 then 1 end) as visit_days_previous_30d,
-        min(days_ago) as days_since_last_visit
+        count(case when days_ago > 30 and days_ago <= 60 then 1 end) as visit_days_previous_30d
     from known_days
     group by customer_id, as_of_date
 ),
@@ -77,14 +90,14 @@ abandoned_carts as (
             known_days.customer_id = order_days.customer_id
             and known_days.as_of_date = order_days.as_of_date
             and known_days.days_ago = order_days.days_ago
-    where known_days.days_ago <= 90 and known_days.cart_add_events > 0 and order_days.orders is null
+    where known_days.cart_add_events > 0 and order_days.orders is null
     group by known_days.customer_id, known_days.as_of_date
 )
 
 select
     snapshots.customer_id,
     snapshots.as_of_date,
-    cast(engagement.days_since_last_visit as bigint) as days_since_last_visit,
+    cast({{ churn_radar.days_between('last_visits.activity_date', 'snapshots.as_of_date') }} as bigint) as days_since_last_visit,
     {%- for days in windows %}
     {%- for event_type in event_types %}
     cast(coalesce(engagement.{{ event_type }}_events_{{ days }}d, {{ zero }}) as bigint) as {{ event_type }}_events_{{ days }}d,
@@ -101,6 +114,8 @@ select
     cast(coalesce(engagement.visit_days_30d, {{ zero }}) + 1 as double)
     / (coalesce(engagement.visit_days_previous_30d, 0) + 1) as visit_trend_30d
 from snapshots
+left join last_visits
+    on snapshots.customer_id = last_visits.customer_id and snapshots.as_of_date = last_visits.as_of_date
 left join engagement
     on snapshots.customer_id = engagement.customer_id and snapshots.as_of_date = engagement.as_of_date
 left join abandoned_carts
