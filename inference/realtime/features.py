@@ -51,7 +51,7 @@ class History:
     visits: Mapping[str, np.ndarray]
     #: Items of the completed orders of the last 90 days: ``activity_date``, ``product_id``, ``category``, ``amount``.
     products: Mapping[str, np.ndarray]
-    #: ``stg_reviews`` and ``stg_support_tickets`` with the complaint scores of their texts, ``stg_campaign_touches``.
+    #: ``int_reviews`` and ``stg_support_tickets`` with the complaint scores of their texts, ``stg_campaign_touches``.
     reviews: Sequence[Mapping]
     tickets: Sequence[Mapping]
     contacts: Sequence[Mapping]

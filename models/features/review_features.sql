@@ -8,15 +8,15 @@ snapshots as (
 
 reviews as (
     select
-        stg_reviews.*,
-        coalesce(stg_reviews.loaded_at, stg_reviews.reviewed_at) as known_at,
+        int_reviews.*,
+        coalesce(int_reviews.loaded_at, int_reviews.reviewed_at) as known_at,
         {%- for aspect in churn_radar.aspects() %}
         review_embeddings.{{ aspect }}_score,
         {%- endfor %}
         review_embeddings.complaint_score
-    from {{ ref('stg_reviews') }} as stg_reviews
+    from {{ ref('int_reviews') }} as int_reviews
     left join {{ ref('review_embeddings') }} as review_embeddings
-        on {{ churn_radar.review_text_id('stg_reviews') }} = review_embeddings.text_id
+        on {{ churn_radar.review_text_id('int_reviews') }} = review_embeddings.text_id
 ),
 
 known_reviews as (

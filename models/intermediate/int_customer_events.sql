@@ -43,7 +43,7 @@ reviews as (
         superseded_at,
         rating as amount,
         {{ churn_radar.as_text('null') }} as category
-    from {{ ref('stg_reviews') }}
+    from {{ ref('int_reviews') }}
 ),
 
 tickets as (

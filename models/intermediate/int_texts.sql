@@ -9,7 +9,7 @@ select
     reviews.rating,
     -- only if the name was known when the review was written
     case when products.known_at <= reviews.reviewed_at then products.product_name end as subject
-from {{ ref('stg_reviews') }} as reviews
+from {{ ref('int_reviews') }} as reviews
 left join {{ ref('int_products') }} as products on reviews.product_id = products.product_id
 where trim(reviews.review_text) <> ''
 

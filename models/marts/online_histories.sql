@@ -124,7 +124,7 @@ reviews as (
     select
         *,
         {{ churn_radar.review_text_id('reviews') }} as text_id
-    from {{ ref('stg_reviews') }} as reviews
+    from {{ ref('int_reviews') }} as reviews
     where reviews.superseded_at is null
 ),
 

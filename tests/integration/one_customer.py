@@ -44,7 +44,7 @@ ORDERS = """
 """
 LISTS = {
     "reviews": "select reviews.*, scores.* exclude (customer_id, text_id) from (select *, 'reviews:' || review_id || "
-    "case when version > 1 then '#' || version else '' end as text_id from stg_reviews) as reviews "
+    "case when version > 1 then '#' || version else '' end as text_id from int_reviews) as reviews "
     "left join review_embeddings as scores using (text_id)",
     "tickets": "select tickets.*, scores.* exclude (customer_id, text_id) from stg_support_tickets as tickets "
     "left join review_embeddings as scores on 'support_tickets:' || ticket_id = text_id",

@@ -51,6 +51,7 @@ EXCEPTIONS = {
         "churn_alerts": "churn_score_drift has no customers",
         "int_customer_attributes": "int_attribute_changes has what was overwritten",
         "int_customer_orders": "int_order_changes has what was overwritten",
+        "int_reviews": "int_review_arrivals has when a review came first",
         "packed_features": "customer_features is packed with the others",
         "recommendation_candidates": "the newest date, which int_product_purchases does not have",
         "searchable_texts": "text_quotes has what a Python model added to int_texts",

@@ -207,7 +207,7 @@ def small_shop(loaded: list[int], corrected: list[int], contacted: list[int]) ->
 
 
 #: Tables of the shop that overwrites.
-OVERWRITTEN = ("order_features", "engagement_features", "customer_features", "churn_labels")
+OVERWRITTEN = ("order_features", "engagement_features", "customer_features", "churn_labels", "int_customer_events")
 
 
 def shop_that_overwrites(moment: str) -> dict[str, pd.DataFrame]:
@@ -242,7 +242,12 @@ def shop_that_overwrites(moment: str) -> dict[str, pd.DataFrame]:
     events.loc[16, "customer_id"] = "dated"
     arrived_by = pd.Series([*["2023-07-09"] * 10, *["2023-07-10"] * 5, "2023-06-15", "2023-07-11"])
     tier = "gold" if moment <= "2023-07-12" else "closed"
+    # on 12 July all reviews are loaded again, and one is changed
+    again = ["2023-06-26"] * 2 if moment <= "2023-07-11" else ["2023-07-11 22:00"] * 2
+    reviews = pd.DataFrame({"review_id": ["same", "changed"], "customer_id": "x", "loaded_at": pd.to_datetime(again)})
+    reviews["reviewed_at"], reviews["review_text"] = pd.Timestamp("2023-06-25"), ["fine", f"better in {again[0][:7]}"]
     return {
+        "reviews": reviews,
         "orders": known[known.ordered_at < moment],
         "events": events[arrived_by < moment],
         "customers": pd.DataFrame({"customer_id": ["c0", "x"], "tier": tier}),
@@ -304,6 +309,14 @@ def test_an_attribute_set_in_place_counts_from_the_build_on_that_saw_it(overwrit
     assert tiers.pop("2023-07-18") == ("tier=closed",)
     assert {"2023-04-17", "2023-05-15", "2023-07-12"} <= tiers.keys()
     assert set(tiers.values()) == {("tier=gold",)}
+
+
+def test_a_review_that_is_loaded_again_is_known_since_it_arrived_first(overwriting):
+    known = "select event_id, known_at::varchar from int_customer_events where event_type = 'review'"
+    assert dict(rows_of(overwriting[0], known)) == {
+        "reviews:same": "2023-06-26 00:00:00",
+        "reviews:changed": "2023-07-11 22:00:00",
+    }
 
 
 def test_visits_that_come_or_change_after_the_lookback_window_are_counted_and_reported(overwriting):
