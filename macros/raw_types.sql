@@ -102,7 +102,7 @@
 {#- Kinds of ids that a table of the shop holds as numbers. A column without any value does not count: files give it any type. -#}
 {% macro numeric_ids() %}
     {% set kinds = [] %}
-    {% for contract in churn_radar.raw_contracts() %}
+    {% for contract in (churn_radar.raw_contracts() if execute else []) %}
         {% set relation = churn_radar.raw_relation(contract.name) %}
         {% set types = churn_radar.column_types(relation) or {} %}
         {% for column in churn_radar.read_columns(contract.name) if column.meta.get('id') not in [none] + kinds %}

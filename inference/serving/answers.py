@@ -3,13 +3,18 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from inference.serving.ids import as_text
 
 #: Customers that one request may ask for.
 MAX_CUSTOMERS = 1000
 
-Key = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-CustomerId = Annotated[Key, Field(description="The shop's own id, without control characters.", examples=["1301"])]
+_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Key = Annotated[_Text, BeforeValidator(as_text, json_schema_input_type=_Text | int)]
+CustomerId = Annotated[
+    Key, Field(description="The shop's own id: a whole number, or text without control characters.", examples=["1301"])
+]
 
 
 class Churn(BaseModel):

@@ -3,9 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from inference.serving.answers import Churn, CustomerId, Key
+from inference.serving.ids import ABSENT
 from inference.warehouse.event_log import COLUMNS
 
 #: Events of one request, and products of one order.
@@ -13,6 +14,14 @@ MAX_EVENTS, MAX_ITEMS = 1000, 200
 #: How far an event may be in the future, as clocks differ.
 CLOCK_DIFFERENCE = timedelta(minutes=5)
 
+
+def _id(text: str) -> str:
+    if text.lower() in ABSENT:
+        raise ValueError("this is written where there is no id; expected an id")
+    return text
+
+
+Id = Annotated[Key, AfterValidator(_id)]
 Name = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
 Money = Annotated[float, Field(gt=-1e12, lt=1e12, allow_inf_nan=False)]
@@ -36,8 +45,8 @@ class _Event(_Part):
     table: ClassVar[str]
     time_field: ClassVar[str]
 
-    event_id: Key = Field(description="Unique; the same event sent again changes nothing.")
-    customer_id: CustomerId
+    event_id: Id = Field(description="Unique; the same event sent again changes nothing.")
+    customer_id: Annotated[CustomerId, AfterValidator(_id)]
 
     def rows(self) -> dict[str, list[dict]]:
         """Return the event's rows by raw table."""
@@ -56,7 +65,7 @@ class _Event(_Part):
 class OrderItem(_Part):
     """A product of an order."""
 
-    product_id: Key
+    product_id: Id
     quantity: float = Field(ge=0, lt=1e9, allow_inf_nan=False)
     unit_price: Money = 0.0
     product_name: Name | None = None
@@ -68,7 +77,7 @@ class OrderEvent(_Event):
 
     table, time_field = "orders", "ordered_at"
     type: Literal["order"]
-    order_id: Key
+    order_id: Id
     ordered_at: Moment
     amount: float = Field(ge=0, lt=1e12, allow_inf_nan=False, description="Net amount, in the shop's currency.")
     status: Literal["completed", "cancelled", "returned"] = "completed"
@@ -100,7 +109,7 @@ class ReviewEvent(_Event):
 
     table, time_field = "reviews", "reviewed_at"
     type: Literal["review"]
-    review_id: Key
+    review_id: Id
     reviewed_at: Moment
     review_text: Words
     rating: float | None = Field(default=None, ge=1, le=5)
@@ -112,7 +121,7 @@ class TicketEvent(_Event):
 
     table, time_field = "support_tickets", "opened_at"
     type: Literal["ticket"]
-    ticket_id: Key
+    ticket_id: Id
     opened_at: Moment
     closed_at: Moment | None = None
     topic: Name | None = None

@@ -4,13 +4,15 @@ import asyncio
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from inference.feature_store.client import SCORES_SERVICE, open_store
+from inference.feature_store.client import SCORES_SERVICE, SHOP_VIEW, open_store
 from inference.pseudonyms import pseudonym
 from inference.realtime.online_store import REDIS_TIMEOUT, StoreDownError
 from inference.serving.answers import MAX_CUSTOMERS, Churn
+from inference.serving.ids import plain_number
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
@@ -34,6 +36,7 @@ class ScoreLookup:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lookup")
         self._waiting: dict[str, asyncio.Future] = {}
         self._reading: asyncio.Task | None = None
+        self._numeric_ids: frozenset[str] = frozenset()
 
     async def open(self) -> None:
         """Load Feast and its registry, which takes seconds; before ``feast apply``, raise ``StoreDownError``."""
@@ -54,6 +57,10 @@ class ScoreLookup:
         if late:
             raise StoreDownError("timeout")
         return [answer.result() for answer in answers]
+
+    async def numeric_ids(self) -> frozenset[str]:
+        """Return the kinds of ids that the warehouse has as numbers; as they were while the store does not answer."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read_numeric_ids)
 
     async def _read_waiting(self) -> None:
         loop = asyncio.get_running_loop()
@@ -83,16 +90,28 @@ class ScoreLookup:
         return self._service
 
     def _read(self, customer_ids: list[str]) -> list[Churn | None]:
-        scores = self._scores(customer_ids)
+        ids, scores = list(customer_ids), self._scores(customer_ids)
         if missing := [i for i, score in enumerate(scores) if score is None]:
+            other = {i: plain_number(ids[i]) for i in missing if plain_number(ids[i]) != ids[i]}
+            if other and "customer" in self._read_numeric_ids():
+                for i, number in other.items():
+                    ids[i] = number
             # the store's keys may be pseudonyms
-            for i, score in zip(missing, self._scores([pseudonym(customer_ids[i]) for i in missing]), strict=True):
-                scores[i] = score
+            again = self._scores([key for i in missing for key in (ids[i], pseudonym(ids[i]))])
+            for i, own, hidden in zip(missing, again[::2], again[1::2], strict=True):
+                scores[i] = own or hidden
         now = datetime.now(UTC)
         return [
             None if score is None else to_answer(customer, json.loads(score[0]), now, score[1])
-            for customer, score in zip(customer_ids, scores, strict=True)
+            for customer, score in zip(ids, scores, strict=True)
         ]
+
+    def _read_numeric_ids(self) -> frozenset[str]:
+        with suppress(Exception):  # a store without the view, or that does not answer
+            store, _ = self._open()
+            facts = store.get_online_features([f"{SHOP_VIEW}:facts"], {"shop_id": ["shop"]}).to_dict()["facts"][0]
+            self._numeric_ids = frozenset(json.loads(facts).get("numeric_ids", ()) if facts else ())
+        return self._numeric_ids
 
     def _scores(self, customer_ids: list[str]) -> list[tuple[str, datetime] | None]:
         store, service = self._open()

@@ -1,6 +1,6 @@
 """Routes of the HTTP API."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 
 from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health
 from inference.serving.events import EventBatch, EventReceipt
+from inference.serving.ids import KINDS, as_in_warehouse
 from inference.serving.limits import RequireScope
 from inference.serving.lookup import to_answer
 from inference.serving.problems import MAX_LISTED, documented
@@ -49,12 +50,15 @@ async def churn_batch(request: Request, asked: ChurnBatchRequest) -> ChurnBatch:
 @router.post("/v1/events", tags=["events"], dependencies=[CAN_WRITE], responses=documented(401, 403, 409, 413, 429))
 async def events(request: Request, sent: EventBatch) -> EventReceipt:
     """Accept what customers just did, and return the scores that follow from it."""
-    if problems := list(event_problems(sent, request.app.state)):
-        raise HTTPException(422, "; ".join(problems[:MAX_LISTED]))
     logged = [Event(event.event_id, event.customer_id, event.rows()) for event in sent.events]
+    if logged != [as_in_warehouse(event, KINDS) for event in logged]:
+        numeric_ids = await request.app.state.scores.numeric_ids()
+        logged = [as_in_warehouse(event, numeric_ids) for event in logged]
+    if problems := list(event_problems(sent, logged, request.app.state)):
+        raise HTTPException(422, "; ".join(problems[:MAX_LISTED]))
     added, scores = await request.app.state.intake.accept(logged)
     request.app.state.metrics.events.inc(sum(added))
-    customers = dict.fromkeys(event.customer_id for event in sent.events)
+    customers = dict.fromkeys(event.customer_id for event in logged)
     now = datetime.now(UTC)
     return EventReceipt(
         accepted=sum(added),
@@ -92,12 +96,12 @@ def outdated(scores: Iterable[Churn]) -> list[str]:
     return [score.customer_id for score in scores if score.as_of.date() < today]
 
 
-def event_problems(sent: EventBatch, state: State) -> Iterator[str]:
+def event_problems(sent: EventBatch, logged: Sequence[Event], state: State) -> Iterator[str]:
     """Yield why events are refused: their times first, then customers who were erased."""
     now = datetime.now(UTC)
     for i, event in enumerate(sent.events):
         if problem := event.time_problem(now, state.updater.history_days):
             yield f"events.{i} {problem}"
-    for i, event in enumerate(sent.events):
-        if state.intake.is_erased(event.customer_id):
+    for i, own in enumerate(logged):
+        if state.intake.is_erased(own.customer_id):
             yield f"events.{i} is of a customer who was erased; expected nothing of them any more"

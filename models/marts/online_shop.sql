@@ -59,6 +59,7 @@ select
         'first_date': 'first_order.first_date',
         'encoder_revision': '(select max(encoder_revision) from ' ~ ref('review_embeddings') ~ ')',
         'tables': churn_radar.json_texts(tables),
+        'numeric_ids': churn_radar.json_texts(churn_radar.numeric_ids()),
         'unrecorded': churn_radar.json_texts(churn_radar.unrecorded_columns()),
         'event_types': churn_radar.json_texts(churn_radar.event_types()),
         'aspects': churn_radar.json_texts(churn_radar.aspects()),

@@ -65,14 +65,14 @@ def scored(tmp_path_factory) -> Shop:
     shop.published.parent.mkdir(parents=True)
     published_scores().to_parquet(shop.published.with_name("online_scores.parquet"), index=False)
     shop.run("dbt", "parse")
-    materialize(shop)
+    materialize(shop, "online_scores")
     return shop
 
 
-def materialize(shop: Shop) -> None:
+def materialize(shop: Shop, *views: str) -> None:
     shop.run("feast", "-c", "feature_repo", "apply", "--skip-source-validation")
     moment = f"{AS_OF:%Y-%m-%dT%H:%M:%S}"
-    shop.run("feast", "-c", "feature_repo", "materialize", moment, moment, "--views", "online_scores")
+    shop.run("feast", "-c", "feature_repo", "materialize", moment, moment, *(f"--views={view}" for view in views))
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +346,7 @@ def test_without_a_materialised_store_the_service_is_not_ready(tmp_path):
 
 def test_the_service_recovers_when_redis_returns(scored, redis_server):
     shop = replace(scored, settings=scored.settings | {"CHURN_REDIS": redis_server.address})
-    materialize(shop)
+    materialize(shop, "online_scores")
     with serving(shop) as running:
         assert running.get("/v1/customers/c5/churn").json()["reasons"] == [
             "last order 5 days ago",
@@ -362,3 +362,30 @@ def test_the_service_recovers_when_redis_returns(scored, redis_server):
         # Redis loads its file first and rejects commands meanwhile
         running.wait_until_ready()
         assert running.get("/v1/customers/c5/churn").status_code == 200
+
+
+def test_ids_are_found_however_they_are_written_where_the_warehouse_has_numbers(scored, service):
+    """The last test: the store then has the facts of a shop with numbers."""
+    numbers = published_scores().head(2).assign(customer_id=["7", "8"])
+    numbers.to_parquet(scored.published.with_name("online_scores.parquet"), index=False)
+    (scored.home / "features").mkdir()
+    facts = json.dumps({"numeric_ids": ["customer"]})
+    shop = pd.DataFrame({"shop_id": ["shop"], "as_of_date": AS_OF, "facts": facts})
+    shop.to_parquet(scored.home / "features" / "online_shop.parquet", index=False)
+    assert service.get("/v1/customers/007/churn").status_code == 404
+    materialize(scored, "online_scores", "online_shop")
+    for path in ("007", "%207%20", "7", "7.0", "+7"):
+        assert service.get(f"/v1/customers/{path}/churn").json()["customer_id"] == "7"
+    answer = service.post("/v1/churn:batch", json={"customer_ids": ["007", 8, 7.0, "9", "nan"]}).json()
+    assert [score["customer_id"] for score in answer["scores"]] == ["7", "8", "7"]
+    assert answer["unknown"] == ["9", "nan"]
+    event = {"type": "browsing", "event_type": "view", "occurred_at": NOW.isoformat(), "session_id": "007"}
+    for key, customer in (("numbers", "007"), ("numbers", 7), ("numbers 2", "8.0")):
+        sent = service.post("/v1/events", WRITER, json={"events": [event | {"event_id": key, "customer_id": customer}]})
+        assert sent.status_code == 200, sent.text
+    log = EventLog(scored.home / "events" / "log.db")
+    assert [(e.customer_id, e.rows["events"][0]["session_id"]) for e in log.since() if "numbers" in e.event_id] == [
+        ("7", "007"),
+        ("8", "007"),
+    ]
+    log.close()

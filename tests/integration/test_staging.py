@@ -10,6 +10,7 @@ import pytest
 from shop import Shop
 from test_bad_input import check_refused
 
+from inference.serving.ids import as_text, plain_number
 from inference.warehouse.event_log import Event, EventLog
 
 NOW = pd.Timestamp.now("UTC").tz_localize(None)
@@ -184,6 +185,33 @@ def test_ids_join_whatever_their_types_and_nobody_is_no_customer(built):
     # no table has products as numbers, so that text keeps its zeros
     assert staged(built, "select distinct product_id from stg_order_items order by 1") == [("007",), ("7",), ("8",)]
     assert staged(built, "select count(*) from stg_order_items semi join stg_orders using (order_id)") == [(5,)]
+
+
+def test_the_service_reads_ids_as_staging_does(built):
+    texts = [
+        "7",
+        "007",
+        " 7 ",
+        "+7",
+        "7.0",
+        "-07.",
+        "000",
+        "0",
+        "-0",
+        "7.5",
+        "7a",
+        "x07",
+        "1e3",
+        "0x7",
+        ".0",
+        "٧",
+        "a b",
+        "07\t",
+    ]
+    macros = {number: f"{{{{ churn_radar.read_id('id', 'VARCHAR', {number}) }}}}" for number in (True, False)}
+    inline = f"select {macros[True]}, {macros[False]} from (select unnest({texts}) as id)"
+    sql = built[0].dbt("compile", "--quiet", "--inline", inline).stdout
+    assert duckdb.sql(sql).fetchall() == [(plain_number(as_text(text)), as_text(text)) for text in texts]
 
 
 def test_codes_are_compared_without_blanks_and_capitals(built):
