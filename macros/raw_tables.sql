@@ -214,6 +214,20 @@
 
 
 {#-
+    Columns of orders that differ where a row is money given back: an order of its own, as shops write it, once or more often,
+    under the id of the order that it belongs to. Rows of one order, amount and time are one refund.
+-#}
+{% macro refund_columns() %}
+    {% set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
+    {{ return({
+        'order_id': "case when " ~ is_refund ~ " then order_id || coalesce(' refund of ' || " ~ churn_radar.as_text('abs(amount)') ~ " || ' at ' || " ~ churn_radar.as_text('ordered_at') ~ ", ' refund') else order_id end",
+        'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
+        'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
+    }) }}
+{% endmacro %}
+
+
+{#-
     Every row of a raw table with the contract's names and types, and `rejection_reason`: why the row is invalid, null
     if it is valid. Columns that the shop lacks are null; a table that it lacks is empty. `numbers` are the kinds of ids
     that numeric_ids returns, where they are known.
@@ -225,16 +239,7 @@
     {%- set columns = churn_radar.staged_columns(table) %}
     {%- set attributes = churn_radar.quoted_attributes(table) %}
     {%- set now, numbers = churn_radar.now_utc(), churn_radar.numeric_ids() if numbers is none else numbers %}
-    {#-
-        Money given back: an order of its own, as shops write it, once or more often, under the id of the order that it belongs
-        to. Rows of one order, amount and time are one refund.
-    -#}
-    {%- set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
-    {%- set refunds = {
-        'order_id': "case when " ~ is_refund ~ " then order_id || coalesce(' refund of ' || " ~ churn_radar.as_text('abs(amount)') ~ " || ' at ' || " ~ churn_radar.as_text('ordered_at') ~ ", ' refund') else order_id end",
-        'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
-        'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
-    } if table == 'orders' else {} %}
+    {%- set refunds = churn_radar.refund_columns() if table == 'orders' else {} %}
 select
     {%- for column in columns %}
     {{ refunds[column.name] ~ ' as ' ~ column.name if column.name in refunds else column.name }},
@@ -261,12 +266,9 @@ select
         {%- for column in columns if column.data_type == 'double' %}
         when not {{ churn_radar.is_plausible_number(column.name) }} then '{{ column.name }} is not a number below 10^12'
         {%- endfor %}
-        {%- if table == 'orders' %}
-        when amount is null and status in ('completed', 'refund') then 'amount of a completed order is null'
-        {%- elif table == 'order_items' %}
-        when quantity is null or quantity < 0 then 'quantity is null or negative'
-        when not {{ churn_radar.is_plausible_number('quantity * unit_price') }} then 'quantity x unit_price is not a number below 10^12'
-        {%- endif %}
+        {%- for reason, condition in contract.meta.get('rejected_if', {}).items() %}
+        when {{ condition }} then '{{ reason }}'
+        {%- endfor %}
     end as rejection_reason
 from (
     {%- for part in parts or [{'types': {}}] %}

@@ -370,7 +370,7 @@ def test_ids_are_found_however_they_are_written_where_the_warehouse_has_numbers(
     numbers.to_parquet(scored.published.with_name("online_scores.parquet"), index=False)
     (scored.home / "features").mkdir()
     facts = json.dumps({"numeric_ids": ["customer"]})
-    shop = pd.DataFrame({"shop_id": ["shop"], "as_of_date": AS_OF, "facts": facts})
+    shop = pd.DataFrame({"shop_id": ["shop"], "as_of_date": AS_OF, "event_timestamp": AS_OF, "facts": facts})
     shop.to_parquet(scored.home / "features" / "online_shop.parquet", index=False)
     assert service.get("/v1/customers/007/churn").status_code == 404
     materialize(scored, "online_scores", "online_shop")
