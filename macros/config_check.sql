@@ -122,7 +122,6 @@
 {% endmacro %}
 
 
-{#- Whether the command builds models of this package and, with `alone`, nothing of another. -#}
 {% macro is_selected(alone=false) %}
     {% set packages, builds = [], [] %}
     {% for id in selected_resources %}
@@ -164,10 +163,6 @@
 {% endmacro %}
 
 
-{#-
-    Stop the run before any model is built if a var does not exist or has no possible value; one message lists every problem.
-    What dbt needs to read the yml files is checked before it reads them.
--#}
 {% macro check_configuration() %}
     {% if not execute %}
         {% for name in ['churn__enabled', 'churn__monitoring_severity'] %}

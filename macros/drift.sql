@@ -1,18 +1,10 @@
 {#- Drift by the population stability index (PSI) over bins, with its critical value for the sample sizes. -#}
 
-{#-
-    PSI of one group with a row per bin and the shares of customers `now` and `then`. Shares are at least 0.0001, so
-    that an empty bin has a logarithm; inference/training/drift_reference.py does the same.
--#}
 {% macro psi(now, then) -%}
     sum((greatest({{ now }}, 0.0001) - greatest({{ then }}, 0.0001)) * ln(greatest({{ now }}, 0.0001) / greatest({{ then }}, 0.0001)))
 {%- endmacro %}
 
 
-{#-
-    99.9th percentile of the PSI of two samples of the same distribution: (1 / n + 1 / m) times the chi-squared
-    quantile with bins - 1 degrees of freedom (Yurdakul and Naranjo 2020), by the Wilson-Hilferty approximation.
--#}
 {% macro psi_critical_value(bins, customers, reference_customers) -%}
     case
         when {{ bins }} < 2 then 0
@@ -23,7 +15,6 @@
 {%- endmacro %}
 
 
-{#- The usual PSI bands: stable below 0.1, shifted below 0.25, drifted otherwise. -#}
 {% macro psi_band(psi) -%}
     case
         when {{ psi }} < 0.1 then 'stable'
@@ -33,16 +24,11 @@
 {%- endmacro %}
 
 
-{#-
-    Whether a PSI exceeds what the model has seen: at least churn__drift_limit, above the critical value, and more than
-    25 % above the largest PSI among the training snapshots.
--#}
 {% macro is_unusual(psi, critical_value, usual) -%}
     coalesce({{ psi }} >= {{ var('churn__drift_limit') }} and {{ psi }} > {{ critical_value }} and {{ psi }} > 1.25 * {{ usual }}, false)
 {%- endmacro %}
 
 
-{#- Whether a value lies in a bin of churn_drift_reference; a null bound is open. -#}
 {% macro is_in_bin(value, bins) -%}
     {{ bins }}.is_missing = ({{ value }} is null)
     and ({{ bins }}.above is null or {{ value }} > {{ bins }}.above)
@@ -50,7 +36,6 @@
 {%- endmacro %}
 
 
-{#- Numeric features of a Feast feature service, as {table: [columns]}, by the data types in the contracts. -#}
 {% macro numeric_features(service) %}
     {% set features = {} %}
     {% if execute %}
@@ -63,7 +48,6 @@
 {% endmacro %}
 
 
-{#- Unpivot `columns` of `relation` to one row per column, named in `feature`; nulls are kept. -#}
 {% macro unpivot(relation, keys, columns) %}
     {%- if churn_radar.is_spark() %}
     {#- stack, because a select per column makes view definitions too long for the Derby metastore of local sessions -#}

@@ -1,7 +1,3 @@
-{#-
-    Post-hook: export the model to $CHURN_HOME/<folder>/<model>.parquet. The file is written under a temporary name and
-    renamed, so that readers never see an incomplete file.
--#}
 {% macro export_parquet(folder, order_by='customer_id, as_of_date') %}
     {%- set moment = ', cast(as_of_date as timestamp) as event_timestamp' if folder == 'features' else '' -%}
     {%- set rows = 'select *' ~ moment ~ ' from ' ~ this ~ ' order by ' ~ order_by -%}

@@ -1,7 +1,3 @@
-{#-
-    Rows with a null or duplicate key, which is the tested column or the given `columns` together. A single test, so
-    that a table is scanned once instead of once each for unique and not_null.
--#}
 {% test primary_key(model, columns=none, column_name=none) %}
     {%- set key = columns or [column_name] %}
     select {{ key | join(', ') }}
@@ -11,7 +7,6 @@
 {% endtest %}
 
 
-{#- Combinations of `columns`, nulls allowed, that occur more than once. -#}
 {% test unique_combination(model, columns) %}
     select {{ columns | join(', ') }}
     from {{ model }}
@@ -20,7 +15,6 @@
 {% endtest %}
 
 
-{#- Values outside [minimum, maximum]; nulls pass. -#}
 {% test in_range(model, column_name, minimum=none, maximum=none) %}
     select {{ column_name }}
     from {{ model }}
@@ -35,7 +29,6 @@
 {% endtest %}
 
 
-{#- Fails if `column` has more than one distinct value. -#}
 {% test one_value(model, column) %}
     select count(distinct {{ column }}) as different_values
     from {{ model }}
@@ -43,10 +36,6 @@
 {% endtest %}
 
 
-{#-
-    Keys of a raw table with conflicting rows. Identical rows count once, and rows that differ in loaded_at are versions
-    of one row; other rows of the same key conflict.
--#}
 {% test no_conflicting_rows(model, table) %}
     {%- set repeated_keys = ref('stg_repeated_keys') %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
@@ -67,11 +56,6 @@
 {% endtest %}
 
 
-{#-
-    One row if less than `share` of the values of a column occur in the same column of stg_<table>, as when one table has
-    an id as a number with decimals; nulls do not count, and nothing is expected of tables without rows, nor where one of
-    both is not built, as dbt runs the tests of a table whose reader alone is selected.
--#}
 {% test joins_at_least(model, column_name, table, share) %}
     {%- set others = ref('stg_' ~ table) %}
     {%- if not execute or load_relation(model) is none or load_relation(others) is none %}{{ return('select 1 as not_built limit 0') }}{% endif %}
@@ -87,10 +71,6 @@
 {% endtest %}
 
 
-{#-
-    Fails if a boolean column is true in more than the share `maximum` of the champion's newest rows that satisfy the
-    condition `among`. Rows of other versions and earlier dates are not tested.
--#}
 {% test champion_share_at_most(model, column_name, maximum=0, among='true') %}
     with
 

@@ -10,7 +10,6 @@
 {% endmacro %}
 
 
-{#- A model's table as the last build left it; none if there is none. -#}
 {% macro built_table(name) %}
     {% if not execute %}{{ return(none) }}{% endif %}
     {% set node = graph.nodes['model.churn_radar.' ~ name] %}
@@ -18,11 +17,6 @@
 {% endmacro %}
 
 
-{#-
-    The same, to compare its `columns` with those that the query `now` reads today, by the key in the first column; none if
-    it was read from another source or other columns of the raw table. Where other code built it, and a fifth of the rows
-    or more differ, the code reads them otherwise: none, and a warning.
--#}
 {% macro built_before(name, table, columns, now) %}
     {% set relation = churn_radar.built_table(name) %}
     {% set fingerprints = (churn_radar.table_comment(relation) or '').split() if relation is not none else [] %}
@@ -54,7 +48,7 @@
 {% endmacro %}
 
 
-{#- Fingerprint of what determines a model's rows: the vars above, the code of the model, of everything upstream and of their macros, the columns of the raw tables, and the text encoder. -#}
+{#- Fingerprint of what determines a model's rows: the vars above, the code of the model, of everything upstream and of their macros, the contracts and columns of the raw tables, and the text encoder. -#}
 {% macro build_fingerprint(id=none) %}
     {% set parts = [] %}
     {% for name in churn_radar.feature_vars() %}
@@ -74,6 +68,9 @@
         {% endif %}
     {% endfor %}
     {% if 'model.churn_radar.sequence_features' in upstream %}{% do parts.append(var('churn__transformer')) %}{% endif %}
+    {% for contract in churn_radar.raw_contracts() if 'model.churn_radar.stg_' ~ contract.name in upstream %}
+        {% do parts.append([contract.meta, contract.columns.values() | map(attribute='meta') | list] | string) %}
+    {% endfor %}
     {#- features of a table or column that the shop lacks are null -#}
     {% set raw_tables = churn_radar.built_table('int_raw_tables') %}
     {% if raw_tables is not none %}
@@ -95,6 +92,7 @@
     {% endfor %}
 {% endmacro %}
 
+{#- A node and all nodes upstream of it, added to the list `visited`. -#}
 {% macro upstream_of(id, visited) %}
     {% if id in graph.nodes and id not in visited %}
         {% do visited.append(id) %}
@@ -127,7 +125,6 @@
 {% endmacro %}
 
 
-{#- Pre-hook: delete all rows of a stale table, else those of the days that will be rebuilt: the newest, and `late_days`. -#}
 {% macro delete_outdated_rows(day=none, late_days=[]) %}
     {% if not execute or model.config.materialized == 'view' or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
     {% if churn_radar.is_stale() %}{{ return(churn_radar.keep_rows('false')) }}{% endif %}
@@ -136,18 +133,12 @@
 {% endmacro %}
 
 
-{#- Whether a day is rebuilt: since a day, or one of `late_days`. -#}
 {% macro is_rebuilt(day, since, late_days) -%}
     {{ day }} >= cast('{{ since }}' as date)
     {%- for late_day in late_days %} or {{ day }} = cast('{{ late_day }}' as date){% endfor %}
 {%- endmacro %}
 
 
-{#-
-    Days before those that are rebuilt anyway whose events, or customers of events, are no longer those in
-    int_customer_daily_events, as events arrived late, were deleted or were given to another customer, with the number of
-    events more than before; looked for as far back as features count events.
--#}
 {% macro late_event_days() %}
     {% set since = churn_radar.rebuilt_from('activity_date') %}
     {% if not since %}{{ return([]) }}{% endif %}
@@ -172,7 +163,6 @@
 {% endmacro %}
 
 
-{#- Post-hook: store the build fingerprint as the table's comment, and how a raw table is read. Views need none. -#}
 {% macro record_fingerprint(table=none) %}
     {% if not execute or model.config.materialized == 'view' %}{{ return('') }}{% endif %}
     {% set relation = this.include(database=false) if churn_radar.is_postgres() else this %}
@@ -182,7 +172,6 @@
 {% endmacro %}
 
 
-{#- Statement that deletes all rows of this model's table except those that satisfy `condition`, which must not be null. -#}
 {% macro keep_rows(condition) %}
     {% if not churn_radar.is_spark() %}
         {{ return('delete from ' ~ this ~ ('' if condition == 'false' else ' where not (' ~ condition ~ ')')) }}
@@ -193,7 +182,6 @@
 {% endmacro %}
 
 
-{#- Post-hook: delete snapshots that are no longer in the spine. -#}
 {% macro delete_dropped_snapshots(spine) %}
     {% if not is_incremental() %}{{ return('') }}{% endif %}
     {{ return(churn_radar.keep_rows(
@@ -203,7 +191,6 @@
 {% endmacro %}
 
 
-{#- Pre-hook: delete snapshots that the sample no longer contains and that are in the spine only because of a contact. -#}
 {% macro delete_unsampled_snapshots(spine) %}
     {% if not execute or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
     {{ return(churn_radar.keep_rows(
@@ -213,14 +200,12 @@
 {% endmacro %}
 
 
-{#- Post-hook: delete customers who are no longer in `relations`, so that customers deleted by the shop disappear here as well. -#}
 {% macro delete_removed_customers(relations) %}
     {% if not is_incremental() %}{{ return('') }}{% endif %}
     {{ return(churn_radar.keep_rows('customer_id in (select customer_id from ' ~ relations | join(' union select customer_id from ') ~ ')')) }}
 {% endmacro %}
 
 
-{#- First day to rebuild in a table of days: churn__lookback_days before its newest day; none to rebuild all. -#}
 {% macro rebuilt_from(day) %}
     {% if not execute or not is_incremental() or churn_radar.is_stale() %}{{ return(none) }}{% endif %}
     {% set newest = run_query('select max(' ~ day ~ ') from ' ~ this).rows[0][0] %}
@@ -228,7 +213,6 @@
 {% endmacro %}
 
 
-{#- Snapshots that are missing in this feature table, and those in the lookback window, whose rows may have changed. -#}
 {% macro snapshots_to_build() %}
     select spine.*
     from {{ ref('int_customer_snapshots') }} as spine
@@ -239,13 +223,11 @@
 {% endmacro %}
 
 
-{#- Last date of the snapshot grid at or before a day. The grid is fixed to the calendar and starts on Monday 1970-01-05. -#}
 {% macro grid_day(day) -%}
     {{ churn_radar.add_days(day, 'cast(-(' ~ churn_radar.days_between("cast('1970-01-05' as date)", day) ~ ' % ' ~ var('churn__snapshot_every_days') ~ ') as integer)') }}
 {%- endmacro %}
 
 
-{#- Whether an as-of date lies in the lookback window, which ends at the newest date of `dates`. -#}
 {% macro is_in_lookback_window(as_of_date, dates) -%}
     {{ as_of_date }} between
     (select {{ churn_radar.add_days('max(as_of_date)', '-' ~ var('churn__lookback_days')) }} from {{ dates }} where is_newest)
@@ -253,17 +235,11 @@
 {%- endmacro %}
 
 
-{#- The smallest power of two that is at least `ratio` and at least 1. -#}
 {% macro power_of_two(ratio) -%}
     cast(power(2, ceil({{ churn_radar.log2('greatest(' ~ ratio ~ ', 1)') }})) as bigint)
 {%- endmacro %}
 
 
-{#-
-    Sampling divisor n of an as-of date: one in n active customers is kept. 1 keeps all, 0 none. For training dates it
-    is the smallest power of two that keeps all dates together within churn__training_rows: powers of two make samples
-    nested, and the divisor rarely changes as the shop grows.
--#}
 {% macro one_in(dates, rows) -%}
     case
         when {{ dates }}.holds_all then 1
@@ -273,7 +249,6 @@
 {%- endmacro %}
 
 
-{#- On-run-end: drop the temporary tables that dbt-duckdb leaves behind for incremental Python models. -#}
 {% macro drop_temporary_tables() %}
     {% if not execute or churn_radar.is_spark() %}{{ return('') }}{% endif %}
     {% set drops = [] %}

@@ -1,6 +1,5 @@
 {#- Point-in-time conditions: a row version is valid from its arrival until a later version arrives. -#}
 
-{#- Whether a row of a daily table happened and arrived before an as-of date and is not superseded by then. -#}
 {% macro known_at(rows, as_of_date) -%}
     {{ as_of_date }} > {{ rows }}.activity_date
     and {{ as_of_date }} > {{ rows }}.arrived_date
@@ -8,7 +7,6 @@
 {%- endmacro %}
 
 
-{#- The same for rows with timestamps; `happened_at` names the column with the event time. -#}
 {% macro known_at_midnight(rows, happened_at, as_of_date) -%}
     cast({{ as_of_date }} as timestamp) > {{ rows }}.{{ happened_at }}
     and cast({{ as_of_date }} as timestamp) > {{ rows }}.known_at
@@ -16,10 +14,6 @@
 {%- endmacro %}
 
 
-{#-
-    Whether a row of a daily table is the current version. Labels use every row that has arrived by now, however late;
-    a build for a past churn__as_of_date uses only rows that had arrived by that date.
--#}
 {% macro known_now(rows) %}
     {%- set as_of_date = var('churn__as_of_date') -%}
     {%- if as_of_date is none -%}
@@ -31,7 +25,6 @@
 {% endmacro %}
 
 
-{#- The newest as-of date: churn__as_of_date, else the day after the last completed order, of which no more than today is known. -#}
 {% macro newest_as_of_date(last_order_date) -%}
     {%- if var('churn__as_of_date') -%} cast('{{ var('churn__as_of_date') }}' as date)
     {%- else -%} least({{ churn_radar.add_days(last_order_date, 1) }}, {{ churn_radar.add_days(churn_radar.today(), 1) }})
@@ -39,11 +32,6 @@
 {%- endmacro %}
 
 
-{#-
-    Rows of stg_orders with `known_at`, of the expression `arrived_at` or the order if that is later. A refund lies beside its
-    order. Where it took the order's row, as the relation `known` has the order of that time or the status `has_changed`, it
-    is that order, returned.
--#}
 {% macro orders_as_known(known, arrived_at='loaded_at', has_changed='false') %}
     {%- set own_id = "split_part(refunds.order_id, ' refund of ', 1)" -%}
     with
@@ -87,7 +75,6 @@
 {% endmacro %}
 
 
-{#- text_id of a review; each later version of a review has an id of its own. -#}
 {% macro review_text_id(reviews) -%}
     'reviews:' || {{ reviews }}.review_id || case when {{ reviews }}.version > 1 then '#' || {{ churn_radar.as_text(reviews ~ '.version') }} else '' end
 {%- endmacro %}

@@ -1,6 +1,5 @@
 {#- Exchange of data between builds and the HTTP service. -#}
 
-{#- Pairs (name + suffix, column of that name), from which dict() makes a mapping. -#}
 {% macro same_names(names, suffix, relation=none) %}
     {% set pairs = [] %}
     {% for name in names %}
@@ -10,7 +9,6 @@
 {% endmacro %}
 
 
-{#- Position in the event log of the newest event that this build has read; 0 if there is none. -#}
 {% macro last_event_position() %}
     {%- set file = churn_radar.logged_events('through') -%}
     {%- if execute and churn_radar.column_types(file) is not none -%}

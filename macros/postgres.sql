@@ -29,10 +29,6 @@
 {% endmacro %}
 
 
-{#-
-    On-run-start: drop what the version before, whose models were views of PostgreSQL, left: those views, as a table
-    cannot take a view's place, and the tables home_* that it loaded from Parquet.
--#}
 {% macro drop_old_relations() %}
     {% if not execute or not churn_radar.is_postgres() or not churn_radar.is_selected() %}{{ return('') }}{% endif %}
     {% set query = (

@@ -31,14 +31,12 @@
 {% endmacro %}
 
 
-{#- The shop's own columns that are read with a raw table: churn__customer_attributes. -#}
 {% macro attributes_of(table) %}
     {% set names = var('churn__customer_attributes') if table == 'customers' else [] %}
     {{ return(names if names is sequence and names is not string else []) }}
 {% endmacro %}
 
 
-{#- Their quoted names. -#}
 {% macro quoted_attributes(table) %}
     {% set names = [] %}
     {% for name in churn_radar.attributes_of(table) %}
@@ -105,7 +103,6 @@
 {% endmacro %}
 
 
-{#- Pre-hook of tables that keep their history: replace ids stored before churn__pseudonymise was set by pseudonyms. -#}
 {% macro pseudonymise_stored_ids() %}
     {% if not execute or not var('churn__pseudonymise') or not churn_radar.has_reusable_table() %}{{ return('') }}{% endif %}
     {% set matches = 'regexp_like' if churn_radar.is_spark() else 'regexp_matches' %}

@@ -1,9 +1,5 @@
 {#- Checks of raw tables against the data contract, and against the last build. -#}
 
-{#-
-    Stop before any model is built if a raw table violates the data contract; one message lists every problem. A run that
-    builds models of other packages as well goes on with them: int_raw_tables fails, and with it what depends on it.
--#}
 {% macro check_raw_tables() %}
     {% if not execute %}{{ return('') }}{% endif %}
     {% set problems = [] %}
@@ -201,11 +197,6 @@
 {% endmacro %}
 
 
-{#-
-    Post-hook of stg_repeated_keys: one warning for each raw table with versions of which keys stand for rows of several
-    customers at several times: one row counts at a time. A row that moves to another customer, as when two accounts
-    become one, keeps its time.
--#}
 {% macro warn_of_shared_keys() %}
     {% if not execute %}{{ return('') }}{% endif %}
     {% set repeated = run_query('select distinct source_table from ' ~ this).columns[0].values() %}
@@ -228,7 +219,6 @@
 {% endmacro %}
 
 
-{#- Post-hook of stg_rejected_rows: one warning for each raw table of which more than a twentieth of the rows is set aside. -#}
 {% macro warn_of_rejected_rows() %}
     {% if not execute %}{{ return('') }}{% endif %}
     {% set rejected = {} %}

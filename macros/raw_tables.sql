@@ -6,7 +6,6 @@
 {% endmacro %}
 
 
-{#- Names of all raw tables; spelled out, as dbt's graph is empty while it finds out what a model reads. -#}
 {% macro raw_tables() %}
     {{ return(['orders', 'customers', 'order_items', 'events', 'reviews', 'support_tickets', 'campaign_touches']) }}
 {% endmacro %}
@@ -84,10 +83,6 @@
 {% endmacro %}
 
 
-{#-
-    The shop's rows of a raw table, with the contract's column names. churn__<table>_columns maps a column of the contract
-    to a column of the shop, an SQL expression, or null to leave it out; other columns keep their names.
--#}
 {% macro raw_relation(table) %}
     {% set relation = churn_radar.raw_source(table) %}
     {% set mapping = churn_radar.column_mapping(table) %}
@@ -135,7 +130,6 @@
 {% endmacro %}
 
 
-{#- Names of the raw tables that the shop has or the service has accepted events for. -#}
 {% macro available_tables() %}
     {% set tables = [] %}
     {% if execute %}
@@ -169,7 +163,6 @@
 {% endmacro %}
 
 
-{#- Columns of the contract, and of churn__customer_attributes, that the shop's own rows of a raw table have; none without it. -#}
 {% macro raw_columns(table) %}
     {% set types = (churn_radar.column_types(churn_radar.raw_relation(table)) if execute) or {} %}
     {% set names = (churn_radar.read_columns(table) | map(attribute='name') | list + churn_radar.attributes_of(table)) if types else [] %}
@@ -177,7 +170,6 @@
 {% endmacro %}
 
 
-{#- Default of a count over a raw table: 0 if the shop has the table, a typed null if not. -#}
 {% macro zero_if_present(table) %}
     {%- if not execute or churn_radar.raw_parts(table) -%} 0
     {%- else -%} cast(null as bigint)
@@ -185,7 +177,6 @@
 {% endmacro %}
 
 
-{#- Query of the time of the newest valid row of a raw table, for dbt's freshness of sources. -#}
 {% macro newest_time(table) %}
     select max({{ churn_radar.raw_contract(table).meta.event_time or 'cast(null as timestamp)' }}) as newest
     from ({{ churn_radar.checked_rows(table) | indent(4) }}) as checked
@@ -193,17 +184,12 @@
 {% endmacro %}
 
 
-{#-
-    Whether the shop records a column of the contract; true where it lacks the whole table. The events accepted by the
-    service do not count, as they cannot say what earlier rows would have had.
--#}
 {% macro is_recorded(table, column) %}
     {% set columns = churn_radar.raw_columns(table) %}
     {{ return(not columns or column in columns) }}
 {% endmacro %}
 
 
-{#- Columns, as 'table.column', whose features are null as the shop does not record them. -#}
 {% macro unrecorded_columns() %}
     {% set names = [] %}
     {% for table, column in [('orders', 'coupon_code'), ('events', 'session_id')] if not churn_radar.is_recorded(table, column) %}
@@ -227,11 +213,6 @@
 {% endmacro %}
 
 
-{#-
-    Every row of a raw table with the contract's names and types, and `rejection_reason`: why the row is invalid, null
-    if it is valid. Columns that the shop lacks are null; a table that it lacks is empty. `numbers` are the kinds of ids
-    that numeric_ids returns, where they are known.
--#}
 {% macro checked_rows(table, numbers=none) %}
     {%- set parts = churn_radar.raw_parts(table) %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
@@ -335,11 +316,6 @@ from (
 {%- endmacro %}
 
 
-{#-
-    Staging rows of a raw table: valid rows, one per key where there is one. Where rows have loaded_at, a key has one row per
-    arrival that changes it, numbered by `version` and valid until `superseded_at`, which is null for the current version.
-    Only rows of repeated keys are ranked, as a window function over all rows costs more than everything else in staging.
--#}
 {% macro staged_rows(table) %}
     {%- set checked = churn_radar.checked_rows(table) %}
     {%- set repeated_keys = ref('stg_repeated_keys') %}
@@ -408,5 +384,4 @@ where content_before is null or content_before <> content
 {% endmacro %}
 
 
-{#- 64-bit hash of the primary key of a raw row; never null. -#}
 {% macro key_hash(table) %}{{ churn_radar.fast_hash(churn_radar.raw_contract(table).meta.primary_key) if execute else '0' }}{% endmacro %}

@@ -99,7 +99,6 @@
 {% endmacro %}
 
 
-{#- Kinds of ids that a table of the shop holds as numbers. A column without any value does not count: files give it any type. -#}
 {% macro numeric_ids() %}
     {% set kinds = [] %}
     {% for contract in (churn_radar.raw_contracts() if execute else []) %}
@@ -151,7 +150,6 @@
 {%- endmacro %}
 
 
-{#- The day of now_utc. -#}
 {% macro today() %}cast({{ churn_radar.now_utc() }} as date){% endmacro %}
 
 

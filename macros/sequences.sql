@@ -1,13 +1,8 @@
-{#- Maximum number of events and texts, and their maximum age in days, that the transformer reads per customer. -#}
 {% macro max_events() %}{{ return(32) }}{% endmacro %}
 {% macro max_texts() %}{{ return(4) }}{% endmacro %}
 {% macro sequence_days() %}{{ return(180) }}{% endmacro %}
 
 
-{#-
-    Select columns with the first `limit` rows of a group, one array per name in `columns`, a mapping of names to
-    expressions. Rows are sorted by the `order_by` expressions, which must not be null.
--#}
 {% macro first_rows(columns, order_by, limit) -%}
     {%- if churn_radar.is_spark() %}{{ return(churn_radar.spark_first_rows(columns, order_by, limit)) }}{% endif %}
     {#- one list of structs, sorted once: an ordered aggregate per column needs kilobytes of memory per group -#}
@@ -33,7 +28,6 @@
 {%- endmacro %}
 
 
-{#- Columns of a relation as an array of 'name=value' strings; null if there are no columns or no row was joined. -#}
 {% macro name_value_array(names, relation) %}
     {%- set texts = [] -%}
     {%- for name in names -%}
