@@ -108,6 +108,11 @@ def models(manifest: dict) -> dict[str, dict]:
     return {id: node for id, node in manifest["nodes"].items() if node["resource_type"] in ("model", "seed")}
 
 
+def test_compiled_sql_has_no_runs_of_blank_lines(manifest):
+    compiled = {node["name"]: node.get("compiled_code") or "" for node in models(manifest).values()}
+    assert [name for name, code in compiled.items() if re.search(r"\n[ \t]*\n[ \t]*\n", code.strip())] == []
+
+
 def test_every_table_has_a_tested_key_or_a_reason(manifest):
     tested = {
         node["attached_node"]
