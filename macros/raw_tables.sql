@@ -282,7 +282,6 @@ from (
         {%- endif %}
         {%- do values.update({column.name: value}) %}
     {%- endfor %}
-
     select
         {%- for name, value in values.items() %}
         {{ churn_radar.staged_customer_id(value) if name == 'customer_id' else value }} as {{ name }},
@@ -381,7 +380,7 @@ where duplicate_number = 1
 where content_before is null or content_before <> content
 {%- endif %}
 {%- endif %}
-{% endmacro %}
+{%- endmacro %}
 
 
 {% macro key_hash(table) %}{{ churn_radar.fast_hash(churn_radar.raw_contract(table).meta.primary_key) if execute else '0' }}{% endmacro %}

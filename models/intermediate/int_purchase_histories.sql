@@ -29,8 +29,8 @@ contacts_of_dates as (
     from contacts
     group by as_of_date
 ),
+{%- if is_incremental() %}
 
-{% if is_incremental() %}
 built_dates as (
     select
         as_of_date,
@@ -40,7 +40,7 @@ built_dates as (
     from {{ this }}
     group by as_of_date
 ),
-{% endif %}
+{%- endif %}
 
 dates_to_build as (
     select dates.*
