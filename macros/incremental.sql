@@ -19,11 +19,11 @@
 
 {% macro built_before(name, table, columns, now) %}
     {% set relation = churn_radar.built_table(name) %}
-    {% set fingerprints = (churn_radar.table_comment(relation) or '').split() if relation is not none else [] %}
+    {% if relation is none %}{{ return(none) }}{% endif %}
+    {% set fingerprints = (churn_radar.table_comment(relation) or '').split() %}
     {% if fingerprints[1:] != [churn_radar.reading_fingerprint(table)] %}{{ return(none) }}{% endif %}
     {% if fingerprints[0] == churn_radar.build_fingerprint('model.churn_radar.' ~ name) %}{{ return(relation) }}{% endif %}
-    {% set built = adapter.get_columns_in_relation(relation) | map(attribute='name') | list %}
-    {% if (columns + ['known_at', 'superseded_at']) | reject('in', built) | list %}{{ return(none) }}{% endif %}
+    {% if (columns + ['known_at', 'superseded_at']) | reject('in', churn_radar.column_types(relation)) | list %}{{ return(none) }}{% endif %}
     {% set key = columns[0] %}
     {% set counts = run_query(
         'select count(*), count(case when built.content <> today.content then 1 end),'
