@@ -68,7 +68,7 @@ def definitions_fingerprint() -> str:
     for path in [*sorted(FEATURE_REPO.glob("*.py")), *sorted(FEATURE_REPO.glob("*.yaml")), *modules]:
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     manifest = Manifest.load()
-    places = [str(home()), os.environ.get("CHURN_REDIS"), os.environ.get("CHURN_ONLINE_SCHEMA")]
+    places = [os.environ.get("CHURN_REDIS"), os.environ.get("CHURN_ONLINE_SCHEMA")]
     places += [manifest.warehouse, postgres_schema()]
     digest.update(json.dumps([*places, manifest.definitions]).encode())
     return digest.hexdigest()

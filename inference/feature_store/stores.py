@@ -37,6 +37,10 @@ warnings.filterwarnings("ignore", message="fetch_arrow_table|fetch_record_batch"
 warnings.filterwarnings("ignore", message="On demand feature view is an experimental", category=RuntimeWarning)
 
 
+#: Stands for the home folder in the registry's file.
+HOME = "${CHURN_HOME}"
+#: SQLite file of the online store in the home folder.
+ONLINE_DATABASE = "/feast/online.db"
 #: Where commands of Feast listen that have no option for it.
 EVERYWHERE = "every address"
 #: Commands of Feast that listen on a port, and the address where they do by default.
@@ -71,9 +75,19 @@ def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
 
 
 class HomeRegistryStore(FileRegistryStore):
-    """Feast's file registry in the home folder, written as a whole."""
+    """Feast's file registry in the home folder, written as a whole; it can be copied and moved with its home.
+
+    Feast registers absolute paths, and drops the tables of an online store whose path is no longer the one registered:
+    those of the original, where the registry is a copy. So paths in the file begin with ``HOME``.
+    """
 
     _filepath: Path
+
+    def get_registry_proto(self) -> RegistryProto:
+        """Read the file."""
+        registry = super().get_registry_proto()
+        _move_registry(registry, _home_of(registry), str(home()))
+        return registry
 
     def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
         super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
@@ -81,12 +95,32 @@ class HomeRegistryStore(FileRegistryStore):
     def _write_registry(self, registry_proto: RegistryProto) -> None:
         # Feast overwrites the file: killed meanwhile, it would leave a registry that cannot be read
         final = self._filepath
+        stored = RegistryProto()
+        stored.CopyFrom(registry_proto)
+        _move_registry(stored, str(home()), HOME)
         try:
             with whole_file(final) as beside:
                 self._filepath = beside
-                super()._write_registry(registry_proto)
+                super()._write_registry(stored)
         finally:
             self._filepath = final
+
+
+def _home_of(registry: RegistryProto) -> str:
+    """The home that a registry's paths begin with: ``HOME``, or the folder in which an earlier version wrote it."""
+    paths = [table.sqlite_table.path for table in registry.infra.infra_objects]
+    return next((path.removesuffix(ONLINE_DATABASE) for path in paths if path.endswith(ONLINE_DATABASE)), HOME)
+
+
+def _move_registry(registry: RegistryProto, old: str, new: str) -> None:
+    """Replace the home that paths in a registry begin with."""
+    for table in registry.infra.infra_objects:
+        if table.sqlite_table.path.startswith(f"{old}/"):
+            table.sqlite_table.path = new + table.sqlite_table.path.removeprefix(old)
+    views = [view.spec for view in registry.feature_views]
+    for source in [*registry.data_sources, *(view.batch_source for view in views)]:
+        if source.file_options.uri.startswith(f"{old}/"):
+            source.file_options.uri = new + source.file_options.uri.removeprefix(old)
 
 
 class WarehouseOfflineStoreConfig:

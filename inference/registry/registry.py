@@ -21,6 +21,7 @@ from inference.registry.snapshot import (
     Version,
     artifact_path,
     client,
+    local_folder,
     read_snapshot,
 )
 from inference.text.encoder.settings import EncoderSettings
@@ -100,9 +101,10 @@ def _load(version: Version, role: str = "version") -> RegisteredModel:
     try:
         return RegisteredModel(version.version, _load_files(version, EncoderSettings.from_environment()))
     except (ChurnRadarError, OSError) as error:
+        place = local_folder(version) or version.source
         raise DamagedModelError(
-            f"{role} {version.version} in {version.source} cannot be read; expected the files as they were "
-            f"saved: restore them, or run churn-radar train ({error})"
+            f"{role} {version.version} in {place} cannot be read; expected the files as they were saved: restore them, "
+            f"or run churn-radar train ({error})"
         ) from None
 
 

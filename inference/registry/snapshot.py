@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from contextlib import suppress
+import sqlite3
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,15 @@ CHAMPION = "champion"
 
 #: Prefix of the registered model's tags that hold the decisions, numbered in order.
 DECISION_TAG = "decision."
+#: Columns of MLflow's database with absolute URIs.
+MLFLOW_URIS = (
+    "experiments.artifact_location",
+    "runs.artifact_uri",
+    "model_versions.source",
+    "model_versions.storage_location",
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Version:
 
     version: str  # its number
     run_id: str  # the run that trained it
-    source: str  # URI of the folder of its files
+    source: str  # URI of the folder of its files, where MLflow is not in the home folder
     trained_at: int  # milliseconds since 1970, UTC
     # what the run logged; empty where the run was deleted. Not compared: dicts have no hash, and versions are keys
     parameters: dict[str, str] = field(compare=False)
@@ -53,6 +63,7 @@ def client() -> "MlflowClient":
 
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
+    _move_database(folder)
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     connection = mlflow.MlflowClient(uri)
     if connection.get_experiment_by_name(MODEL_NAME) is None:
@@ -81,14 +92,21 @@ def read_snapshot(save: bool = True) -> RegistrySnapshot:
     return snapshot
 
 
+def local_folder(version: Version) -> Path | None:
+    """Folder of a version's files on this machine; None where MLflow keeps them elsewhere."""
+    if "MLFLOW_TRACKING_URI" not in os.environ:  # the home may have been moved since the version was registered
+        return _folder() / "artifacts" / version.run_id / "artifacts" / "model"
+    source = urlparse(version.source)
+    return Path(unquote(source.path)) if source.scheme in ("", "file") else None
+
+
 def artifact_path(version: Version, folder: str, name: str = "") -> Path:
     """Path of a version's files, or of the one called ``name``; downloaded into ``folder`` where they are not local.
 
     Raises OSError if they cannot be downloaded.
     """
-    source = urlparse(version.source)
-    if source.scheme in ("", "file"):
-        return Path(unquote(source.path)) / name
+    if local := local_folder(version):
+        return local / name
     connection = client()
     from mlflow.exceptions import MlflowException
 
@@ -100,6 +118,26 @@ def artifact_path(version: Version, folder: str, name: str = "") -> Path:
 
 def _folder() -> Path:
     return home() / "mlflow"
+
+
+def _move_database(folder: Path) -> None:
+    """Let MLflow's database name this folder where its home was copied or moved: it holds absolute URIs."""
+    file, artifacts = folder / "mlflow.db", (folder / "artifacts").as_uri()
+    if not file.exists():
+        return
+    with closing(sqlite3.connect(file)) as connection, connection:
+        query = "select artifact_location from experiments where name = ?"
+        registered = connection.execute(query, [MODEL_NAME]).fetchone()
+        if registered is None or registered[0] == artifacts:
+            return
+        before = registered[0]
+        for column in MLFLOW_URIS:
+            table, name = column.split(".")
+            connection.execute(
+                f"update {table} set {name} = ? || substr({name}, ?) where {name} = ? or substr({name}, 1, ?) = ?",
+                [artifacts, len(before) + 1, before, len(before) + 1, f"{before}/"],
+            )
+    logger.warning("%s: the home was copied or moved, MLflow finds its files here now", folder)
 
 
 def _database_stamp() -> list[list[int]] | None:

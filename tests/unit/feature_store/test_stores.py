@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.repo_config import RegistryConfig
 
 from inference import home
@@ -108,6 +109,31 @@ def test_the_registry_lies_beside_it(churn_home: Path) -> None:
     path = os.path.expandvars("${CHURN_HOME}/feast/registry.db")
     store = HomeRegistryStore(RegistryConfig(path=path), Path("feature_repo"))
     assert store._filepath == churn_home / "feast" / "registry.db"
+
+
+@pytest.mark.parametrize("written_by", ["this version", "an earlier version"])
+def test_a_registry_names_the_home_that_it_lies_in(churn_home: Path, monkeypatch, written_by: str) -> None:
+    def store() -> HomeRegistryStore:
+        return HomeRegistryStore(RegistryConfig(path="${CHURN_HOME}/feast/registry.db"), Path("feature_repo"))
+
+    def paths(registry: Registry) -> list[str]:
+        sources = [registry.feature_views[0].spec.batch_source, registry.data_sources[0]]
+        return [registry.infra.infra_objects[0].sqlite_table.path, *(source.file_options.uri for source in sources)]
+
+    names = ("feast/online.db", "features/order_features.parquet", "published/scores.parquet")
+    registry = Registry()
+    registry.infra.infra_objects.add().sqlite_table.path = str(churn_home / names[0])
+    registry.feature_views.add().spec.batch_source.file_options.uri = str(churn_home / names[1])
+    registry.data_sources.add().file_options.uri = str(churn_home / names[2])
+    if written_by == "this version":
+        store()._write_registry(registry)
+        assert str(churn_home).encode() not in store()._filepath.read_bytes()
+    else:
+        store()._filepath.write_bytes(registry.SerializeToString())
+    assert paths(registry) == paths(store().get_registry_proto()) == [str(churn_home / name) for name in names]
+    moved = churn_home.rename(churn_home.with_name("moved"))
+    monkeypatch.setenv("CHURN_HOME", str(moved))
+    assert paths(store().get_registry_proto()) == [str(moved / name) for name in names]
 
 
 @pytest.mark.parametrize(

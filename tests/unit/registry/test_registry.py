@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pandas as pd
@@ -210,6 +210,35 @@ def test_a_deleted_champion_of_a_date_gives_way_to_the_one_before(first: ChurnMo
     assert registry.versions().model_version.tolist() == ["1", "3"]
 
 
+@pytest.mark.parametrize("is_copied", [True, False], ids=["copied", "moved"])
+def test_the_registry_moves_with_its_home(
+    first: ChurnModel, second: ChurnModel, churn_home: Path, monkeypatch: pytest.MonkeyPatch, caplog, is_copied: bool
+) -> None:
+    registry.register(first, promote=True, reason="there was no champion")
+    assert registry.champion().version == "1"  # its snapshot is saved
+    other = churn_home.with_name("other's %home")
+    shutil.copytree(churn_home, other, copy_function=shutil.copy2)
+    before = files_of(churn_home)
+    if not is_copied:
+        shutil.rmtree(churn_home)
+    monkeypatch.setenv("CHURN_HOME", str(other))
+    registry._load_files.cache_clear()
+    assert registry.champion().version == "1"
+    assert registry.register(second, promote=True, reason="better") == "2"
+    assert "the home was copied or moved" in caplog.text
+    assert registry.champion().version == "2"
+    registry.rollback("1")
+    assert registry.champion().version == "1"
+    assert len(list(other.glob("mlflow/artifacts/*"))) == 2
+    assert files_of(churn_home) == (before if is_copied else {})
+    sources = [version.source for version in registry.client().search_model_versions("")]
+    assert all(Path(unquote(urlparse(source).path)).is_relative_to(other) for source in sources)
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 class TestSnapshot:
     @pytest.fixture(autouse=True)
     def champion(self, first: ChurnModel, model_registry: Path) -> None:
@@ -270,7 +299,8 @@ class TestSnapshot:
         assert registry.champion().version == "1"
         assert not (churn_home / "mlflow" / "contents.json").exists()
 
-    def test_remote_artifacts_are_downloaded(self, tmp_path: Path) -> None:
+    def test_remote_artifacts_are_downloaded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", database())
         (version,) = snapshot.read_snapshot().versions.values()
         remote = replace(version, source=f"mlflow-artifacts:/{version.run_id}/model")
         folder = snapshot.artifact_path(remote, str(tmp_path))
