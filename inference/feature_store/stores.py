@@ -26,6 +26,7 @@ from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
+from google.protobuf.message import Message
 
 from inference.feature_store.redis_store import OneKeyRedisOnlineStoreConfig
 from inference.home import LOOPBACK, PROJECT_DIR, home, postgres_schema, postgres_settings, whole_file
@@ -112,15 +113,14 @@ def _home_of(registry: RegistryProto) -> str:
     return next((path.removesuffix(ONLINE_DATABASE) for path in paths if path.endswith(ONLINE_DATABASE)), HOME)
 
 
-def _move_registry(registry: RegistryProto, old: str, new: str) -> None:
-    """Replace the home that paths in a registry begin with."""
-    for table in registry.infra.infra_objects:
-        if table.sqlite_table.path.startswith(f"{old}/"):
-            table.sqlite_table.path = new + table.sqlite_table.path.removeprefix(old)
-    views = [view.spec for view in registry.feature_views]
-    for source in [*registry.data_sources, *(view.batch_source for view in views)]:
-        if source.file_options.uri.startswith(f"{old}/"):
-            source.file_options.uri = new + source.file_options.uri.removeprefix(old)
+def _move_registry(message: Message, old: str, new: str) -> None:
+    """Replace the home that paths in a registry begin with, wherever they stand in it."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING and not field.is_repeated and value.startswith(f"{old}/"):
+            setattr(message, field.name, new + value.removeprefix(old))
+        elif field.type == field.TYPE_MESSAGE and not field.message_type.GetOptions().map_entry:
+            for part in value if field.is_repeated else [value]:
+                _move_registry(part, old, new)
 
 
 class WarehouseOfflineStoreConfig:

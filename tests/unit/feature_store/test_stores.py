@@ -117,14 +117,16 @@ def test_a_registry_names_the_home_that_it_lies_in(churn_home: Path, monkeypatch
         return HomeRegistryStore(RegistryConfig(path="${CHURN_HOME}/feast/registry.db"), Path("feature_repo"))
 
     def paths(registry: Registry) -> list[str]:
-        sources = [registry.feature_views[0].spec.batch_source, registry.data_sources[0]]
+        view = registry.feature_views[0].spec
+        sources = [view.batch_source, view.stream_source.batch_source]
         return [registry.infra.infra_objects[0].sqlite_table.path, *(source.file_options.uri for source in sources)]
 
     names = ("feast/online.db", "features/order_features.parquet", "published/scores.parquet")
     registry = Registry()
     registry.infra.infra_objects.add().sqlite_table.path = str(churn_home / names[0])
-    registry.feature_views.add().spec.batch_source.file_options.uri = str(churn_home / names[1])
-    registry.data_sources.add().file_options.uri = str(churn_home / names[2])
+    view = registry.feature_views.add().spec
+    view.batch_source.file_options.uri = str(churn_home / names[1])
+    view.stream_source.batch_source.file_options.uri = str(churn_home / names[2])
     if written_by == "this version":
         store()._write_registry(registry)
         assert str(churn_home).encode() not in store()._filepath.read_bytes()
