@@ -118,9 +118,11 @@ def _move_registry(message: Message, old: str, new: str) -> None:
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING and not field.is_repeated and value.startswith(f"{old}/"):
             setattr(message, field.name, new + value.removeprefix(old))
-        elif field.type == field.TYPE_MESSAGE and not field.message_type.GetOptions().map_entry:
-            for part in value if field.is_repeated else [value]:
-                _move_registry(part, old, new)
+        elif field.type == field.TYPE_MESSAGE:
+            parts = value.values() if hasattr(value, "values") else value if field.is_repeated else [value]
+            for part in parts:
+                if isinstance(part, Message):
+                    _move_registry(part, old, new)
 
 
 class WarehouseOfflineStoreConfig:
