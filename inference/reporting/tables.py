@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+
+from inference.errors import printable
 
 if TYPE_CHECKING:  # scikit-learn takes seconds to import
     from inference.reporting.backtest import Backtest
@@ -43,10 +45,21 @@ COMPUTED = (
 )
 
 
+class PlainConsole(Console):
+    """A console on which every string is text: customers' words may look like mark-up or command a terminal."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(width=width, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Turn a string, such as a table's cell, into text."""
+        return super().render_str(printable(text), **options)
+
+
 def console() -> Console:
     """Terminal output, 100 columns wide unless the terminal is narrower."""
-    terminal = Console()
-    return terminal if terminal.is_terminal and terminal.width <= 100 else Console(width=100)
+    terminal = PlainConsole()
+    return terminal if terminal.is_terminal and terminal.width <= 100 else PlainConsole(width=100)
 
 
 def backtest_table(results: "Sequence[Backtest]") -> Table:
@@ -100,12 +113,9 @@ def scores_table(scores: pd.DataFrame, title: str) -> Table:
 def similar_table(texts: pd.DataFrame, title: str) -> Table:
     """Texts from a similarity search, the most similar first."""
     fixed = (Column(heading, no_wrap=True) for heading in ("kind", "date", "customer"))
-    # Text, because a customer's words may look like mark-up
-    table = Table(*_right("cosine"), *fixed, "what they wrote", title=Text(title))
+    table = Table(*_right("cosine"), *fixed, "what they wrote", title=title)
     for row in texts.itertuples():
-        table.add_row(
-            f"{row.similarity:.2f}", row.kind, f"{row.written_at:%Y-%m-%d}", Text(row.customer_id), Text(row.quote)
-        )
+        table.add_row(f"{row.similarity:.2f}", row.kind, f"{row.written_at:%Y-%m-%d}", row.customer_id, row.quote)
     return table
 
 

@@ -2,15 +2,26 @@ from datetime import date
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
+import pytest
 
 from inference.evaluation.metrics import evaluate
 from inference.reporting.backtest import Backtest
-from inference.reporting.tables import backtest_table, model_table, rolling_table, scores_table, similar_table
+from inference.reporting.tables import (
+    PlainConsole,
+    backtest_table,
+    console,
+    explanation_tables,
+    model_table,
+    record_table,
+    rolling_table,
+    scores_table,
+    similar_table,
+)
+from inference.scoring.explain import Explanation
 
 
 def shown(table) -> list[str]:
-    console = Console(width=100)
+    console = PlainConsole(width=100)
     with console.capture() as capture:
         console.print(table)
     return capture.get().splitlines()
@@ -102,3 +113,45 @@ def test_similar_texts_are_shown_verbatim_within_100_columns():
     assert max(len(line) for line in lines) <= 100
     assert any("0.81" in line and "ticket" in line and "2024-03-01" in line and "c1" in line for line in lines)
     assert any("[bold]late[/bold] again" in line for line in lines)
+
+
+@pytest.mark.parametrize("words", ["good [/b]", "call [phone]", "[red]x", ":smile:", "\x1b[2J\x07", "\x9b2J", "a\rb"])
+def test_what_customers_write_is_text_in_every_table(words):
+    score = pd.Series(
+        {
+            "customer_id": words,
+            "as_of_date": pd.Timestamp("2024-01-01"),
+            "scored_at": pd.Timestamp("2024-01-01"),
+            "model_version": "1",
+            "churn_probability": 0.5,
+            "transformer_probability": None,
+            "boosting_probability": None,
+            "logistic_probability": 0.5,
+            "expected_spend": 1.0,
+            "level_shift": 0.0,
+            "reason_1": words,
+            "reason_2": None,
+            "reason_3": None,
+            "risk_band": "high",
+            "value_at_risk": 1.0,
+            "features_hash": "f",
+            "manifest_hash": "m",
+        }
+    )
+    explanation = Explanation(score, score, pd.Series({"country": words}), "m")
+    similar = pd.DataFrame([{"similarity": 1, "kind": "review", "written_at": score.as_of_date, "customer_id": words}])
+    tables = [
+        scores_table(pd.DataFrame([score]), words),
+        similar_table(similar.assign(quote=words), words),
+        record_table(score.to_dict(), f"Online: customer {words}"),
+        *explanation_tables(explanation),
+    ]
+    escaped = words.replace("\x1b", "\\x1b").replace("\x07", "\\x07").replace("\x9b", "\\x9b").replace("\r", "\\x0d")
+    for table in tables:
+        lines = "\n".join(shown(table))
+        assert escaped in lines
+        assert not any(character in lines for character in "\x1b\x07\x9b\r")
+
+
+def test_the_command_line_prints_by_such_a_console():
+    assert isinstance(console(), PlainConsole)
