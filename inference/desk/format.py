@@ -3,6 +3,9 @@
 from datetime import date
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 
 
 def day(moment: date) -> str:
@@ -33,3 +36,14 @@ def counted(number: float, noun: str) -> str:
 def plain(name: str | None) -> str:
     """Write an identifier, such as service_call, in words."""
     return name.replace("_", " ") if isinstance(name, str) else "none"
+
+
+def csv(table: pa.Table) -> bytes:
+    """Write a table as CSV; a quote before what a spreadsheet would compute, as OWASP recommends, makes it text."""
+    for position, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            texts = pc.replace_substring_regex(table[position], r"^([=+\-@\t\r\n])", r"'\1")
+            table = table.set_column(position, field.name, texts)
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, sink)
+    return sink.getvalue().to_pybytes()

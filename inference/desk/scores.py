@@ -6,10 +6,9 @@ from datetime import date
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv
 
 from inference.desk.data import execute
+from inference.desk.format import csv
 from inference.errors import ChurnRadarError
 from inference.home import published
 from inference.scoring import score
@@ -161,9 +160,7 @@ class Scores:
         """Return all customers that pass the filters, as CSV."""
         where, values = filters.where()
         rows = self._execute(f"select * from newest where {where} order by {ORDERS[order]}, customer_id", values)
-        sink = pa.BufferOutputStream()
-        pyarrow.csv.write_csv(rows.to_arrow_table(), sink)
-        return sink.getvalue().to_pybytes()
+        return csv(rows.to_arrow_table())
 
     def customer(self, customer_id: str) -> pd.Series | None:
         """Return one customer's newest score; None without one."""

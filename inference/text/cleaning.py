@@ -10,7 +10,8 @@ MAX_CHARACTERS = 20_000
 
 def clean_text(text: str) -> str:
     """Remove mark-up and control characters, collapse white space, and cut to ``MAX_CHARACTERS``."""
-    text = html.unescape(re.sub(r"</?[A-Za-z!][^<>]{0,200}>", " ", text[: 2 * MAX_CHARACTERS]))
+    # mark-up that was written as entities, such as &lt;b&gt;, goes as well
+    text = re.sub(r"</?[A-Za-z!][^<>]{0,200}>", " ", html.unescape(text[: 2 * MAX_CHARACTERS]))
     if not text.isprintable():  # white space other than a space is not printable either
         text = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(text.split())[:MAX_CHARACTERS]

@@ -1,10 +1,11 @@
 """The experiment: customers who were contacted compared with those held out, and the profit of a contact."""
 
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from inference.desk import components, data
-from inference.desk.format import day, money, percent, plain, points
+from inference.desk.format import csv, day, money, percent, plain, points
 from inference.home import published
 from inference.reporting.charts import intervals
 
@@ -36,9 +37,10 @@ def _results(results: pd.DataFrame, min_group: int) -> None:
     segment = right.selectbox("Customers", _all_first(results.segment), format_func=_name)
     chosen = results[(results.campaign_id == campaign) & (results.segment == segment)]
     shown, small = data.hide_small(chosen, ["contacts", "holdouts"], min_group)
+    open_results = data.hide_small(results, ["contacts", "holdouts"], min_group)[0]
     download.download_button(
         "Download as CSV",
-        data.hide_small(results, ["contacts", "holdouts"], min_group)[0].to_csv(index=False),
+        csv(pa.Table.from_pandas(open_results, preserve_index=False)),
         "retention_experiment_results.csv",
         "text/csv",
         on_click="ignore",

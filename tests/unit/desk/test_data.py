@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from inference import cli
 from inference.desk import data, server
+from inference.desk.format import csv
 from inference.desk.scores import BANDS, Filters, open_scores
 from inference.errors import ChurnRadarError
 from inference.home import home, published
@@ -129,6 +131,13 @@ class TestScores:
         assert table.customer_id.tolist() == ["anna", "cleo"]
         assert table.value_at_risk.tolist() == [90, 5]
         assert {*COLUMNS, "reason_1", "change", "action"} <= set(table)
+
+    def test_a_spreadsheet_computes_nothing_of_what_customers_write(self):
+        texts = ["=HYPERLINK(1)", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "a=1", "", None]
+        table = pa.table({"customer_id": texts, "value": [-1.5] * len(texts)})
+        written = pd.read_csv(io.BytesIO(csv(table)), keep_default_na=False)
+        assert written.customer_id.tolist() == [*(f"'{text}" for text in texts[:7]), "a=1", "", ""]
+        assert written.value.tolist() == [-1.5] * len(texts)
 
     def test_no_scores_are_one_line(self):
         with pytest.raises(ChurnRadarError, match=r"churn_scores\.parquet: no scores yet; run dbt build first"):

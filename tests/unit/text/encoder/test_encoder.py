@@ -307,6 +307,7 @@ class TestDevice:
 class TestCleaning:
     def test_markup_control_characters_and_white_space_go(self):
         assert clean_text("<p>Late &amp; broken</p>\x00\n\n  twice") == "Late & broken twice"
+        assert clean_text("bad &lt;script src=x&gt;alert(1)&lt;/script&gt; 3 &lt; 4") == "bad alert(1) 3 < 4"
 
     def test_a_less_than_sign_is_not_a_tag(self):
         assert clean_text("size < 40 and > 30") == "size < 40 and > 30"
