@@ -152,7 +152,7 @@ PROBLEMS = {
     "long id": (f"/v1/customers/{'x' * 201}/churn", None, 422, "should have at most 200 characters"),
     "too many": ("/v1/churn:batch", {"customer_ids": ["c"] * 1001}, 422, "should have at most 1000 items"),
     "none": ("/v1/churn:batch", {"customer_ids": []}, 422, "should have at least 1 item"),
-    "numbers": ("/v1/churn:batch", {"customer_ids": [7]}, 422, "body.customer_ids.0: Input should be a valid string"),
+    "half": ("/v1/churn:batch", {"customer_ids": [7.5]}, 422, "body.customer_ids.0: Input should be a valid string"),
     "misspelt": ("/v1/churn:batch", {"customers": ["c1"]}, 422, "body.customer_ids: Field required"),
     "no such page": ("/v2/churn", None, 404, "Not Found"),
 }
