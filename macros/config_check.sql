@@ -90,7 +90,13 @@
     {% for table in churn_radar.raw_tables() %}
         {% do known.extend(['churn__' ~ table ~ '_source', 'churn__' ~ table ~ '_columns']) %}
     {% endfor %}
-    {% for name in churn_radar.user_vars() if name.startswith('churn__') and name not in known %}
+    {#- those of the command line and of dbt_project.yml, where vars of a package may be nested under its name -#}
+    {% set given = invocation_args_dict.get('vars') or {} %}
+    {% set names = (fromyaml(given) if given is string else given).keys() | list %}
+    {% for name, value in churn_radar.project_vars().items() %}
+        {% do names.extend(value.keys() | list if value is mapping and name == 'churn_radar' else [name]) %}
+    {% endfor %}
+    {% for name in names | unique if name.startswith('churn__') and name not in known %}
         {% set nearest = run_query(
             "select name from (values ('" ~ known | join("'), ('") ~ "')) as known (name)"
             ~ " order by levenshtein(name, '" ~ name | replace("'", "''") ~ "'), name limit 1"
@@ -98,18 +104,6 @@
         {% do problems.append(name ~ ': no such var; did you mean ' ~ nearest ~ '?') %}
     {% endfor %}
     {{ return(problems) }}
-{% endmacro %}
-
-
-{#- Names of the vars set on the command line and in dbt_project.yml. -#}
-{% macro user_vars() %}
-    {% set given = invocation_args_dict.get('vars') or {} %}
-    {% set names = (fromyaml(given) if given is string else given).keys() | list %}
-    {% for name, value in churn_radar.project_vars().items() %}
-        {#- vars of a package may be nested under its name -#}
-        {% do names.extend(value.keys() | list if value is mapping and name == 'churn_radar' else [name]) %}
-    {% endfor %}
-    {{ return(names | unique | list) }}
 {% endmacro %}
 
 

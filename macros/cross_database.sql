@@ -7,11 +7,6 @@
 {% macro type_string() %}{{ return('string' if churn_radar.is_spark() else 'varchar') }}{% endmacro %}
 
 
-{% macro as_float_array(expression) -%}
-    cast({{ expression }} as {{ 'array<float>' if churn_radar.is_spark() else 'real[]' }})
-{%- endmacro %}
-
-
 {% macro as_double(expression) %}cast({{ expression }} as double){% endmacro %}
 
 

@@ -1,14 +1,5 @@
 {#- Incremental models: which rows are kept, which are rebuilt, and the fingerprint of code and settings they were built with. -#}
 
-{#- Vars that change rows which are already built; they are part of the build fingerprint. -#}
-{% macro feature_vars() %}
-    {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes', 'churn__pseudonymise'] %}
-    {% for contract in churn_radar.raw_contracts() %}
-        {% do names.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
-    {% endfor %}
-    {{ return(names) }}
-{% endmacro %}
-
 
 {% macro built_table(name) %}
     {% if not execute %}{{ return(none) }}{% endif %}
@@ -51,7 +42,11 @@
 {#- Fingerprint of what determines a model's rows: the vars above, the code of the model, of everything upstream and of their macros, the contracts and columns of the raw tables, and the text encoder. -#}
 {% macro build_fingerprint(id=none) %}
     {% set parts = [] %}
-    {% for name in churn_radar.feature_vars() %}
+    {% set names = ['churn__horizon_days', 'churn__activity_days', 'churn__history_days', 'churn__complaint_from', 'churn__customer_attributes', 'churn__pseudonymise'] %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% do names.extend(['churn__' ~ contract.name ~ '_source', 'churn__' ~ contract.name ~ '_columns']) %}
+    {% endfor %}
+    {% for name in names %}
         {% do parts.append(name ~ '=' ~ var(name, none)) %}
     {% endfor %}
     {% do parts.append('text' in var('churn__enabled')) %}

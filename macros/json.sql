@@ -50,6 +50,3 @@
 
 
 {% macro json_texts(texts) %}{{ churn_radar.json_array(["'" ~ texts | join("', '") ~ "'"]) }}{% endmacro %}
-
-
-{% macro json_rows(columns) %}{{ churn_radar.as_json('array_agg(' ~ churn_radar.json_of(dict(zip(columns, columns))) ~ ')') }}{% endmacro %}

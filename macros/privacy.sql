@@ -65,12 +65,6 @@
 {% endmacro %}
 
 
-{#- customer_id in staging: the shop's own, or a salted hash if churn__pseudonymise is true. -#}
-{% macro staged_customer_id(expression) -%}
-    {%- if var('churn__pseudonymise') -%} {{ churn_radar.pseudonym(expression) }} {%- else -%} {{ expression }} {%- endif -%}
-{%- endmacro %}
-
-
 {#- Pseudonym of a customer id; inference/pseudonyms.py computes the same. -#}
 {% macro pseudonym(expression) -%}
     'p_' || substr({{ churn_radar.salted_hash('pseudonym', expression) }}, 1, 32)

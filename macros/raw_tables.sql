@@ -30,7 +30,12 @@
         {% set kind, names = churn_radar.reference(named) %}
         {{ return(ref(*names) if kind == 'ref' else source(*names) if kind == 'source' else source('churn_raw', table)) }}
     {% endif %}
-    {% if not named %}{{ return(churn_radar.raw_file(table)) }}{% endif %}
+    {% if not named and churn_radar.is_spark() %}
+        {{ return(adapter.file_relation(churn_radar.raw_contract(table).meta.external_location.replace('{name}', table))) }}
+    {% elif not named %}
+        {#- dbt-duckdb's sources are files; render() leaves out the limit of --empty, which raw_relation sets -#}
+        {{ return(churn_radar.postgres_table('raw.' ~ table) or source('churn_raw', table).render()) }}
+    {% endif %}
     {% set node = churn_radar.named_node(named) %}
     {{ return(node.relation_name if node else churn_radar.postgres_table(named) or named) }}
 {% endmacro %}
@@ -63,16 +68,6 @@
     {% if not churn_radar.is_postgres() or not modules.re.fullmatch('\\w+[.]\\w+', name) %}{{ return(none) }}{% endif %}
     {% set schema, table = name.split('.') %}
     {{ return(adapter.get_relation(target.database, schema, table)) }}
-{% endmacro %}
-
-
-{#- Relation of a raw table's Parquet file; with PostgreSQL, a table of its schema raw comes first. -#}
-{% macro raw_file(table) %}
-    {% if churn_radar.is_spark() %}
-        {{ return(adapter.file_relation(churn_radar.raw_contract(table).meta.external_location.replace('{name}', table))) }}
-    {% endif %}
-    {#- dbt-duckdb's sources are files; render() leaves out the limit of --empty, which raw_relation sets -#}
-    {{ return(churn_radar.postgres_table('raw.' ~ table) or source('churn_raw', table).render()) }}
 {% endmacro %}
 
 
@@ -130,17 +125,6 @@
 {% endmacro %}
 
 
-{% macro available_tables() %}
-    {% set tables = [] %}
-    {% if execute %}
-        {% for table in churn_radar.raw_tables() if churn_radar.raw_parts(table) %}
-            {% do tables.append(table) %}
-        {% endfor %}
-    {% endif %}
-    {{ return(tables) }}
-{% endmacro %}
-
-
 {#- Column types of a relation as {lower-case name: upper-case type}; none if there is no such file or table. -#}
 {% macro column_types(relation) %}
     {% if churn_radar.is_spark() %}{{ return(adapter.column_types(relation | string)) }}{% endif %}
@@ -187,15 +171,6 @@
 {% macro is_recorded(table, column) %}
     {% set columns = churn_radar.raw_columns(table) %}
     {{ return(not columns or column in columns) }}
-{% endmacro %}
-
-
-{% macro unrecorded_columns() %}
-    {% set names = [] %}
-    {% for table, column in [('orders', 'coupon_code'), ('events', 'session_id')] if not churn_radar.is_recorded(table, column) %}
-        {% do names.append(table ~ '.' ~ column) %}
-    {% endfor %}
-    {{ return(names) }}
 {% endmacro %}
 
 
@@ -284,7 +259,7 @@ from (
     {%- endfor %}
     select
         {%- for name, value in values.items() %}
-        {{ churn_radar.staged_customer_id(value) if name == 'customer_id' else value }} as {{ name }},
+        {{ churn_radar.pseudonym(value) if name == 'customer_id' and var('churn__pseudonymise') else value }} as {{ name }},
         {%- endfor %}
         {%- for attribute in attributes %}
         {{ attribute }},

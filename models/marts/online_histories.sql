@@ -236,7 +236,7 @@ select
         'contacts': 'recent_contacts.contacts',
         'pooled': 'vectors.pooled'
     }) }} as history,
-    {{ churn_radar.as_float_array('vectors.vectors') }} as text_vectors
+    cast(vectors.vectors as {{ 'array<float>' if churn_radar.is_spark() else 'real[]' }}) as text_vectors
 from customers
 cross join newest
 left join earlier_orders on customers.customer_id = earlier_orders.customer_id

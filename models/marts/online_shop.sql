@@ -1,4 +1,9 @@
-{%- set tables = churn_radar.available_tables() -%}
+{%- set tables, unrecorded = [], [] -%}
+{%- for table in churn_radar.raw_tables() if execute and churn_radar.raw_parts(table) -%} {%- do tables.append(table) -%} {%- endfor -%}
+{#- columns whose features are null, as the shop does not record them -#}
+{%- for table, column in [('orders', 'coupon_code'), ('events', 'session_id')] if not churn_radar.is_recorded(table, column) -%}
+    {%- do unrecorded.append(table ~ '.' ~ column) -%}
+{%- endfor -%}
 
 with
 
@@ -60,10 +65,10 @@ select
         'encoder_revision': '(select max(encoder_revision) from ' ~ ref('review_embeddings') ~ ')',
         'tables': churn_radar.json_texts(tables),
         'numeric_ids': churn_radar.json_texts(churn_radar.numeric_ids()),
-        'unrecorded': churn_radar.json_texts(churn_radar.unrecorded_columns()),
+        'unrecorded': churn_radar.json_texts(unrecorded),
         'event_types': churn_radar.json_texts(churn_radar.event_types()),
         'aspects': churn_radar.json_texts(churn_radar.aspects()),
-        'aspect_descriptions': '(select ' ~ churn_radar.json_rows(['aspect', 'polarity', 'description']) ~ ' from ' ~ ref('aspect_descriptions') ~ ')',
+        'aspect_descriptions': '(select ' ~ churn_radar.as_json('array_agg(' ~ churn_radar.json_of({'aspect': 'aspect', 'polarity': 'polarity', 'description': 'description'}) ~ ')') ~ ' from ' ~ ref('aspect_descriptions') ~ ')',
         'horizon_days': var('churn__horizon_days'),
         'history_days': var('churn__history_days'),
         'activity_days': var('churn__activity_days'),
