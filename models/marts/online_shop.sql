@@ -1,9 +1,11 @@
-{%- set tables, unrecorded = [], [] -%}
-{%- for table in churn_radar.raw_tables() if execute and churn_radar.raw_parts(table) -%} {%- do tables.append(table) -%} {%- endfor -%}
-{#- columns whose features are null, as the shop does not record them -#}
-{%- for table, column in [('orders', 'coupon_code'), ('events', 'session_id')] if not churn_radar.is_recorded(table, column) -%}
-    {%- do unrecorded.append(table ~ '.' ~ column) -%}
-{%- endfor -%}
+{%- set tables, unrecorded = [], [] %}
+{%- for table in churn_radar.raw_tables() if execute and churn_radar.raw_parts(table) %}
+{%- do tables.append(table) %}
+{%- endfor %}
+{#- columns whose features are null, as the shop does not record them #}
+{%- for table, column in [('orders', 'coupon_code'), ('events', 'session_id')] if not churn_radar.is_recorded(table, column) %}
+{%- do unrecorded.append(table ~ '.' ~ column) %}
+{%- endfor %}
 
 with
 
