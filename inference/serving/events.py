@@ -21,6 +21,13 @@ def _id(text: str) -> str:
     return text
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC this is before the year 1 or after 9999; expected a time that was") from None
+
+
 Id = Annotated[Key, AfterValidator(_id)]
 Name = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
@@ -28,7 +35,8 @@ Money = Annotated[float, Field(gt=-1e12, lt=1e12, allow_inf_nan=False)]
 #: Cut to the second, the precision in which builds compare times.
 Moment = Annotated[
     AwareDatetime,
-    PlainSerializer(lambda moment: moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat()),
+    AfterValidator(_in_utc),
+    PlainSerializer(lambda moment: moment.replace(microsecond=0, tzinfo=None).isoformat()),
     Field(
         description="With a time zone, as in 2026-11-23T18:30:00Z; kept to the second.",
         examples=["2026-11-23T18:30:00Z"],
@@ -127,6 +135,16 @@ class TicketEvent(_Event):
     topic: Name | None = None
     ticket_text: Words | None = None
     satisfaction: float | None = Field(default=None, ge=1, le=5)
+
+    def time_problem(self, now: datetime, history_days: int) -> str | None:
+        """Return why one of the event's times is refused, or None."""
+        problem = super().time_problem(now, history_days)
+        if problem is None and self.closed_at is not None:
+            if self.closed_at < self.opened_at:
+                return "has a closed_at before its opened_at"
+            if self.closed_at > now + CLOCK_DIFFERENCE:
+                return "has a closed_at in the future"
+        return problem
 
 
 AnyEvent = Annotated[OrderEvent | BrowsingEvent | ReviewEvent | TicketEvent, Field(discriminator="type")]

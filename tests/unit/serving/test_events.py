@@ -1,10 +1,12 @@
 """Events become rows as staging reads them."""
 
+from datetime import UTC, datetime
+
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from inference.serving.answers import CustomerId
-from inference.serving.events import BrowsingEvent, OrderEvent
+from inference.serving.events import BrowsingEvent, OrderEvent, TicketEvent
 from inference.serving.ids import KINDS, as_in_warehouse
 from inference.warehouse.event_log import Event
 
@@ -59,3 +61,28 @@ def test_ids_are_those_of_the_warehouse_where_it_has_numbers():
     )
     assert as_in_warehouse(event, set()) == event
     assert {"customer", "order", "product", "event", "session", "review", "ticket"} == KINDS
+
+
+TICKET = {"type": "ticket", "event_id": "e", "customer_id": "c", "ticket_id": "t", "opened_at": "2024-01-02T00:00:00Z"}
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("field", ["opened_at", "closed_at"])
+def test_a_time_that_utc_does_not_have_is_refused(field, moment):
+    with pytest.raises(ValidationError, match=f"{field}\n.*before the year 1 or after 9999"):
+        TicketEvent(**TICKET | {field: moment})
+
+
+@pytest.mark.parametrize(
+    ("closed_at", "problem"),
+    [
+        ("2024-01-02T01:00:00+01:00", None),
+        ("2024-01-03T00:04:00Z", None),
+        ("2024-01-01T23:59:59Z", "has a closed_at before its opened_at"),
+        ("2024-01-03T00:06:00Z", "has a closed_at in the future"),
+        ("9999-01-01T00:00:00Z", "has a closed_at in the future"),
+    ],
+)
+def test_a_ticket_is_closed_after_it_was_opened_and_not_in_the_future(closed_at, problem):
+    now = datetime(2024, 1, 3, tzinfo=UTC)
+    assert TicketEvent(**TICKET, closed_at=closed_at).time_problem(now, 730) == problem
