@@ -1,6 +1,5 @@
 {#- SQL that differs between DuckDB, which also writes to PostgreSQL, and Spark. JSON is in json.sql. -#}
 
-{#- Whether dbt builds in Spark. -#}
 {% macro is_spark() %}{{ return(target.type == 'sparkpython') }}{% endmacro %}
 
 

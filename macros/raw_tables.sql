@@ -98,10 +98,6 @@
 {% endmacro %}
 
 
-{#-
-    Where the rows of a raw table come from: the shop's own, and the events accepted by the service. Each has its relation,
-    column types and whether it is the shop's. loaded_at is read from events only if the shop's rows have it, too.
--#}
 {% macro raw_parts(table) %}
     {% set parts = [] %}
     {% for relation in [churn_radar.raw_relation(table)] + ([] if flags.EMPTY else [churn_radar.logged_events(table)]) if execute %}
