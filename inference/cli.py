@@ -13,7 +13,7 @@ import typer
 import yaml
 
 from inference.errors import ChurnRadarError
-from inference.home import LOOPBACK, PROJECT_DIR, home, published, raw_dir
+from inference.home import LOOPBACK, PROJECT_DIR, home, published, raw_dir, sql_literal
 from inference.progress import show_log
 
 app = typer.Typer(
@@ -336,7 +336,7 @@ def _print_top(top: int) -> None:
         raise ChurnRadarError(f"{file}: no scores yet; run dbt build first")
     scores = duckdb.sql(
         f"""
-        select * from read_parquet('{file}')
+        select * from read_parquet({sql_literal(file)})
         qualify dense_rank() over (order by as_of_date desc) = 1
             and row_number() over (partition by customer_id order by scored_at desc) = 1
         order by churn_probability desc, customer_id

@@ -50,6 +50,11 @@ def published(table: str) -> Path:
     return home() / "published" / f"{table}.parquet"
 
 
+def sql_literal(value: str | Path) -> str:
+    """Write a text, such as a path, in SQL."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path beside a file to write to, which takes the file's place when the block ends without an error.

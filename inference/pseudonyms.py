@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from inference.errors import ChurnRadarError
-from inference.home import home
+from inference.home import home, sql_literal
 
 #: Shortest salt accepted: a shorter one can be guessed, and with it the customer ids behind pseudonyms.
 MIN_CHARACTERS = 16
@@ -55,7 +55,7 @@ def erased_customers() -> set[str]:
 
 def duckdb_salt_sql(secret: str) -> str:
     """SQL that sets the salt in a DuckDB session, where the staging views read it."""
-    return "set variable churn_salt = '" + secret.replace("'", "''") + "'"
+    return f"set variable churn_salt = {sql_literal(secret)}"
 
 
 def _create(file: Path) -> None:

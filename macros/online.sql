@@ -25,5 +25,5 @@
 {#- A Parquet file in $CHURN_HOME as a relation; `path` has no extension. -#}
 {% macro home_relation(path) %}
     {% set file = env_var('CHURN_HOME', '.churn') ~ '/' ~ path ~ '.parquet' %}
-    {{ return(adapter.file_relation(file) if churn_radar.is_spark() else "'" ~ file ~ "'") }}
+    {{ return(adapter.file_relation(file) if churn_radar.is_spark() else "'" ~ file | replace("'", "''") ~ "'") }}
 {% endmacro %}

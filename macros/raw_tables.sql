@@ -34,7 +34,7 @@
         {{ return(adapter.file_relation(churn_radar.raw_contract(table).meta.external_location.replace('{name}', table))) }}
     {% elif not named %}
         {#- dbt-duckdb's sources are files; render() leaves out the limit of --empty, which raw_relation sets -#}
-        {{ return(churn_radar.postgres_table('raw.' ~ table) or source('churn_raw', table).render()) }}
+        {{ return(churn_radar.postgres_table('raw.' ~ table) or "'" ~ source('churn_raw', table).render()[1:-1] | replace("'", "''") ~ "'") }}
     {% endif %}
     {% set node = churn_radar.named_node(named) %}
     {{ return(node.relation_name if node else churn_radar.postgres_table(named) or named) }}

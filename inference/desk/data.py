@@ -9,7 +9,7 @@ import duckdb
 import pandas as pd
 
 from inference.errors import ChurnRadarError
-from inference.home import home, published
+from inference.home import home, published, sql_literal
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def execute(
     for file in files.values():
         if not file.exists():
             raise ChurnRadarError(f"{file}: no such file; run dbt build first")
-    paths = {name: "read_parquet('" + str(file).replace("'", "''") + "')" for name, file in files.items()}
+    paths = {name: f"read_parquet({sql_literal(file)})" for name, file in files.items()}
     try:
         return connection.execute(sql.format(**paths), list(parameters))
     except duckdb.Error as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
+from inference.home import sql_literal
 from inference.text.cleaning import clean_text, hash_text
 from inference.text.masking import MAX_SHOWN_CHARACTERS, mask, shorten
 from inference.text.sentences import sentences, without_sentence
@@ -123,8 +124,8 @@ def warehouse_relations(connection: duckdb.DuckDBPyConnection, with_views: bool)
 def parquet_relation(file: Path, mapping: Mapping[str, str] | None = None) -> Relation:
     """Describe a Parquet file; ``mapping`` is ``churn__<table>_columns``, where the shop's column names differ."""
     names = {name: f'"{name}"' for name in pq.read_schema(file).names}
-    path = str(file).replace("'", "''")
-    return Relation(f"read_parquet('{path}')", _selected(names | {k: f"({v})" for k, v in (mapping or {}).items()}))
+    columns = _selected(names | {k: f"({v})" for k, v in (mapping or {}).items()})
+    return Relation(f"read_parquet({sql_literal(file)})", columns)
 
 
 def _selected(columns: Mapping[str, str]) -> dict[str, str]:
@@ -141,7 +142,7 @@ def _is_readable(connection: duckdb.DuckDBPyConnection, source: str) -> bool:
 
 def _contains_id(relation: Relation, ids: tuple[str, ...]) -> str:
     column = relation.columns["customer_id"]
-    contains = " or ".join("contains(cast({} as varchar), '{}')".format(column, i.replace("'", "''")) for i in ids)
+    contains = " or ".join(f"contains(cast({column} as varchar), {sql_literal(i)})" for i in ids)
     return f"({contains}) and not {is_theirs(relation)}"
 
 

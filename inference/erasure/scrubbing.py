@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from inference.erasure.person import Person, Relation, count_rows, is_theirs, warehouse_relations
 from inference.erasure.traces import Traces, sqlite_tables
 from inference.errors import ChurnRadarError
-from inference.home import whole_file
+from inference.home import sql_literal, whole_file
 
 #: Seconds to wait for another process that writes the same SQLite file.
 LOCK_TIMEOUT = 30
@@ -47,8 +47,7 @@ def scrub_duckdb(connection: duckdb.DuckDBPyConnection, file: Path) -> dict[str,
     """
     removed = {}
     with replace_file(file) as partial:
-        quoted = str(partial).replace("'", "''")
-        connection.execute(f"attach '{quoted}' as fresh")
+        connection.execute(f"attach {sql_literal(partial)} as fresh")
         ((old,),) = connection.execute("select current_database()").fetchall()
         connection.execute(f'copy from database "{old}" to fresh (schema)')
         for relation in warehouse_relations(connection, with_views=False):

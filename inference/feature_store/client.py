@@ -18,7 +18,7 @@ import pandas as pd
 from inference.errors import ChurnRadarError
 from inference.features import packing
 from inference.features.time_features import count_time
-from inference.home import PROJECT_DIR, home, postgres_schema
+from inference.home import PROJECT_DIR, home, postgres_schema, sql_literal
 from inference.warehouse.manifest import Manifest, manifest_path
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def snapshot_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:
             # the file is sorted by customer: DuckDB skips the parts outside of these bounds
             bounds = [keyed.customer_id.min(), keyed.customer_id.max()]
             result = connection.execute(
-                f"select * exclude (event_timestamp) from '{file}' as features "
+                f"select * exclude (event_timestamp) from {sql_literal(file)} as features "
                 "semi join spine on features.customer_id = spine.customer_id "
                 "and features.as_of_date = spine.as_of_date where features.customer_id between ? and ?",
                 bounds,

@@ -17,6 +17,7 @@ from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
 from inference.errors import ChurnRadarError
+from inference.home import sql_literal
 from inference.progress import show_log
 from inference.pseudonyms import duckdb_salt_sql, salt
 from inference.warehouse.event_log import export
@@ -93,7 +94,7 @@ class Plugin(BasePlugin):
         would then refuse other connections of the process without it.
         """
         for name, value in extension_settings(self.home).items():
-            conn.execute(f"set {name} = '" + value.replace("'", "''") + "'")
+            conn.execute(f"set {name} = {sql_literal(value)}")
         note_project_target()
 
     @errors_for_dbt()
@@ -106,7 +107,7 @@ class Plugin(BasePlugin):
         cursor.execute(duckdb_salt_sql(salt(self.home)))
         if memory := os.environ.get("CHURN_MEMORY"):
             try:
-                cursor.execute("set memory_limit = '" + memory.replace("'", "''") + "'")
+                cursor.execute(f"set memory_limit = {sql_literal(memory)}")
             except duckdb.ParserException:
                 raise ChurnRadarError(f"CHURN_MEMORY is {memory}; expected a size such as 8GB") from None
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from inference.home import POSTGRES_DATABASE, home, postgres_schema, postgres_settings
+from inference.home import POSTGRES_DATABASE, home, postgres_schema, postgres_settings, sql_literal
 from inference.warehouse.extensions import extension_settings, require_scanner
 
 
@@ -23,18 +23,14 @@ def connect(settings: Mapping[str, str | int] | None = None) -> Iterator[duckdb.
     require_scanner("postgres")
     with duckdb.connect(config=dict(extension_settings(home()))) as connection:
         connection.execute("set timezone = 'UTC'")
-        connection.execute(f"attach {_literal(dsn)} as {POSTGRES_DATABASE} (type postgres, read_only)")
+        connection.execute(f"attach {sql_literal(dsn)} as {POSTGRES_DATABASE} (type postgres, read_only)")
         yield connection
 
 
 def query(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
     """Run a query in PostgreSQL; columns of ``numeric`` without a precision become float64, those of JSON text."""
-    return connection.sql(f"from postgres_query('{POSTGRES_DATABASE}', {_literal(text)})").to_arrow_table()
+    return connection.sql(f"from postgres_query('{POSTGRES_DATABASE}', {sql_literal(text)})").to_arrow_table()
 
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import duckdb
 
 from inference.errors import ChurnRadarError
+from inference.home import sql_literal
 from inference.pseudonyms import pseudonym
 from inference.warehouse.manifest import Manifest, warehouse_file
 
@@ -21,7 +22,7 @@ def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
     ``order_features``; without a warehouse it raises ChurnRadarError.
     """
     file = warehouse_file()
-    ids = ", ".join("'" + i.replace("'", "''") + "'" for i in (customer_id, pseudonym(customer_id)))
+    ids = ", ".join(map(sql_literal, (customer_id, pseudonym(customer_id))))
     theirs = f"where customer_id in ({ids})"
     if Manifest.load().warehouse == "spark":
         from inference.warehouse import spark  # of an extra

@@ -21,7 +21,7 @@ from pyspark import TaskContext
 from pyspark.errors import AnalysisException, PythonException
 
 from inference.errors import ChurnRadarError
-from inference.home import home, whole_file
+from inference.home import home, sql_literal, whole_file
 from inference.pseudonyms import salt
 
 if TYPE_CHECKING:
@@ -215,7 +215,8 @@ def export(query: str, file: Path) -> None:
     session().sql(query).write.parquet(parts.as_uri())
     with whole_file(file.absolute()) as beside, duckdb.connect() as writer:
         writer.execute(
-            f"copy (from read_parquet('{parts}/*.parquet')) to '{beside}' (format parquet, compression zstd)"
+            f"copy (from read_parquet({sql_literal(parts / '*.parquet')})) to {sql_literal(beside)} "
+            "(format parquet, compression zstd)"
         )
     shutil.rmtree(parts, ignore_errors=True)
 
