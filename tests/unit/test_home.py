@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import duckdb
 import pytest
 
-from inference.home import PROJECT_DIR, home, published, raw_dir
+from inference.home import PROJECT_DIR, home, published, raw_dir, sql_literal
 
 
 def test_the_project_is_where_dbt_project_yml_lies() -> None:
@@ -35,3 +36,8 @@ def test_relative_folders_count_from_the_project_wherever_one_stands(
 def test_raw_tables_may_lie_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHURN_RAW_DIR", "/data/shop")
     assert raw_dir() == Path("/data/shop")
+
+
+@pytest.mark.parametrize("text", ["it's", "a\\b", "a 'b' \\'c"])
+def test_values_are_quoted_for_sql(text):
+    assert duckdb.execute(f"select {sql_literal(text)}").fetchone() == (text,)
