@@ -53,7 +53,7 @@ def plant(tables: dict[str, pd.DataFrame], leaver: str) -> dict[str, pd.DataFram
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> tuple[Shop, str]:
     """The shop from raw tables to the online store, and the customer who will be erased."""
-    shop = Shop(tmp_path_factory.mktemp("privacy") / "home")
+    shop = Shop(tmp_path_factory.mktemp("privacy") / "the shop's home")  # an apostrophe, which SQL must not read
     tables = with_long_ids(shop_with_everything())
     recent = tables["orders"][tables["orders"].ordered_at < AS_OF].sort_values("ordered_at").customer_id.tail(60)
     leaver = recent.value_counts().idxmax()
