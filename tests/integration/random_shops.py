@@ -193,9 +193,11 @@ class RandomShop:
         versions = versions[(versions.known_at < day) & (versions.placed < day)]
         current = versions[versions.superseded_at.isna() | (versions.superseded_at.dt.normalize() >= day)]
         bought = current[current.status == "completed"]
-        # the newest day with an order or an arrival may not be over
-        every = self.known_versions(day)
-        observed_until = min(day, every.known_at.max().normalize())
+        # the newest day with an order or an arrival may not be over; a row that is loaded again in place arrives again
+        arrivals = [self.known_versions(day).known_at.max()]
+        if self.storage == "overwritten_with_loaded_at":
+            arrivals.append(self.raw(day)["orders"].loaded_at.max())
+        observed_until = min(day, max(arrivals).normalize())
         outcomes = {}
         for date in dates:
             end = date + pd.Timedelta(days=horizon)
