@@ -39,7 +39,8 @@ known_tickets as (
         on
             snapshots.customer_id = support_tickets.customer_id
             and cast(snapshots.as_of_date as timestamp) > support_tickets.opened_at
-            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }} <= cast(support_tickets.opened_at as date)
+            and {{ churn_radar.add_days('snapshots.as_of_date', '-' ~ var('churn__history_days')) }}
+            <= cast(support_tickets.opened_at as date)
 ),
 
 ticket_history as (
