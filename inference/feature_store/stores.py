@@ -84,14 +84,14 @@ class HomeRegistryStore(FileRegistryStore):
 
     _filepath: Path
 
+    def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
+        super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
+
     def get_registry_proto(self) -> RegistryProto:
         """Read the file."""
         registry = super().get_registry_proto()
         _move_registry(registry, _home_of(registry), str(home()))
         return registry
-
-    def __init__(self, registry_config: RegistryConfig, repo_path: Path) -> None:
-        super().__init__(RegistryConfig(path=_in_home(registry_config.path)), repo_path)
 
     def _write_registry(self, registry_proto: RegistryProto) -> None:
         # Feast overwrites the file: killed meanwhile, it would leave a registry that cannot be read
