@@ -32,6 +32,17 @@
 {%- endmacro %}
 
 
+{% macro moves_newest_date(day) %}
+    {% set parts = churn_radar.raw_parts('orders') %}
+    {% if parts | length < 2 %}{{ return('true') }}{% endif %}
+    {% set newest = run_query(
+        'select max(cast(ordered_at as date)) from (' ~ churn_radar.read_rows('orders', parts[0], parts[0], [], churn_radar.numeric_ids())
+        ~ ") as own_rows where status = 'completed' and cast(ordered_at as date) <= " ~ churn_radar.add_days(churn_radar.today(), 1)
+    ).rows[0][0] %}
+    {{ return(day ~ ' <= ' ~ churn_radar.add_days("cast('" ~ newest ~ "' as date)", var('churn__horizon_days')) if newest else 'true') }}
+{% endmacro %}
+
+
 {% macro orders_as_known(known, arrived_at='loaded_at', has_changed='false') %}
     {%- set own_id = "split_part(refunds.order_id, ' refund of ', 1)" -%}
     with

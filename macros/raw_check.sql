@@ -130,9 +130,14 @@
 {% macro gap_problems(checked) %}
     {% if var('churn__as_of_date') is not none %}{{ return([]) }}{% endif %}
     {% set horizon = var('churn__horizon_days') %}
+    {% set of_orders = "from (" ~ checked ~ ") as checked where rejection_reason is null and status = 'completed' and " %}
+    {% set is_counted = churn_radar.moves_newest_date('cast(ordered_at as date)') %}
+    {% set ahead = run_query('select count(*) ' ~ of_orders ~ 'not (' ~ is_counted ~ ')').rows[0][0] if is_counted != 'true' else 0 %}
+    {% if ahead %}
+        {% do exceptions.warn('orders: ' ~ ahead ~ " orders that the service accepted are more than churn__horizon_days after the newest of the shop's own table; the newest as-of date does not follow them. Expected a table that is loaded more often") %}
+    {% endif %}
     {% set gap = run_query(
-        "with order_days as (select distinct cast(ordered_at as date) as day from (" ~ checked ~ ") as checked"
-        ~ " where rejection_reason is null and status = 'completed'),"
+        "with order_days as (select distinct cast(ordered_at as date) as day " ~ of_orders ~ is_counted ~ "),"
         ~ " dated_gaps as (select day, lag(day) over (order by day) as before, max(day) over () as newest from order_days),"
         ~ " gaps as (select *, " ~ churn_radar.days_between('before', 'day') ~ " as days from dated_gaps),"
         ~ " longest as (select *, max(days) over (order by day rows between unbounded preceding and 1 preceding) as longest_before from gaps)"

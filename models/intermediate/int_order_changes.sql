@@ -7,7 +7,9 @@
     {%- set before = none -%}
 {%- endif -%}
 {%- set dates_before = churn_radar.built_table('int_snapshot_dates') -%}
-{%- set last_order_date = "(select max(cast(ordered_at as date)) from orders where status = 'completed')" -%}
+{%- set ordered_on = 'cast(ordered_at as date)' -%}
+{%- set counted = "status = 'completed' and " ~ churn_radar.moves_newest_date(ordered_on) -%}
+{%- set last_order_date = '(select max(' ~ ordered_on ~ ') from orders where ' ~ counted ~ ')' -%}
 {%- set midnight = churn_radar.newest_as_of_date(last_order_date) -%}
 
 with

@@ -11,6 +11,7 @@ order_days as (
         -- clocks that are ahead say nothing of the rest of today
         least(max(arrived_date), {{ churn_radar.today() }}) as last_date
     from {{ ref('int_customer_orders') }}
+    where {{ churn_radar.moves_newest_date('activity_date') }}
 ),
 
 newest as (

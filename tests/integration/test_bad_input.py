@@ -1,11 +1,13 @@
 """Bad input gives one error line and a non-zero exit code, and published scores stay unchanged."""
 
 import json
+from datetime import timedelta
 
 import pandas as pd
 import pytest
 import yaml
 from shop import PROJECT, Shop, small_shop_orders
+from warehouses import accept_order
 
 GOOD = small_shop_orders()
 #: Skips the data tests, for errors that a model raises.
@@ -142,6 +144,17 @@ def test_a_var_that_dbt_needs_to_parse_is_refused_in_one_line(refused, name, val
 )
 def test_an_as_of_date_that_no_order_supports(refused, date, expected):
     check_refused(refused.write(orders=GOOD), f"churn__as_of_date is {expected}", churn__as_of_date=date)
+
+
+def test_an_order_that_the_service_accepted_today_does_not_move_the_date_of_an_old_table(shop):
+    shop.write(orders=GOOD)
+    accept_order(shop.home)
+    output = shop.dbt("run", "--select", "+int_order_changes", "+int_snapshot_dates").stdout
+    assert "orders: 1 orders that the service accepted are more than churn__horizon_days after the newest" in output
+    dates, last = shop.table("int_snapshot_dates"), GOOD.ordered_at.max().normalize()
+    newest = dates[dates.is_newest]
+    assert newest[["as_of_date", "observed_until"]].to_numpy().tolist() == [[last + timedelta(days=1), last]]
+    assert (shop.table("int_customer_orders").order_id == "new").sum() == 1
 
 
 def test_too_little_history(shop):
