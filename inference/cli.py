@@ -7,10 +7,11 @@ import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
+from typer.core import TyperCommand
 
 from inference.errors import ChurnRadarError
 from inference.home import LOOPBACK, PROJECT_DIR, home, published, raw_dir, sql_literal
@@ -36,6 +37,16 @@ Engine = Annotated[
 ]
 #: An option with a date.
 DATE = ["%Y-%m-%d"]
+
+
+class ReadsHome(TyperCommand):
+    """A command that reads what a build wrote, and makes no new home of a mistyped one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; without the folder it is refused."""
+        if not home().is_dir():
+            raise ChurnRadarError(f"{home()}: no such folder; expected the CHURN_HOME of a shop that dbt build made")
+        return super().invoke(ctx)
 
 
 def main() -> None:
@@ -96,7 +107,7 @@ def train(
     tables.console().print(tables.model_table(versions[versions.is_champion].iloc[0]))
 
 
-@app.command(epilog="Example: churn-radar rollback --to 3 --reason 'scores looked wrong'")
+@app.command(cls=ReadsHome, epilog="Example: churn-radar rollback --to 3 --reason 'scores looked wrong'")
 def rollback(
     to: Annotated[str | None, typer.Option(help="Version; the champion before the present one by default.")] = None,
     reason: Annotated[str, typer.Option(help="Why, for the table churn_model.")] = "asked for",
@@ -123,7 +134,7 @@ def score(top: Top = 20, variables: Vars = "{}", engine: Engine = "") -> None:
     _print_top(top)
 
 
-@app.command(epilog="Example: churn-radar report --top 20")
+@app.command(cls=ReadsHome, epilog="Example: churn-radar report --top 20")
 def report(
     top: Top = 20,
     compare: Annotated[
@@ -153,7 +164,7 @@ def report(
     _print_top(top)
 
 
-@app.command(epilog="Example: churn-radar explain 1301 --as-of 2017-12-01")
+@app.command(cls=ReadsHome, epilog="Example: churn-radar explain 1301 --as-of 2017-12-01")
 def explain(
     customer: Annotated[str, typer.Argument(help="Customer id.")],
     as_of: Annotated[
@@ -180,7 +191,7 @@ def explain(
     console.print(tables.record_table(scores.iloc[0].to_dict(), f"Online: customer {customer}"))
 
 
-@app.command(epilog="Example: churn-radar serve --port 8080")
+@app.command(cls=ReadsHome, epilog="Example: churn-radar serve --port 8080")
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback, CHURN_API_KEYS must be set.")] = (
         "127.0.0.1"
@@ -211,7 +222,7 @@ def serve(
     )
 
 
-@app.command(epilog="Example: churn-radar notify --url json://127.0.0.1:8000/alerts --dry-run")
+@app.command(cls=ReadsHome, epilog="Example: churn-radar notify --url json://127.0.0.1:8000/alerts --dry-run")
 def notify(
     url: Annotated[
         list[str], typer.Option(help="Apprise URL in addition to CHURN_NOTIFY_URLS; may be given several times.")
@@ -229,7 +240,7 @@ def notify(
     deliver.notify(url, top, show_personal, attempts, dry_run)
 
 
-@app.command(epilog="Example: churn-radar desk --port 8501")
+@app.command(cls=ReadsHome, epilog="Example: churn-radar desk --port 8501")
 def desk(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8501,
     host: Annotated[
@@ -260,7 +271,7 @@ def api_key(
     typer.echo(f"for {name}, in the header X-API-Key:\n{secret}\nto add to CHURN_API_KEYS:\n{entry}")
 
 
-@app.command(epilog='Example: churn-radar similar "parcel came broken" --top 5')
+@app.command(cls=ReadsHome, epilog='Example: churn-radar similar "parcel came broken" --top 5')
 def similar(
     text: Annotated[str, typer.Argument(help="A few words, in any language that the encoder reads.")],
     top: Annotated[int, typer.Option(min=1, help="How many texts to list.")] = 5,
@@ -272,7 +283,7 @@ def similar(
     tables.console().print(tables.similar_table(find_similar(text, top), f"Nearest to “{text[:60]}”"))
 
 
-@app.command(epilog="Example: churn-radar erase --customer 1301")
+@app.command(cls=ReadsHome, epilog="Example: churn-radar erase --customer 1301")
 def erase(
     customer: Annotated[str, typer.Option(help="The shop's own id of the customer.")],
     variables: Vars = "{}",

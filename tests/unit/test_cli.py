@@ -44,6 +44,16 @@ def test_every_command_has_help_with_an_example(command):
     assert f"Example: churn-radar {command}" in shown.output
 
 
+@pytest.mark.parametrize("command", ["report", "explain", "rollback", "similar", "serve", "notify", "desk", "erase"])
+def test_a_mistyped_home_is_refused_and_not_made(monkeypatch, capsys, tmp_path, command):
+    monkeypatch.setenv("CHURN_HOME", str(tmp_path / "churm"))
+    needed = {"explain": ["c1"], "similar": ["late"], "erase": ["--customer", "c1"]}.get(command, [])
+    line = refused(monkeypatch, capsys, command, *needed)
+    expected = "no such folder; expected the CHURN_HOME of a shop that dbt build made"
+    assert line == f"churn-radar: {tmp_path}/churm: {expected}\n"
+    assert not (tmp_path / "churm").exists()
+
+
 def test_an_unknown_example_is_refused_with_the_known_ones(monkeypatch, capsys):
     line = refused(monkeypatch, capsys, "load-example", "amazon")
     assert line == "churn-radar: no example is named amazon; expected one of complete-journey\n"
@@ -75,7 +85,8 @@ def test_a_date_among_the_vars_reaches_dbt(monkeypatch):
     assert asked[0][-2:] == ["--vars", '{"churn__as_of_date": "2024-03-01", "churn__train": "never"}']
 
 
-def test_a_report_without_a_champion_says_what_to_do(monkeypatch, capsys):
+def test_a_report_without_a_champion_says_what_to_do(monkeypatch, capsys, churn_home):
+    churn_home.mkdir()
     assert "no champion in the model registry; expected one: run dbt build first" in refused(
         monkeypatch, capsys, "report"
     )
