@@ -18,37 +18,20 @@ events as (
     {%- if since %}
     where {{ churn_radar.is_rebuilt('cast(occurred_at as date)', since, late | map(attribute=0)) }}
     {%- endif %}
-),
-
--- grouped by session first: count(distinct session_id) by day is slower than summing over sessions
-session_days as (
-    select
-        customer_id,
-        activity_date,
-        session_id,
-        count(*) as events,
-        {%- for event_type in churn_radar.event_types() %}
-        count(case when event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
-        {%- endfor %}
-        max(occurred_at) as last_event_at
-    from events
-    group by customer_id, activity_date, session_id
 )
 
 select
     customer_id,
     activity_date,
-    cast(sum(events) as bigint) as events,
-    count(session_id) as sessions,
+    count(*) as events,
+    count(distinct session_id) as sessions,
     {%- for event_type in churn_radar.event_types() %}
-    cast(sum({{ event_type }}_events) as bigint) as {{ event_type }}_events,
+    count(case when event_type = '{{ event_type }}' then 1 end) as {{ event_type }}_events,
     {%- endfor %}
-    cast(
-        sum(events)
-        {%- for event_type in churn_radar.event_types() %}
-        - sum({{ event_type }}_events)
-        {%- endfor %} as bigint
-    ) as other_events,
-    max(last_event_at) as last_event_at
-from session_days
+    count(*)
+    {%- for event_type in churn_radar.event_types() %}
+    - count(case when event_type = '{{ event_type }}' then 1 end)
+    {%- endfor %} as other_events,
+    max(occurred_at) as last_event_at
+from events
 group by customer_id, activity_date
