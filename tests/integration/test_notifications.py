@@ -207,6 +207,7 @@ def test_refusing_and_unreachable_channels_are_named(shop, mail):
 
 
 def test_bad_input_is_one_line_and_nothing_is_sent_or_stored(shop, web):
+    shop.home.mkdir()
     no_scores = notify(shop, "--url", web.url, code=1)
     assert "churn_alerts.parquet: no scores yet, and so no alerts; run dbt build first" in no_scores.stderr
     publish(shop, risk(CUSTOMERS[0], 10))
