@@ -14,7 +14,7 @@ import yaml
 from typer.core import TyperCommand
 
 from inference.errors import ChurnRadarError
-from inference.home import LOOPBACK, PROJECT_DIR, home, published, raw_dir, sql_literal
+from inference.home import LOOPBACK, PROJECT_DIR, home, old_scores, published, raw_dir, sql_literal
 from inference.progress import show_log
 
 app = typer.Typer(
@@ -358,6 +358,8 @@ def _print_top(top: int) -> None:
         f"{scores.as_of_date.iloc[0]:%Y-%m-%d}: no order in the next {scores.horizon_days.iloc[0]} days"
     )
     tables.console().print(tables.scores_table(scores.head(top), title))
+    if old := old_scores(scores.as_of_date.iloc[0].date()):
+        typer.echo(old)
 
 
 def _build(variables: str, *select: str, engine: str = "", **overrides: object) -> None:

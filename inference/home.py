@@ -3,12 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import uuid4
 
 PROJECT_DIR = Path(__file__).resolve().parents[1]
 #: Names of this machine: a server that listens on one of them cannot be reached from elsewhere.
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+#: Scores are of today for so many days; a shop may build once a week.
+FRESH_DAYS = 7
 
 #: Folders of the home whose files are made again if they are missing: effects learned from contacts, and graphs for
 #: OpenVINO.
@@ -48,6 +52,14 @@ def raw_dir() -> Path:
 def published(table: str) -> Path:
     """Parquet file of a published table; it is replaced as a whole."""
     return home() / "published" / f"{table}.parquet"
+
+
+def old_scores(as_of: date) -> str | None:
+    """Say in a line how old the newest scores are; None in their first week."""
+    days = (datetime.now(UTC).date() - as_of).days
+    if days <= FRESH_DAYS:
+        return None
+    return f"The newest scores are {days:,} days old and know nothing since; load newer raw tables and run dbt build."
 
 
 def sql_literal(value: str | Path) -> str:

@@ -1,6 +1,7 @@
 """Parts that several pages share: cached results, headings, lines, cards, tables and bars."""
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from html import escape
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import streamlit as st
 from inference.desk import data
 from inference.desk.format import money, percent, plain, points
 from inference.desk.scores import Scores, open_scores
-from inference.home import published
+from inference.home import old_scores, published
 
 Result = TypeVar("Result")
 
@@ -60,9 +61,11 @@ def navigation(pages: Sequence[str]) -> str:
         )
 
 
-def heading(title: str, lead: str) -> None:
-    """Begin a page; markup in the texts is escaped."""
-    st.html(f'<h1 class="title">{escape(title)}</h1><p class="lead">{escape(lead)}</p>')
+def heading(title: str, lead: str, as_of: date | None = None) -> None:
+    """Begin a page; markup in the texts is escaped. A page of scores says when they are old."""
+    old = old_scores(as_of) if as_of else None
+    note = f'<p class="old" role="alert">{escape(old)}</p>' if old else ""
+    st.html(f'<h1 class="title">{escape(title)}</h1><p class="lead">{escape(lead)}</p>{note}')
 
 
 def section(title: str, lead: str = "") -> None:

@@ -1,9 +1,10 @@
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from inference.home import PROJECT_DIR, home, published, raw_dir, sql_literal
+from inference.home import PROJECT_DIR, home, old_scores, published, raw_dir, sql_literal
 
 
 def test_the_project_is_where_dbt_project_yml_lies() -> None:
@@ -41,3 +42,9 @@ def test_raw_tables_may_lie_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("text", ["it's", "a\\b", "a 'b' \\'c"])
 def test_values_are_quoted_for_sql(text):
     assert duckdb.execute(f"select {sql_literal(text)}").fetchone() == (text,)
+
+
+@pytest.mark.parametrize(("days", "said"), [(-1, None), (0, None), (7, None), (8, "8 days"), (517, "517 days")])
+def test_scores_are_of_today_for_a_week(days, said):
+    line = old_scores(datetime.now(UTC).date() - timedelta(days))
+    assert line is None if said is None else f"The newest scores are {said} old" in line

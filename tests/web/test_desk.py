@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import desk_shop
@@ -110,6 +111,13 @@ def test_a_page_opens_within_three_seconds_fits_and_asks_nobody_else(visitor, ad
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= width
     assert visitor.page.evaluate(OVERFLOWING) == []
     assert visitor.errors == []
+
+
+@pytest.mark.parametrize("address", ["/", "/?page=Customers", f"/?page=Customer&id={CUSTOMER}"])
+def test_old_scores_are_said_to_be_old(visitor, address):
+    visitor.open(address, "p.old")
+    days = (datetime.now(UTC).date() - desk_shop.AS_OF).days
+    assert visitor.texts("p.old")[0].startswith(f"The newest scores are {days:,} days old and know nothing since;")
 
 
 def test_filters_find_what_the_published_file_holds(visitor, home):

@@ -63,6 +63,7 @@ def _score(row: pd.Series, scores: Scores) -> None:
         f"Customer {row.customer_id}",
         f"As of {day(row.as_of_date)}: no order in the next {row.horizon_days} days; "
         f"model version {row.model_version}, scored {row.scored_at:%Y-%m-%d %H:%M} UTC.",
+        row.as_of_date.date(),
     )
     change = "" if pd.isna(row.change) else f"{points(row.change)} points since last week"
     figures = (

@@ -16,6 +16,7 @@ def show() -> None:
     components.heading(
         "Customers",
         f"{scores.customers:,} customers scored as of {day(scores.as_of)}, the most urgent first.",
+        scores.as_of,
     )
     filters, order = _filters(scores)
     customers, value = scores.total(filters)

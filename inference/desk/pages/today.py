@@ -16,8 +16,9 @@ def show() -> None:
     scores, min_group = components.scores(), components.settings().min_group
     since = f"changes since {day(scores.earlier)}" if scores.earlier else "no scores of a week before yet"
     components.heading(
-        "Today's risk",
+        "Risk by the newest scores",
         f"As of {day(scores.as_of)}: who will not order in the next {scores.horizon_days} days; {since}.",
+        scores.as_of,
     )
     if scores.customers < min_group:
         components.line(f"{scores.customers} customers were scored: figures of fewer than {min_group} are not shown.")

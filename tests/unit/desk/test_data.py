@@ -228,6 +228,7 @@ class TestServer:
         assert options["browser.gatherUsageStats"] == "false"
 
     def test_without_scores_the_command_says_so_and_opens(self, monkeypatch):
+        home().mkdir()
         asked = []
         monkeypatch.setattr(server, "run", lambda host, port: asked.append((host, port)))
         done = CliRunner().invoke(cli.app, ["desk", "--port", "8600"])
