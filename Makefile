@@ -21,7 +21,7 @@ SCORES = read_parquet('$(CHURN_HOME)/published/churn_scores.parquet')
 NEWEST = $(BIN)/python -c "import duckdb; print(*duckdb.sql(\"\"\"select strftime(as_of_date, '%Y-%m-%dT00:00:00'), \
 	customer_id from $(SCORES) order by as_of_date desc, churn_probability desc, customer_id limit 1\"\"\").fetchone())"
 
-.PHONY: help install run run-simulated test prove bench bench-quick lint format clean
+.PHONY: help install run run-simulated test prove bench bench-quick lint format audit clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -80,6 +80,15 @@ format: install ## Rewrite Python and SQL in the project's style.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/sqlfluff fix --disable-progress-bar models
+
+audit: install ## Known vulnerabilities, licences and an SBOM (CycloneDX) of all locked packages, in build/.
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit cyclonedx-bom pip-licenses
+	build/audit/bin/cyclonedx-py environment $(BIN)/python --output-reproducible --output-file build/sbom.json
+	build/audit/bin/pip-licenses --python=$(BIN)/python --from=mixed --order=license --output-file build/licences.txt
+	build/audit/bin/pip-licenses --python=$(BIN)/python --from=mixed --summary --order=count
+	# a package that the database does not know, or cannot be asked about, is listed with the reason
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
 clean: ## Delete what was built; state in CHURN_HOME stays.
 	rm -rf target logs build $(VENV) *.egg-info
