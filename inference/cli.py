@@ -13,8 +13,10 @@ import typer
 import yaml
 from typer.core import TyperCommand
 
-from inference.errors import ChurnRadarError
-from inference.home import LOOPBACK, PROJECT_DIR, home, old_scores, published, raw_dir, sql_literal
+from inference import cli_events
+from inference.errors import ChurnRadarError, in_one_line
+from inference.home import LOOPBACK, PROJECT_DIR, home, old_scores, published, raw_dir
+from inference.lock import writing
 from inference.progress import show_log
 
 app = typer.Typer(
@@ -24,6 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(cli_events.app, name="events")
 
 Top = Annotated[int, typer.Option(min=1, help="How many customers to list.")]
 Vars = Annotated[str, typer.Option("--vars", help="dbt vars as YAML, such as '{churn__horizon_days: 60}'.")]
@@ -50,12 +54,15 @@ class ReadsHome(TyperCommand):
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one line and exit status 1."""
+    """Run the command line; bad input and damaged files end in one line and exit status 1."""
     show_log()
     try:
         app()
-    except ChurnRadarError as error:
-        typer.echo(f"churn-radar: {error}", err=True)
+    except Exception as error:
+        line = in_one_line(error)
+        if line is None:
+            raise
+        typer.echo(f"churn-radar: {line}", err=True)
         sys.exit(1)
 
 
@@ -68,8 +75,8 @@ def load_example(
     files = {path.stem.replace("_", "-"): path for path in sorted((PROJECT_DIR / "examples").glob("*.py"))}
     if name not in files:
         raise ChurnRadarError(f"no example is named {name}; expected one of {', '.join(files)}")
-    folder = _empty_raw_dir(force)
-    _print_written(runpy.run_path(str(files[name]))["write"](folder))
+    with writing("churn-radar load-example"):
+        _print_written(runpy.run_path(str(files[name]))["write"](_empty_raw_dir(force)))
 
 
 @app.command(epilog="Example: churn-radar simulate --customers 5000 --days 540 --seed 1 --language en")
@@ -88,7 +95,8 @@ def simulate(
     from inference.simulation.shop import simulate as write_shop
 
     settings = SimulationSettings(customers, days, seed, language, season, campaigns, visit_every_days)
-    _print_written(write_shop(settings, _empty_raw_dir(force), home() / "truth"))
+    with writing("churn-radar simulate"):
+        _print_written(write_shop(settings, _empty_raw_dir(force), home() / "truth"))
 
 
 @app.command(epilog="Example: churn-radar train --trials 10")
@@ -116,9 +124,10 @@ def rollback(
     """Make an earlier version the champion again, and score with it."""
     from inference.registry import registry
 
-    version = registry.rollback(to, reason)
-    typer.echo(f"Version {version} is champion again; scoring by it")
-    _build(variables, churn__train="never")
+    with writing("churn-radar rollback"):
+        version = registry.rollback(to, reason)
+        typer.echo(f"Version {version} is champion again; scoring by it")
+        _build(variables, churn__train="never")
 
 
 @app.command(epilog="Example: churn-radar embed --engine spark")
@@ -203,9 +212,13 @@ def serve(
     """Serve churn probabilities and reasons over HTTP."""
     import uvicorn
 
+    from inference.pseudonyms import erased_customers
     from inference.serving.app import create_app
     from inference.serving.keys import keys_from_environment
+    from inference.warehouse.event_log import EventLog
 
+    EventLog().close()  # one that cannot be used is refused in one line
+    erased_customers()
     keys = keys_from_environment(host)
     if (certificate is None) != (private_key is None):
         raise ChurnRadarError("--certificate and --private-key belong together; expected both or neither")
@@ -291,7 +304,8 @@ def erase(
     """Erase a person from all files and tables, verify it by searching them, and write a receipt."""
     from inference.erasure.erase import erase as erase_customer
 
-    done = erase_customer(customer, _parse_vars(variables))
+    with writing("churn-radar erase"):
+        done = erase_customer(customer, _parse_vars(variables))
     for place, count in done.removed.items():
         typer.echo(f"{count:>9,} removed from {place}")
     typer.echo("Nothing found in {files:,} files ({bytes:,} bytes) and {tables:,} tables.".format(**done.searched))
@@ -338,27 +352,11 @@ def _print_written(counts: dict[str, int]) -> None:
 
 
 def _print_top(top: int) -> None:
-    import duckdb
-
     from inference.reporting import tables
 
-    file = published("churn_scores")
-    if not file.exists():
-        raise ChurnRadarError(f"{file}: no scores yet; run dbt build first")
-    scores = duckdb.sql(
-        f"""
-        select * from read_parquet({sql_literal(file)})
-        qualify dense_rank() over (order by as_of_date desc) = 1
-            and row_number() over (partition by customer_id order by scored_at desc) = 1
-        order by churn_probability desc, customer_id
-        """
-    ).df()
-    title = (
-        f"The {min(top, len(scores))} customers at highest risk of {len(scores):,}, as of "
-        f"{scores.as_of_date.iloc[0]:%Y-%m-%d}: no order in the next {scores.horizon_days.iloc[0]} days"
-    )
-    tables.console().print(tables.scores_table(scores.head(top), title))
-    if old := old_scores(scores.as_of_date.iloc[0].date()):
+    table, as_of_date = tables.top_scores(top)
+    tables.console().print(table)
+    if old := old_scores(as_of_date):
         typer.echo(old)
 
 

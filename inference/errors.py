@@ -1,9 +1,11 @@
-"""The exception for bad input, which the user can correct, and text that a terminal shows as it is."""
+"""The exception for bad input, which the user can correct; errors in one line, and text that a terminal shows."""
 
 import re
 
 #: Control characters, of which some command a terminal, and how they are shown; lines and tabs stay.
 _SHOWN = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+#: Libraries that read files, whose errors say that a file is missing or damaged.
+_READERS = ("_duckdb", "duckdb", "pyarrow", "sqlite3")
 
 
 class ChurnRadarError(Exception):
@@ -16,3 +18,12 @@ class ChurnRadarError(Exception):
 def printable(text: str) -> str:
     """Show control characters by their numbers: a customer's words or id may hold commands to a terminal."""
     return text.translate(_SHOWN)
+
+
+def in_one_line(error: Exception) -> str | None:
+    """Say in one line what the user can correct, such as a file that cannot be read; None for another error."""
+    if isinstance(error, ChurnRadarError):
+        return str(error)
+    if isinstance(error, OSError) or type(error).__module__.split(".")[0] in _READERS:
+        return str(ChurnRadarError(f"{error}; expected files as they were written: see docs/operations.md"))
+    return None

@@ -6,6 +6,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inference.errors import ChurnRadarError
@@ -29,7 +30,7 @@ def salt(folder: Path | None = None) -> str:
         file = (folder or home()) / "salt"
         if not file.exists():
             _create(file)
-        secret, source = file.read_text().strip(), str(file)
+        secret, source = file.read_text(errors="replace").strip(), str(file)
     if len(secret) < MIN_CHARACTERS:
         raise ChurnRadarError(
             f"{source} has {len(secret)} characters; expected at least {MIN_CHARACTERS} that nobody can guess"
@@ -50,7 +51,13 @@ def pseudonym(customer_id: str) -> str:
 def erased_customers() -> set[str]:
     """Return the salted hashes of all customers who were erased from the home folder."""
     file = home() / ERASED_CUSTOMERS
-    return set(pq.read_table(file)["customer_hash"].to_pylist()) if file.exists() else set()
+    try:
+        return set(pq.read_table(file)["customer_hash"].to_pylist()) if file.exists() else set()
+    except (pa.ArrowInvalid, KeyError):
+        raise ChurnRadarError(
+            f"{file}: cannot be read; expected the list of erased customers, without which they would return: restore "
+            "it from a backup"
+        ) from None
 
 
 def duckdb_salt_sql(secret: str) -> str:

@@ -233,6 +233,7 @@
         {% do rejected.setdefault(row[0], []).append(row) %}
     {% endfor %}
     {% for table, reasons in rejected.items() %}
+        {% do churn_radar.warn_of_rejected_events(table) %}
         {% set total = run_query('select count(*) from (' ~ churn_radar.checked_rows(table) ~ ') as checked').rows[0][0] %}
         {% set all = reasons | sum(attribute=2) %}
         {% if all > total / 20 %}
@@ -249,4 +250,18 @@
         {% endif %}
     {% endfor %}
     {{ return('') }}
+{% endmacro %}
+
+
+{% macro warn_of_rejected_events(table) %}
+    {% set key = churn_radar.raw_contract(table).columns | first %}
+    {% for row in run_query(
+        'select rejection_reason, count(*), min(' ~ key ~ ') from (' ~ churn_radar.checked_rows(table, logged_only=true) ~ ') as checked'
+        ~ ' where rejection_reason is not null group by 1 order by 2 desc, 1'
+    ).rows %}
+        {% do exceptions.warn(
+            table ~ ': ' ~ row[1] ~ ' rows that the service accepted are set aside, as ' ~ row[0] ~ ', for example ' ~ key ~ ' ' ~ row[2]
+            ~ '. They are in the event log, ' ~ env_var('CHURN_HOME', '.churn') ~ '/events/log.db: churn-radar events list shows them, events drop removes one'
+        ) %}
+    {% endfor %}
 {% endmacro %}

@@ -184,7 +184,7 @@
 {% endmacro %}
 
 
-{% macro checked_rows(table, numbers=none) %}
+{% macro checked_rows(table, numbers=none, logged_only=false) %}
     {%- set parts = churn_radar.raw_parts(table) %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
     {%- set contract = churn_radar.raw_contract(table) %}
@@ -223,7 +223,7 @@ select
         {%- endfor %}
     end as rejection_reason
 from (
-    {%- for part in parts or [{'types': {}}] %}
+    {%- for part in (parts | rejectattr('is_own') | list if logged_only else parts) or [{'types': {}}] %}
     {{- churn_radar.read_rows(table, part, parts[0], attributes, numbers) }}
     {%- if not loop.last %}
 

@@ -5,6 +5,8 @@ its mean, times minus the churn probability), acceptance a(x) minimises the weig
 (Robinson 1988; Nie and Wager 2021).
 """
 
+import json
+import shutil
 from dataclasses import dataclass
 
 import joblib
@@ -13,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from inference.decisions.contacts import Contacts
-from inference.home import EFFECTS, home
+from inference.home import EFFECTS, home, whole_file
 
 #: Folds of customers, and trees of each model.
 N_FOLDS, N_TREES = 5, 100
@@ -168,10 +170,19 @@ def fit_out_of_fold(
 
 def cached_fit(*arguments: object) -> tuple[list[str], np.ndarray]:
     """Return ``fit_out_of_fold(*arguments)``, from the cache in ``CHURN_HOME/effects`` for rows of an earlier call."""
-    memory = joblib.Memory(home() / EFFECTS, verbose=0)
-    fitted = memory.cache(fit_out_of_fold)(*arguments)
-    memory.reduce_size(items_limit=MAX_CACHED_FITS)
-    return fitted
+    folder = home() / EFFECTS
+    file = folder / f"{joblib.hash([lightgbm.__version__, N_FOLDS, N_TREES, *arguments])}.json"
+    try:
+        saved = json.loads(file.read_text())
+        models, predicted = saved["models"], np.array(saved["predicted"], float)
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+        models, predicted = fit_out_of_fold(*arguments)  # type: ignore[arg-type]
+        with whole_file(file) as beside:
+            beside.write_text(json.dumps({"models": models, "predicted": predicted.tolist()}))
+        shutil.rmtree(folder / "joblib", ignore_errors=True)  # pickles of an earlier version
+        for old in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)[:-MAX_CACHED_FITS]:
+            old.unlink(missing_ok=True)
+    return models, predicted
 
 
 def _with_intercept(x: np.ndarray) -> np.ndarray:

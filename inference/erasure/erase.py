@@ -47,8 +47,10 @@ from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, pseudonym, 
 from inference.warehouse.event_log import export
 from inference.warehouse.manifest import WAREHOUSE_NOTE, Manifest
 
-#: Partial files of killed processes; earlier versions named those of an erasure ``.erasing``.
-LEFTOVERS = ("*.partial", "*.partial.wal", "*.erasing", "*.erasing.wal")
+#: Partial files of killed processes, which earlier versions of an erasure named ``.erasing``; damaged files.
+LEFTOVERS = ("*.partial", "*.partial.wal", "*.erasing", "*.erasing.wal", "*.damaged")
+#: How often DuckDB files are rewritten at most: blocks of a new file may hold what DuckDB's memory held before.
+MAX_REWRITES = 3
 LIST_SCHEMA = pa.schema([("customer_hash", pa.string()), ("erased_at", pa.timestamp("us"))])
 
 
@@ -108,13 +110,13 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
         _scrub_files(connection, done, traces, own_raw.keys())
         if file := warehouse_file():
             _scrub_database(connection, done, file)
+    _rewrite_until_clean(done, traces, own_raw.keys())
     with open_duckdb(warehouse_file() or ":memory:", person) as connection:
-        _verify(connection, done, traces, [file for file in all_files() if file not in own_raw], {})
         # an interrupted run needs the raw tables to find orders and texts again: order items go before orders
         columns = {file: relation.columns for file, relation in own_raw.items()}
         for file in sorted(own_raw, key=lambda file: ("customer_id" in columns[file], "order_id" in columns[file])):
             done.add(display_name(file), scrub_parquet(connection, file, own_raw[file]))
-        _verify(connection, done, traces, list(own_raw), own_raw)
+        _refuse_remains(_search(connection, done, traces, list(own_raw), own_raw))
     done.receipt = _write_receipt(done)
     return done
 
@@ -178,15 +180,15 @@ def _scrub_or_remove(connection: duckdb.DuckDBPyConnection, file: Path) -> int:
     return 0
 
 
-def _verify(
+def _search(
     connection: duckdb.DuckDBPyConnection,
     done: Erasure,
     traces: Traces,
     files: list[Path],
     raw: Mapping[Path, Relation],
-) -> None:
-    """Search files by value and by byte, and raise ChurnRadarError if anything is left; ``raw`` are raw tables."""
-    remains: dict[str, int] = {}
+) -> dict[Path, int]:
+    """Count what is left of the person by file, by value and by byte; ``raw`` are raw tables."""
+    remains: dict[Path, int] = {}
     for file in track(files, "Searching"):
         kind = kind_of(file)
         count = traces.count_in_file(file, kind)
@@ -201,15 +203,38 @@ def _verify(
         done.searched["files"] += 1
         done.searched["bytes"] += file.stat().st_size
         if count:
-            remains[display_name(file)] = count
+            remains[file] = count
     if keys := redis_keys(traces.person, "exists"):
-        remains["redis"] = keys
+        remains[Path("redis")] = keys
+    return remains
+
+
+def _refuse_remains(remains: Mapping[Path, int]) -> None:
     if remains:
-        places = ", ".join(f"{name} ({count})" for name, count in list(remains.items())[:5])
+        places = ", ".join(f"{display_name(file)} ({count})" for file, count in list(remains.items())[:5])
         raise ChurnRadarError(
             f"the customer is still found in {len(remains)} places, and no receipt was written: {places}; "
             "run again, and remove what churn-radar did not make"
         )
+
+
+def _rewrite_until_clean(done: Erasure, traces: Traces, raw_files: Collection[Path]) -> None:
+    """Search all files but the raw tables, and rewrite DuckDB files in which bytes of the person are left.
+
+    Raises ChurnRadarError if anything is left after ``MAX_REWRITES``, or in another file.
+    """
+    for rewritten in range(MAX_REWRITES + 1):
+        done.searched = dict.fromkeys(done.searched, 0)
+        with open_duckdb(warehouse_file() or ":memory:", traces.person) as connection:
+            files = [file for file in all_files() if file not in raw_files]
+            remains = _search(connection, done, traces, files, {})
+            databases = [file for file in remains if file.is_file() and kind_of(file) == "duckdb"]
+            if rewritten == MAX_REWRITES or not databases or len(databases) < len(remains):
+                _refuse_remains(remains)
+                break
+            for file in databases:
+                with nullcontext(connection) if file == warehouse_file() else open_duckdb(file, traces.person) as other:
+                    scrub_duckdb(other, file)
 
 
 def _count_in_relations(

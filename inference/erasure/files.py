@@ -8,10 +8,10 @@ from pathlib import Path
 import duckdb
 
 from inference.erasure.person import Person, store_keys
-from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR, home
 from inference.pseudonyms import duckdb_salt_sql, salt
 from inference.warehouse.manifest import manifest_path
+from inference.warehouse.reader import open_database
 
 #: Vocabulary of a tokenizer: not of a customer, though it may contain an id.
 VOCABULARY = "tokenizer.json"
@@ -70,12 +70,7 @@ def open_duckdb(file: Path | str, person: Person | None = None) -> Iterator[duck
 
     Raises a ChurnRadarError if it is in use or damaged.
     """
-    try:
-        connection = duckdb.connect(file)
-    except duckdb.IOException as error:
-        reason = str(error).splitlines()[0]
-        raise ChurnRadarError(f"{file} is in use or damaged; expected nobody to build meanwhile ({reason})") from None
-    with closing(connection):
+    with closing(open_database(Path(file)) if file != ":memory:" else duckdb.connect()) as connection:
         connection.execute("set TimeZone = 'UTC'")
         connection.execute(duckdb_salt_sql(salt()))
         if person is not None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -16,10 +17,12 @@ import duckdb
 import pandas as pd
 
 from inference.errors import ChurnRadarError
+from inference.feature_store.repair import repair_online_store
 from inference.features import packing
 from inference.features.time_features import count_time
 from inference.home import PROJECT_DIR, home, postgres_schema, sql_literal
 from inference.warehouse.manifest import Manifest, manifest_path
+from inference.warehouse.sqlite_files import is_damage
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore
@@ -90,7 +93,10 @@ def apply() -> None:
 
 
 def open_store(timeout: float | None = None) -> "FeatureStore":
-    """Open the feature store of this project; a call to Redis fails after ``timeout`` seconds, if there is one."""
+    """Open the feature store of this project; a call to Redis fails after ``timeout`` seconds, if there is one.
+
+    A file of the online store that was lost or damaged is made again.
+    """
     # importing Feast takes seconds, and it warns about its own unfinished parts
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -100,6 +106,7 @@ def open_store(timeout: float | None = None) -> "FeatureStore":
     online = store.config.online_store
     if timeout is not None and online.type == "redis":
         online.connection_string += f",socket_timeout={timeout},socket_connect_timeout={timeout}"
+    repair_online_store(store)
     return store
 
 
@@ -195,10 +202,30 @@ def online_features(customer_ids: Sequence[str], service: str) -> pd.DataFrame:
     DataFrame
         One row per customer in the order asked for: ``customer_id`` and a column per feature, null
         where the customer is unknown or the feature is.
+
+    Raises
+    ------
+    ChurnRadarError
+        If ``feast apply`` has not run.
     """
+    from feast.errors import FeastObjectNotFoundException
+
     store = open_store()
-    feature_service = store.get_feature_service(service)
-    response = store.get_online_features(feature_service, {"customer_id": [str(c) for c in customer_ids]})
+    entities = {"customer_id": [str(c) for c in customer_ids]}
+    try:
+        feature_service = store.get_feature_service(service)
+        try:
+            response = store.get_online_features(feature_service, entities)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            repair_online_store(store, thorough=True)
+            response = open_store().get_online_features(feature_service, entities)
+    except FeastObjectNotFoundException:
+        raise ChurnRadarError(
+            f"{home() / 'feast' / 'registry.db'} has no {service}; expected the definitions of feature_repo: run "
+            "`feast -c feature_repo apply` and feast materialize first"
+        ) from None
     features = pd.DataFrame(response.to_dict())
     # Feast returns the columns in any order
     names = [f.name for p in feature_service.feature_view_projections for f in p.features]

@@ -4,11 +4,13 @@ Feast expands environment variables in ``feature_store.yaml`` but leaves unset o
 ``${CHURN_HOME}``. Three classes below fill in defaults and return the configuration of a store of Feast.
 """
 
+import logging
 import os
+import subprocess
 import sys
 import warnings
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,14 @@ from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.repo_config import FeastConfigBaseModel, RegistryConfig, RepoConfig
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
+from inference.errors import ChurnRadarError
 from inference.feature_store.redis_store import OneKeyRedisOnlineStoreConfig
 from inference.home import LOOPBACK, PROJECT_DIR, home, postgres_schema, postgres_settings, whole_file
+from inference.lock import hold
 from inference.warehouse.manifest import Manifest
+from inference.warehouse.sqlite_files import is_lost
 
 # Feast turns deprecation warnings on for the whole process; these concern ibis and DuckDB, once per view
 warnings.filterwarnings("ignore", message="fetch_arrow_table|fetch_record_batch", category=DeprecationWarning)
@@ -53,6 +58,10 @@ SERVERS = {
     "serve_registry": EVERYWHERE,
     "serve_transformations": EVERYWHERE,
 }
+#: Commands of Feast that write to the home.
+WRITERS = ("apply", "materialize", "materialize-incremental", "teardown")
+
+logger = logging.getLogger(__name__)
 
 
 def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
@@ -75,11 +84,33 @@ def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
         )
 
 
+def prepare_home(arguments: Sequence[str]) -> None:
+    """Lock the home during a command ``feast`` that writes to it, and repair a damaged online store before it.
+
+    Exits in one line where another command has the lock.
+    """
+    command = next((word for word in arguments if word in (*WRITERS, "serve")), None)
+    try:
+        if command in WRITERS:
+            hold(f"feast {command}")
+        is_elsewhere = os.environ.get("CHURN_REDIS") or os.environ.get("CHURN_ONLINE_SCHEMA")
+        file = home() / ONLINE_DATABASE.lstrip("/")
+        if command and not is_elsewhere and (file.parent / "registry.db").exists() and is_lost(file):
+            # in a process of its own, as Feast is still reading its settings in this one
+            opens = "from inference.feature_store.client import open_store; open_store()"
+            subprocess.run([sys.executable, "-c", opens], check=False)
+    except ChurnRadarError as error:
+        raise SystemExit(f"feast {command}: {error}") from None
+
+
 class HomeRegistryStore(FileRegistryStore):
     """Feast's file registry in the home folder, written as a whole; it can be copied and moved with its home.
 
     Feast registers absolute paths, and drops the tables of an online store whose path is no longer the one registered:
     those of the original, where the registry is a copy. So paths in the file begin with ``HOME``.
+
+    Feast also registers functions, as source and as pickles, and runs what it reads. The file has their source, and
+    only source that stands in ``feature_repo`` is read from it.
     """
 
     _filepath: Path
@@ -89,8 +120,16 @@ class HomeRegistryStore(FileRegistryStore):
 
     def get_registry_proto(self) -> RegistryProto:
         """Read the file."""
-        registry = super().get_registry_proto()
+        try:
+            registry = super().get_registry_proto()
+        except DecodeError:
+            damaged = self._filepath.replace(self._filepath.with_name(f"{self._filepath.name}.damaged"))
+            logger.warning("%s: cannot be read, and is now %s: run feast apply", self._filepath, damaged.name)
+            raise FileNotFoundError(self._filepath) from None  # Feast begins a new one
         _move_registry(registry, _home_of(registry), str(home()))
+        if dropped := _drop_foreign_code(registry):
+            names = ", ".join(dropped)
+            logger.warning("%s: without %s, whose code is not in feature_repo: run feast apply", self._filepath, names)
         return registry
 
     def _write_registry(self, registry_proto: RegistryProto) -> None:
@@ -99,6 +138,9 @@ class HomeRegistryStore(FileRegistryStore):
         stored = RegistryProto()
         stored.CopyFrom(registry_proto)
         _move_registry(stored, str(home()), HOME)
+        for part in _messages(stored):
+            if "body_text" in part.DESCRIPTOR.fields_by_name:
+                part.ClearField("body")
         try:
             with whole_file(final) as beside:
                 self._filepath = beside
@@ -113,16 +155,49 @@ def _home_of(registry: RegistryProto) -> str:
     return next((path.removesuffix(ONLINE_DATABASE) for path in paths if path.endswith(ONLINE_DATABASE)), HOME)
 
 
-def _move_registry(message: Message, old: str, new: str) -> None:
-    """Replace the home that paths in a registry begin with, wherever they stand in it."""
+def _messages(message: Message) -> Iterator[Message]:
+    """A message and all messages within it."""
+    yield message
     for field, value in message.ListFields():
-        if field.type == field.TYPE_STRING and not field.is_repeated and value.startswith(f"{old}/"):
-            setattr(message, field.name, new + value.removeprefix(old))
-        elif field.type == field.TYPE_MESSAGE:
+        if field.type == field.TYPE_MESSAGE:
             parts = value.values() if hasattr(value, "values") else value if field.is_repeated else [value]
             for part in parts:
                 if isinstance(part, Message):
-                    _move_registry(part, old, new)
+                    yield from _messages(part)
+
+
+def _move_registry(registry: RegistryProto, old: str, new: str) -> None:
+    """Replace the home that paths in a registry begin with, wherever they stand in it."""
+    for part in _messages(registry):
+        for field, value in part.ListFields():
+            if field.type == field.TYPE_STRING and not field.is_repeated and value.startswith(f"{old}/"):
+                setattr(part, field.name, new + value.removeprefix(old))
+
+
+def _drop_foreign_code(registry: RegistryProto) -> list[str]:
+    """Remove all pickles from a registry, and what has code that is not in ``feature_repo``; return its names."""
+    own = "\0".join(file.read_text() for file in sorted((PROJECT_DIR / "feature_repo").glob("*.py")))
+    dropped = []
+    for field, values in registry.ListFields():
+        if field.type == field.TYPE_MESSAGE and field.is_repeated and not hasattr(values, "values"):
+            for number in reversed(range(len(values))):
+                if _has_foreign_code(values[number], own):
+                    dropped.append(getattr(values[number], "spec", values[number]).name)
+                    del values[number]
+    for part in _messages(registry):
+        if "body_text" in part.DESCRIPTOR.fields_by_name:
+            part.ClearField("body")
+    return dropped
+
+
+def _has_foreign_code(message: Message, own: str) -> bool:
+    """Whether a message holds source that is no passage of ``own``, or a pickle without source."""
+    for part in _messages(message):
+        source = getattr(part, "body_text", "")
+        pickles = [getattr(part, name, b"") for name in ("body", "ibis_function")]
+        if source not in own or (any(pickles) and not source):
+            return True
+    return False
 
 
 class WarehouseOfflineStoreConfig:
@@ -242,3 +317,4 @@ def _in_home(path: str) -> str:
 if Path(sys.argv[0]).stem == "feast":
     _settings = yaml.safe_load((PROJECT_DIR / "feature_repo" / "feature_store.yaml").read_text())
     refuse_open_server(sys.argv[1:], (_settings.get("auth") or {}).get("type"))
+    prepare_home(sys.argv[1:])

@@ -163,9 +163,11 @@ class Rescorer:
         for customer, history in zip(ids, histories, strict=True):
             packed = history[1] if history else {}
             rows = CustomerRows.unpack(packed.get("history"), packed.get("text_vectors"), packed.get("through"))
+            dropped = self._events.newest_dropped(customer)  # first: the events that follow are without these
             for event in self._events.since(rows.through, customer):
                 rows.add(event, event.received_at.replace(tzinfo=None), build.read_text)
                 rows.through = event.sequence
+            rows.through = max(rows.through, dropped)
             by_customer[customer] = rows
         return by_customer
 

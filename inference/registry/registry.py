@@ -13,17 +13,8 @@ import pandas as pd
 
 from inference.errors import ChurnRadarError
 from inference.model.churn_model import ChurnModel
-from inference.registry.snapshot import (
-    CHAMPION,
-    DECISION_TAG,
-    MODEL_NAME,
-    RegistrySnapshot,
-    Version,
-    artifact_path,
-    client,
-    local_folder,
-    read_snapshot,
-)
+from inference.registry.contents import CHAMPION, DECISION_TAG, MODEL_NAME, RegistrySnapshot, Version
+from inference.registry.snapshot import artifact_path, client, local_folder, read_snapshot
 from inference.text.encoder.settings import EncoderSettings
 
 if TYPE_CHECKING:

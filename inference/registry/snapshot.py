@@ -5,21 +5,21 @@ import logging
 import os
 import sqlite3
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
+from inference.errors import ChurnRadarError
 from inference.home import home, whole_file
+from inference.lock import writing
+from inference.registry.contents import CHAMPION, DECISION_TAG, MODEL_NAME, RegistrySnapshot, Version, read_saved
+from inference.registry.rebuild import rebuild
+from inference.warehouse.sqlite_files import is_lost, set_aside
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MODEL_NAME = "churn_radar"
-CHAMPION = "champion"
-
-#: Prefix of the registered model's tags that hold the decisions, numbered in order.
-DECISION_TAG = "decision."
 #: Columns of MLflow's database with absolute URIs.
 MLFLOW_URIS = (
     "experiments.artifact_location",
@@ -29,28 +29,6 @@ MLFLOW_URIS = (
 )
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version and its run."""
-
-    version: str  # its number
-    run_id: str  # the run that trained it
-    source: str  # URI of the folder of its files, where MLflow is not in the home folder
-    trained_at: int  # milliseconds since 1970, UTC
-    # what the run logged; empty where the run was deleted. Not compared: dicts have no hash, and versions are keys
-    parameters: dict[str, str] = field(compare=False)
-    metrics: dict[str, float] = field(compare=False)
-
-
-@dataclass(frozen=True)
-class RegistrySnapshot:
-    """Content of the registry."""
-
-    decisions: list[dict]  # model_version, decided_at, as_of_date, decision and reason, oldest first
-    versions: dict[str, Version]  # by number
-    champion: str | None  # version that the alias ``champion`` names
 
 
 def client() -> "MlflowClient":
@@ -63,7 +41,9 @@ def client() -> "MlflowClient":
 
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
-    _move_database(folder)
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        _repair_database(folder)
+        _move_database(folder)
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
     connection = mlflow.MlflowClient(uri)
     if connection.get_experiment_by_name(MODEL_NAME) is None:
@@ -77,13 +57,10 @@ def read_snapshot(save: bool = True) -> RegistrySnapshot:
     The desk passes ``save=False``, as it only reads the home folder.
     """
     file, stamp = _folder() / "contents.json", _database_stamp()
-    if stamp is not None:
-        # an incomplete or missing file is queried again
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            saved = json.loads(file.read_text())
-            if saved.pop("stamp") == stamp:
-                versions = {name: Version(**version) for name, version in saved.pop("versions").items()}
-                return RegistrySnapshot(versions=versions, **saved)
+    if stamp is not None:  # an incomplete or missing file is queried again
+        saved_stamp, saved = read_saved(file)
+        if saved is not None and saved_stamp == stamp:
+            return saved
     snapshot = _query(client())
     if save and stamp is not None:
         # the stamp was taken before the query, so a change in between is queried again next time
@@ -120,6 +97,35 @@ def _folder() -> Path:
     return home() / "mlflow"
 
 
+def _repair_database(folder: Path) -> None:
+    """Make MLflow's database again from the saved snapshot, and say so, where it was lost or damaged.
+
+    Raises ChurnRadarError if there is no snapshot.
+    """
+    file = folder / "mlflow.db"
+    _, saved = read_saved(folder / "contents.json")
+    if (saved is None and not file.exists()) or not is_lost(file, thorough=True):
+        return
+    if saved is None:
+        raise ChurnRadarError(
+            f"{file} is damaged, and contents.json beside it, which it could be made again from, cannot be read; "
+            f"restore a backup. Without one, remove {folder} and run dbt build, which trains a new champion"
+        )
+    with writing("repair of the model registry"):
+        was_there = file.exists() and file.stat().st_size > 0
+        rebuilt = file.with_name("mlflow.db.partial")
+        rebuilt.unlink(missing_ok=True)
+        rebuild(rebuilt, saved, folder / "artifacts")
+        set_aside(file)
+        rebuilt.replace(file)
+    logger.warning(
+        "%s: %s; made again from contents.json with %d versions, without the loss curves of their trainings",
+        file,
+        "damaged, and now mlflow.db.damaged" if was_there else "lost",
+        len(saved.versions),
+    )
+
+
 def _move_database(folder: Path) -> None:
     """Let MLflow's database name this folder where its home was copied or moved: it holds absolute URIs."""
     file, artifacts = folder / "mlflow.db", (folder / "artifacts").as_uri()
@@ -131,12 +137,17 @@ def _move_database(folder: Path) -> None:
         if registered is None or registered[0] == artifacts:
             return
         before = registered[0]
-        for column in MLFLOW_URIS:
-            table, name = column.split(".")
-            connection.execute(
-                f"update {table} set {name} = ? || substr({name}, ?) where {name} = ? or substr({name}, 1, ?) = ?",
-                [artifacts, len(before) + 1, before, len(before) + 1, f"{before}/"],
-            )
+        try:
+            for column in MLFLOW_URIS:
+                table, name = column.split(".")
+                connection.execute(
+                    f"update {table} set {name} = ? || substr({name}, ?) where {name} = ? or substr({name}, 1, ?) = ?",
+                    [artifacts, len(before) + 1, before, len(before) + 1, f"{before}/"],
+                )
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            return  # only MLflow's own tools read these places
     logger.warning("%s: the home was copied or moved, MLflow finds its files here now", folder)
 
 

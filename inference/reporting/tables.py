@@ -1,16 +1,19 @@
 """Tables for the terminal, at most 100 columns wide."""
 
 from collections.abc import Sequence
+from datetime import date
 from itertools import zip_longest
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pandas as pd
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from inference.errors import printable
+from inference.errors import ChurnRadarError, printable
+from inference.home import published, sql_literal
 
 if TYPE_CHECKING:  # scikit-learn takes seconds to import
     from inference.reporting.backtest import Backtest
@@ -62,6 +65,15 @@ def console() -> Console:
     return terminal if terminal.is_terminal and terminal.width <= 100 else PlainConsole(width=100)
 
 
+def events_table(events: Sequence[dict[str, str]], title: str) -> Table:
+    """Accepted events, with what they are about and their own ids."""
+    table = Table("accepted", "kind", "customer", "about", "event", title=title, show_header=bool(events))
+    for event in events:
+        moment = event["accepted"][:19].replace("T", " ")
+        table.add_row(moment, event["kind"], event["customer_id"], event["id"], event["event_id"])
+    return table
+
+
 def backtest_table(results: "Sequence[Backtest]") -> Table:
     """Metrics of the model beside recency alone: of one cut-off, or the mean of several."""
     dates = [r.as_of_date.isoformat() for r in results]
@@ -95,6 +107,26 @@ def rolling_table(results: "Sequence[Backtest]") -> Table:
         shown = ("" if figure is None else f"{figure:.4f}" for figure in figures)
         table.add_row(r.as_of_date.isoformat(), f"{m.n_customers:,}", *shown, f"{m.top_decile_lift:.2f}")
     return table
+
+
+def top_scores(top: int) -> tuple[Table, date]:
+    """Customers at highest risk of the newest published date, and that date."""
+    file = published("churn_scores")
+    if not file.exists():
+        raise ChurnRadarError(f"{file}: no scores yet; run dbt build first")
+    scores = duckdb.sql(
+        f"""
+        select * from read_parquet({sql_literal(file)})
+        qualify dense_rank() over (order by as_of_date desc) = 1
+            and row_number() over (partition by customer_id order by scored_at desc) = 1
+        order by churn_probability desc, customer_id
+        """
+    ).df()
+    title = (
+        f"The {min(top, len(scores))} customers at highest risk of {len(scores):,}, as of "
+        f"{scores.as_of_date.iloc[0]:%Y-%m-%d}: no order in the next {scores.horizon_days.iloc[0]} days"
+    )
+    return scores_table(scores.head(top), title), scores.as_of_date.iloc[0].date()
 
 
 def scores_table(scores: pd.DataFrame, title: str) -> Table:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from inference.errors import ChurnRadarError
 from inference.home import home, whole_file
 
 #: Raw tables that events add rows to, with the columns that an event may have. The first column is the table's key: a
@@ -31,6 +32,8 @@ COLUMNS = {
     "reviews": ("review_id", "customer_id", "review_text", "reviewed_at", "product_id", "rating", "loaded_at"),
     "support_tickets": ("ticket_id", "customer_id", "opened_at", "closed_at", "topic", "ticket_text", "satisfaction"),
 }
+#: Kinds of events by the raw table that they are a row of.
+KINDS = {"orders": "order", "events": "browsing", "reviews": "review", "support_tickets": "ticket"}
 #: Columns that are no text.
 MOMENTS = ("ordered_at", "occurred_at", "reviewed_at", "opened_at", "closed_at", "loaded_at")
 NUMBERS = ("amount", "discount_amount", "quantity", "unit_price", "rating", "satisfaction")
@@ -45,6 +48,15 @@ create table if not exists events (
     rows text not null
 );
 create index if not exists events_of_customer on events (customer_id);
+create table if not exists dropped (
+    sequence integer primary key,
+    event_id text not null,
+    customer_id text not null,
+    received_at text not null,
+    content_hash blob not null,
+    dropped_at text not null,
+    reason text not null
+);
 """
 
 
@@ -67,6 +79,17 @@ class LoggedEvent(Event):
     sequence: int
     received_at: datetime
 
+    @property
+    def kind(self) -> str:
+        """What happened: a value of ``KINDS``."""
+        return next(kind for table, kind in KINDS.items() if table in self.rows)
+
+    @property
+    def key(self) -> str:
+        """The id of what happened, such as the order's."""
+        table = next(table for table in KINDS if table in self.rows)
+        return self.rows[table][0][COLUMNS[table][0]]
+
 
 class EventConflictError(Exception):
     """The same event id was used for other content before."""
@@ -83,10 +106,17 @@ class EventLog:
         file = file or home() / "events" / "log.db"
         file.parent.mkdir(parents=True, exist_ok=True)
         self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=5)
-        self._connection.execute("pragma journal_mode = wal")
-        # full flushes the write-ahead file at each commit, so that a power cut loses nothing
-        self._connection.execute("pragma synchronous = full")
-        self._connection.executescript(_SCHEMA)
+        try:
+            self._connection.execute("pragma journal_mode = wal")
+            # full flushes the write-ahead file at each commit, so that a power cut loses nothing
+            self._connection.execute("pragma synchronous = full")
+            self._connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise ChurnRadarError(
+                f"{file}: {error}; expected the log of accepted events, an SQLite file that can be written: restore it "
+                "from a backup. Without one, move it away: the service begins a new log"
+            ) from None
 
     def begin_after(self, sequence: int) -> None:
         """Make new events get positions after the last one that a build has read.
@@ -131,28 +161,83 @@ class EventLog:
     def since(self, sequence: int = 0, customer_id: str | None = None) -> Iterator[LoggedEvent]:
         """Read the events after a position in order, of one customer or of all."""
         condition, parameters = ("", []) if customer_id is None else ("and customer_id = ?", [customer_id])
+        return self._read(f"sequence > ? {condition} order by sequence", [sequence, *parameters])
+
+    def latest(self, customer_id: str | None = None, received_from: datetime | None = None) -> Iterator[LoggedEvent]:
+        """Read events from the newest to the oldest: of one customer or of all, accepted from a moment (UTC) on."""
+        wanted = {"customer_id = ?": customer_id, "received_at >= ?": received_from and received_from.isoformat()}
+        conditions = {condition: value for condition, value in wanted.items() if value is not None}
+        return self._read(" and ".join(["true", *conditions]) + " order by sequence desc", list(conditions.values()))
+
+    def get(self, event_id: str) -> LoggedEvent | None:
+        """Return an event; None if the log has none of this id."""
+        return next(self._read("event_id = ?", [event_id]), None)
+
+    def drop(self, event_id: str, reason: str) -> LoggedEvent:
+        """Remove an event, note when and why, and return it.
+
+        The removal takes the next position of the log, so that builds and the service see that something changed. The
+        event is not logged again if the same is sent once more.
+        Raises ChurnRadarError if the log has no such event.
+        """
+        connection = self._connection
+        connection.execute("begin immediate")
+        try:
+            event = self.get(event_id)
+            if event is None:
+                raise ChurnRadarError(f"event {event_id} is not in the log; churn-radar events list shows which are")
+            connection.execute("update sqlite_sequence set seq = seq + 1 where name = 'events'")
+            connection.execute(
+                "insert into dropped select (select seq from sqlite_sequence where name = 'events'), event_id, "
+                "customer_id, received_at, content_hash, ?, ? from events where event_id = ?",
+                [datetime.now(UTC).isoformat(), reason, event_id],
+            )
+            connection.execute("delete from events where event_id = ?", [event_id])
+        except BaseException:
+            connection.execute("rollback")
+            raise
+        connection.execute("commit")
+        return event
+
+    def dropped(self, event_id: str) -> dict[str, str] | None:
+        """Return customer, times and reason of an event that was removed last under an id; None if there is none."""
+        names = ("event_id", "customer_id", "received_at", "dropped_at", "reason")
+        query = f"select {', '.join(names)} from dropped where event_id = ? order by sequence desc"
+        row = self._connection.execute(query, [event_id]).fetchone()
+        return None if row is None else dict(zip(names, row, strict=True))
+
+    def newest_by_customer(self, sequence: int) -> dict[str, int]:
+        """Return the position of each customer's newest event, or removal of an event, after a position."""
+        query = (
+            "select customer_id, max(sequence) from (select customer_id, sequence from events union all "
+            "select customer_id, sequence from dropped) where sequence > ? group by customer_id"
+        )
+        return dict(self._connection.execute(query, [sequence]).fetchall())
+
+    def newest_dropped(self, customer_id: str) -> int:
+        """Return the position of the newest removal of an event of a customer; 0 if there is none."""
+        query = "select coalesce(max(sequence), 0) from dropped where customer_id = ?"
+        return self._connection.execute(query, [customer_id]).fetchone()[0]
+
+    def newest(self) -> int:
+        """Return the position of the newest event or removal; 0 if there is none."""
+        query = "select max((select coalesce(max(sequence), 0) from {}), (select coalesce(max(sequence), 0) from {}))"
+        return self._connection.execute(query.format("events", "dropped")).fetchone()[0]
+
+    def _read(self, condition: str, parameters: Sequence) -> Iterator[LoggedEvent]:
         events = self._connection.execute(
-            "select event_id, customer_id, rows, sequence, received_at from events "
-            f"where sequence > ? {condition} order by sequence",
-            [sequence, *parameters],
+            f"select event_id, customer_id, rows, sequence, received_at from events where {condition}", parameters
         )
         for event_id, customer, rows, position, received_at in events:
             yield LoggedEvent(event_id, customer, json.loads(rows), position, datetime.fromisoformat(received_at))
 
-    def newest_by_customer(self, sequence: int) -> dict[str, int]:
-        """Return the position of each customer's newest event after a position."""
-        query = "select customer_id, max(sequence) from events where sequence > ? group by customer_id"
-        return dict(self._connection.execute(query, [sequence]).fetchall())
-
-    def newest(self) -> int:
-        """Return the position of the newest event; 0 if there is none."""
-        return self._connection.execute("select coalesce(max(sequence), 0) from events").fetchone()[0]
-
     def _insert(self, event: Event, received_at: str) -> bool:
         rows = json.dumps(event.rows, sort_keys=True, ensure_ascii=False)
         digest = hashlib.sha256(f"{event.customer_id}\n{rows}".encode()).digest()
-        query = "select content_hash from events where event_id = ?"
-        logged = self._connection.execute(query, [event.event_id]).fetchone()
+        query = "select content_hash from {} where event_id = ?"
+        logged = self._connection.execute(query.format("events"), [event.event_id]).fetchone()
+        if logged is None and (digest,) in self._connection.execute(query.format("dropped"), [event.event_id]):
+            return False
         if logged is None:
             self._connection.execute(
                 "insert into events (event_id, customer_id, received_at, content_hash, rows) values (?, ?, ?, ?, ?)",

@@ -44,7 +44,10 @@ class Manifest:
     """
 
     def __init__(self, path: Path) -> None:
-        content = json.loads(path.read_text()) if path.exists() else {}
+        try:
+            content = json.loads(path.read_text()) if path.exists() else {}
+        except ValueError:
+            raise ChurnRadarError(f"{path}: cannot be read; expected dbt's manifest: run dbt parse") from None
         self.path = path
         self.warehouse: str = _warehouse(content)
         self.schema: str | None = content.get("nodes", {}).get("model.churn_radar.churn_predictions", {}).get("schema")
@@ -133,12 +136,12 @@ def note_warehouse(file: Path) -> None:
 def warehouse_file() -> Path:
     """The DuckDB file that dbt built in last; in this project ``churn_radar.duckdb`` in the home folder."""
     note = home() / WAREHOUSE_NOTE
-    return home() / (note.read_text() if note.exists() else "churn_radar.duckdb")
+    return home() / (note.read_text(errors="replace") if note.exists() else "churn_radar.duckdb")
 
 
 def _note(name: str, path: Path) -> None:
     note = home() / name
-    if not note.exists() or note.read_text() != str(path):
+    if not note.exists() or note.read_text(errors="replace") != str(path):
         with whole_file(note) as beside:
             beside.write_text(str(path))
 
@@ -153,7 +156,7 @@ def manifest_path() -> Path:
     variable, note = os.environ.get("DBT_TARGET_PATH"), home() / NOTE
     folders = [_running] if _running else []
     folders += [Path.cwd() / variable, PROJECT_DIR / variable] if variable else []
-    folders += [Path(note.read_text())] if note.exists() else []
+    folders += [Path(note.read_text(errors="replace"))] if note.exists() else []
     folders.append(PROJECT_DIR / (variable or "target"))
     paths = [folder / "manifest.json" for folder in folders]
     return next((path for path in paths if path.exists()), paths[-1])

@@ -1,4 +1,4 @@
-"""Preparation of a dbt command in its own process: folders, salt, events of the service, errors in one line."""
+"""Preparation of a dbt command in its own process: lock, folders, salt, events of the service, errors in one line."""
 
 import atexit
 import gc
@@ -18,11 +18,13 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from inference.errors import ChurnRadarError
 from inference.home import sql_literal
+from inference.lock import hold
 from inference.progress import show_log
 from inference.pseudonyms import duckdb_salt_sql, salt
 from inference.warehouse.event_log import export
 from inference.warehouse.extensions import extension_settings, require_scanner
 from inference.warehouse.manifest import note_target, note_warehouse
+from inference.warehouse.reader import open_database
 
 #: dbt commands that run Python models.
 BUILDS = ("build", "run", "retry")
@@ -43,6 +45,7 @@ def errors_for_dbt() -> Iterator[None]:
 def prepare(home: Path) -> None:
     """Prepare ``CHURN_HOME`` and this process for a dbt command; each adapter calls it before its first connection."""
     show_log()
+    hold(f"dbt {getattr(get_flags(), 'WHICH', '')}".strip(), home)
     for name in ("features", "published"):  # SQL writes to them
         (home / name).mkdir(parents=True, exist_ok=True)
     salt(home)
@@ -83,6 +86,8 @@ class Plugin(BasePlugin):
         for attachment in creds.attach or []:
             require_scanner(attachment.type)
         if creds.path != ":memory:":
+            # dbt prints DuckDB's own error with a traceback
+            open_database(Path(creds.path)).close()
             note_warehouse(Path(creds.path))
         else:
             config["temp_directory"] = str(self.home / "duckdb_temporary")

@@ -1,7 +1,8 @@
-"""Reading the warehouse outside of a build."""
+"""Opening the warehouse, and reading it outside of a build."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 
@@ -12,6 +13,21 @@ from inference.warehouse.manifest import Manifest, warehouse_file
 
 #: Tables with rows of a customer that a reader needs.
 TABLES = ("churn_predictions", "order_features")
+
+
+def open_database(file: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB file; a ChurnRadarError in one line if another process has it open, or it is damaged."""
+    try:
+        return duckdb.connect(file, read_only=read_only)
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        expected = "nobody who has it open: let them close it"
+        if "Could not set lock" not in reason:
+            expected = (
+                "a DuckDB file: restore it from a backup; without one, remove it and run dbt build, which makes all of "
+                "it anew except the scores of earlier dates"
+            )
+        raise ChurnRadarError(f"{file} cannot be opened; expected {expected} ({reason})") from None
 
 
 @contextmanager
@@ -40,7 +56,7 @@ def customer_tables(customer_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
                 connection.register(table, postgres.query(connection, f"select * from {table} {theirs}"))
             yield connection
     elif file.exists():
-        with duckdb.connect(file, read_only=True) as connection:
+        with open_database(file, read_only=True) as connection:
             connection.execute(f'use "{Manifest.load().schema or "main"}"')
             yield connection
     else:

@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -362,6 +364,79 @@ def test_the_service_recovers_when_redis_returns(scored, redis_server):
         # Redis loads its file first and rejects commands meanwhile
         running.wait_until_ready()
         assert running.get("/v1/customers/c5/churn").status_code == 200
+
+
+HOLDS = """
+import sys
+from inference.lock import hold
+hold("dbt build")
+print("held", flush=True)
+sys.stdin.read()
+"""
+OPENS = """
+import sys
+import duckdb
+connection = duckdb.connect(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def beside(shop: Shop, program: str, *arguments: str) -> Iterator[int]:
+    """Run a Python program in a process of its own during a block; its number."""
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command, env=shop.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def lines_of(done: subprocess.CompletedProcess) -> list[str]:
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+
+
+def test_two_that_write_to_a_home_at_once(scored):
+    commands = {
+        "dbt": ["run", "--select", "stg_orders"],
+        "feast": ["-c", "feature_repo", "apply"],
+        "churn-radar": ["rollback"],
+    }
+    with beside(scored, HOLDS) as holder:
+        for program, arguments in commands.items():
+            done = scored.run(program, *arguments, check=False)
+            assert done.returncode != 0
+            (line,) = (line for line in lines_of(done) if f"dbt build (process {holder} on" in line)
+            assert "writes to it; expected one command at a time" in line
+            assert "Traceback" not in done.stdout + done.stderr
+            assert len(lines_of(done)) <= 12
+
+
+def test_a_build_beside_a_program_that_has_the_warehouse_open(scored):
+    file = scored.home / "churn_radar.duckdb"
+    with beside(scored, OPENS, str(file)) as holder:
+        done = scored.run("dbt", "run", "--select", "stg_orders", check=False)
+        (line,) = (line for line in lines_of(done) if f"PID {holder}" in line)
+        assert f"{file} cannot be opened; expected nobody who has it open: let them close it" in line
+        assert "Traceback" not in done.stdout + done.stderr
+    file.unlink()
+
+
+@pytest.mark.parametrize("harm", ["empty", "garbage", "gone", "torn"])
+def test_a_damaged_online_store_is_made_again(scored, tmp_path, harm):
+    shop = replace(scored, home=tmp_path / "home")
+    shutil.copytree(scored.home, shop.home, symlinks=True)
+    pd.DataFrame({"as_of_date": [AS_OF.date()]}).to_parquet(shop.published)
+    file = shop.home / "feast" / "online.db"
+    content = file.read_bytes()
+    changed = {"empty": b"", "garbage": b"garbage" * 1000, "torn": content[:4096] + bytes(len(content) - 4096)}
+    file.unlink() if harm == "gone" else file.write_bytes(changed[harm])
+    done = shop.run("churn-radar", "explain", "c7")
+    assert "it is made again from published files" in done.stdout
+    assert "last order 7 days ago" in done.stdout
+    assert (file.with_name("online.db.damaged").exists()) == (harm != "gone")
 
 
 def test_ids_are_found_however_they_are_written_where_the_warehouse_has_numbers(scored, service):

@@ -10,7 +10,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 #: Rooms from the bottom floor up: a room imports only rooms on floors below its own, and itself.
 FLOORS = (
     ("evaluation", "errors", "home", "progress"),
-    ("features", "simulation", "pseudonyms"),
+    ("features", "simulation", "pseudonyms", "lock"),
     ("warehouse", "notifications"),
     ("text", "text.encoder"),
     ("model", "model.transformer", "feature_store", "recommendations"),
@@ -18,6 +18,7 @@ FLOORS = (
     ("training", "scoring"),
     ("decisions", "reporting", "realtime"),
     ("desk", "desk.pages", "serving"),
+    ("cli_events",),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}

@@ -169,13 +169,14 @@ class TransformerMember:
         state = json.loads((source / "member.json").read_text())
         member = cls(TransformerSettings.from_saved(state["settings"]))
         logging.disable_progress_bar()  # of transformers, which shows in log files as well
-        member.model_ = ChurnTransformer.from_pretrained(source).eval().to(device())
+        member.model_ = ChurnTransformer.from_pretrained(source, use_safetensors=True).eval().to(device())
         if (source / STANDARDISER).exists():
             with np.load(source / STANDARDISER) as arrays:
                 member.standardiser_ = Standardiser.from_state(arrays)
         else:  # saved by an older version
             member.standardiser_ = read_standardiser(read_skops(source / "standardiser.skops"))
-        member.tokenizer_ = AutoTokenizer.from_pretrained(source) if member.fine_tuned else None
+        if member.fine_tuned:
+            member.tokenizer_ = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         member.encoder_ = None
         return member
 

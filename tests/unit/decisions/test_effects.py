@@ -1,6 +1,9 @@
 """Effects of actions are learned from randomised contacts."""
 
+import os
+import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import lightgbm
 import numpy as np
@@ -190,3 +193,22 @@ def test_uninformative_features_give_no_model():
 def test_an_action_that_drives_customers_away_has_a_negative_acceptance():
     mean, deviation = ActionEffect("coupon", PRIOR).fit(contacts(40_000, 0, -0.3)).overall_
     assert mean + 1.96 * deviation < -0.2
+
+
+@pytest.mark.parametrize("damage", [lambda old: pickle.dumps(Planted()), lambda old: old[:-100]])
+def test_a_damaged_cache_is_fitted_again_and_runs_no_code(monkeypatch, tmp_path, damage):
+    monkeypatch.setenv("CHURN_HOME", str(tmp_path))
+    rng = np.random.default_rng(0)
+    X, churned = pd.DataFrame({"useful": rng.normal(size=300)}), (rng.random(300) < 0.4).astype(float)
+    first = predict_churn(X, churned, np.arange(300))
+    for file in tmp_path.rglob("*.*"):
+        file.write_bytes(damage(file.read_bytes()))
+    np.testing.assert_array_equal(predict_churn(X, churned, np.arange(300)), first)
+    assert not (tmp_path / "planted").exists()
+
+
+class Planted:
+    """A pickle that writes a file where it is read."""
+
+    def __reduce__(self):
+        return Path(os.environ["CHURN_HOME"], "planted").write_text, ("run",)

@@ -247,11 +247,39 @@ def test_files_that_cannot_be_scrubbed_are_named_and_there_is_no_receipt(shop):
     assert_gone(shop)
 
 
+@pytest.mark.parametrize("times", [1, erasing.MAX_REWRITES, erasing.MAX_REWRITES + 1])
+def test_a_database_in_which_bytes_are_left_is_rewritten(shop, monkeypatch, times):
+    """As DuckDB leaves them at times between its blocks, of what its memory held before."""
+    left = iter(range(times))
+
+    def scrub(connection: duckdb.DuckDBPyConnection, file: Path) -> dict[str, int]:
+        removed = scrubbing.scrub_duckdb(connection, file)
+        if next(left, None) is not None:
+            with file.open("ab") as opened:
+                opened.write(bytes(50) + LEAVER.encode() + bytes(50))
+        return removed
+
+    monkeypatch.setattr(erasing, "scrub_duckdb", scrub)
+    if times > erasing.MAX_REWRITES:
+        with pytest.raises(ChurnRadarError, match=r"still found in 1 places.*: churn_radar.duckdb \(1\)"):
+            erase(LEAVER)
+    else:
+        receipt = json.loads(erase(LEAVER).receipt.read_text())
+        assert receipt["searched"]["files"] < 40
+        assert_gone(shop)
+
+
+def test_damaged_files_that_were_set_aside_are_removed(shop):
+    (shop / "feast" / "online.db.damaged").write_bytes(b"\0" + LEAVER.encode())
+    erase(LEAVER)
+    assert_gone(shop)
+
+
 def test_a_running_build_is_not_disturbed(shop):
     holds = f"import duckdb; c = duckdb.connect('{shop}/churn_radar.duckdb'); print('open', flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as build:
         assert build.stdout.readline() == b"open\n"
-        with pytest.raises(ChurnRadarError, match="is in use or damaged; expected nobody to build meanwhile"):
+        with pytest.raises(ChurnRadarError, match="cannot be opened; expected nobody who has it open"):
             erase(LEAVER)
         build.communicate(b"\n")
     assert LEAVER.encode() in bytes_of(shop / "logs")

@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.repo_config import RegistryConfig
+from feast.transformation.python_transformation import PythonTransformation
 
 from inference import home
 from inference.feature_store import stores
@@ -136,6 +138,41 @@ def test_a_registry_names_the_home_that_it_lies_in(churn_home: Path, monkeypatch
     moved = churn_home.rename(churn_home.with_name("moved"))
     monkeypatch.setenv("CHURN_HOME", str(moved))
     assert paths(store().get_registry_proto()) == [str(moved / name) for name in names]
+
+
+class Planted:
+    """A pickle that writes a file where it is read."""
+
+    def __reduce__(self) -> tuple:
+        return Path(os.environ["CHURN_HOME"], "planted").write_text, ("run",)
+
+
+def test_code_in_a_registry_is_read_only_where_it_stands_in_the_definitions(churn_home: Path, caplog) -> None:
+    def function(source: str, name: str = "churn_features", body: bytes = pickle.dumps(Planted())) -> bytes:
+        registry = Registry()
+        view = registry.on_demand_feature_views.add()
+        view.spec.name, view.spec.mode = name, "python"
+        code = view.spec.feature_transformation.user_defined_function
+        code.name, code.body_text, code.body = "churn_features", source, body
+        return registry.SerializeToString()
+
+    store = HomeRegistryStore(RegistryConfig(path="${CHURN_HOME}/feast/registry.db"), Path("feature_repo"))
+    definitions, start = (FEATURE_REPO / "definitions.py").read_text(), "    @on_demand_feature_view"
+    own = start + definitions.split(start)[1].split('    views["churn_features"]')[0]
+    foreign = "def churn_features(inputs):\n    open('planted', 'w')\n"
+    store._filepath.write_bytes(
+        function(own) + function(foreign, "source") + function("", "pickle") + function(foreign, "both", b"")
+    )
+    (view,) = store.get_registry_proto().on_demand_feature_views
+    assert "without both, pickle, source, whose code is not in feature_repo: run feast apply" in caplog.text
+    function_read = PythonTransformation.from_proto(view.spec.feature_transformation.user_defined_function)
+    assert function_read.udf({"packed": [None]}) == {"features": [None]}
+    assert not (churn_home / "planted").exists()
+    registry = Registry()
+    registry.ParseFromString(function(own))
+    store._write_registry(registry)
+    assert b"planted" not in store._filepath.read_bytes()
+    assert store.get_registry_proto().on_demand_feature_views == [view]
 
 
 @pytest.mark.parametrize(

@@ -315,3 +315,34 @@ class TestSnapshot:
 
 def database() -> str:
     return f"sqlite:///{home() / 'mlflow' / 'mlflow.db'}"
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "torn"])
+def test_a_damaged_database_is_made_again_from_the_snapshot(
+    first: ChurnModel, second: ChurnModel, churn_home: Path, monkeypatch: pytest.MonkeyPatch, caplog, is_gone: bool
+) -> None:
+    registry.register(first, promote=True, reason="there was no champion")
+    for reason in ("worse", "worse still"):
+        registry.register(second, promote=False, reason=reason)
+    registry.client().delete_model_version(registry.MODEL_NAME, "2")
+    before, runs = registry.versions(), registry.read_snapshot().versions
+    # this process keeps MLflow's connection to the file at its first place
+    monkeypatch.setenv("CHURN_HOME", str(churn_home.rename(churn_home.with_name("moved"))))
+    file = home() / "mlflow" / "mlflow.db"
+    content = file.read_bytes()
+    file.unlink() if is_gone else file.write_bytes(content[:9000] + bytes(len(content) - 9000))
+    registry._load_files.cache_clear()
+    assert registry.champion().version == "1"
+    assert "made again from contents.json with 2 versions" in caplog.text
+    pd.testing.assert_frame_equal(registry.versions(), before)
+    assert list(registry.read_snapshot().versions.items()) == list(runs.items())
+    assert file.with_name("mlflow.db.damaged").exists() != is_gone
+    assert registry.register(second, promote=True, reason="better") == "4"
+    registry.rollback("3")
+    assert registry.champion().version == "3"
+
+
+def test_a_damaged_database_without_a_snapshot_is_one_line(model_registry: Path) -> None:
+    (model_registry / "mlflow.db").write_bytes(b"garbage" * 1000)
+    with pytest.raises(ChurnRadarError, match=r"mlflow.db is damaged, and contents.json .* restore a backup"):
+        registry.champion()
