@@ -1,9 +1,9 @@
 """The SQLite online store, made again from published Parquet where its file was lost or damaged."""
 
 import logging
-import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from inference.lock import writing
 from inference.warehouse.sqlite_files import is_lost, set_aside
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feast import FeatureStore, FeatureView
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,18 @@ def repair_online_store(store: "FeatureStore", thorough: bool = False) -> None:
         logger.warning("%s: %s; it is made again from published files", file, "damaged" if was_there else "missing")
         set_aside(file)
         if is_applied:
-            store._get_provider().update_infra(store.project, [], store.list_feature_views(), [], [], partial=True)
-            _materialize()
+            views = [view for view in store.list_feature_views() if view.online]
+            store._get_provider().update_infra(store.project, [], views, [], [], partial=True)
+            _materialize([view.name for view in views if _has_rows(view)])
 
 
-def _materialize() -> None:
+def _has_rows(view: "FeatureView") -> bool:
+    """Whether the last build made what a view reads: a file, or a table of another warehouse."""
+    path = getattr(view.batch_source, "path", None)
+    return path is None or Path(path).exists()
+
+
+def _materialize(views: Sequence[str]) -> None:
     """Load the rows of the last build, as ``feast materialize`` does."""
     scores = published("churn_scores")
     if not scores.exists():
@@ -53,8 +60,9 @@ def _materialize() -> None:
     query = f"select strftime(max(as_of_date), '%Y-%m-%dT00:00:00') from read_parquet({sql_literal(scores)})"
     ((as_of,),) = duckdb.execute(query).fetchall()
     feast = [str(Path(sys.executable).with_name("feast")), "-c", str(PROJECT_DIR / "feature_repo")]
-    done = subprocess.run(
-        [*feast, "materialize", as_of, as_of], env=os.environ, capture_output=True, text=True, check=False
-    )
+    command = [*feast, "materialize", as_of, as_of, *(f"--views={name}" for name in views)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ChurnRadarError(f"feast materialize: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        error = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1])
+        raise ChurnRadarError(f"feast materialize: {error}")

@@ -13,7 +13,7 @@ def is_lost(file: Path, thorough: bool = False) -> bool:
     if not file.exists():
         return True
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
             has_tables = connection.execute("select 1 from sqlite_master where type = 'table' limit 1").fetchone()
             check = connection.execute("pragma quick_check(1)").fetchone() if thorough else ("ok",)
             return not has_tables or check != ("ok",)

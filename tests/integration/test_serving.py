@@ -424,19 +424,17 @@ def test_a_build_beside_a_program_that_has_the_warehouse_open(scored):
     file.unlink()
 
 
-@pytest.mark.parametrize("harm", ["empty", "garbage", "gone", "torn"])
-def test_a_damaged_online_store_is_made_again(scored, tmp_path, harm):
+def test_a_damaged_online_store_is_made_again(scored, tmp_path):
     shop = replace(scored, home=tmp_path / "home")
     shutil.copytree(scored.home, shop.home, symlinks=True)
     pd.DataFrame({"as_of_date": [AS_OF.date()]}).to_parquet(shop.published)
     file = shop.home / "feast" / "online.db"
     content = file.read_bytes()
-    changed = {"empty": b"", "garbage": b"garbage" * 1000, "torn": content[:4096] + bytes(len(content) - 4096)}
-    file.unlink() if harm == "gone" else file.write_bytes(changed[harm])
+    file.write_bytes(content[:4096] + bytes(len(content) - 4096))
     done = shop.run("churn-radar", "explain", "c7")
-    assert "it is made again from published files" in done.stdout
+    assert f"{file}: damaged; it is made again from published files" in done.stdout
     assert "last order 7 days ago" in done.stdout
-    assert (file.with_name("online.db.damaged").exists()) == (harm != "gone")
+    assert file.with_name("online.db.damaged").exists()
 
 
 def test_ids_are_found_however_they_are_written_where_the_warehouse_has_numbers(scored, service):
