@@ -59,7 +59,7 @@ prove: install ## Slow proofs: builds and the service killed at random moments, 
 
 bench: install ## Measure everything, which takes hours; speed is drawn in docs/benchmarks.md.
 	export PYTHONPATH=$(CURDIR); \
-	for script in encoding sizing scoring sql materialise stages daily churnkit level members recommendations fine_tuning words serving rescoring; do \
+	for script in encoding sizing scoring sql materialise stages daily churnkit level members recommendations fine_tuning words serving rescoring hostile; do \
 		$(BIN)/python benchmarks/$$script.py; \
 	done
 	$(BIN)/python benchmarks/suite.py

@@ -87,8 +87,8 @@ def wait_until_ready(port: int) -> None:
     """Wait for the service to load what it needs."""
     for _ in range(600):
         with contextlib.suppress(urllib.error.HTTPError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz")
-            return
+            if json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz"))["status"] == "ok":
+                return
         time.sleep(0.1)
     raise SystemExit("the service did not get ready")
 

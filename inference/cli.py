@@ -214,6 +214,7 @@ def serve(
 
     from inference.pseudonyms import erased_customers
     from inference.serving.app import create_app
+    from inference.serving.connections import Connection
     from inference.serving.keys import keys_from_environment
     from inference.warehouse.event_log import EventLog
 
@@ -232,6 +233,8 @@ def serve(
         access_log=False,
         timeout_graceful_shutdown=5,
         server_header=False,
+        http=Connection,
+        ws="none",
     )
 
 

@@ -62,7 +62,7 @@
 {#-
     An id as text. Whole numbers have no decimals, whatever the type of their column. Where ids of its kind are numbers,
     which have no leading zeros, text has none either: '007' is 7 there, and '007' elsewhere. The service reads ids in the
-    same way: inference/serving/ids.py.
+    same way: inference/warehouse/ids.py.
 -#}
 {% macro read_id(expression, type, is_number) -%}
     {%- set number = churn_radar.as_double(expression) -%}

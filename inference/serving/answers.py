@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from inference.serving.ids import as_text
+from inference.warehouse.ids import as_text
 
 #: Customers that one request may ask for.
 MAX_CUSTOMERS = 1000
@@ -66,6 +66,16 @@ class Problem(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the service can answer."""
+    """Whether the process lives."""
 
     status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Which answers the service can give: in every status those of the online store, and receipts of events."""
+
+    status: Literal["ok", "catching up", "stored scores"] = Field(
+        description="ok: scores follow events; catching up: some do not yet; stored scores: none does, detail says why."
+    )
+    detail: str = Field(description="What the status means.")
+    customers_behind: int = Field(description="Customers whose score does not know all of their events.")

@@ -1,5 +1,6 @@
 """The HTTP service as an ASGI application."""
 
+import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator
@@ -11,10 +12,10 @@ from inference.realtime.online_store import StoreDownError
 from inference.serving import routes
 from inference.serving.intake import Intake
 from inference.serving.keys import ApiKey
-from inference.serving.limits import RATE_LIMIT, RateLimit
+from inference.serving.limits import RATE_LIMIT, Door, RateLimit, request_seconds
 from inference.serving.lookup import ScoreLookup
 from inference.serving.metrics import Measured, Metrics
-from inference.serving.problems import BodyLimit, add_error_handlers
+from inference.serving.problems import add_error_handlers
 from inference.serving.updater import ScoreUpdater
 from inference.warehouse.event_log import EventLog
 
@@ -31,9 +32,9 @@ def create_app(keys: list[ApiKey]) -> FastAPI:
         # traces would hold customer ids, and log records the texts of customers
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.keys, app.state.rate = keys, RateLimit(os.environ.get("CHURN_RATE_LIMIT") or RATE_LIMIT)
     app.state.metrics = Metrics(lambda: app.state.updater.n_behind)
-    app.add_middleware(BodyLimit)
+    rate = RateLimit(os.environ.get("CHURN_RATE_LIMIT") or RATE_LIMIT)
+    app.add_middleware(Door, keys=keys, rate=rate, seconds=request_seconds())
     app.add_middleware(Measured, metrics=app.state.metrics)
     add_error_handlers(app)
     # not include_router, which looks every request up in two routers: an eighth of its time
@@ -46,14 +47,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scores, updater = ScoreLookup(), ScoreUpdater()
     intake = Intake(EventLog(), updater)
     app.state.scores, app.state.updater, app.state.intake = scores, updater, intake
-    # before the first feast apply the service starts, and is not ready
-    with suppress(StoreDownError):
-        await scores.open()
-    updater.start()
-    # what is loaded stays: searching it for reference cycles would stop requests again and again
-    gc.collect()
-    gc.freeze()
+    opening = asyncio.create_task(_open(scores, updater))
     yield
+    opening.cancel()
     await updater.close()
     intake.close()
     scores.close()
+
+
+async def _open(scores: ScoreLookup, updater: ScoreUpdater) -> None:
+    """Open the store for lookups, then load the model; meanwhile the service answers that it is not ready."""
+    # before the first feast apply the service starts, and is not ready
+    with suppress(StoreDownError):
+        await scores.open()
+    # what is loaded stays: searching it for reference cycles would stop requests again and again
+    gc.collect()
+    gc.freeze()
+    updater.start()

@@ -1,16 +1,27 @@
 """Events as applications send them, and the raw table rows that they become."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 from inference.serving.answers import Churn, CustomerId, Key
-from inference.serving.ids import ABSENT
 from inference.warehouse.event_log import COLUMNS
+from inference.warehouse.ids import ABSENT
 
 #: Events of one request, and products of one order.
 MAX_EVENTS, MAX_ITEMS = 1000, 200
+#: Amounts are below this, in any currency, as staging expects of raw tables.
+MAX_AMOUNT = 1e12
 #: How far an event may be in the future, as clocks differ.
 CLOCK_DIFFERENCE = timedelta(minutes=5)
 
@@ -31,7 +42,7 @@ def _in_utc(moment: datetime) -> datetime:
 Id = Annotated[Key, AfterValidator(_id)]
 Name = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
-Money = Annotated[float, Field(gt=-1e12, lt=1e12, allow_inf_nan=False)]
+Money = Annotated[float, Field(gt=-MAX_AMOUNT, lt=MAX_AMOUNT, allow_inf_nan=False)]
 #: Cut to the second, the precision in which builds compare times.
 Moment = Annotated[
     AwareDatetime,
@@ -79,6 +90,12 @@ class OrderItem(_Part):
     product_name: Name | None = None
     category: Name | None = None
 
+    @model_validator(mode="after")
+    def _refuse_huge_line(self) -> Self:
+        if abs(self.quantity * self.unit_price) >= MAX_AMOUNT:
+            raise ValueError(f"quantity times unit_price is too large; expected less than {MAX_AMOUNT:,.0f}")
+        return self
+
 
 class OrderEvent(_Event):
     """An order was placed, or is cancelled or returned: sent again with its newest status, under a new event_id."""
@@ -87,7 +104,7 @@ class OrderEvent(_Event):
     type: Literal["order"]
     order_id: Id
     ordered_at: Moment
-    amount: float = Field(ge=0, lt=1e12, allow_inf_nan=False, description="Net amount, in the shop's currency.")
+    amount: float = Field(ge=0, lt=MAX_AMOUNT, allow_inf_nan=False, description="Net amount, in the shop's currency.")
     status: Literal["completed", "cancelled", "returned"] = "completed"
     discount_amount: Money | None = None
     coupon_code: Name | None = None
@@ -108,8 +125,8 @@ class BrowsingEvent(_Event):
         description="view, search, cart_add, cart_remove, wishlist, login, or any other; capitals do not count."
     )
     occurred_at: Moment
-    session_id: Key | None = None
-    product_id: Key | None = None
+    session_id: Id | None = None
+    product_id: Id | None = None
 
 
 class ReviewEvent(_Event):
@@ -121,7 +138,7 @@ class ReviewEvent(_Event):
     reviewed_at: Moment
     review_text: Words
     rating: float | None = Field(default=None, ge=1, le=5)
-    product_id: Key | None = None
+    product_id: Id | None = None
 
 
 class TicketEvent(_Event):

@@ -1,42 +1,37 @@
-"""Who may call the service, and how often."""
+"""Who may call the service, how often, and with what body: asked before a body is read."""
 
-from fastapi.security import APIKeyHeader
+import asyncio
+import os
+from collections.abc import Sequence
+
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.errors import ChurnRadarError
-from inference.serving.keys import find_key
+from inference.serving.keys import ApiKey, find_key
+from inference.serving.problems import problem
 
 #: Requests per client, unless ``CHURN_RATE_LIMIT`` says otherwise.
 RATE_LIMIT = "1000/second"
-
-
-class RequireScope(APIKeyHeader):
-    """Dependency of a route: refuses requests without a key of a scope, or beyond the rate of its client."""
-
-    def __init__(self, scope: str) -> None:
-        description = "As churn-radar api-key printed it."
-        super().__init__(name="X-API-Key", scheme_name="APIKeyHeader", description=description, auto_error=False)
-        self.scope = scope
-
-    async def __call__(self, request: HTTPConnection) -> None:
-        """Raise an ``HTTPException`` that refuses the request; async, as FastAPI runs other functions in threads."""
-        keys, rate, secret = request.app.state.keys, request.app.state.rate, await super().__call__(request)
-        key = None
-        if keys:
-            key = find_key(keys, secret) if secret else None
-            if key is None:
-                raise HTTPException(401, "X-API-Key is missing or unknown", {"WWW-Authenticate": "ApiKey"})
-            if self.scope not in key.scopes:
-                raise HTTPException(
-                    403, f"key {key.name} may not {self.scope}; expected one with the scope {self.scope}"
-                )
-        client = key.name if key else request.client.host if request.client else "local"
-        if wait := rate.seconds_to_wait(client):
-            raise HTTPException(429, f"more than {rate.rate}; try again later", {"Retry-After": str(wait)})
+#: Requests without a valid key per address: probes, metrics, and whoever has none.
+KEYLESS_RATE_LIMIT = "50/second"
+#: Seconds until a client beyond that is answered, which keeps it from asking again at once.
+KEYLESS_DELAY = 1.0
+#: Seconds in which the headers of a request must arrive, and then its body, unless ``CHURN_REQUEST_SECONDS`` says
+#: otherwise.
+REQUEST_SECONDS = 10.0
+#: The largest body of a request, in bytes.
+MAX_BODY_BYTES = 1_000_000
+#: Scope of the key that a path needs; None: no key. All other paths need one that may read.
+SCOPES = {
+    **dict.fromkeys(("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json")),
+    "/v1/events": "write",
+}
+_CLOSE = {"Connection": "close"}
 
 
 class RateLimit:
@@ -53,6 +48,107 @@ class RateLimit:
             raise ChurnRadarError(f"CHURN_RATE_LIMIT is {rate}; expected a rate such as 1000/second") from None
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    def seconds_to_wait(self, client: str) -> int:
-        """Count a request; return 0 if it is allowed, else the seconds until the client may try again."""
-        return 0 if self._limiter.hit(self._item, client) else self._item.get_expiry()
+    def count(self, client: str) -> None:
+        """Count a request; one too many is refused with an ``HTTPException`` that says when to try again."""
+        if not self._limiter.hit(self._item, client):
+            seconds = self._item.get_expiry()
+            raise HTTPException(429, f"more than {self.rate}; try again later", {"Retry-After": str(seconds)})
+
+
+class Door:
+    """Middleware that refuses requests by their headers, and reads the bodies of others within limits."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[ApiKey], rate: RateLimit, seconds: float) -> None:
+        self.app, self._keys, self._rate, self._seconds = app, keys, rate, seconds
+        self._keyless_rate = RateLimit(KEYLESS_RATE_LIMIT)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that is refused; pass others on with their whole body."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            await self._admit(scope, headers)
+            if announced_bytes(headers):
+                receive = await self._read_body(scope, headers, receive)
+        except HTTPException as error:
+            # what is left of the body is read and dropped, or the connection closed where that may be much
+            unread = _CLOSE if announced_bytes(headers) > MAX_BODY_BYTES else {}
+            await problem(error.status_code, error.detail, {**(error.headers or {}), **unread})(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _admit(self, scope: Scope, headers: Headers) -> None:
+        """Raise an ``HTTPException`` for a request without the key that its path needs, or beyond its client's rate."""
+        needed, secret = SCOPES.get(scope["path"], "read"), headers.get("x-api-key")
+        address = scope["client"][0] if scope["client"] else "local"
+        key = find_key(self._keys, secret) if secret else None
+        if key or not self._keys:
+            if connection := scope.get("state", {}).get("connection"):
+                connection.trust()
+            if key and needed and needed not in key.scopes:
+                raise HTTPException(403, f"key {key.name} may not {needed}; expected one with the scope {needed}")
+            if needed:
+                self._rate.count(key.name if key else address)
+        else:
+            try:
+                self._keyless_rate.count(address)
+            except HTTPException:
+                await asyncio.sleep(KEYLESS_DELAY)
+                raise
+            if needed:
+                raise HTTPException(401, "X-API-Key is missing or unknown", {"WWW-Authenticate": "ApiKey"})
+        if needed is None and announced_bytes(headers):
+            raise HTTPException(413, "the body is read by nobody; expected none", _CLOSE)
+
+    async def _read_body(self, scope: Scope, headers: Headers, receive: Receive) -> Receive:
+        """Read a body, and return a function that gives it to the application."""
+        too_large = HTTPException(413, f"the body has more than {MAX_BODY_BYTES:,} bytes; send less", _CLOSE)
+        if MAX_BODY_BYTES < announced_bytes(headers) < float("inf"):
+            raise too_large
+        if scope["method"] == "POST" and not is_json(headers.get("content-type", "")):
+            raise HTTPException(415, "the body is no JSON by its Content-Type; expected application/json")
+        body, more = bytearray(), True
+        try:
+            async with asyncio.timeout(self._seconds):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise HTTPException(400, "the client left before its body had arrived")
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+                    if len(body) > MAX_BODY_BYTES:
+                        raise too_large
+        except TimeoutError:
+            detail = f"the body did not arrive within {self._seconds:g} seconds; send it faster, or less"
+            raise HTTPException(408, detail, _CLOSE) from None
+        read: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return read.pop() if read else await receive()
+
+        return replay
+
+
+def announced_bytes(headers: Headers) -> float:
+    """Return the announced size of a body; infinity for one that comes in chunks."""
+    return float("inf") if "transfer-encoding" in headers else float(headers.get("content-length", "0"))
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a Content-Type is that of JSON."""
+    kind = content_type.split(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+def request_seconds() -> float:
+    """Return ``CHURN_REQUEST_SECONDS``; what is no number above zero is a ``ChurnRadarError``."""
+    value = os.environ.get("CHURN_REQUEST_SECONDS") or REQUEST_SECONDS
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ChurnRadarError(f"CHURN_REQUEST_SECONDS is {value}; expected a number of seconds above zero, such as 10")
+    return seconds

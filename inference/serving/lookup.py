@@ -12,7 +12,7 @@ from inference.feature_store.client import SCORES_SERVICE, SHOP_VIEW, open_store
 from inference.pseudonyms import pseudonym
 from inference.realtime.online_store import REDIS_TIMEOUT, StoreDownError
 from inference.serving.answers import MAX_CUSTOMERS, Churn
-from inference.serving.ids import plain_number
+from inference.warehouse.ids import plain_number
 
 if TYPE_CHECKING:
     from feast import FeatureService, FeatureStore

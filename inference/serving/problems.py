@@ -8,9 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inference.realtime.online_store import StoreDownError
 from inference.serving.answers import Problem
@@ -18,8 +16,6 @@ from inference.warehouse.event_log import EventConflictError
 
 logger = logging.getLogger(__name__)
 
-#: The largest body of a request, in bytes.
-MAX_BODY_BYTES = 1_000_000
 TITLES = {status.value: status.phrase for status in HTTPStatus}
 TITLES |= {413: "Content Too Large", 422: "Unprocessable Content"}  # as Python calls them from 3.13 on
 #: Validation errors that one response lists.
@@ -53,37 +49,13 @@ def route_template(scope: Mapping[str, Any]) -> str:
     return route.path_format if route else "unknown"
 
 
-class BodyLimit:
-    """Middleware that refuses a body of more than ``MAX_BODY_BYTES`` before all of it is read."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; reading a too large body raises an ``HTTPException``."""
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):  # whose bodies nobody reads
-            await self.app(scope, receive, send)
-            return
-        announced = Headers(scope=scope).get("content-length", "")
-        n_announced, n_read = int(announced) if announced.isdigit() else 0, 0
-
-        async def limited() -> Message:
-            nonlocal n_read
-            message = await receive() if n_announced <= MAX_BODY_BYTES else {}
-            n_read += len(message.get("body", b""))
-            if max(n_announced, n_read) > MAX_BODY_BYTES:
-                detail = f"the body has more than {MAX_BODY_BYTES:,} bytes; send less"
-                raise HTTPException(413, detail, {"Connection": "close"})
-            return message
-
-        await self.app(scope, limited, send)
-
-
 def add_error_handlers(app: FastAPI) -> None:
     """Answer every error of an application with a problem."""
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, RecursionError):  # of Python's JSON parser, which FastAPI calls
+            return problem(422, "body: the JSON is nested too deeply; expected what /docs shows")
         return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -99,7 +71,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(EventConflictError)
     async def conflict(request: Request, error: EventConflictError) -> Response:
-        return problem(409, f"event_id {error.event_id} was used for other content; nothing of this request was kept")
+        return problem(409, f"{error}; nothing of this request was kept")
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:

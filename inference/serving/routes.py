@@ -5,26 +5,34 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response, Security
+from fastapi.security import APIKeyHeader
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 
-from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health
+from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health, Readiness
 from inference.serving.events import EventBatch, EventReceipt
-from inference.serving.ids import KINDS, as_in_warehouse
-from inference.serving.limits import RequireScope
 from inference.serving.lookup import to_answer
 from inference.serving.problems import MAX_LISTED, documented
 from inference.warehouse.event_log import Event
+from inference.warehouse.ids import KINDS, as_in_warehouse
 
-router = APIRouter(responses=documented(400, 422, 500))
-CAN_READ, CAN_WRITE = Security(RequireScope("read")), Security(RequireScope("write"))
+router = APIRouter(responses=documented(400, 408, 413, 422, 429, 500))
+#: Says in the OpenAPI document that a route needs a key; ``limits.Door`` has asked for it.
+KEY = Security(
+    APIKeyHeader(
+        name="X-API-Key",
+        scheme_name="APIKeyHeader",
+        description="As churn-radar api-key printed it.",
+        auto_error=False,
+    )
+)
 
 
 @router.get(
     "/v1/customers/{customer_id:path}/churn",  # an id may hold a slash
     tags=["churn"],
-    dependencies=[CAN_READ],
-    responses=documented(401, 403, 404, 429, 503),
+    dependencies=[KEY],
+    responses=documented(401, 403, 404, 503),
 )
 async def churn(request: Request, customer_id: Annotated[CustomerId, Path()]) -> Churn:
     """Return how likely a customer is to leave, and why."""
@@ -35,7 +43,7 @@ async def churn(request: Request, customer_id: Annotated[CustomerId, Path()]) ->
     return score
 
 
-@router.post("/v1/churn:batch", tags=["churn"], dependencies=[CAN_READ], responses=documented(401, 403, 413, 429, 503))
+@router.post("/v1/churn:batch", tags=["churn"], dependencies=[KEY], responses=documented(401, 403, 415, 503))
 async def churn_batch(request: Request, asked: ChurnBatchRequest) -> ChurnBatch:
     """Return the scores of up to 1,000 customers."""
     ids = list(dict.fromkeys(asked.customer_ids))
@@ -47,7 +55,7 @@ async def churn_batch(request: Request, asked: ChurnBatchRequest) -> ChurnBatch:
     )
 
 
-@router.post("/v1/events", tags=["events"], dependencies=[CAN_WRITE], responses=documented(401, 403, 409, 413, 429))
+@router.post("/v1/events", tags=["events"], dependencies=[KEY], responses=documented(401, 403, 409, 415))
 async def events(request: Request, sent: EventBatch) -> EventReceipt:
     """Accept what customers just did, and return the scores that follow from it."""
     logged = [Event(event.event_id, event.customer_id, event.rows()) for event in sent.events]
@@ -75,13 +83,17 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", tags=["operations"], responses=documented(503))
-async def readyz(request: Request) -> Health:
-    """Say whether the online store answers and scores follow events."""
+async def readyz(request: Request) -> Readiness:
+    """Say whether the online store answers, and whether its scores follow events."""
     await request.app.state.scores.read(["readiness"])
-    problem = request.app.state.updater.problem
-    if problem is not None:
-        raise HTTPException(503, f"scores do not follow events yet: {problem}")
-    return Health()
+    updater = request.app.state.updater
+    if updater.problem is not None:
+        detail = f"scores do not follow events yet: {updater.problem}"
+        return Readiness(status="stored scores", detail=detail, customers_behind=updater.n_behind)
+    if updater.n_behind:
+        detail = "scores of some customers do not know all of their events yet"
+        return Readiness(status="catching up", detail=detail, customers_behind=updater.n_behind)
+    return Readiness(status="ok", detail="scores follow events", customers_behind=0)
 
 
 @router.get("/metrics", tags=["operations"], response_class=Response)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from typing import Any, TypeVar
 
 from inference.errors import ChurnRadarError
@@ -39,8 +40,10 @@ class ScoreUpdater:
         self.problem: str | None = "the model is being loaded"
         self._rescorer: Rescorer | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="score")
-        #: Requests that wait for a score, by customer; a customer may be here without any.
-        self._behind: dict[str, list[asyncio.Future]] = {}
+        #: Requests that wait for a score, by customer; these customers are scored before those whom nobody waits for.
+        self._waiting: dict[str, list[asyncio.Future]] = {}
+        #: Customers to score whom nobody waits for.
+        self._behind: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task] = []
         self._batch_size = MAX_TOGETHER
@@ -60,7 +63,7 @@ class ScoreUpdater:
     @property
     def n_behind(self) -> int:
         """Customers whose score does not reflect all of their events."""
-        return len(self._behind)
+        return len(self._waiting) + len(self._behind)
 
     @property
     def history_days(self) -> int:
@@ -70,15 +73,21 @@ class ScoreUpdater:
 
     def add(self, customers: Iterable[str]) -> None:
         """Have customers scored in the background."""
-        for customer in customers:
-            self._behind.setdefault(customer, [])
+        self._behind |= dict.fromkeys(customer for customer in customers if customer not in self._waiting)
         self._wake.set()
 
     async def score(self, customers: Iterable[str]) -> dict[str, dict[str, Any] | None]:
-        """Return scores by customer, None for those who have none, without those not scored in ``SCORE_TIMEOUT``."""
+        """Return scores by customer, None for those who have none, without those who are scored later.
+
+        These are all of them while there is a problem, else those not scored in ``SCORE_TIMEOUT``.
+        """
+        if self.problem is not None:
+            self.add(customers)
+            return {}
         scores = {customer: asyncio.get_running_loop().create_future() for customer in customers}
         for customer, score in scores.items():
-            self._behind.setdefault(customer, []).append(score)
+            self._behind.pop(customer, None)
+            self._waiting.setdefault(customer, []).append(score)
         self._wake.set()
         done, _ = await asyncio.wait(scores.values(), timeout=SCORE_TIMEOUT)
         return {c: score.result() for c, score in scores.items() if score in done and not score.exception()}
@@ -91,9 +100,10 @@ class ScoreUpdater:
                     rescorer = await run_in(self._thread, _open_rescorer)
                     self._rescorer = rescorer
                     self.add(await run_in(self._thread, rescorer.behind))
-                self.problem = None
-                while self._behind:
+                while self._waiting or self._behind:
                     await self._score_batch(self._rescorer)
+                    self.problem = None
+                self.problem = None
                 self._wake.clear()
                 await self._wake.wait()
             except StoreDownError as error:
@@ -109,18 +119,23 @@ class ScoreUpdater:
         """Find scores that a build stored while events came in."""
         while True:
             await asyncio.sleep(CATCH_UP_SECONDS)
-            if self._rescorer is not None and self.problem is None and not self._behind:
+            if self._rescorer is not None and self.problem is None and not self.n_behind:
                 # an error shows up again, and is reported, when the next customer is scored
                 with suppress(Exception):
                     self.add(await run_in(self._thread, self._rescorer.behind))
 
     async def _score_batch(self, rescorer: Rescorer) -> None:
-        batch = dict(list(self._behind.items())[: self._batch_size])
+        batch = dict(islice(self._waiting.items(), self._batch_size))
         for customer in batch:
+            del self._waiting[customer]
+        for customer in list(islice(self._behind, self._batch_size - len(batch))):
             del self._behind[customer]
+            batch[customer] = []
         try:
             scores = await run_in(self._thread, rescorer.rescore, list(batch))
         except (StoreDownError, ChurnRadarError, asyncio.CancelledError) as error:
+            waiting, self._waiting = self._waiting, {}
+            self._put_back(waiting, error)
             self._put_back(batch, error)
             raise
         except Exception as error:
@@ -141,7 +156,7 @@ class ScoreUpdater:
     def _put_back(self, batch: dict[str, list[asyncio.Future]], error: BaseException) -> None:
         """Answer the waiting requests with an error, and put the customers first in the queue."""
         _fail(batch, error)
-        self._behind = {customer: [] for customer in batch} | self._behind
+        self._behind = dict.fromkeys(customer for customer in batch if customer not in self._waiting) | self._behind
 
 
 async def run_in(thread: ThreadPoolExecutor, work: Callable[..., T], *arguments: object) -> T:

@@ -37,6 +37,8 @@ KINDS = {"orders": "order", "events": "browsing", "reviews": "review", "support_
 #: Columns that are no text.
 MOMENTS = ("ordered_at", "occurred_at", "reviewed_at", "opened_at", "closed_at", "loaded_at")
 NUMBERS = ("amount", "discount_amount", "quantity", "unit_price", "rating", "satisfaction")
+#: Tables whose keys belong to one customer each. (Rows of ``events`` have the id of their event.)
+_OWNED = ("orders", "reviews", "support_tickets")
 _TYPES = {**dict.fromkeys(MOMENTS, pa.timestamp("us")), **dict.fromkeys(NUMBERS, pa.float64())}
 _SCHEMA = """
 create table if not exists events (
@@ -92,11 +94,7 @@ class LoggedEvent(Event):
 
 
 class EventConflictError(Exception):
-    """The same event id was used for other content before."""
-
-    def __init__(self, event_id: str) -> None:
-        super().__init__(event_id)
-        self.event_id = event_id
+    """An event contradicts one that was accepted before; the message says how."""
 
 
 class EventLog:
@@ -111,6 +109,11 @@ class EventLog:
             # full flushes the write-ahead file at each commit, so that a power cut loses nothing
             self._connection.execute("pragma synchronous = full")
             self._connection.executescript(_SCHEMA)
+            for table in _OWNED:
+                key = _key_of(table)
+                self._connection.execute(
+                    f"create index if not exists events_of_{table} on events ({key}) where {key} is not null"
+                )
         except sqlite3.DatabaseError as error:
             self._connection.close()
             raise ChurnRadarError(
@@ -138,7 +141,7 @@ class EventLog:
         -------
         list
             For each group, whether each of its events is new; or an error if the log has an event of the same id with
-            other content.
+            other content, or an event of another customer about the same order, review or ticket.
         """
         now = datetime.now(UTC).isoformat()
         results: list[list[bool] | EventConflictError] = []
@@ -239,13 +242,23 @@ class EventLog:
         if logged is None and (digest,) in self._connection.execute(query.format("dropped"), [event.event_id]):
             return False
         if logged is None:
+            self._refuse_anothers(event)
             self._connection.execute(
                 "insert into events (event_id, customer_id, received_at, content_hash, rows) values (?, ?, ?, ?, ?)",
                 [event.event_id, event.customer_id, received_at, digest, rows],
             )
         elif logged[0] != digest:
-            raise EventConflictError(event.event_id)
+            raise EventConflictError(f"event_id {event.event_id} was used for other content")
         return logged is None
+
+    def _refuse_anothers(self, event: Event) -> None:
+        """Raise an ``EventConflictError`` if a row's key came with another customer before."""
+        for table in _OWNED:
+            for row in event.rows.get(table, ()):
+                key, value = COLUMNS[table][0], row[COLUMNS[table][0]]
+                query = f"select 1 from events where {_key_of(table)} = ? and customer_id <> ? limit 1"
+                if self._connection.execute(query, [value, event.customer_id]).fetchone():
+                    raise EventConflictError(f"{key} {value} belongs to another customer")
 
     def close(self) -> None:
         """Close the file."""
@@ -287,6 +300,11 @@ def export(folder: Path) -> dict[str, int]:
             (folder / f"{table}.parquet").unlink(missing_ok=True)
     _write(pa.table({"through": [newest]}), through)
     return {table: len(written) for table, written in rows.items()}
+
+
+def _key_of(table: str) -> str:
+    """The key of an event's row of a table, in SQL."""
+    return f"json_extract(rows, '$.{table}[0].{COLUMNS[table][0]}')"
 
 
 def _versions(events: Iterable[LoggedEvent]) -> dict[str, list[dict]]:

@@ -33,7 +33,7 @@ class Service:
 
     def wait_until_ready(self, seconds: float = 60) -> None:
         until = time.monotonic() + seconds
-        while (answer := self.get("/readyz")).status_code != 200:
+        while (answer := self.get("/readyz")).status_code != 200 or answer.json()["status"] != "ok":
             assert time.monotonic() < until, answer.text
             time.sleep(0.1)
 

@@ -10,8 +10,8 @@ import pytest
 from shop import Shop
 from test_bad_input import check_refused
 
-from inference.serving.ids import as_text, plain_number
 from inference.warehouse.event_log import Event, EventLog
+from inference.warehouse.ids import as_text, plain_number
 
 NOW = pd.Timestamp.now("UTC").tz_localize(None)
 VARIABLES = {

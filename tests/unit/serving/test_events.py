@@ -1,14 +1,22 @@
 """Events become rows as staging reads them."""
 
+import math
 from datetime import UTC, datetime
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from inference.serving.answers import CustomerId
-from inference.serving.events import BrowsingEvent, OrderEvent, TicketEvent
-from inference.serving.ids import KINDS, as_in_warehouse
+from inference.serving.events import (
+    MAX_AMOUNT,
+    BrowsingEvent,
+    OrderEvent,
+    OrderItem,
+    ReviewEvent,
+    TicketEvent,
+)
 from inference.warehouse.event_log import Event
+from inference.warehouse.ids import KINDS, as_in_warehouse
 
 
 def test_event_types_have_no_capitals_and_no_blanks_around_them():
@@ -86,3 +94,76 @@ def test_a_time_that_utc_does_not_have_is_refused(field, moment):
 def test_a_ticket_is_closed_after_it_was_opened_and_not_in_the_future(closed_at, problem):
     now = datetime(2024, 1, 3, tzinfo=UTC)
     assert TicketEvent(**TICKET, closed_at=closed_at).time_problem(now, 730) == problem
+
+
+MOMENT = "2024-01-02T00:00:00Z"
+ITEM = {"product_id": "p", "quantity": 1}
+VALID = {
+    OrderItem: ITEM,
+    OrderEvent: {
+        "type": "order",
+        "event_id": "e",
+        "customer_id": "c",
+        "order_id": "o",
+        "ordered_at": MOMENT,
+        "amount": 1,
+    },
+    BrowsingEvent: {
+        "type": "browsing",
+        "event_id": "e",
+        "customer_id": "c",
+        "event_type": "view",
+        "occurred_at": MOMENT,
+    },
+    ReviewEvent: {
+        "type": "review",
+        "event_id": "e",
+        "customer_id": "c",
+        "review_id": "r",
+        "reviewed_at": MOMENT,
+        "review_text": "good",
+    },
+    TicketEvent: TICKET,
+}
+IDS = ["", " \t", "nan", " NULL ", "a\x00b", "a\x1bb", "x" * 201, True, 7.5, [], {}, "\ud800"]
+TIMES = ["", "yesterday", "2024-01-02T00:00:00", "9999-12-31T23:59:59-14:00", math.nan, math.inf, True, []]
+AMOUNTS = [MAX_AMOUNT, 1e300, math.nan, math.inf, "much", "12,50", "EUR 5", []]
+TEXTS = ["a\x00b", "x" * 20_001, 5, [], "\ud800"]
+GRADES = [0, 0.99, 5.01, -1, math.nan, math.inf, "good"]
+#: What each field refuses, whatever the event.
+WRONG = {
+    **dict.fromkeys(["event_id", "customer_id", "order_id", "product_id", "session_id", "review_id", "ticket_id"], IDS),
+    **dict.fromkeys(["ordered_at", "occurred_at", "reviewed_at", "opened_at", "closed_at"], TIMES),
+    "amount": [*AMOUNTS, -0.01, None],
+    "quantity": [*AMOUNTS, -1, None],
+    "discount_amount": [*AMOUNTS, -MAX_AMOUNT],
+    "unit_price": [*AMOUNTS, -MAX_AMOUNT],
+    **dict.fromkeys(["review_text", "ticket_text", "topic", "coupon_code", "product_name", "category"], TEXTS),
+    **dict.fromkeys(["rating", "satisfaction"], GRADES),
+    "event_type": ["", "  ", "a\x00b", "x" * 201, None, 7.5],
+    "type": ["", "refund", None],
+    "status": ["", "paid", "Completed", None],
+    "items": [{}, [{}], [ITEM] * 201, "tea", [ITEM | {"quantity": 1e6, "unit_price": -1e6}]],
+}
+
+
+@pytest.mark.parametrize(("event", "field"), [(event, field) for event in VALID for field in event.model_fields])
+def test_every_field_of_every_event_refuses_what_cannot_be_right(event, field):
+    assert event(**VALID[event])
+    for value in WRONG[field]:
+        with pytest.raises(ValidationError) as refused:
+            event(**VALID[event] | {field: value})
+        assert {str(error["loc"][0]) for error in refused.value.errors()} == {field}, value
+
+
+@pytest.mark.parametrize("event", VALID)
+def test_a_field_that_no_event_has_is_refused(event):
+    with pytest.raises(ValidationError, match=r"currency\n.*Extra inputs are not permitted"):
+        event(**VALID[event], currency="EUR")
+
+
+def test_a_line_of_an_order_is_no_larger_than_an_order():
+    with pytest.raises(
+        ValidationError, match="quantity times unit_price is too large; expected less than 1,000,000,000,000"
+    ):
+        OrderItem(product_id="p", quantity=1e6, unit_price=1e6)

@@ -1,6 +1,7 @@
 import hashlib
 
 import pytest
+from starlette.exceptions import HTTPException
 
 from inference.errors import ChurnRadarError
 from inference.serving.keys import find_key, keys_from_environment, new_key, read_keys
@@ -33,7 +34,11 @@ def test_an_entry_that_cannot_be_read_is_named_by_its_place_alone(entry):
 
 def test_requests_are_counted_per_client():
     limit = RateLimit("2/hour")
-    assert [limit.seconds_to_wait(client) for client in ("a", "a", "b", "a")] == [0, 0, 0, 3600]
+    for client in ("a", "a", "b"):
+        limit.count(client)
+    with pytest.raises(HTTPException, match="429: more than 2/hour; try again later") as refused:
+        limit.count("a")
+    assert refused.value.headers == {"Retry-After": "3600"}
 
 
 def test_a_rate_that_is_none_is_refused():

@@ -41,8 +41,35 @@ def test_one_that_contradicts_takes_all_that_came_with_it_back(log):
     log.append_all([[order("a", "1")]])
     (error,) = log.append_all([[order("b", "2"), order("a", "9")]])
     assert isinstance(error, EventConflictError)
-    assert error.event_id == "a"
+    assert str(error) == "event_id a was used for other content"
     assert [event.event_id for event in log.since()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("table", "key"), [("orders", "order_id"), ("reviews", "review_id"), ("support_tickets", "ticket_id")]
+)
+def test_a_key_belongs_to_one_customer(tmp_path, table, key):
+    def event(event_id: str, customer_id: str, value: str) -> Event:
+        return Event(event_id, customer_id, {table: [{key: value, "customer_id": customer_id}]})
+
+    log = EventLog(tmp_path / "log.db")
+    assert log.append_all([[event("a", "c1", "7")]]) == [[True]]
+    # as in a log of the version before
+    log._connection.execute(f"drop index events_of_{table}")
+    log.close()
+    log = EventLog(tmp_path / "log.db")
+    others, own, both = log.append_all(
+        [
+            [event("b", "c2", "8"), event("c", "c2", "7")],
+            [event("d", "c1", "7"), event("a", "c1", "7")],
+            [event("e", "c1", "9"), event("f", "c2", "9")],
+        ]
+    )
+    assert str(others) == f"{key} 7 belongs to another customer"
+    assert own == [True, False]
+    assert str(both) == f"{key} 9 belongs to another customer"
+    assert [logged.event_id for logged in log.since()] == ["a", "d"]
+    log.close()
 
 
 def test_another_process_sees_what_was_appended(log, tmp_path):
