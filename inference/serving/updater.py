@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inference.errors import ChurnRadarError
 from inference.realtime.online_store import OnlineStore, StoreDownError
-from inference.realtime.rescorer import Rescorer
 from inference.warehouse.event_log import EventLog
+
+if TYPE_CHECKING:
+    from inference.realtime.rescorer import Rescorer
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ class ScoreUpdater:
                 with suppress(Exception):
                     self.add(await run_in(self._thread, self._rescorer.behind))
 
-    async def _score_batch(self, rescorer: Rescorer) -> None:
+    async def _score_batch(self, rescorer: "Rescorer") -> None:
         batch = dict(islice(self._waiting.items(), self._batch_size))
         for customer in batch:
             del self._waiting[customer]
@@ -134,8 +136,8 @@ class ScoreUpdater:
         try:
             scores = await run_in(self._thread, rescorer.rescore, list(batch))
         except (StoreDownError, ChurnRadarError, asyncio.CancelledError) as error:
-            waiting, self._waiting = self._waiting, {}
-            self._put_back(waiting, error)
+            others, self._waiting = self._waiting, {}
+            self._put_back(others, error)
             self._put_back(batch, error)
             raise
         except Exception as error:
@@ -170,7 +172,9 @@ def _fail(batch: dict[str, list[asyncio.Future]], error: BaseException) -> None:
         score.exception()  # mark as retrieved: its request may be gone
 
 
-def _open_rescorer() -> Rescorer:
+def _open_rescorer() -> "Rescorer":
+    from inference.realtime.rescorer import Rescorer  # with SciPy and LightGBM, which take a second
+
     rescorer = Rescorer(OnlineStore(), EventLog())
     rescorer.open()
     gc.collect()

@@ -26,7 +26,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory) -> Iterator[Service]:
-    shop = Shop(tmp_path_factory.mktemp("hostile") / "home")
+    shop = Shop(tmp_path_factory.mktemp("hostile"))
     with serving(shop, CHURN_API_KEYS=KEYS, CHURN_REQUEST_SECONDS=str(SECONDS)) as running:
         yield running
 
@@ -282,14 +282,14 @@ def test_events_are_acknowledged_at_once_while_no_score_can_follow(service):
 
 
 def test_a_setting_that_is_no_time_is_refused(service, tmp_path):
-    shop = Shop(tmp_path / "home", settings={"CHURN_REQUEST_SECONDS": "soon"})
+    shop = Shop(tmp_path, settings={"CHURN_REQUEST_SECONDS": "soon"})
     done = shop.run("churn-radar", "serve", check=False)
     assert done.returncode == 1
     assert "CHURN_REQUEST_SECONDS is soon; expected a number of seconds above zero, such as 10" in done.stderr
 
 
 def test_a_service_that_is_told_to_stop_keeps_what_it_acknowledged(tmp_path):
-    shop = Shop(tmp_path / "home", settings={"CHURN_RATE_LIMIT": "100000/second"})
+    shop = Shop(tmp_path, settings={"CHURN_RATE_LIMIT": "100000/second"})
     acknowledged: list[str] = []
     with serving(shop) as running:
         stalled = connect(running)

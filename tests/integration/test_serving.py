@@ -80,6 +80,7 @@ def materialize(shop: Shop, *views: str) -> None:
 @pytest.fixture(scope="module")
 def service(scored) -> Iterator[Service]:
     with serving(scored, CHURN_API_KEYS=KEYS) as running:
+        running.wait_until_ready()
         yield running
 
 
@@ -301,8 +302,10 @@ def test_tls_and_the_rate_limit(scored, tmp_path):
     assert "--certificate and --private-key belong together" in alone.stderr
     arguments = ("--certificate", certificate, "--private-key", private_key)
     with serving(scored, *arguments, CHURN_RATE_LIMIT="5/minute") as running:
-        url = running.url.replace("http:", "https:") + "/v1/customers/c1/churn"
-        answers = [requests.get(url, verify=trusted, timeout=5) for _ in range(6)]
+        url = running.url.replace("http:", "https:")
+        while requests.get(f"{url}/readyz", verify=trusted, timeout=5).status_code != 200:
+            time.sleep(0.1)
+        answers = [requests.get(f"{url}/v1/customers/c1/churn", verify=trusted, timeout=5) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [200] * 5 + [429]
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
 
@@ -324,7 +327,7 @@ def test_metrics_count_routes_and_contain_no_ids(service):
 
 
 def test_without_a_materialised_store_the_service_is_not_ready(tmp_path):
-    with serving(Shop(tmp_path / "home")) as empty:
+    with serving(Shop(tmp_path)) as empty:
         assert empty.get("/healthz").status_code == 200
         for path in ("/readyz", "/v1/customers/c1/churn"):
             answer = empty.get(path)
@@ -336,6 +339,7 @@ def test_the_service_recovers_when_redis_returns(scored, redis_server):
     shop = replace(scored, settings=scored.settings | {"CHURN_REDIS": redis_server.address})
     materialize(shop, "online_scores")
     with serving(shop) as running:
+        running.wait_until_ready()
         assert running.get("/v1/customers/c5/churn").json()["reasons"] == [
             "last order 5 days ago",
             "no visit in the last 30 days",
