@@ -99,6 +99,18 @@ def simulate(
         _print_written(write_shop(settings, _empty_raw_dir(force), home() / "truth"))
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    epilog="Example: churn-radar build --vars '{churn__horizon_days: 60}'",
+)
+def build(context: typer.Context) -> None:
+    """Run dbt build with any of dbt's options; say in a line what is done, and at the end what came of it."""
+    from inference.reporting.build import build as build_for_people
+
+    for line in build_for_people(context.args):
+        typer.echo(line)
+
+
 @app.command(epilog="Example: churn-radar train --trials 10")
 def train(
     trials: Annotated[int, typer.Option(min=0, help="Settings of the transformer to try, by Optuna.")] = 0,

@@ -10,6 +10,9 @@ from pathlib import Path
 from inference.errors import ChurnRadarError
 from inference.home import PROJECT_DIR
 
+#: The command, of the environment that this package is installed in.
+DBT = str(Path(sys.executable).with_name("dbt"))
+
 
 def environment(state: Path) -> dict[str, str]:
     """Environment variables of a shop that lies in a folder of its own: raw tables, warehouse and dbt's output."""
@@ -20,6 +23,11 @@ def environment(state: Path) -> dict[str, str]:
         "DBT_LOG_PATH": str(state / "logs"),
         "DBT_TARGET": "duckdb",
     }
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start a dbt command in the project; the caller reads its output."""
+    return subprocess.Popen([DBT, *arguments], cwd=PROJECT_DIR, stdout=subprocess.PIPE, text=True)
 
 
 def run(
@@ -41,7 +49,7 @@ def run(
     quiet : bool
         Show nothing unless dbt fails.
     """
-    command = [str(Path(sys.executable).with_name("dbt")), *(["--quiet"] if quiet else []), *arguments]
+    command = [DBT, *(["--quiet"] if quiet else []), *arguments]
     if variables:
         command += ["--vars", json.dumps(dict(variables), default=str)]  # YAML has dates, JSON has none
     done = subprocess.run(
