@@ -87,9 +87,11 @@ def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
 def prepare_home(arguments: Sequence[str]) -> None:
     """Lock the home during a command ``feast`` that writes to it, and repair a damaged online store before it.
 
-    Exits in one line where another command has the lock.
+    Exits in one line where another command has the lock, or the home cannot be made.
     """
     command = next((word for word in arguments if word in (*WRITERS, "serve")), None)
+    if home().exists() and not home().is_dir():
+        raise SystemExit(f"feast: {home()} is no folder; expected one: set CHURN_HOME")
     try:
         if command in WRITERS:
             hold(f"feast {command}")

@@ -9,6 +9,8 @@ import yaml
 from shop import PROJECT, Shop, small_shop_orders
 from warehouses import accept_order
 
+from inference.warehouse.event_log import Event, EventLog
+
 GOOD = small_shop_orders()
 #: Skips the data tests, for errors that a model raises.
 WITHOUT_TESTS = ("--exclude-resource-type", "test")
@@ -229,13 +231,20 @@ def test_invalid_rows_are_rejected_with_a_reason_and_the_rest_is_used(shop):
         }
     )
     shop.write(orders=pd.concat([GOOD, bad], ignore_index=True))
-    shop.dbt("run", "--select", "+stg_rejected_rows", "+int_snapshot_dates")
+    log = EventLog(shop.home / "events" / "log.db")
+    accepted = {"order_id": "e1", "customer_id": "c1", "ordered_at": "1980-01-01T00:00:00", "amount": 1.0}
+    log.append_all([[Event("shop-1", "c1", {"orders": [accepted]})]])
+    log.close()
+    output = shop.dbt("run", "--select", "+stg_rejected_rows", "+int_snapshot_dates").stdout
+    assert "orders: 1 rows that the service accepted are set aside, as ordered_at is before 1990" in output
+    assert f"order_id e1. They are in the event log, {shop.home}/events/log.db: churn-radar events list" in output
     rejected = shop.table("stg_rejected_rows")
-    assert list(rejected.source_table) == ["orders"] * 6
+    assert list(rejected.source_table) == ["orders"] * 7
     assert sorted(rejected.rejection_reason) == [
         "amount of a completed order is null",
         "customer_id is null",
         "order_id is null",
+        "ordered_at is before 1990",
         "ordered_at is before 1990",
         "ordered_at is in the future",
         "status_changed_at is in the future",

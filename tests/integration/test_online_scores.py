@@ -243,6 +243,13 @@ def test_an_order_over_http_changes_the_score_and_survives_a_kill(online):
             time.sleep(0.1)
         assert newest["source"] == "fresh"
         assert newest["expected_spend"] != fresh["expected_spend"]
+        online.shop.run("churn-radar", "events", "drop", "unseen", "--reason", "sent by a test")
+        for _ in range(150):  # the service looks for customers who are behind every ten seconds
+            newest = service.get(f"/v1/customers/{quiet}/churn").json()
+            if newest["churn_probability"] == fresh["churn_probability"]:
+                break
+            time.sleep(0.1)
+        assert newest["expected_spend"] == fresh["expected_spend"]
 
 
 def test_stored_scores_with_their_age_are_served_if_the_model_cannot_be_loaded(online, tmp_path):

@@ -1,5 +1,6 @@
 """Cache of text vectors per encoder revision: Parquet files for builds, memory for the HTTP service."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from inference.text.encoder.settings import EncoderSettings, choose_device
 #: Texts encoded between two saves, which take some seconds; a killed build loses at most these.
 TEXTS_PER_SAVE = {"cpu": 2048, "cuda": 65_536}
 
+logger = logging.getLogger(__name__)
+
 #: A text, or whatever stands for one for the function that encodes it.
 Text = TypeVar("Text")
 
@@ -34,7 +37,7 @@ class DiskVectors:
     ) -> tuple[dict[str, np.ndarray], int]:
         """See ``cached_vectors``; vectors are saved as they are encoded, so that a killed build resumes."""
         folder = _folder(revision)
-        vectors = _read_files(folder, list(texts))
+        vectors = _read_saved(folder, list(texts))
         missing = [text_hash for text_hash in texts if text_hash not in vectors]
         size = self.texts_per_save or TEXTS_PER_SAVE[choose_device(EncoderSettings.from_environment().device)]
         for start in range(0, len(missing), size):
@@ -55,7 +58,7 @@ class MemoryVectors:
 
     def load(self, revision: str) -> None:
         """Fill the cache with saved vectors of a revision."""
-        saved = _read_files(_folder(revision), None, self._max_vectors)
+        saved = _read_saved(_folder(revision), None, self._max_vectors)
         self._vectors.update({(revision, text_hash): vector for text_hash, vector in saved.items()})
         self.revision = revision
 
@@ -120,8 +123,28 @@ def _folder(revision: str) -> Path:
     return folder
 
 
-def _read_files(folder: Path, hashes: list[str] | None, limit: int | None = None) -> dict[str, np.ndarray]:
-    """Read the saved vectors of some hashes, or any ``limit`` of them if hashes is None."""
+def _read_saved(folder: Path, hashes: list[str] | None, limit: int | None = None) -> dict[str, np.ndarray]:
+    """Read the saved vectors of some hashes, or any ``limit`` of them if hashes is None; remove damaged files."""
+    try:
+        return _read_files(folder, hashes, limit)
+    except duckdb.Error:
+        damaged = [file for file in folder.glob("*.parquet") if not _is_whole(file)]
+        if not damaged:
+            raise
+        for file in damaged:
+            file.unlink()
+            logger.warning("%s: damaged, and removed; its texts are encoded again", file)
+        return _read_files(folder, hashes, limit)
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        return pq.read_table(file).column_names == ["text_hash", "embedding"]
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _read_files(folder: Path, hashes: list[str] | None, limit: int | None) -> dict[str, np.ndarray]:
     files = [] if hashes == [] else [str(file) for file in folder.glob("*.parquet")]
     if not files:
         return {}

@@ -18,6 +18,7 @@ from inference.feature_store.stores import (
     HomeOnlineStoreConfig,
     HomeRegistryStore,
     WarehouseOfflineStoreConfig,
+    prepare_home,
     refuse_open_server,
 )
 
@@ -193,6 +194,13 @@ def test_a_server_that_asks_nobody_for_a_key_stays_on_loopback(arguments, auth, 
     with pytest.raises(SystemExit) if refused else nullcontext() as error:
         refuse_open_server(arguments, auth)
     assert not refused or "would listen on" in str(error.value)
+
+
+@pytest.mark.parametrize("command", ["apply", "materialize", "serve"])
+def test_a_home_that_is_a_file_is_one_line(churn_home: Path, command: str) -> None:
+    churn_home.write_text("a file")
+    with pytest.raises(SystemExit, match=f"feast: {churn_home} is no folder; expected one: set CHURN_HOME"):
+        prepare_home(["-c", "feature_repo", command])
 
 
 def test_feasts_own_command_is_refused_before_it_listens():
