@@ -269,7 +269,7 @@ def export(folder: Path) -> dict[str, int]:
     """Write the log's rows as Parquet, a file per raw table, which ``dbt build`` reads besides the shop's own tables.
 
     ``through.parquet``, written last, has the position of the newest event in these files; if that is the newest one
-    of the log, or there is no log, nothing is written.
+    of the log, or there is no log, nothing is written. Damaged files are written again.
 
     Parameters
     ----------
@@ -287,7 +287,9 @@ def export(folder: Path) -> dict[str, int]:
     log = EventLog(folder / "log.db")
     try:
         newest, through = log.newest(), folder / "through.parquet"
-        if through.exists() and pq.read_table(through)["through"][0].as_py() == newest:
+        # an empty log may have been lost: what the files hold is all that there is
+        exported = _exported(folder)
+        if exported is not None and (exported == newest or newest == 0):
             return {}
         rows = _versions(log.since())
     finally:
@@ -300,6 +302,17 @@ def export(folder: Path) -> dict[str, int]:
             (folder / f"{table}.parquet").unlink(missing_ok=True)
     _write(pa.table({"through": [newest]}), through)
     return {table: len(written) for table, written in rows.items()}
+
+
+def _exported(folder: Path) -> int | None:
+    """Position of the newest event in the files; None where there are none or one is damaged."""
+    try:
+        for table in COLUMNS:
+            if (file := folder / f"{table}.parquet").exists():
+                pq.read_metadata(file)
+        return pq.read_table(folder / "through.parquet")["through"][0].as_py()
+    except (pa.ArrowException, OSError, KeyError):
+        return None
 
 
 def _key_of(table: str) -> str:

@@ -125,3 +125,22 @@ def test_of_two_requests_at_once_the_contradictory_one_is_refused_alone(log):
     assert second == [True]
     assert [event.event_id for event in log.since()] == ["a", "c"]
     assert log.newest_by_customer(0) == {"c1": 2}
+
+
+@pytest.mark.parametrize("name", ["orders", "through"])
+def test_a_damaged_file_is_written_again(log, tmp_path, name):
+    log.append_all([[order("a", "1")]])
+    export(tmp_path)
+    (tmp_path / f"{name}.parquet").write_bytes(b"PAR1 garbage")
+    assert export(tmp_path)["orders"] == 1
+    assert pq.read_table(tmp_path / "orders.parquet")["order_id"].to_pylist() == ["1"]
+    assert export(tmp_path) == {}
+
+
+def test_a_log_that_was_lost_does_not_empty_what_was_exported(log, tmp_path):
+    log.append_all([[order("a", "1")]])
+    export(tmp_path)
+    log.close()
+    (tmp_path / "log.db").write_bytes(b"")
+    assert export(tmp_path) == {}
+    assert pq.read_table(tmp_path / "orders.parquet")["order_id"].to_pylist() == ["1"]
