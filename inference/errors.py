@@ -1,6 +1,9 @@
 """The exception for bad input, which the user can correct; errors in one line, and text that a terminal shows."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 #: Control characters, of which some command a terminal, and how they are shown; lines and tabs stay.
 _SHOWN = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
@@ -25,5 +28,16 @@ def in_one_line(error: Exception) -> str | None:
     if isinstance(error, ChurnRadarError):
         return str(error)
     if isinstance(error, OSError) or type(error).__module__.split(".")[0] in _READERS:
-        return str(ChurnRadarError(f"{error}; expected files as they were written: see docs/operations.md"))
+        problem = str(error).strip().partition("\n")[0]
+        return str(ChurnRadarError(f"{problem}; expected files as they were written: see docs/operations.md"))
     return None
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Raise ChurnRadarError, which names the file, where it turns out to be damaged within a block."""
+    try:
+        yield
+    except (ValueError, OSError) as error:  # pyarrow's own errors are of these
+        problem = str(error).strip().partition("\n")[0]
+        raise ChurnRadarError(f"{file}: cannot be read; expected what dbt build writes ({problem})") from None

@@ -7,7 +7,7 @@ from datetime import date
 
 import pyarrow.parquet as pq
 
-from inference.errors import ChurnRadarError
+from inference.errors import ChurnRadarError, reading
 from inference.home import published
 from inference.pseudonyms import PSEUDONYM, pseudonym, salted_hash
 
@@ -49,20 +49,23 @@ def read_alerts(today: date) -> list[Alert]:
     file = published("churn_alerts")
     if not file.exists():
         raise ChurnRadarError(f"{file}: no scores yet, and so no alerts; run dbt build first")
+    with reading(file):
+        rows = pq.read_table(file).to_pylist()
     return [
         Alert(
             alert_id=salted_hash("alert", row["alert_id"]),
             customer=_pseudonym(row["customer_id"]) if row["customer_id"] is not None else None,
             **{name: row[name] for name in ("as_of_date", "kind", "subject", "value_at_risk", "message")},
         )
-        for row in pq.read_table(file).to_pylist()
+        for row in rows
         if row["holds_from"] <= today
     ]
 
 
 def customer_ids(pseudonyms: Collection[str]) -> dict[str, str]:
     """Ids by pseudonym, of the scored customers whose pseudonyms are asked for."""
-    scored = pq.read_table(published("churn_scores"), columns=["customer_id"])["customer_id"].unique()
+    with reading(file := published("churn_scores")):
+        scored = pq.read_table(file, columns=["customer_id"])["customer_id"].unique()
     return {name: customer_id for customer_id in scored.to_pylist() if (name := _pseudonym(customer_id)) in pseudonyms}
 
 

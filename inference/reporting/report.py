@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from inference.errors import ChurnRadarError
+from inference.errors import ChurnRadarError, reading
 from inference.evaluation.metrics import auroc_interval
 from inference.evaluation.segments import segments
 from inference.home import home, published, whole_file
@@ -93,7 +93,8 @@ def champion_labels() -> pd.DataFrame:
     file = home() / "features" / "churn_labels.parquet"
     if not file.exists():
         raise ChurnRadarError(f"{file}: no such file; run dbt build first")
-    return pd.read_parquet(file).drop(columns="event_timestamp")
+    with reading(file):
+        return pd.read_parquet(file).drop(columns="event_timestamp")
 
 
 def write_report(report: dict, page: str) -> tuple[Path, Path]:
@@ -202,5 +203,6 @@ def _policies() -> list[dict]:
     file = published("retention_policy_values")
     if not file.exists():
         return []
-    values = pd.read_parquet(file)
+    with reading(file):
+        values = pd.read_parquet(file)
     return values.assign(through_date=values.through_date.astype(str)).to_dict("records")
