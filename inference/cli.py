@@ -16,7 +16,9 @@ from typer.core import TyperCommand
 from inference import cli_events
 from inference.errors import ChurnRadarError, in_one_line
 from inference.home import LOOPBACK, PROJECT_DIR, home, old_scores, published, raw_dir
+from inference.home_format import refuse_newer
 from inference.lock import writing
+from inference.maintenance.commands import commands
 from inference.progress import show_log
 
 app = typer.Typer(
@@ -26,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
+app.add_typer(commands)
 app.add_typer(cli_events.app, name="events")
 
 Top = Annotated[int, typer.Option(min=1, help="How many customers to list.")]
@@ -50,6 +52,7 @@ class ReadsHome(TyperCommand):
         """Run the command; without the folder it is refused."""
         if not home().is_dir():
             raise ChurnRadarError(f"{home()}: no such folder; expected the CHURN_HOME of a shop that dbt build made")
+        refuse_newer()
         return super().invoke(ctx)
 
 

@@ -14,6 +14,7 @@ from typing import TextIO
 
 from inference.errors import ChurnRadarError
 from inference.home import home
+from inference.home_format import make_home
 
 #: File of the home that is locked while a command writes to it, and names that command.
 LOCK = "lock.json"
@@ -66,7 +67,7 @@ def hold(command: str, folder: Path | None = None) -> None:
 def _acquire(command: str, folder: Path) -> TextIO | None:
     """Lock a home until the returned file is closed; None where this process, or the one it works for, has the lock."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_home(folder)
         opened = (folder / LOCK).open("a+")
     except OSError as error:
         raise ChurnRadarError(

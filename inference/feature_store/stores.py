@@ -33,6 +33,7 @@ from google.protobuf.message import DecodeError, Message
 from inference.errors import ChurnRadarError
 from inference.feature_store.redis_store import OneKeyRedisOnlineStoreConfig
 from inference.home import LOOPBACK, PROJECT_DIR, home, postgres_schema, postgres_settings, whole_file
+from inference.home_format import make_home, refuse_newer
 from inference.lock import hold
 from inference.warehouse.manifest import Manifest
 from inference.warehouse.sqlite_files import is_lost
@@ -87,12 +88,13 @@ def refuse_open_server(arguments: Sequence[str], auth: str | None) -> None:
 def prepare_home(arguments: Sequence[str]) -> None:
     """Lock the home during a command ``feast`` that writes to it, and repair a damaged online store before it.
 
-    Exits in one line where another command has the lock, or the home cannot be made.
+    Exits in one line where another command has the lock, a later version wrote the home, or it cannot be made.
     """
     command = next((word for word in arguments if word in (*WRITERS, "serve")), None)
     if home().exists() and not home().is_dir():
         raise SystemExit(f"feast: {home()} is no folder; expected one: set CHURN_HOME")
     try:
+        refuse_newer()
         if command in WRITERS:
             hold(f"feast {command}")
         is_elsewhere = os.environ.get("CHURN_REDIS") or os.environ.get("CHURN_ONLINE_SCHEMA")
@@ -311,6 +313,9 @@ def _postgres_settings() -> dict[str, Any]:
 def _in_home(path: str) -> str:
     """Resolve a path that begins with ``${CHURN_HOME}``, expanded or not, and make its folder."""
     resolved = home() / path.rsplit("}/", 1)[-1] if path.startswith("$") else PROJECT_DIR / path
+    refuse_newer()
+    if not home().exists():
+        make_home()
     resolved.parent.mkdir(parents=True, exist_ok=True)
     return str(resolved)
 

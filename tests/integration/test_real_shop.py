@@ -224,6 +224,24 @@ def test_a_stored_score_is_recomputed_from_its_lineage(real_shop):
     assert "has no score as of 2016-01-01; the newest are of 20" in never.stderr
 
 
+def test_a_restored_home_serves_and_explains_and_leaves_the_first_one_alone(real_shop, tmp_path):
+    shop, _ = real_shop
+    shop.run("churn-radar", "backup", str(tmp_path / "backup"))
+    before = {file: file.read_bytes() for file in shop.home.rglob("*") if file.is_file()}
+    restored = Shop(tmp_path / "restored")
+    said = restored.run("churn-radar", "restore", str(tmp_path / "backup")).stdout
+    customer, probability = re.search(r"customer (\w+) looked up online: ([\d.]+)$", said.strip()).groups()
+    scores = shop.scores().set_index("customer_id")
+    assert probability == f"{scores.churn_probability[customer]:.4f}"
+    as_of = f"{scores.as_of_date[customer]:%Y-%m-%d}"
+    explained = restored.run("churn-radar", "explain", customer, "--as-of", as_of).stdout
+    assert explained.count(f"{scores.churn_probability[customer]:.6f}") == 2
+    doctor = restored.run("churn-radar", "doctor").stdout
+    assert "problem" not in doctor
+    assert f"{len(scores):,} customers as of {as_of}" in doctor
+    assert {file: file.read_bytes() for file in shop.home.rglob("*") if file.is_file()} == before
+
+
 def test_an_unknown_customer_is_named(real_shop):
     shop: Shop = real_shop[0]
     done = shop.run("churn-radar", "explain", "nobody", check=False)

@@ -36,6 +36,9 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
         "notify",
         "desk",
         "api-key",
+        "backup",
+        "restore",
+        "doctor",
     ],
 )
 def test_every_command_has_help_with_an_example(command):

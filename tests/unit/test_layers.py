@@ -10,14 +10,15 @@ PROJECT = Path(__file__).resolve().parents[2]
 #: Rooms from the bottom floor up: a room imports only rooms on floors below its own, and itself.
 FLOORS = (
     ("evaluation", "errors", "home", "progress"),
-    ("features", "simulation", "pseudonyms", "lock"),
+    ("features", "simulation", "pseudonyms", "home_format"),
+    ("lock",),
     ("warehouse", "notifications"),
     ("text", "text.encoder"),
     ("model", "model.transformer", "feature_store", "recommendations"),
     ("registry", "erasure"),
     ("training", "scoring"),
     ("decisions", "reporting", "realtime"),
-    ("desk", "desk.pages", "serving"),
+    ("desk", "desk.pages", "serving", "maintenance"),
     ("cli_events",),
     ("cli",),
 )

@@ -1,0 +1,1 @@
+"""Keeping a home folder: backup, restore, and a check of everything in it."""
