@@ -176,11 +176,32 @@
     {% if 'scores' not in var('churn__enabled') and var('churn__enabled') | select('in', ['retention', 'online']) | list %}
         {% do problems.append('churn__enabled is ' ~ var('churn__enabled') ~ '; retention and online need scores as well') %}
     {% endif %}
+    {% set scores = churn_radar.home_relation('published/churn_scores') if flags.EMPTY %}
+    {% if scores and churn_radar.column_types(scores) and run_query('select count(*) from ' ~ scores).rows[0][0] %}
+        {% do problems.append('--empty makes tables without rows, and this CHURN_HOME has published scores; expected an empty one for it') %}
+    {% endif %}
+    {% do problems.extend(churn_radar.seed_problems()) %}
     {% do problems.extend(churn_radar.personal_problems()) %}
     {% for contract in churn_radar.raw_contracts() %}
         {% do problems.extend(churn_radar.source_problems(contract)) %}
     {% endfor %}
     {{ churn_radar.raise_problems(problems) }}
+{% endmacro %}
+
+
+{#- Error lines for seeds that are not loaded, and that a selected model reads: dbt run loads none. -#}
+{% macro seed_problems() %}
+    {% set problems = [] %}
+    {% for seed in graph.nodes.values() if seed.resource_type == 'seed' and seed.unique_id not in selected_resources %}
+        {% set readers = [] %}
+        {% for node in graph.nodes.values() if node.unique_id in selected_resources and seed.unique_id in node.depends_on.nodes %}
+            {% do readers.append(node.name) if node.package_name == 'churn_radar' and node.resource_type == 'model' %}
+        {% endfor %}
+        {% if readers and adapter.get_relation(seed.database, seed.schema, seed.alias) is none %}
+            {% do problems.append(seed.name ~ ': the seed is not loaded, and ' ~ readers[0] ~ ' reads it; expected dbt seed first, or dbt build') %}
+        {% endif %}
+    {% endfor %}
+    {{ return(problems) }}
 {% endmacro %}
 
 

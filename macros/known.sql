@@ -27,7 +27,10 @@
 
 {% macro newest_as_of_date(last_order_date) -%}
     {%- if var('churn__as_of_date') -%} cast('{{ var('churn__as_of_date') }}' as date)
-    {%- else -%} least({{ churn_radar.add_days(last_order_date, 1) }}, {{ churn_radar.add_days(churn_radar.today(), 1) }})
+    {%- else -%}
+    {%- set next, tomorrow = churn_radar.add_days(last_order_date, 1), churn_radar.add_days(churn_radar.today(), 1) -%}
+    {#- not least(), which would be tomorrow in a shop without orders -#}
+    case when {{ next }} > {{ tomorrow }} then {{ tomorrow }} else {{ next }} end
     {%- endif -%}
 {%- endmacro %}
 

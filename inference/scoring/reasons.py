@@ -62,7 +62,7 @@ def _trend(row: Row) -> str:
 def _spend(row: Row) -> str:
     text = f"spent {row['spend_90d']:,.2f} in the last 90 days"
     if "average_order_amount" in row:
-        text += f", {row['average_order_amount']:,.2f} per order"
+        text += f"; {row['average_order_amount']:,.2f} per order so far"
     return text
 
 
@@ -74,7 +74,7 @@ def _tenure(row: Row) -> str:
 def _basket(row: Row) -> str:
     text = f"{count(row['distinct_products_90d'], 'different product')} in the last 90 days"
     if "items_per_order" in row:
-        text += f", {count(row['items_per_order'], 'item')} per order"
+        text += f"; {count(row['items_per_order'], 'item')} per order so far"
     return text
 
 

@@ -159,6 +159,23 @@ def test_an_order_that_the_service_accepted_today_does_not_move_the_date_of_an_o
     assert (shop.table("int_customer_orders").order_id == "new").sum() == 1
 
 
+def test_an_empty_build_where_scores_are_published(shop):
+    shop.write(orders=GOOD)
+    shop.published.parent.mkdir(parents=True)
+    pd.DataFrame({"customer_id": ["anna"]}).to_parquet(shop.published)
+    before = shop.published.read_bytes()
+    done = shop.dbt("build", "--exclude-resource-type", "unit_test", "--empty", check=False)
+    assert "--empty makes tables without rows, and this CHURN_HOME has published scores" in done.stdout
+    assert shop.published.read_bytes() == before
+
+
+def test_a_run_without_the_seeds_that_it_reads(shop):
+    done = shop.write(orders=GOOD).dbt("run", "--select", "+review_embeddings", check=False)
+    assert (
+        "aspect_descriptions: the seed is not loaded, and review_embeddings reads it; expected dbt seed" in done.stdout
+    )
+
+
 def test_too_little_history(shop):
     check_refused(
         shop.write(orders=small_shop_orders(100, days=60)),

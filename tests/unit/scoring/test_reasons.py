@@ -99,11 +99,11 @@ def describe(customer: dict, feature: str) -> list[str]:
         ),
         ("orders_90d", {}, "5 orders in the last 90 days, 0 in the last 30"),
         ("orders_90d", {"orders_90d": 1}, "1 order in the last 90 days, 0 in the last 30"),
-        ("spend_90d", {}, "spent 1,234.50 in the last 90 days, 61.73 per order"),
+        ("spend_90d", {}, "spent 1,234.50 in the last 90 days; 61.73 per order so far"),
         ("spend_90d", {"average_order_amount": None}, "spent 1,234.50 in the last 90 days"),
         ("days_since_first_order", {}, "first order 13 months ago"),
         ("days_since_first_order", {"days_since_first_order": 45}, "first order 45 days ago"),
-        ("distinct_products_90d", {}, "17 different products in the last 90 days, 3 items per order"),
+        ("distinct_products_90d", {}, "17 different products in the last 90 days; 3 items per order so far"),
         (
             "distinct_products_90d",
             {"distinct_products_90d": 1, "items_per_order": None},
