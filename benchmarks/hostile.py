@@ -3,8 +3,9 @@
     python benchmarks/hostile.py
     python benchmarks/hostile.py --seconds 15 --forget
 
-Key holders read scores at a steady rate. The attack comes from the same address: 50 connections that post 1 MB of JSON
-each without a key, again and again, and 500 connections with half a header, which are opened anew when they are closed.
+Key holders read scores at a steady rate. The attack comes from another address, or with --same-address from theirs: 50
+connections that post 1 MB of JSON each without a key, again and again, and 500 connections with half a header, which
+are opened anew when they are closed.
 """
 
 import asyncio
@@ -63,14 +64,17 @@ async def read_steadily(port: int, seconds: float) -> tuple[list[float], Counter
     return taken, statuses
 
 
-async def attack(port: int, seconds: float) -> Counter[str]:
+async def attack(address: str, port: int, seconds: float) -> Counter[str]:
     """Post without a key and hold connections open; return how many requests and connections ended how."""
     ended: Counter[str] = Counter()
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0))
 
     async def post() -> None:
         while True:
             try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await connect()
                 while True:
                     writer.write(POST % (len(BODY), BODY))
                     ended[f"post {await answered(reader)}"] += 1
@@ -80,7 +84,7 @@ async def attack(port: int, seconds: float) -> Counter[str]:
     async def hold() -> None:
         while True:
             with contextlib.suppress(OSError):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await connect()
                 writer.write(HALF)
                 await reader.read()
                 writer.close()
@@ -92,16 +96,17 @@ async def attack(port: int, seconds: float) -> Counter[str]:
     return ended
 
 
-def attack_nicely(port: int, seconds: float, ended: multiprocessing.Queue) -> None:
+def attack_nicely(address: str, port: int, seconds: float, ended: multiprocessing.Queue) -> None:
     """Attack in a process that leaves the processor to others, as a machine of its own would."""
     os.nice(19)
-    ended.put(asyncio.run(attack(port, seconds)))
+    ended.put(asyncio.run(attack(address, port, seconds)))
 
 
 def main() -> None:
     """Measure, print and store."""
     parser = arguments_of(__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long the attack lasts, and the quiet run")
+    parser.add_argument("--same-address", action="store_true", help="attack from the address of the key holders")
     arguments = parser.parse_args()
     port, ended = free_port(), multiprocessing.Queue()
     with tempfile.TemporaryDirectory(prefix="churn-radar-hostile-") as folder:
@@ -117,7 +122,8 @@ def main() -> None:
             wait_until_ready(port)
             asyncio.run(read_steadily(port, 3))  # warm
             quiet, quiet_statuses = asyncio.run(read_steadily(port, arguments.seconds))
-            attacker = multiprocessing.Process(target=attack_nicely, args=(port, arguments.seconds + 2, ended))
+            address = "127.0.0.1" if arguments.same_address else "127.0.0.2"
+            attacker = multiprocessing.Process(target=attack_nicely, args=(address, port, arguments.seconds + 2, ended))
             attacker.start()
             time.sleep(1)
             beside, statuses = asyncio.run(read_steadily(port, arguments.seconds))

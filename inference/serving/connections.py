@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from inference.serving.limits import request_seconds
+from inference.serving.limits import KEYLESS_DELAY, request_seconds
 
-#: Connections that have not shown a key, of one address and of all.
-MAX_KEYLESS_OF_ADDRESS, MAX_KEYLESS = 100, 500
+#: Connections that have not shown a key, of one address and of all. With those of key holders, and files, they are
+#: fewer than the 1,024 that a process may have open by default.
+MAX_KEYLESS_OF_ADDRESS, MAX_KEYLESS = 100, 700
 #: The largest headers of a request, in bytes.
 MAX_HEADER_BYTES = 65_536
 #: Requests of one connection that wait while another one is answered.
@@ -20,7 +21,8 @@ class Connection(HttpToolsProtocol):
     """uvicorn's connection with a time limit for headers, of which uvicorn has none, and a place among the keyless.
 
     A new connection beyond the limits takes the place of the oldest one without a key: those who ask at once, as
-    clients with a key do, get in, and those who hold connections open lose them.
+    clients with a key do, get in, and those who hold connections open lose them. One of too many of an address is
+    answered a second late, as long as there is room, so that it does not come back at once.
     """
 
     #: Connections that have not shown a key yet, and their addresses; the oldest first.
@@ -31,12 +33,13 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self._seconds, self._header_bytes, self._in_headers = request_seconds(), 0, True
         self._deadline: asyncio.TimerHandle | None = None
-        self._await_headers()
+        self._close_after(self._seconds)
+        self.is_refused = False
         address = self.client[0] if self.client else "local"
-        same = [connection for connection, own in self.keyless.items() if own == address]
+        same = [one for one, own in self.keyless.items() if own == address and not one.is_refused]
         if len(same) >= MAX_KEYLESS_OF_ADDRESS:
-            same[0].refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        elif len(self.keyless) >= MAX_KEYLESS:
+            same[0].refuse_late()
+        if len(self.keyless) >= MAX_KEYLESS:
             next(iter(self.keyless)).refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         self.keyless[self] = address
 
@@ -49,12 +52,15 @@ class Connection(HttpToolsProtocol):
     def trust(self) -> None:
         """Take the connection out of the keyless: it showed a key."""
         self.keyless.pop(self, None)
+        if self.is_refused:
+            self.is_refused = False
+            self._stop_waiting()
 
     def data_received(self, data: bytes) -> None:
         """Read bytes of a request; headers must be complete in time, and so must a body that was refused unread."""
         in_headers = self._in_headers
         if self._deadline is None and (in_headers or self.cycle.response_complete):
-            self._await_headers()
+            self._close_after(self._seconds)
         super().data_received(data)
         if in_headers and self._deadline is not None:  # the headers are still incomplete
             self._header_bytes += len(data)
@@ -79,7 +85,7 @@ class Connection(HttpToolsProtocol):
         self._in_headers = True
         super().on_message_complete()
 
-    def refuse(self, status: HTTPStatus = HTTPStatus.REQUEST_TIMEOUT) -> None:
+    def refuse(self, status: HTTPStatus) -> None:
         """Answer without a request, and close."""
         self.trust()
         if not self.transport.is_closing():
@@ -87,8 +93,15 @@ class Connection(HttpToolsProtocol):
             self.transport.write(f"{answer}connection: close\r\n\r\n".encode())
             self.transport.close()
 
-    def _await_headers(self) -> None:
-        self._deadline = self.loop.call_later(self._seconds, self.refuse)
+    def refuse_late(self) -> None:
+        """Read no more, and close in a second."""
+        self.is_refused = True
+        self.flow.pause_reading()
+        self._stop_waiting()
+        self._close_after(KEYLESS_DELAY, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _close_after(self, seconds: float, status: HTTPStatus = HTTPStatus.REQUEST_TIMEOUT) -> None:
+        self._deadline = self.loop.call_later(seconds, self.refuse, status)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

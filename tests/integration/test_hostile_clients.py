@@ -217,11 +217,11 @@ def test_connections_beyond_those_of_one_address_take_the_place_of_the_oldest(se
         assert shop.get(f"{service.url}/healthz", timeout=5).status_code == 200
         idle = [connect(service) for _ in range(MAX_KEYLESS_OF_ADDRESS + 20)]
         assert requests.get(f"{service.url}/healthz", timeout=5).status_code == 200
+        assert not is_closed(idle[-1], 0.1)
         answer = idle[0].recv(1000).decode()
         assert answer.startswith("HTTP/1.1 503 Service Unavailable\r\n")
         assert "retry-after: 1\r\n" in answer
         assert is_closed(idle[0])
-        assert not is_closed(idle[-1], 0.1)
         before = len(shop.adapters["http://"].poolmanager.pools)
         assert shop.get(f"{service.url}/healthz", timeout=5).status_code == 200, "one with a key keeps its connection"
         assert len(shop.adapters["http://"].poolmanager.pools) == before
