@@ -180,18 +180,7 @@
     {% if scores and churn_radar.column_types(scores) and run_query('select count(*) from ' ~ scores).rows[0][0] %}
         {% do problems.append('--empty makes tables without rows, and this CHURN_HOME has published scores; expected an empty one for it') %}
     {% endif %}
-    {% do problems.extend(churn_radar.seed_problems()) %}
-    {% do problems.extend(churn_radar.personal_problems()) %}
-    {% for contract in churn_radar.raw_contracts() %}
-        {% do problems.extend(churn_radar.source_problems(contract)) %}
-    {% endfor %}
-    {{ churn_radar.raise_problems(problems) }}
-{% endmacro %}
-
-
-{#- Error lines for seeds that are not loaded, and that a selected model reads: dbt run loads none. -#}
-{% macro seed_problems() %}
-    {% set problems = [] %}
+    {#- dbt run loads no seeds -#}
     {% for seed in graph.nodes.values() if seed.resource_type == 'seed' and seed.unique_id not in selected_resources %}
         {% set readers = [] %}
         {% for node in graph.nodes.values() if node.unique_id in selected_resources and seed.unique_id in node.depends_on.nodes %}
@@ -201,7 +190,11 @@
             {% do problems.append(seed.name ~ ': the seed is not loaded, and ' ~ readers[0] ~ ' reads it; expected dbt seed first, or dbt build') %}
         {% endif %}
     {% endfor %}
-    {{ return(problems) }}
+    {% do problems.extend(churn_radar.personal_problems()) %}
+    {% for contract in churn_radar.raw_contracts() %}
+        {% do problems.extend(churn_radar.source_problems(contract)) %}
+    {% endfor %}
+    {{ churn_radar.raise_problems(problems) }}
 {% endmacro %}
 
 

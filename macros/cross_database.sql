@@ -32,10 +32,6 @@
 {% endmacro %}
 
 
-{#- Whether a double is below 10^12 in absolute value, which infinity and NaN are not; null for null. -#}
-{% macro is_plausible_number(expression) %}(abs({{ expression }}) < 1e12){% endmacro %}
-
-
 {% macro fixed_point(expression, digits=18) %}cast({{ expression }} as decimal({{ digits }}, 4)){% endmacro %}
 
 

@@ -170,20 +170,6 @@
 {% endmacro %}
 
 
-{#-
-    Columns of orders that differ where a row is money given back: an order of its own, as shops write it, once or more often,
-    under the id of the order that it belongs to. Rows of one order, amount and time are one refund.
--#}
-{% macro refund_columns() %}
-    {% set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
-    {{ return({
-        'order_id': "case when " ~ is_refund ~ " then order_id || coalesce(' refund of ' || " ~ churn_radar.as_text('abs(amount)') ~ " || ' at ' || " ~ churn_radar.as_text('ordered_at') ~ ", ' refund') else order_id end",
-        'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
-        'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
-    }) }}
-{% endmacro %}
-
-
 {% macro checked_rows(table, numbers=none, logged_only=false) %}
     {%- set parts = churn_radar.raw_parts(table) %}
     {%- if not execute %}{{ return('select 1') }}{% endif %}
@@ -191,7 +177,14 @@
     {%- set columns = churn_radar.staged_columns(table) %}
     {%- set attributes = churn_radar.quoted_attributes(table) %}
     {%- set now, numbers = churn_radar.now_utc(), churn_radar.numeric_ids() if numbers is none else numbers %}
-    {%- set refunds = churn_radar.refund_columns() if table == 'orders' else {} %}
+    {#- Money given back is an order of its own, as shops write it, once or more often, under the id of the order that it
+        belongs to. Rows of one order, amount and time are one refund. #}
+    {%- set is_refund = "status = 'refund' or (status = 'completed' and amount < 0)" %}
+    {%- set refunds = {
+        'order_id': "case when " ~ is_refund ~ " then order_id || coalesce(' refund of ' || " ~ churn_radar.as_text('abs(amount)') ~ " || ' at ' || " ~ churn_radar.as_text('ordered_at') ~ ", ' refund') else order_id end",
+        'amount': 'case when ' ~ is_refund ~ ' then -abs(amount) else amount end',
+        'status': 'case when ' ~ is_refund ~ " then 'refund' else status end",
+    } if table == 'orders' else {} %}
 select
     {%- for column in columns %}
     {{ refunds[column.name] ~ ' as ' ~ column.name if column.name in refunds else column.name }},
@@ -216,7 +209,7 @@ select
         {%- endif %}
         {%- endfor %}
         {%- for column in columns if column.data_type == 'double' %}
-        when not {{ churn_radar.is_plausible_number(column.name) }} then '{{ column.name }} is not a number below 10^12'
+        when not (abs({{ column.name }}) < 1e12) then '{{ column.name }} is not a number below 10^12'
         {%- endfor %}
         {%- for reason, condition in contract.meta.get('rejected_if', {}).items() %}
         when {{ condition }} then '{{ reason }}'
