@@ -253,6 +253,7 @@
 {% endmacro %}
 
 
+{#- A warning for each reason why rows of a raw table that the service accepted are set aside, which names the event log and how to drop them. -#}
 {% macro warn_of_rejected_events(table) %}
     {% set key = churn_radar.raw_contract(table).columns | first %}
     {% for row in run_query(
