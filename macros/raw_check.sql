@@ -255,6 +255,7 @@
 
 {#- A warning for each reason why rows of a raw table that the service accepted are set aside, which names the event log and how to drop them. -#}
 {% macro warn_of_rejected_events(table) %}
+    {% if not churn_radar.raw_parts(table) | rejectattr('is_own') | list %}{{ return('') }}{% endif %}
     {% set key = churn_radar.raw_contract(table).columns | first %}
     {% for row in run_query(
         'select rejection_reason, count(*), min(' ~ key ~ ') from (' ~ churn_radar.checked_rows(table, logged_only=true) ~ ') as checked'

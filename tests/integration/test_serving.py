@@ -431,7 +431,7 @@ def test_ids_are_found_however_they_are_written_where_the_warehouse_has_numbers(
     """The last test: the store then has the facts of a shop with numbers."""
     numbers = published_scores().head(2).assign(customer_id=["7", "8"])
     numbers.to_parquet(scored.published.with_name("online_scores.parquet"), index=False)
-    (scored.home / "features").mkdir()
+    (scored.home / "features").mkdir(exist_ok=True)
     facts = json.dumps({"numeric_ids": ["customer"]})
     shop = pd.DataFrame({"shop_id": ["shop"], "as_of_date": AS_OF, "event_timestamp": AS_OF, "facts": facts})
     shop.to_parquet(scored.home / "features" / "online_shop.parquet", index=False)
