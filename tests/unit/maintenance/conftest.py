@@ -15,6 +15,7 @@ def filled_home(tmp_path_factory, empty_mlflow_database: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHURN_HOME", str(folder))
         patch.setenv("DBT_TARGET_PATH", str(folder / "target"))
+        patch.setattr("inference.warehouse.manifest._running", None)  # as in churn_home
         fill(folder)
     return folder
 

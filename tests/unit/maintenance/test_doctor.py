@@ -33,7 +33,7 @@ def test_a_healthy_home_is_left_as_it_is(kept_home):
     done = CliRunner().invoke(cli.app, ["doctor"])
     assert done.exit_code == 0
     assert content(kept_home) == before
-    assert [check.status for check in examine()] == [OK] * len(CHECKS)
+    assert [check for check in examine() if check.status != OK] == []
     assert all(len(line) <= 100 for line in done.output.splitlines())
     for name in CHECKS:
         assert name in done.output
