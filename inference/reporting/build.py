@@ -62,10 +62,10 @@ def retell(lines: Iterable[str | None], started: float) -> Iterator[str]:
         try:
             event = json.loads(line)
             name, level, message = (event["info"][key] for key in ("name", "level", "msg"))
+            node = event["data"].get("node_info", {})
         except (ValueError, KeyError, TypeError):  # a line of a Python model
             yield f"{'':8}{printable(line.rstrip())}"
             continue
-        node = event["data"].get("node_info", {})
         if name == "LogStartLine":
             running[node["node_name"]] = time.monotonic()
         elif name in ("LogModelResult", "LogTestResult", "LogSeedResult"):

@@ -42,12 +42,14 @@ def test_what_python_models_write_and_what_is_wrong_are_shown_as_text():
         event("JinjaLogWarning", "orders: 12 of 100 rows are set aside", "warn"),
         event("LogModelResult", "9 of 227 ERROR creating churn_labels", "error", "churn_labels", "error"),
         '{"no": "event"}',
+        '{"info": {"name": "a", "level": "info", "msg": "b"}}',
         event("Formatting", "", "warn"),
     ) == [
         "        churn_model: version 2 is \\x1b[31m champion",
         "WARN: orders: 12 of 100 rows are set aside",
         "ERROR: 9 of 227 ERROR creating churn_labels",
         '        {"no": "event"}',
+        '        {"info": {"name": "a", "level": "info", "msg": "b"}}',
     ]
 
 
