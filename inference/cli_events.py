@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from inference.errors import ChurnRadarError, printable
+from inference.event_log.events import KINDS, LoggedEvent
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home import home
-from inference.warehouse.event_log import KINDS, EventLog, LoggedEvent
 
 app = typer.Typer(help="List, show and drop events that the service accepted.", no_args_is_help=True)
 
@@ -72,12 +73,12 @@ def drop(
 
 
 @contextmanager
-def _log() -> Iterator[EventLog]:
+def _log() -> Iterator[SqliteEventLog]:
     """Open the log; a ChurnRadarError where there is none or it cannot be used."""
     file = home() / "events" / "log.db"
     if not file.exists():
         raise ChurnRadarError(f"{file}: no such file; expected the log of a churn-radar serve that accepted events")
-    with closing(EventLog(file)) as log:
+    with closing(SqliteEventLog(file)) as log:
         try:
             yield log
         except sqlite3.OperationalError as error:

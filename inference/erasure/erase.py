@@ -40,11 +40,11 @@ from inference.erasure.scrubbing import (
 )
 from inference.erasure.traces import Traces
 from inference.errors import ChurnRadarError
+from inference.event_log.export import export
 from inference.home import EFFECTS, GRAPHS, PROJECT_DIR, home, raw_dir, whole_file
 from inference.notifications.sent_log import merge_write_ahead_file
 from inference.progress import track
 from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, pseudonym, salted_hash
-from inference.warehouse.event_log import export
 from inference.warehouse.manifest import WAREHOUSE_NOTE, Manifest
 
 #: Partial files of killed processes, which earlier versions of an erasure named ``.erasing``; damaged files.

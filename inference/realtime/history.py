@@ -11,11 +11,11 @@ from typing import Self
 
 import numpy as np
 
+from inference.event_log.events import Event, utc
 from inference.realtime import activity
 from inference.realtime.activity import Row, Visit
 from inference.realtime.features import History, ShopFacts, at_midnight, exact
 from inference.text.aspects import ASPECTS
-from inference.warehouse.event_log import Event, utc
 
 EPOCH = datetime(1970, 1, 1)
 #: Scores of a text without words.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from inference.errors import ChurnRadarError
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.feature_store.client import HISTORIES_VIEW, MODEL_VIEW, SCORES_VIEW, SHOP_VIEW
 from inference.pseudonyms import pseudonym
 from inference.realtime.history import CustomerRows, ReadText
@@ -21,7 +22,6 @@ from inference.text.aspects import aspect_scores
 from inference.text.cleaning import clean_text, hash_text
 from inference.text.encoder.encoder import Encoder
 from inference.text.encoder.vector_cache import MemoryVectors, use_cache
-from inference.warehouse.event_log import EventLog
 
 #: Customers whose stored scores are read at a time.
 CUSTOMERS_PER_READ = 1000
@@ -86,7 +86,7 @@ class Rescorer:
     ``ChurnRadarError`` if the model cannot be loaded or the encoder is not that of the build.
     """
 
-    def __init__(self, store: OnlineStore, events: EventLog) -> None:
+    def __init__(self, store: OnlineStore, events: SqliteEventLog) -> None:
         self._store, self._events = store, events
         self._build: _Build | None = None
         self._vectors = MemoryVectors(MAX_TEXTS)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.realtime.online_store import StoreDownError
 from inference.serving import routes
 from inference.serving.intake import Intake
@@ -17,7 +18,6 @@ from inference.serving.lookup import ScoreLookup
 from inference.serving.metrics import Measured, Metrics
 from inference.serving.problems import add_error_handlers
 from inference.serving.updater import ScoreUpdater
-from inference.warehouse.event_log import EventLog
 
 
 def create_app(keys: list[ApiKey]) -> FastAPI:
@@ -45,7 +45,7 @@ def create_app(keys: list[ApiKey]) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     scores, updater = ScoreLookup(), ScoreUpdater()
-    intake = Intake(EventLog(), updater)
+    intake = Intake(SqliteEventLog(), updater)
     app.state.scores, app.state.updater, app.state.intake = scores, updater, intake
     opening = asyncio.create_task(_open(scores, updater))
     yield

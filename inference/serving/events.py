@@ -14,8 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from inference.event_log.events import COLUMNS
 from inference.serving.answers import Churn, CustomerId, Key
-from inference.warehouse.event_log import COLUMNS
 from inference.warehouse.ids import ABSENT
 
 #: Events of one request, and products of one order.

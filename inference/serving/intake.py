@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from typing import Any
 
+from inference.event_log.events import Event
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home import home
 from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, salted_hash
 from inference.serving.updater import ScoreUpdater, run_in
-from inference.warehouse.event_log import Event, EventLog
 
 
 class Intake:
@@ -18,7 +19,7 @@ class Intake:
     While the thread writes, requests gather, and the next write is for all of them.
     """
 
-    def __init__(self, log: EventLog, updater: ScoreUpdater) -> None:
+    def __init__(self, log: SqliteEventLog, updater: ScoreUpdater) -> None:
         self._log, self._updater = log, updater
         self._has_events = log.newest() > 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")

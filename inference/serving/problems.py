@@ -10,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from inference.event_log.events import EventConflictError
 from inference.realtime.online_store import StoreDownError
 from inference.serving.answers import Problem
-from inference.warehouse.event_log import EventConflictError
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from fastapi.security import APIKeyHeader
 from starlette.datastructures import State
 from starlette.exceptions import HTTPException
 
+from inference.event_log.events import Event
 from inference.serving.answers import Churn, ChurnBatch, ChurnBatchRequest, CustomerId, Health, Readiness
 from inference.serving.events import EventBatch, EventReceipt
 from inference.serving.lookup import to_answer
 from inference.serving.problems import MAX_LISTED, documented
-from inference.warehouse.event_log import Event
 from inference.warehouse.ids import KINDS, as_in_warehouse
 
 router = APIRouter(responses=documented(400, 408, 413, 422, 429, 500))

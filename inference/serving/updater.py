@@ -10,8 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from inference.errors import ChurnRadarError
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.realtime.online_store import OnlineStore, StoreDownError
-from inference.warehouse.event_log import EventLog
 
 if TYPE_CHECKING:
     from inference.realtime.rescorer import Rescorer
@@ -175,7 +175,7 @@ def _fail(batch: dict[str, list[asyncio.Future]], error: BaseException) -> None:
 def _open_rescorer() -> "Rescorer":
     from inference.realtime.rescorer import Rescorer  # with SciPy and LightGBM, which take a second
 
-    rescorer = Rescorer(OnlineStore(), EventLog())
+    rescorer = Rescorer(OnlineStore(), SqliteEventLog())
     rescorer.open()
     gc.collect()
     gc.freeze()  # see app._lifespan

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from inference.warehouse.event_log import COLUMNS, Event
+from inference.event_log.events import COLUMNS, Event
 
 #: What is written where there is no id.
 ABSENT = {"", "nan", "none", "null", "<na>", "nat"}

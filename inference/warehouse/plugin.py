@@ -17,11 +17,11 @@ from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
 from inference.errors import ChurnRadarError
+from inference.event_log.export import export
 from inference.home import sql_literal
 from inference.lock import hold
 from inference.progress import show_log
 from inference.pseudonyms import duckdb_salt_sql, salt
-from inference.warehouse.event_log import export
 from inference.warehouse.extensions import extension_settings, require_scanner
 from inference.warehouse.manifest import note_target, note_warehouse
 from inference.warehouse.reader import open_database

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from inference.warehouse.event_log import Event
+from inference.event_log.events import Event
 
 #: Raw tables with events, and the columns of their event times.
 EVENT_TIMES = {

@@ -9,7 +9,8 @@ import yaml
 from shop import PROJECT, Shop, small_shop_orders
 from warehouses import accept_order
 
-from inference.warehouse.event_log import Event, EventLog
+from inference.event_log.events import Event
+from inference.event_log.sqlite_log import SqliteEventLog
 
 GOOD = small_shop_orders()
 #: Skips the data tests, for errors that a model raises.
@@ -248,7 +249,7 @@ def test_invalid_rows_are_rejected_with_a_reason_and_the_rest_is_used(shop):
         }
     )
     shop.write(orders=pd.concat([GOOD, bad], ignore_index=True))
-    log = EventLog(shop.home / "events" / "log.db")
+    log = SqliteEventLog(shop.home / "events" / "log.db")
     accepted = {"order_id": "e1", "customer_id": "c1", "ordered_at": "1980-01-01T00:00:00", "amount": 1.0}
     log.append_all([[Event("shop-1", "c1", {"orders": [accepted]})]])
     log.close()

@@ -16,8 +16,8 @@ import requests
 from service import BOTH, KEYS, READER, WRITER, Service, serving
 from shop import Shop
 
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.serving.connections import MAX_KEYLESS_OF_ADDRESS
-from inference.warehouse.event_log import EventLog
 
 #: Seconds in which headers and bodies must arrive.
 SECONDS = 1
@@ -320,6 +320,6 @@ def test_a_service_that_is_told_to_stop_keeps_what_it_acknowledged(tmp_path):
             thread.join()
         stalled.close()
         assert not re.search("Traceback|ERROR", running.process.stdout.read())
-    log = EventLog(shop.home / "events" / "log.db")
+    log = SqliteEventLog(shop.home / "events" / "log.db")
     assert {event.event_id for event in log.since()} >= set(acknowledged)
     log.close()

@@ -18,12 +18,13 @@ from shop import Shop
 from inference.desk import data, timeline
 from inference.desk.scores import Filters, open_scores
 from inference.desk.what_if import WhatIf
+from inference.event_log.events import Event
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.features.packing import unpack
 from inference.features.time_features import TIME_FEATURES, count_time
 from inference.realtime.online_store import OnlineStore
 from inference.realtime.rescorer import Rescorer
 from inference.text.encoder.vector_cache import DiskVectors, use_cache
-from inference.warehouse.event_log import Event, EventLog
 
 N_CUSTOMERS = int(os.environ.get("CHURN_CUSTOMERS", "300"))
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
@@ -103,7 +104,7 @@ def online(tmp_path_factory) -> Online:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in shop.env.items():
             patch.setenv(name, value)
-        log = EventLog()
+        log = SqliteEventLog()
         rescorer = Rescorer(OnlineStore(), log)
         rescorer.open()
         yield Online(shop, events, rescorer)
@@ -141,7 +142,7 @@ def test_the_desk_shows_the_scores_of_the_build_and_uses_the_same_model(online):
 def test_scores_after_events_equal_those_of_the_next_build(online):
     shuffled = np.random.default_rng(0).permutation(len(online.events))
     events = [online.events[i] for i in shuffled]
-    log = EventLog()
+    log = SqliteEventLog()
     (added,) = log.append_all([events])
     assert all(added)
     assert not any(*log.append_all([events])), "each is accepted once"
@@ -231,7 +232,7 @@ def test_an_order_over_http_changes_the_score_and_survives_a_kill(online):
         assert any(reason in reasons for reason in expected), "a customer unknown to every build"
         service.process.kill()
     # as if the process had been killed between writing the log and the store
-    log = EventLog()
+    log = SqliteEventLog()
     log.append_all([[Event("unseen", quiet, {"orders": [{**_row(order, now), "order_id": "unseen"}]})]])
     log.close()
     with serving(online.shop) as service:
@@ -293,7 +294,7 @@ def test_an_erased_customer_is_removed_from_the_log_and_not_accepted_again(onlin
     customer = next(event.customer_id for event in online.events if "reviews" in event.rows)
     output = online.shop.run("churn-radar", "erase", "--customer", customer).stdout
     assert "events/log.db" in output
-    log = EventLog()
+    log = SqliteEventLog()
     assert list(log.since(0, customer)) == []
     assert len(list(log.since())) > 100
     log.close()

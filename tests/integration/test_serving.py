@@ -20,7 +20,7 @@ import trustme
 from service import BOTH, KEYS, READER, WRITER, Service, serving
 from shop import BIN, PROJECT, Shop
 
-from inference.warehouse.event_log import EventLog
+from inference.event_log.sqlite_log import SqliteEventLog
 
 AS_OF = pd.Timestamp("2026-11-01")
 #: The page of the docs with examples of requests.
@@ -186,7 +186,7 @@ def test_an_event_is_accepted_once(service, scored):
     other = service.post("/v1/events", WRITER, json={"events": [order("newest"), order("once", amount=21.0)]})
     assert other.status_code == 409
     assert other.json()["detail"] == "event_id once was used for other content; nothing of this request was kept"
-    log = EventLog(scored.home / "events" / "log.db")
+    log = SqliteEventLog(scored.home / "events" / "log.db")
     logged = {event.event_id: event.rows for event in log.since()}
     log.close()
     assert list(logged) == ["once", "twice", "new"]
@@ -218,7 +218,7 @@ BAD_EVENTS = {
 
 @pytest.mark.parametrize(("wrong", "detail"), BAD_EVENTS.values(), ids=BAD_EVENTS)
 def test_an_invalid_event_rejects_the_whole_request(service, scored, wrong, detail):
-    log = EventLog(scored.home / "events" / "log.db")
+    log = SqliteEventLog(scored.home / "events" / "log.db")
     before = log.newest()
     answer = service.post("/v1/events", WRITER, json={"events": [order("bad") | wrong, order("good")]})
     assert answer.status_code == 422
@@ -446,7 +446,7 @@ def test_ids_are_found_however_they_are_written_where_the_warehouse_has_numbers(
     for key, customer in (("numbers", "007"), ("numbers", 7), ("numbers 2", "8.0")):
         sent = service.post("/v1/events", WRITER, json={"events": [event | {"event_id": key, "customer_id": customer}]})
         assert sent.status_code == 200, sent.text
-    log = EventLog(scored.home / "events" / "log.db")
+    log = SqliteEventLog(scored.home / "events" / "log.db")
     assert [(e.customer_id, e.rows["events"][0]["session_id"]) for e in log.since() if "numbers" in e.event_id] == [
         ("7", "007"),
         ("8", "007"),

@@ -10,7 +10,8 @@ import pytest
 from shop import Shop
 from test_bad_input import check_refused
 
-from inference.warehouse.event_log import Event, EventLog
+from inference.event_log.events import Event
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.warehouse.ids import as_text, plain_number
 
 NOW = pd.Timestamp.now("UTC").tz_localize(None)
@@ -133,7 +134,7 @@ def built(tmp_path_factory) -> tuple[Shop, subprocess.CompletedProcess]:
             }
         ),
     )
-    log = EventLog(shop.home / "events" / "log.db")
+    log = SqliteEventLog(shop.home / "events" / "log.db")
     row = {"event_id": "s1", "event_type": "View ", "occurred_at": "2024-03-01T00:00:00", "customer_id": "007"}
     log.append_all([[Event("s1", "007", {"events": [row]})]])
     log.close()

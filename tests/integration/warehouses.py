@@ -15,8 +15,9 @@ import pytest
 from shop import Shop
 from test_incremental import shop_with_corrections
 
+from inference.event_log.events import Event
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.pseudonyms import ERASED_CUSTOMERS, duckdb_salt_sql
-from inference.warehouse.event_log import Event, EventLog
 
 DAYS = ("2023-09-04", "2023-09-05")
 WITHOUT_TESTS = ("--exclude-resource-type", "test", "--exclude-resource-type", "unit_test")
@@ -86,7 +87,7 @@ def accept_order(home: Path) -> None:
     """Append an order to the event log, as the service does."""
     now = datetime.now(UTC).isoformat()
     order = {"order_id": "new", "customer_id": "c1", "ordered_at": now, "amount": 5.0, "status": "completed"}
-    log = EventLog(home / "events" / "log.db")
+    log = SqliteEventLog(home / "events" / "log.db")
     log.append_all([[Event("event", "c1", {"orders": [order]})]])
     log.close()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from small_home import content, event
 
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home_format import make_home
-from inference.warehouse.event_log import EventLog
 
 KILLS = 10
 COMMAND = "from inference.cli import main; import inference.maintenance.restore; print(flush=True); main()"
@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch) -> Path:
         file = tmp_path / "home" / f"table{number % 7}" / f"{number}.parquet"
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(os.urandom(1_000_000))
-    log = EventLog()
+    log = SqliteEventLog()
     log.append_all([[event(number)] for number in range(50)])
     log.close()
     return tmp_path / "home"

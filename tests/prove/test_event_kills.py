@@ -16,10 +16,10 @@ from service import serving
 from shop import Shop
 from test_online_scores import materialize
 
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.realtime.online_store import OnlineStore
 from inference.realtime.rescorer import Rescorer
 from inference.realtime.score import features_at
-from inference.warehouse.event_log import EventLog
 
 N_EVENTS = int(os.environ.get("CHURN_EVENTS", "10000"))
 N_WRITERS, N_KILLS = 8, 5
@@ -102,7 +102,7 @@ def test_every_acknowledged_event_is_reflected_exactly_once(tmp_path, monkeypatc
     )
     for name, value in shop.env.items():
         monkeypatch.setenv(name, value)
-    log = EventLog()
+    log = SqliteEventLog()
     logged = Counter(event.customer_id for event in log.since())
     assert logged == writers.acknowledged, "each is in the log once"
     rescorer = Rescorer(OnlineStore(), log)

@@ -10,6 +10,9 @@ from builders import make_model, make_rows
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, Project, ValueType
 from feast.types import Bytes, String
 
+from inference.event_log.events import Event
+from inference.event_log.export import export
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.feature_store.client import (
     DEFINITIONS_TAG,
     HISTORIES_VIEW,
@@ -25,7 +28,6 @@ from inference.home_format import make_home
 from inference.lock import LOCK
 from inference.pseudonyms import salt
 from inference.registry import registry
-from inference.warehouse.event_log import Event, EventLog, export
 
 CUSTOMERS = [f"c{i:04}" for i in range(120)]
 AS_OF = datetime.now(UTC).replace(tzinfo=None, hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
@@ -53,7 +55,7 @@ def fill(folder: Path) -> None:
     registry.read_snapshot()
     write_tables(folder)
     load_online(folder)
-    log = EventLog()
+    log = SqliteEventLog()
     log.append_all([[event(1), event(2)]])
     log.close()
     export(folder / "events")

@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from inference import cli
-from inference.warehouse.event_log import Event, EventLog, export
+from inference.event_log.events import Event
+from inference.event_log.export import export
+from inference.event_log.sqlite_log import SqliteEventLog
 
 
 def run(*arguments: str) -> Result:
@@ -15,7 +17,7 @@ def run(*arguments: str) -> Result:
 
 
 @pytest.fixture
-def log(churn_home: Path) -> EventLog:
+def log(churn_home: Path) -> SqliteEventLog:
     """Three events of two customers."""
     order = {"order_id": "7731", "customer_id": "1301", "ordered_at": "2026-11-23T18:30:00", "amount": 25.9}
     item = {"order_id": "7731", "product_id": "tea", "quantity": 1.0, "unit_price": 25.9}
@@ -26,7 +28,7 @@ def log(churn_home: Path) -> EventLog:
         "event_type": "view",
         "occurred_at": "2026-11-23T20:00:00",
     }
-    log = EventLog()
+    log = SqliteEventLog()
     log.append_all(
         [
             [Event("shop-7731", "1301", {"orders": [order], "order_items": [item]})],

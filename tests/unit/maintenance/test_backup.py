@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from inference import cli
 from inference.errors import ChurnRadarError
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.feature_store.client import open_store
 from inference.home_format import FORMAT
 from inference.lock import HOLDER
@@ -29,7 +30,6 @@ from inference.maintenance.backup import back_up
 from inference.maintenance.restore import read_manifest, restore
 from inference.registry import registry
 from inference.serving.lookup import ScoreLookup
-from inference.warehouse.event_log import EventLog
 
 CHURN_RADAR = Path(sys.executable).with_name("churn-radar")
 #: A program that opens the warehouse until its input ends, and a build.
@@ -130,7 +130,7 @@ def test_a_backup_of_a_home_in_use_is_of_one_moment(kept_home, tmp_path):
     acknowledged, is_done = [2], threading.Event()
 
     def accept() -> None:
-        log = EventLog()
+        log = SqliteEventLog()
         while not is_done.is_set():
             log.append_all([[event(acknowledged[-1] + 1)]])
             acknowledged.append(acknowledged[-1] + 1)

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from inference import cli
 from inference.errors import ChurnRadarError
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home_format import FORMAT
 from inference.maintenance.doctor import CHECKS, OK, PROBLEM, WARNING, Check, examine
-from inference.warehouse.event_log import EventLog
 
 FUTURE = datetime.now(UTC) + timedelta(days=40)
 
@@ -87,7 +87,7 @@ def accept_in_future(home: Path) -> None:
 
 def lose_log(home: Path) -> None:
     (home / "events" / "log.db").unlink()
-    EventLog().close()
+    SqliteEventLog().close()
 
 
 def kill_writer(home: Path) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from inference.event_log.events import Event
 from inference.serving.answers import CustomerId
 from inference.serving.events import (
     MAX_AMOUNT,
@@ -15,7 +16,6 @@ from inference.serving.events import (
     ReviewEvent,
     TicketEvent,
 )
-from inference.warehouse.event_log import Event
 from inference.warehouse.ids import KINDS, as_in_warehouse
 
 

@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 import pyarrow.parquet as pq
 import pytest
 
-from inference.warehouse.event_log import Event, EventConflictError, EventLog, export
+from inference.event_log.events import Event, EventConflictError
+from inference.event_log.export import export
+from inference.event_log.sqlite_log import SqliteEventLog
 
 
 def order(event_id: str, order_id: str, *products: str, at: str = "2026-11-01T12:00:00+01:00") -> Event:
@@ -15,8 +17,8 @@ def order(event_id: str, order_id: str, *products: str, at: str = "2026-11-01T12
 
 
 @pytest.fixture
-def log(tmp_path) -> EventLog:
-    return EventLog(tmp_path / "log.db")
+def log(tmp_path) -> SqliteEventLog:
+    return SqliteEventLog(tmp_path / "log.db")
 
 
 def test_an_event_is_logged_once(log):
@@ -52,12 +54,12 @@ def test_a_key_belongs_to_one_customer(tmp_path, table, key):
     def event(event_id: str, customer_id: str, value: str) -> Event:
         return Event(event_id, customer_id, {table: [{key: value, "customer_id": customer_id}]})
 
-    log = EventLog(tmp_path / "log.db")
+    log = SqliteEventLog(tmp_path / "log.db")
     assert log.append_all([[event("a", "c1", "7")]]) == [[True]]
     # as in a log of the version before
     log._connection.execute(f"drop index events_of_{table}")
     log.close()
-    log = EventLog(tmp_path / "log.db")
+    log = SqliteEventLog(tmp_path / "log.db")
     others, own, both = log.append_all(
         [
             [event("b", "c2", "8"), event("c", "c2", "7")],
@@ -74,7 +76,7 @@ def test_a_key_belongs_to_one_customer(tmp_path, table, key):
 
 def test_another_process_sees_what_was_appended(log, tmp_path):
     log.append_all([[order("a", "1")]])
-    (event,) = EventLog(tmp_path / "log.db").since()
+    (event,) = SqliteEventLog(tmp_path / "log.db").since()
     assert event.rows == order("a", "1").rows
     assert abs((datetime.now(UTC) - event.received_at).total_seconds()) < 60
 

@@ -3,43 +3,14 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from inference.errors import ChurnRadarError
-from inference.home import home, whole_file
+from inference.event_log.events import COLUMNS, OWNED, Event, EventConflictError, LoggedEvent
+from inference.home import home
 
-#: Raw tables that events add rows to, with the columns that an event may have. The first column is the table's key: a
-#: later row of the same key replaces an earlier one.
-COLUMNS = {
-    "orders": (
-        "order_id",
-        "customer_id",
-        "ordered_at",
-        "amount",
-        "status",
-        "discount_amount",
-        "coupon_code",
-        "loaded_at",
-    ),
-    "order_items": ("order_id", "product_id", "quantity", "unit_price", "product_name", "category"),
-    "events": ("event_id", "customer_id", "event_type", "occurred_at", "session_id", "product_id"),
-    "reviews": ("review_id", "customer_id", "review_text", "reviewed_at", "product_id", "rating", "loaded_at"),
-    "support_tickets": ("ticket_id", "customer_id", "opened_at", "closed_at", "topic", "ticket_text", "satisfaction"),
-}
-#: Kinds of events by the raw table that they are a row of.
-KINDS = {"orders": "order", "events": "browsing", "reviews": "review", "support_tickets": "ticket"}
-#: Columns that are no text.
-MOMENTS = ("ordered_at", "occurred_at", "reviewed_at", "opened_at", "closed_at", "loaded_at")
-NUMBERS = ("amount", "discount_amount", "quantity", "unit_price", "rating", "satisfaction")
-#: Tables whose keys belong to one customer each. (Rows of ``events`` have the id of their event.)
-_OWNED = ("orders", "reviews", "support_tickets")
-_TYPES = {**dict.fromkeys(MOMENTS, pa.timestamp("us")), **dict.fromkeys(NUMBERS, pa.float64())}
 _SCHEMA = """
 create table if not exists events (
     sequence integer primary key autoincrement,
@@ -62,42 +33,7 @@ create table if not exists dropped (
 """
 
 
-@dataclass(frozen=True)
-class Event:
-    """Rows of raw tables that arrived together; they are accepted all or none."""
-
-    #: Unique; the same id with the same rows is the same event.
-    event_id: str
-    #: The customer of all rows.
-    customer_id: str
-    #: Rows by raw table, in the columns of the data contract; times as ISO 8601, in UTC where they have no offset.
-    rows: Mapping[str, Sequence[Mapping]]
-
-
-@dataclass(frozen=True)
-class LoggedEvent(Event):
-    """An event with its position in the log, from 1 on, and when it was accepted (UTC)."""
-
-    sequence: int
-    received_at: datetime
-
-    @property
-    def kind(self) -> str:
-        """What happened: a value of ``KINDS``."""
-        return next(kind for table, kind in KINDS.items() if table in self.rows)
-
-    @property
-    def key(self) -> str:
-        """The id of what happened, such as the order's."""
-        table = next(table for table in KINDS if table in self.rows)
-        return self.rows[table][0][COLUMNS[table][0]]
-
-
-class EventConflictError(Exception):
-    """An event contradicts one that was accepted before; the message says how."""
-
-
-class EventLog:
+class SqliteEventLog:
     """A SQLite file in write-ahead mode, by default that of the home folder."""
 
     def __init__(self, file: Path | None = None) -> None:
@@ -109,7 +45,7 @@ class EventLog:
             # full flushes the write-ahead file at each commit, so that a power cut loses nothing
             self._connection.execute("pragma synchronous = full")
             self._connection.executescript(_SCHEMA)
-            for table in _OWNED:
+            for table in OWNED:
                 key = _key_of(table)
                 self._connection.execute(
                     f"create index if not exists events_of_{table} on events ({key}) where {key} is not null"
@@ -253,7 +189,7 @@ class EventLog:
 
     def _refuse_anothers(self, event: Event) -> None:
         """Raise an ``EventConflictError`` if a row's key came with another customer before."""
-        for table in _OWNED:
+        for table in OWNED:
             for row in event.rows.get(table, ()):
                 key, value = COLUMNS[table][0], row[COLUMNS[table][0]]
                 query = f"select 1 from events where {_key_of(table)} = ? and customer_id <> ? limit 1"
@@ -265,85 +201,6 @@ class EventLog:
         self._connection.close()
 
 
-def export(folder: Path) -> dict[str, int]:
-    """Write the log's rows as Parquet, a file per raw table, which ``dbt build`` reads besides the shop's own tables.
-
-    ``through.parquet``, written last, has the position of the newest event in these files; if that is the newest one
-    of the log, or there is no log, nothing is written. Damaged files are written again.
-
-    Parameters
-    ----------
-    folder : Path
-        ``events`` in the home folder.
-
-    Returns
-    -------
-    dict of str to int
-        Number of rows written, by table. In tables with ``loaded_at``, which is then the time of arrival, all versions
-        of a key are written; in others only the newest version.
-    """
-    if not (folder / "log.db").exists():
-        return {}
-    log = EventLog(folder / "log.db")
-    try:
-        newest, through = log.newest(), folder / "through.parquet"
-        # an empty log may have been lost: what the files hold is all that there is
-        exported = _exported(folder)
-        if exported is not None and (exported == newest or newest == 0):
-            return {}
-        rows = _versions(log.since())
-    finally:
-        log.close()
-    for table, columns in COLUMNS.items():
-        if rows[table]:
-            schema = pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])
-            _write(pa.Table.from_pylist(rows[table], schema), folder / f"{table}.parquet")
-        else:
-            (folder / f"{table}.parquet").unlink(missing_ok=True)
-    _write(pa.table({"through": [newest]}), through)
-    return {table: len(written) for table, written in rows.items()}
-
-
-def _exported(folder: Path) -> int | None:
-    """Position of the newest event in the files; None where there are none or one is damaged."""
-    try:
-        for table in COLUMNS:
-            if (file := folder / f"{table}.parquet").exists():
-                pq.read_metadata(file)
-        return pq.read_table(folder / "through.parquet")["through"][0].as_py()
-    except (pa.ArrowException, OSError, KeyError):
-        return None
-
-
 def _key_of(table: str) -> str:
     """The key of an event's row of a table, in SQL."""
     return f"json_extract(rows, '$.{table}[0].{COLUMNS[table][0]}')"
-
-
-def _versions(events: Iterable[LoggedEvent]) -> dict[str, list[dict]]:
-    """Rows to export by table, with the types of the data contract."""
-    versions: dict[str, dict] = {table: {} for table in COLUMNS}
-    for event in events:
-        arrived = event.received_at.replace(tzinfo=None)
-        for table, rows in event.rows.items():
-            key, dated = COLUMNS[table][0], "loaded_at" in COLUMNS[table]
-            for own in {row[key] for row in rows}:
-                versions[table][(own, arrived) if dated else own] = [
-                    _typed(row) | ({"loaded_at": arrived} if dated else {}) for row in rows if row[key] == own
-                ]
-    return {table: [row for version in keys.values() for row in version] for table, keys in versions.items()}
-
-
-def _typed(row: Mapping) -> dict:
-    return {name: utc(value) if name in MOMENTS and value else value for name, value in row.items()}
-
-
-def utc(text: str) -> datetime:
-    """Read a time in ISO 8601 as naive UTC; one without an offset is UTC, whatever the time zone of the machine."""
-    moment = datetime.fromisoformat(text)
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-
-
-def _write(table: pa.Table, file: Path) -> None:
-    with whole_file(file) as beside:
-        pq.write_table(table, beside)

@@ -1,0 +1,1 @@
+"""Events that the service accepted, and the log that keeps them."""
