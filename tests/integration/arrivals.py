@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import duckdb
 import pandas as pd
+import parsing
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 from shop import PROJECT, Shop
@@ -64,8 +65,9 @@ def arrived(tables: Mapping[str, pd.DataFrame], moment: pd.Timestamp) -> dict[st
 
 @cache
 def manifest(home: Path) -> Manifest:
-    """The project, parsed once for each shop: its raw tables are paths of its home."""
-    return dbtRunner().invoke(["--quiet", "parse", *PROJECT_OPTIONS]).result
+    """The project as parsed for a shop: its raw tables are paths of its home."""
+    with parsing.shared(home, PROJECT, os.environ, ("dbt",)):
+        return dbtRunner().invoke(["--quiet", "parse", *PROJECT_OPTIONS]).result
 
 
 def build(

@@ -11,6 +11,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import parsing
 
 # tests compare builds exactly, and only float32 gives a text the same vector in every batch
 os.environ.setdefault("CHURN_ENCODER_FIDELITY", "1")
@@ -61,7 +62,10 @@ class Shop:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
         arguments = [str(BIN / command[0]), *command[1:]]
-        done = subprocess.run(arguments, cwd=self.project, env=self.env, capture_output=True, text=True, check=False)
+        with parsing.shared(self.home, self.project, self.env, command):
+            done = subprocess.run(
+                arguments, cwd=self.project, env=self.env, capture_output=True, text=True, check=False
+            )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}")
         return done

@@ -103,11 +103,36 @@ OF_DIALECT = {
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory) -> dict:
+def shop(tmp_path_factory) -> Shop:
+    """The compiled project, parsed for this home."""
     shop = Shop(tmp_path_factory.mktemp("compiled")).write(**shop_with_everything())
     strict = ("--warn-error-options", '{"error": ["InvalidMacroAnnotation"]}')  # macros.yml differs from a macro
-    shop.run("dbt", *strict, "compile", "--select", "resource_type:model")
+    shop.run("dbt", "--no-partial-parse", *strict, "compile", "--select", "resource_type:model")
+    return shop
+
+
+@pytest.fixture(scope="module")
+def manifest(shop) -> dict:
     return json.loads((shop.home / "target" / "manifest.json").read_text())
+
+
+def test_a_home_that_is_given_what_dbt_parsed_for_another_has_the_same_manifest(shop, manifest, tmp_path):
+    """Other tests do not parse the project again; see ``parsing.py``."""
+    other = Shop(tmp_path / "home")
+    assert "Unable to do partial parsing" not in other.run("dbt", "parse").stdout
+    given = (other.home / "target" / "manifest.json").read_text().replace(str(other.home), str(shop.home))
+    assert parsed_part(json.loads(given)) == parsed_part(manifest)
+
+
+def parsed_part(manifest: dict) -> dict:
+    """A manifest without metadata and times, and without what compiling adds."""
+    kinds = ("nodes", "sources", "macros", "exposures", "metrics", "semantic_models", "unit_tests", "selectors")
+    added = re.compile("created_at|compiled.*|extra_ctes.*|build_path|depends_on")
+    entries = {
+        kind: {id: {k: v for k, v in node.items() if not added.fullmatch(k)} for id, node in manifest[kind].items()}
+        for kind in kinds
+    }
+    return entries | {kind: manifest[kind] for kind in ("parent_map", "child_map", "disabled", "groups", "docs")}
 
 
 def models(manifest: dict) -> dict[str, dict]:

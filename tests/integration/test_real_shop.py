@@ -55,7 +55,7 @@ def test_dbt_and_feast_print_no_warnings(real_shop):
 def test_a_second_build_changes_nothing_but_scored_at(real_shop):
     shop, _ = real_shop
     before, features = shop.scores(), feature_files(shop)
-    shop.run("dbt", "build", "--exclude-resource-type", "unit_test")
+    shop.run("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
     after = shop.scores()
     assert len(features) == 14
     assert feature_files(shop) == features
