@@ -97,17 +97,27 @@ def open_store(timeout: float | None = None) -> "FeatureStore":
 
     A file of the online store that was lost or damaged is made again.
     """
-    # importing Feast takes seconds, and it warns about its own unfinished parts
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from feast import FeatureStore
-
-        store = FeatureStore(repo_path=str(FEATURE_REPO))
+        warnings.simplefilter("ignore")  # Feast warns about its own unfinished parts
+        store = _import_feast()(repo_path=str(FEATURE_REPO))
     online = store.config.online_store
     if timeout is not None and online.type == "redis":
         online.connection_string += f",socket_timeout={timeout},socket_connect_timeout={timeout}"
     repair_online_store(store)
     return store
+
+
+def _import_feast() -> "type[FeatureStore]":
+    """Import Feast, which takes seconds, without what takes half of them: compiling type checks into its functions."""
+    import typeguard
+
+    typechecked = typeguard.typechecked
+    typeguard.typechecked = lambda target=None, **_: target or (lambda own: own)  # type: ignore[assignment]
+    try:
+        from feast import FeatureStore
+    finally:
+        typeguard.typechecked = typechecked
+    return FeatureStore
 
 
 def historical_features(rows: pd.DataFrame, *services: str) -> pd.DataFrame:

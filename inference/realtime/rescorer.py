@@ -25,7 +25,7 @@ from inference.text.encoder.vector_cache import MemoryVectors, use_cache
 
 #: Customers whose stored scores are read at a time.
 CUSTOMERS_PER_READ = 1000
-#: Texts whose results are kept in memory, about 1.5 kB each.
+#: Texts whose results are kept in memory, about 2.5 kB each.
 MAX_TEXTS = 100_000
 
 
@@ -74,7 +74,9 @@ class _Build:
             by_hash, _ = self.vectors.vectors(encoder.revision, {hash_text(t): t for t in cleaned}, encoder.encode)
             vectors = np.vstack([by_hash[hash_text(text)] for text in cleaned])
             scores = aspect_scores(vectors[:1], aspects, vectors[1:])
-            self.texts[key] = ReadText(vectors[0], {name: float(values[0]) for name, values in scores.items()})
+            # the cache's own vector: a row of the matrix would keep the vectors of all aspects with it
+            vector = by_hash[hash_text(cleaned[0])]
+            self.texts[key] = ReadText(vector, {name: float(values[0]) for name, values in scores.items()})
         return self.texts[key]
 
 

@@ -1,6 +1,7 @@
 """Connections of the HTTP server: those that send their headers too slowly, or are too many, are closed."""
 
 import asyncio
+import random
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -11,6 +12,8 @@ from inference.serving.limits import KEYLESS_DELAY, request_seconds
 #: Connections that have not shown a key, of one address and of all. With those of key holders, and files, they are
 #: fewer than the 1,024 that a process may have open by default.
 MAX_KEYLESS_OF_ADDRESS, MAX_KEYLESS = 100, 700
+#: Seconds for showing a key before connections of the same address are too many: pools connect all at once.
+KEY_SECONDS = 0.2
 #: The largest headers of a request, in bytes.
 MAX_HEADER_BYTES = 65_536
 #: Requests of one connection that wait while another one is answered.
@@ -22,11 +25,12 @@ class Connection(HttpToolsProtocol):
 
     A new connection beyond the limits takes the place of the oldest one without a key: those who ask at once, as
     clients with a key do, get in, and those who hold connections open lose them. One of too many of an address is
-    answered a second late, as long as there is room, so that it does not come back at once.
+    answered seconds late, as long as there is room, so that it does not come back at once.
     """
 
-    #: Connections that have not shown a key yet, and their addresses; the oldest first.
-    keyless: ClassVar[dict["Connection", str]] = {}
+    #: Connections that have not shown a key yet, and by address those that are not refused; the oldest first.
+    keyless: ClassVar[dict["Connection", None]] = {}
+    of_address: ClassVar[dict[str, dict["Connection", None]]] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the headers of the first request."""
@@ -35,13 +39,13 @@ class Connection(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._close_after(self._seconds)
         self.is_refused = False
-        address = self.client[0] if self.client else "local"
-        same = [one for one, own in self.keyless.items() if own == address and not one.is_refused]
-        if len(same) >= MAX_KEYLESS_OF_ADDRESS:
-            same[0].refuse_late()
+        self._address = self.client[0] if self.client else "local"
         if len(self.keyless) >= MAX_KEYLESS:
             next(iter(self.keyless)).refuse(HTTPStatus.SERVICE_UNAVAILABLE)
-        self.keyless[self] = address
+        same = self.of_address.setdefault(self._address, {})
+        self.keyless[self] = same[self] = None
+        if len(same) > MAX_KEYLESS_OF_ADDRESS:
+            self.loop.call_later(KEY_SECONDS, self._refuse_oldest)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -51,10 +55,12 @@ class Connection(HttpToolsProtocol):
 
     def trust(self) -> None:
         """Take the connection out of the keyless: it showed a key."""
-        self.keyless.pop(self, None)
-        if self.is_refused:
-            self.is_refused = False
-            self._stop_waiting()
+        if self in self.keyless:
+            del self.keyless[self]
+            self._leave_address()
+            if self.is_refused:
+                self.is_refused = False
+                self._stop_waiting()
 
     def data_received(self, data: bytes) -> None:
         """Read bytes of a request; headers must be complete in time, and so must a body that was refused unread."""
@@ -94,11 +100,23 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def refuse_late(self) -> None:
-        """Read no more, and close in a second."""
+        """Read no more, and close in some seconds."""
         self.is_refused = True
+        self._leave_address()
         self.flow.pause_reading()
         self._stop_waiting()
-        self._close_after(KEYLESS_DELAY, HTTPStatus.SERVICE_UNAVAILABLE)
+        self._close_after(random.uniform(*KEYLESS_DELAY), HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _refuse_oldest(self) -> None:
+        same = self.of_address.get(self._address, {})
+        if len(same) > MAX_KEYLESS_OF_ADDRESS:
+            next(iter(same)).refuse_late()
+
+    def _leave_address(self) -> None:
+        same = self.of_address.get(self._address, {})
+        same.pop(self, None)
+        if not same:
+            self.of_address.pop(self._address, None)
 
     def _close_after(self, seconds: float, status: HTTPStatus = HTTPStatus.REQUEST_TIMEOUT) -> None:
         self._deadline = self.loop.call_later(seconds, self.refuse, status)

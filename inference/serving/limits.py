@@ -1,12 +1,14 @@
 """Who may call the service, how often, and with what body: asked before a body is read."""
 
 import asyncio
+import math
 import os
+import random
+import time
+from collections import Counter
 from collections.abc import Sequence
 
 from limits import parse
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,8 +21,9 @@ from inference.serving.problems import problem
 RATE_LIMIT = "1000/second"
 #: Requests without a valid key per address: probes, metrics, and whoever has none.
 KEYLESS_RATE_LIMIT = "50/second"
-#: Seconds until a client beyond that is answered, which keeps it from asking again at once.
-KEYLESS_DELAY = 1.0
+#: Seconds until a client beyond that is answered, at random between these: it does not ask again at once, and clients
+#: that were refused together do not return together.
+KEYLESS_DELAY = (1.0, 3.0)
 #: Seconds in which the headers of a request must arrive, and then its body, unless ``CHURN_REQUEST_SECONDS`` says
 #: otherwise.
 REQUEST_SECONDS = 10.0
@@ -35,23 +38,30 @@ _CLOSE = {"Connection": "close"}
 
 
 class RateLimit:
-    """Counts the requests of each client, in this process.
+    """Counts the requests of each client in fixed windows of time, in this process.
 
-    A rate is such as ``1000/second`` or ``60/minute``; one that cannot be read is a ``ChurnRadarError``.
+    A rate is such as ``1000/second`` or ``60/minute``; one that cannot be read is a ``ChurnRadarError``. ``limits``
+    only reads it: the library's storage in memory starts a thread 100 times a second, for which requests wait.
     """
 
     def __init__(self, rate: str) -> None:
         self.rate = rate
         try:
-            self._item = parse(rate)
+            item = parse(rate)
         except ValueError:
             raise ChurnRadarError(f"CHURN_RATE_LIMIT is {rate}; expected a rate such as 1000/second") from None
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._limit, self._seconds = item.amount, item.get_expiry()
+        self._window = 0.0
+        self._counts: Counter[str] = Counter()
 
     def count(self, client: str) -> None:
         """Count a request; one too many is refused with an ``HTTPException`` that says when to try again."""
-        if not self._limiter.hit(self._item, client):
-            seconds = self._item.get_expiry()
+        now = time.monotonic()
+        if now >= self._window + self._seconds:
+            self._window, self._counts = now, Counter()
+        self._counts[client] += 1
+        if self._counts[client] > self._limit:
+            seconds = math.ceil(self._window + self._seconds - now)
             raise HTTPException(429, f"more than {self.rate}; try again later", {"Retry-After": str(seconds)})
 
 
@@ -95,7 +105,7 @@ class Door:
             try:
                 self._keyless_rate.count(address)
             except HTTPException:
-                await asyncio.sleep(KEYLESS_DELAY)
+                await asyncio.sleep(random.uniform(*KEYLESS_DELAY))
                 raise
             if needed:
                 raise HTTPException(401, "X-API-Key is missing or unknown", {"WWW-Authenticate": "ApiKey"})

@@ -229,6 +229,15 @@ def test_connections_beyond_those_of_one_address_take_the_place_of_the_oldest(se
         connection.close()
 
 
+def test_a_pool_of_connections_that_show_a_key_is_not_too_many(service):
+    pool = [connect(service) for _ in range(2 * MAX_KEYLESS_OF_ADDRESS)]
+    for connection in pool:
+        connection.sendall(f"GET /healthz HTTP/1.1\r\nhost: x\r\nx-api-key: {READER}\r\n\r\n".encode())
+    assert {connection.recv(1000).split(b"\r\n")[0] for connection in pool} == {b"HTTP/1.1 200 OK"}
+    for connection in pool:
+        connection.close()
+
+
 def test_too_many_requests_without_a_key_are_refused_and_those_with_one_are_not(service):
     statuses: list[int] = []
 
