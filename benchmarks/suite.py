@@ -82,7 +82,7 @@ def measure(command: Sequence[str | Path], env: dict[str, str], log: Path) -> Me
         process = subprocess.Popen(command, cwd=PROJECT_DIR, env=os.environ | env, stdout=output, stderr=output)
         root = psutil.Process(process.pid)
         while process.poll() is None:
-            peak = max(peak, _resident(root))
+            peak = max(peak, resident(root))
             time.sleep(EVERY_SECONDS)
     seconds = time.monotonic() - started
     if process.returncode:
@@ -231,7 +231,7 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _resident(root: psutil.Process) -> int:
+def resident(root: psutil.Process) -> int:
     """Resident memory of a process and its children, in bytes."""
     try:
         processes = [root, *root.children(recursive=True)]
