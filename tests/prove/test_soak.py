@@ -26,11 +26,10 @@ import pandas as pd
 import psutil
 import pytest
 import requests
+from inference.warehouse.event_log import Event, EventLog
 from service import BOTH, KEYS, serving
 from shop import Shop
 from test_online_scores import materialize
-
-from inference.warehouse.event_log import Event, EventLog
 
 MINUTES = float(os.environ.get("CHURN_SOAK_MINUTES", "60"))
 N_LOGGED = int(os.environ.get("CHURN_LOGGED_EVENTS", "100000"))
