@@ -26,10 +26,12 @@ import pandas as pd
 import psutil
 import pytest
 import requests
-from inference.warehouse.event_log import Event, EventLog
 from service import BOTH, KEYS, serving
 from shop import Shop
 from test_online_scores import materialize
+
+from inference.event_log.events import Event
+from inference.event_log.sqlite_log import SqliteEventLog
 
 MINUTES = float(os.environ.get("CHURN_SOAK_MINUTES", "60"))
 N_LOGGED = int(os.environ.get("CHURN_LOGGED_EVENTS", "100000"))
@@ -274,7 +276,7 @@ def report(load, starts, quarter, nights, memory, sizes, wal) -> None:
 def test_a_restart_under_load_reads_at_once(shop, customers):
     """A hundred thousand events that no build has read, and a service that is killed while it scores them."""
     happened = {"event_type": "view", "occurred_at": f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%S}"}
-    with closing(EventLog(shop.home / "events" / "log.db")) as log:
+    with closing(SqliteEventLog(shop.home / "events" / "log.db")) as log:
         for start in range(0, N_LOGGED, 1000):
             keys = [(f"logged {i}", customers[i % len(customers)]) for i in range(start, min(start + 1000, N_LOGGED))]
             rows = [{"event_id": key, "customer_id": customer, **happened} for key, customer in keys]
