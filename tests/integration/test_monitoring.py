@@ -7,6 +7,7 @@ from unittest.mock import patch
 import duckdb
 import numpy as np
 import pandas as pd
+import parsing
 import pyarrow.parquet as pq
 import pytest
 from arrivals import build
@@ -44,7 +45,7 @@ def failed_tests(shop: Shop, **variables: object) -> dict[str, str]:
 
     command = ["--quiet", "test", "--exclude-resource-type", "unit_test", "--vars", json.dumps(variables)]
     places = ["--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--select", *MONITORING]
-    with patch.dict(os.environ, shop.env):
+    with patch.dict(os.environ, shop.env), parsing.shared(shop.home, PROJECT, os.environ, ("dbt", *command)):
         done = dbtRunner().invoke([*command, *places])
     tests = [r for r in done.result if r.node.resource_type == "test"]
     assert len(tests) >= 10
