@@ -227,13 +227,13 @@ def serve(
     """Serve churn probabilities and reasons over HTTP."""
     import uvicorn
 
-    from inference.event_log.sqlite_log import SqliteEventLog
+    from inference.event_log.opening import open_log
     from inference.pseudonyms import erased_customers
     from inference.serving.app import create_app
     from inference.serving.connections import Connection
     from inference.serving.keys import keys_from_environment
 
-    SqliteEventLog().close()  # one that cannot be used is refused in one line
+    open_log().close()  # one that cannot be used is refused in one line
     erased_customers()
     keys = keys_from_environment(host)
     if (certificate is None) != (private_key is None):

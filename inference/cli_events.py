@@ -1,7 +1,6 @@
 """``churn-radar events``: the log of the events that the service accepted, for operators."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -12,8 +11,10 @@ import typer
 
 from inference.errors import ChurnRadarError, printable
 from inference.event_log.events import KINDS, LoggedEvent
-from inference.event_log.sqlite_log import SqliteEventLog
+from inference.event_log.log import NOT_LOGGED, EventLog
+from inference.event_log.opening import chosen, connect, existing_log, use, used
 from inference.home import home
+from inference.lock import writing
 
 app = typer.Typer(help="List, show and drop events that the service accepted.", no_args_is_help=True)
 
@@ -50,10 +51,14 @@ def list_events(
 def show(event_id: EventId) -> None:
     """Show an event with its rows, as JSON; or when and why it was dropped."""
     with _log() as log:
-        event, dropped = log.get(event_id), log.dropped(event_id)
-    if event is None and dropped is None:
-        raise ChurnRadarError(f"event {event_id} is not in the log; churn-radar events list shows which are")
-    typer.echo(json.dumps(dropped if event is None else _as_dict(event) | {"rows": event.rows}, indent=2))
+        event, dropped = log.get(event_id), [one for one in log.all_dropped() if one.event_id == event_id]
+    if event is not None:
+        shown = _as_dict(event) | {"rows": event.rows}
+    elif dropped:
+        shown = {name: value for name, value in vars(dropped[-1]).items() if name not in ("sequence", "content_hash")}
+    else:
+        raise ChurnRadarError(NOT_LOGGED.format(event_id))
+    typer.echo(json.dumps(shown, indent=2))
 
 
 @app.command(epilog="Example: churn-radar events drop shop-7731 --reason 'sent by a test'")
@@ -72,17 +77,28 @@ def drop(
     )
 
 
+@app.command(epilog="Example: CHURN_EVENTS=redis churn-radar events copy")
+def copy() -> None:
+    """Copy the log to where CHURN_EVENTS says, while no service runs; from then on the home's events are there."""
+    source, target = used(), chosen()
+    if source in (None, target):
+        raise ChurnRadarError(f"CHURN_EVENTS is {target}, and there are no events elsewhere; expected another log")
+    with writing("churn-radar events copy"), closing(connect(str(source))) as old, closing(connect(target)) as new:
+        if new.newest():
+            raise ChurnRadarError(f"the log in {target} has {len(new):,} events already; expected an empty one")
+        new.restore(old.since(), old.all_dropped())
+        use(target)
+        typer.echo(f"Copied {len(new):,} events from {source} to {target}; those in {source} are kept and not read")
+
+
 @contextmanager
-def _log() -> Iterator[SqliteEventLog]:
-    """Open the log; a ChurnRadarError where there is none or it cannot be used."""
-    file = home() / "events" / "log.db"
-    if not file.exists():
-        raise ChurnRadarError(f"{file}: no such file; expected the log of a churn-radar serve that accepted events")
-    with closing(SqliteEventLog(file)) as log:
-        try:
-            yield log
-        except sqlite3.OperationalError as error:
-            raise ChurnRadarError(f"{file}: {error}; expected a log that the service leaves free for seconds") from None
+def _log() -> Iterator[EventLog]:
+    """Open the log; a ChurnRadarError where there is none."""
+    with existing_log() as log:
+        if log is None:
+            file = home() / "events" / "log.db"
+            raise ChurnRadarError(f"{file}: no such file; expected the log of a churn-radar serve that accepted events")
+        yield log
 
 
 def _as_dict(event: LoggedEvent) -> dict[str, str]:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -40,7 +40,8 @@ from inference.erasure.scrubbing import (
 )
 from inference.erasure.traces import Traces
 from inference.errors import ChurnRadarError
-from inference.event_log.export import export
+from inference.event_log.export import export_home
+from inference.event_log.opening import open_log, used
 from inference.home import EFFECTS, GRAPHS, PROJECT_DIR, home, raw_dir, whole_file
 from inference.notifications.sent_log import merge_write_ahead_file
 from inference.progress import track
@@ -92,7 +93,7 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     """
     _check(customer_id)
     variables = _project_vars() | dict(variables or {})
-    export(home() / "events")  # so that events which are only in the log are searched as well
+    export_home()  # so that events which are only in the log are searched as well
     merge_write_ahead_file()
     done = Erasure(salted_hash("erased", customer_id))
     with open_duckdb(warehouse_file() or ":memory:") as connection:
@@ -148,6 +149,9 @@ def _scrub_files(
     for name in (EFFECTS, GRAPHS):  # caches without customers, but with numbers and words that may look like an id
         shutil.rmtree(home() / name, ignore_errors=True)
     done.add("redis", redis_keys(traces.person, "delete"))
+    if used() not in (None, "sqlite"):  # the file of SQLite is scrubbed with the others
+        with closing(open_log()) as log:
+            done.add("event log", log.forget(traces.person.ids))
     files = [file for file in all_files() if file not in raw_files and file != warehouse_file()]
     for file in track(files, "Erasing"):
         kind = kind_of(file)
@@ -206,6 +210,10 @@ def _search(
             remains[file] = count
     if keys := redis_keys(traces.person, "exists"):
         remains[Path("redis")] = keys
+    if used() not in (None, "sqlite"):
+        with closing(open_log()) as log:
+            if events := sum(1 for customer in traces.person.ids for _ in log.since(0, customer)):
+                remains[Path("event log")] = events
     return remains
 
 

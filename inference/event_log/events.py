@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from inference.errors import ChurnRadarError
+
 #: Raw tables that events add rows to, with the columns that an event may have. The first column is the table's key: a
 #: later row of the same key replaces an earlier one.
 COLUMNS = {
@@ -64,6 +66,10 @@ class LoggedEvent(Event):
 
 class EventConflictError(Exception):
     """An event contradicts one that was accepted before; the message says how."""
+
+
+class EventLogDownError(ChurnRadarError):
+    """The event log does not answer, or cannot be written now; whether it kept what was being written is unknown."""
 
 
 def utc(text: str) -> datetime:

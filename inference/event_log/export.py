@@ -7,22 +7,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inference.event_log.events import COLUMNS, MOMENTS, NUMBERS, LoggedEvent, utc
-from inference.event_log.sqlite_log import SqliteEventLog
-from inference.home import whole_file
+from inference.event_log.log import EventLog
+from inference.event_log.opening import existing_log
+from inference.home import home, whole_file
 
 _TYPES = {**dict.fromkeys(MOMENTS, pa.timestamp("us")), **dict.fromkeys(NUMBERS, pa.float64())}
 
 
-def export(folder: Path) -> dict[str, int]:
-    """Write the log's rows as Parquet, a file per raw table, which ``dbt build`` reads besides the shop's own tables.
+def export_home() -> None:
+    """Export the log of the home, where it has one."""
+    with existing_log() as log:
+        if log is not None:
+            export(log, home() / "events")
+
+
+def export(log: EventLog, folder: Path) -> dict[str, int]:
+    """Write a log's rows as Parquet, a file per raw table.
 
     ``through.parquet``, written last, has the position of the newest event in these files; if that is the newest one
-    of the log, or there is no log, nothing is written. Damaged files are written again.
-
-    Parameters
-    ----------
-    folder : Path
-        ``events`` in the home folder.
+    of the log, or the log is empty, nothing is written. Damaged files are written again.
 
     Returns
     -------
@@ -30,18 +33,12 @@ def export(folder: Path) -> dict[str, int]:
         Number of rows written, by table. In tables with ``loaded_at``, which is then the time of arrival, all versions
         of a key are written; in others only the newest version.
     """
-    if not (folder / "log.db").exists():
+    newest, through = log.newest(), folder / "through.parquet"
+    # an empty log may have been lost: what the files hold is all that there is
+    exported = _exported(folder)
+    if exported is not None and (exported == newest or newest == 0):
         return {}
-    log = SqliteEventLog(folder / "log.db")
-    try:
-        newest, through = log.newest(), folder / "through.parquet"
-        # an empty log may have been lost: what the files hold is all that there is
-        exported = _exported(folder)
-        if exported is not None and (exported == newest or newest == 0):
-            return {}
-        rows = _versions(log.since())
-    finally:
-        log.close()
+    rows = _versions(event for event in log.since() if event.sequence <= newest)
     for table, columns in COLUMNS.items():
         if rows[table]:
             schema = pa.schema([(column, _TYPES.get(column, pa.string())) for column in columns])

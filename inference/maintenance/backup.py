@@ -125,6 +125,7 @@ def elsewhere() -> list[str]:
         "CHURN_REDIS": "the online store: feast materialize fills it again",
         "CHURN_ONLINE_SCHEMA": "the online store: feast materialize fills it again",
         "MLFLOW_TRACKING_URI": "the model registry",
+        "CHURN_EVENTS": "the log of accepted events",
         "CHURN_SALT": "the salt: keep it as well, as pseudonyms need it",
         "CHURN_SPARK_CONF": "Spark's tables, where it keeps them outside",
     }.items():

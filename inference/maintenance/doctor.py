@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from inference.erasure.files import kind_of
 from inference.errors import ChurnRadarError
+from inference.event_log.opening import chosen, open_log, used
 from inference.home import home, old_scores, raw_dir, sql_literal
 from inference.home_format import read_format, refuse_newer
 from inference.maintenance.contents import UNFINISHED, champion, files_of, published_scores, read_sqlite
@@ -298,15 +300,20 @@ def _is_registry(file: Path) -> bool:
 
 
 def _event_log() -> Result:
-    log, exported = home() / "events" / "log.db", home() / "events" / "through.parquet"
+    file, exported = home() / "events" / "log.db", home() / "events" / "through.parquet"
     through = pq.read_table(exported)["through"][0].as_py() if exported.exists() else 0
-    if not log.exists():
-        if through:
-            return PROBLEM, f"{_name(log)} is gone, builds have read {through:,} events of it", "restore it"
-        return OK, "no events were accepted yet"
-    with read_sqlite(log) as connection:
-        query = "select count(*), coalesce(max(sequence), 0), max(received_at) from events"
-        count, newest, received = connection.execute(query).fetchone()
+    if used() in (None, "sqlite") and chosen() == "sqlite":
+        if not file.exists():
+            if through:
+                return PROBLEM, f"{_name(file)} is gone, builds have read {through:,} events of it", "restore it"
+            return OK, "no events were accepted yet"
+        with read_sqlite(file) as connection:  # unlike the service, it makes no file
+            query = "select count(*), coalesce(max(sequence), 0), max(received_at) from events"
+            count, newest, received = connection.execute(query).fetchone()
+    else:
+        with closing(open_log()) as log:
+            count, newest, last = len(log), log.newest(), next(log.latest(), None)
+            received = last and last.received_at.isoformat()
     if newest < through:
         found = f"ends at event {newest:,}, and builds have read {through:,}"
         return PROBLEM, found, "an older log was put back: restore the newest one"

@@ -1,7 +1,7 @@
 """Scores that follow events: read a customer's history, add the events since, score, write to the online store."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from inference.errors import ChurnRadarError
-from inference.event_log.sqlite_log import SqliteEventLog
+from inference.event_log.log import EventLog
 from inference.feature_store.client import HISTORIES_VIEW, MODEL_VIEW, SCORES_VIEW, SHOP_VIEW
 from inference.pseudonyms import pseudonym
 from inference.realtime.history import CustomerRows, ReadText
@@ -88,7 +88,7 @@ class Rescorer:
     ``ChurnRadarError`` if the model cannot be loaded or the encoder is not that of the build.
     """
 
-    def __init__(self, store: OnlineStore, events: SqliteEventLog) -> None:
+    def __init__(self, store: OnlineStore, events: EventLog) -> None:
         self._store, self._events = store, events
         self._build: _Build | None = None
         self._vectors = MemoryVectors(MAX_TEXTS)
@@ -125,6 +125,12 @@ class Rescorer:
         # the score comes last: its features are then in the store as well
         self._store.write(SCORES_VIEW, {key: {"score": json.dumps(score)} for key, score in by_key.items()}, after)
         return scores
+
+    def overtaken(self, scores: Mapping[str, dict[str, Any] | None]) -> list[str]:
+        """Return the customers with events that scores just written lack: those of another service may be replaced."""
+        not_scored = self._build.not_scored if self._build else {}
+        through = {c: score["through"] if score else not_scored.get(c, 0) for c, score in scores.items()}
+        return [c for c, position in through.items() if next(iter(self._events.since(position, c)), None) is not None]
 
     def behind(self) -> list[str]:
         """Return the customers whose stored score lacks an event, after a crash or a build."""

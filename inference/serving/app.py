@@ -3,17 +3,20 @@
 import asyncio
 import gc
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from threading import Timer, current_thread, main_thread
+from types import FrameType
 
 from fastapi import FastAPI
 
-from inference.event_log.sqlite_log import SqliteEventLog
+from inference.event_log.opening import open_log
 from inference.realtime.online_store import StoreDownError
 from inference.serving import routes
 from inference.serving.intake import Intake
 from inference.serving.keys import ApiKey
-from inference.serving.limits import RATE_LIMIT, Door, RateLimit, request_seconds
+from inference.serving.limits import RATE_LIMIT, Door, RateLimit, drain_seconds, request_seconds
 from inference.serving.lookup import ScoreLookup
 from inference.serving.metrics import Measured, Metrics
 from inference.serving.problems import add_error_handlers
@@ -32,6 +35,7 @@ def create_app(keys: list[ApiKey]) -> FastAPI:
         # traces would hold customer ids, and log records the texts of customers
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    app.state.is_stopping, app.state.drain_seconds = False, drain_seconds()
     app.state.metrics = Metrics(lambda: app.state.updater.n_behind)
     rate = RateLimit(os.environ.get("CHURN_RATE_LIMIT") or RATE_LIMIT)
     app.add_middleware(Door, keys=keys, rate=rate, seconds=request_seconds())
@@ -42,10 +46,24 @@ def create_app(keys: list[ApiKey]) -> FastAPI:
     return app
 
 
+def _drain_on_sigterm(app: FastAPI) -> None:
+    """Have SIGTERM stop the server ``CHURN_DRAIN_SECONDS`` later; a second one stops it at once."""
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        waiting = Timer(0.0 if app.state.is_stopping else app.state.drain_seconds, stop, (number, frame))  # type: ignore
+        app.state.is_stopping, waiting.daemon = True, True
+        waiting.start()
+
+    if callable(stop) and current_thread() is main_thread():  # not so in a test
+        signal.signal(signal.SIGTERM, drain)
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    _drain_on_sigterm(app)
     scores, updater = ScoreLookup(), ScoreUpdater()
-    intake = Intake(SqliteEventLog(), updater)
+    intake = Intake(open_log(), updater)
     app.state.scores, app.state.updater, app.state.intake = scores, updater, intake
     opening = asyncio.create_task(_open(scores, updater))
     yield

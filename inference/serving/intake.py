@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from inference.event_log.events import Event
-from inference.event_log.sqlite_log import SqliteEventLog
+from inference.event_log.log import EventLog
 from inference.home import home
 from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, salted_hash
 from inference.serving.updater import ScoreUpdater, run_in
@@ -19,7 +19,7 @@ class Intake:
     While the thread writes, requests gather, and the next write is for all of them.
     """
 
-    def __init__(self, log: SqliteEventLog, updater: ScoreUpdater) -> None:
+    def __init__(self, log: EventLog, updater: ScoreUpdater) -> None:
         self._log, self._updater = log, updater
         self._has_events = log.newest() > 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="log")

@@ -154,11 +154,21 @@ def is_json(content_type: str) -> bool:
 
 def request_seconds() -> float:
     """Return ``CHURN_REQUEST_SECONDS``; what is no number above zero is a ``ChurnRadarError``."""
-    value = os.environ.get("CHURN_REQUEST_SECONDS") or REQUEST_SECONDS
+    return _seconds("CHURN_REQUEST_SECONDS", REQUEST_SECONDS, "a number of seconds above zero, such as 10")
+
+
+def drain_seconds() -> float:
+    """Return ``CHURN_DRAIN_SECONDS``; what is no number from zero on is a ``ChurnRadarError``."""
+    value = os.environ.get("CHURN_DRAIN_SECONDS") or "0"
+    return 0.0 if value == "0" else _seconds("CHURN_DRAIN_SECONDS", value, "a number of seconds, such as 15")
+
+
+def _seconds(variable: str, default: str | float, expected: str) -> float:
+    value = os.environ.get(variable) or default
     try:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise ChurnRadarError(f"CHURN_REQUEST_SECONDS is {value}; expected a number of seconds above zero, such as 10")
+        raise ChurnRadarError(f"{variable} is {value}; expected {expected}")
     return seconds

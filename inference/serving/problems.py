@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from inference.event_log.events import EventConflictError
+from inference.event_log.events import EventConflictError, EventLogDownError
 from inference.realtime.online_store import StoreDownError
 from inference.serving.answers import Problem
 
@@ -72,6 +72,11 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(EventConflictError)
     async def conflict(request: Request, error: EventConflictError) -> Response:
         return problem(409, f"{error}; nothing of this request was kept")
+
+    @app.exception_handler(EventLogDownError)
+    async def log_down(request: Request, error: EventLogDownError) -> Response:
+        logger.warning("events were not accepted: %s", error)
+        return problem(503, "the event log does not answer; send the same events again later", {"Retry-After": "1"})
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:

@@ -55,7 +55,7 @@ async def churn_batch(request: Request, asked: ChurnBatchRequest) -> ChurnBatch:
     )
 
 
-@router.post("/v1/events", tags=["events"], dependencies=[KEY], responses=documented(401, 403, 409, 415))
+@router.post("/v1/events", tags=["events"], dependencies=[KEY], responses=documented(401, 403, 409, 415, 503))
 async def events(request: Request, sent: EventBatch) -> EventReceipt:
     """Accept what customers just did, and return the scores that follow from it."""
     logged = [Event(event.event_id, event.customer_id, event.rows()) for event in sent.events]
@@ -85,6 +85,8 @@ async def healthz() -> Health:
 @router.get("/readyz", tags=["operations"], responses=documented(503))
 async def readyz(request: Request) -> Readiness:
     """Say whether the online store answers, and whether its scores follow events."""
+    if request.app.state.is_stopping:
+        raise HTTPException(503, "the service stops; send new requests to another one")
     await request.app.state.scores.read(["readiness"])
     updater = request.app.state.updater
     if updater.problem is not None:

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from inference.errors import ChurnRadarError
-from inference.event_log.sqlite_log import SqliteEventLog
+from inference.event_log.events import EventLogDownError
+from inference.event_log.opening import open_log
 from inference.realtime.online_store import OnlineStore, StoreDownError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ SCORE_TIMEOUT, RETRY_SECONDS = 0.9, 1.0
 CATCH_UP_SECONDS = 10.0
 #: Customers scored at a time, so that nobody waits long for others.
 MAX_TOGETHER = 16
+#: Says to whoever asks that events are not accepted now, and scores do not follow them.
+NO_LOG = "the event log does not answer"
 #: ``churn__history_days`` before the first build.
 DEFAULT_HISTORY_DAYS = 730
 
@@ -111,6 +114,10 @@ class ScoreUpdater:
             except StoreDownError as error:
                 self.problem = str(error)
                 await asyncio.sleep(RETRY_SECONDS)
+            except EventLogDownError as error:
+                self.problem = NO_LOG
+                logger.warning("scores do not follow events: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:
                 # the message may name a path: it goes to the log only
                 self.problem = "the model of the last build cannot be used; the log says why"
@@ -135,6 +142,7 @@ class ScoreUpdater:
             batch[customer] = []
         try:
             scores = await run_in(self._thread, rescorer.rescore, list(batch))
+            self.add(await run_in(self._thread, rescorer.overtaken, scores))
         except (StoreDownError, ChurnRadarError, asyncio.CancelledError) as error:
             others, self._waiting = self._waiting, {}
             self._put_back(others, error)
@@ -175,7 +183,7 @@ def _fail(batch: dict[str, list[asyncio.Future]], error: BaseException) -> None:
 def _open_rescorer() -> "Rescorer":
     from inference.realtime.rescorer import Rescorer  # with SciPy and LightGBM, which take a second
 
-    rescorer = Rescorer(OnlineStore(), SqliteEventLog())
+    rescorer = Rescorer(OnlineStore(), open_log())
     rescorer.open()
     gc.collect()
     gc.freeze()  # see app._lifespan

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from dbt.flags import get_flags
 from dbt_common.exceptions import DbtRuntimeError
 
 from inference.errors import ChurnRadarError
-from inference.event_log.export import export
+from inference.event_log.events import EventLogDownError
+from inference.event_log.export import export_home
 from inference.home import sql_literal
 from inference.lock import hold
 from inference.progress import show_log
@@ -29,6 +31,7 @@ from inference.warehouse.reader import open_database
 #: dbt commands that run Python models.
 BUILDS = ("build", "run", "retry")
 
+logger = logging.getLogger(__name__)
 _run_python_job = Environment.run_python_job
 
 
@@ -50,7 +53,10 @@ def prepare(home: Path) -> None:
         (home / name).mkdir(parents=True, exist_ok=True)
     salt(home)
     note_project_target()
-    export(home / "events")  # what the service accepted, as Parquet, which staging reads
+    try:
+        export_home()  # what the service accepted, as Parquet, which staging reads
+    except EventLogDownError as error:
+        logger.warning("%s. Events accepted since the last build are left for the next one", error)
     if getattr(get_flags(), "WHICH", None) in BUILDS:
         # a build keeps millions of objects, and each run of the garbage collector takes seconds
         gc.set_threshold(100_000)

@@ -1,12 +1,7 @@
 """One shop in DuckDB and PostgreSQL: features, labels, scores and values from Feast are the same."""
 
-import os
 import shutil
-import socket
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -16,7 +11,6 @@ import pandas as pd
 import psycopg
 import pytest
 from arrivals import arrived
-from debian import debian_program
 from psycopg.conninfo import make_conninfo
 from warehouses import (
     DAYS,
@@ -81,46 +75,10 @@ class Report(Thread):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[dict[str, str]]:
-    """Environment variables to connect to a Debian PostgreSQL server with an English collation."""
-    programs = "usr/lib/postgresql/*/bin"
-    initdb, postgres_program, pg_isready = (
-        debian_program(name, "postgresql", programs) for name in ("initdb", "postgres", "pg_isready")
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    # the server refuses to run as root, and pytest's folder is readable only by root
-    folder = Path(tempfile.mkdtemp(prefix="churn-postgres-"))
-    user = {"user": "postgres", "cwd": folder} if os.geteuid() == 0 else {"cwd": folder}
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-    sorting = ("--encoding", "UTF8", "--locale", "C", "--locale-provider", "icu", "--icu-locale", "en-US")
-    made = [initdb, "-D", folder / "data", "-U", "churn", "--auth", "trust", "--no-sync", *sorting]
-    subprocess.run(made, check=True, capture_output=True, **user)
-    command = [postgres_program, "-D", folder / "data", "-p", port, "-h", "127.0.0.1", "-k", folder]
-    log = folder / "log"
-    with log.open("w") as output:
-        running = subprocess.Popen([*command, "-c", "fsync=off"], stderr=output, **user)
-    ready = [pg_isready, "-h", "127.0.0.1", "-p", port, "-q"]
-    for _ in range(600):
-        if subprocess.run(ready, check=False).returncode == 0:
-            break
-        assert running.poll() is None, log.read_text()
-        time.sleep(0.1)
-    else:
-        pytest.fail(f"PostgreSQL did not start within a minute: {log.read_text()}")
-    yield {"PGHOST": "127.0.0.1", "PGPORT": port, "PGUSER": "churn", "PGDATABASE": "postgres", "DBT_TARGET": "postgres"}
-    running.terminate()
-    running.wait()
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def shops(server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str], Report]:
+def shops(postgres_server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, list[str], Report]:
     """One shop in both warehouses, built on two days; dbt's output, and a report that read during the second build."""
     folder, tables = tmp_path_factory.mktemp("postgres"), raw_tables()
-    ours, theirs = DuckDBShop(folder / "duckdb"), PostgresShop(folder / "postgres", settings=server)
+    ours, theirs = DuckDBShop(folder / "duckdb"), PostgresShop(folder / "postgres", settings=postgres_server)
     outputs = []
     report = Report(theirs.place)
     for day in DAYS:

@@ -11,7 +11,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, Projec
 from feast.types import Bytes, String
 
 from inference.event_log.events import Event
-from inference.event_log.export import export
+from inference.event_log.export import export_home
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.feature_store.client import (
     DEFINITIONS_TAG,
@@ -58,7 +58,7 @@ def fill(folder: Path) -> None:
     log = SqliteEventLog()
     log.append_all([[event(1), event(2)]])
     log.close()
-    export(folder / "events")
+    export_home()
 
 
 def event(number: int) -> Event:

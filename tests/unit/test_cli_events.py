@@ -75,14 +75,14 @@ def test_an_event_is_shown_whole(log):
 
 
 def test_a_dropped_event_leaves_a_reason_and_does_not_come_back(log, churn_home):
-    export(churn_home / "events")
+    export(log, churn_home / "events")
     (order,) = (event for event in log.since() if event.event_id == "shop-7731")
     done = run("drop", "shop-7731", "--reason", "sent by a test")
     assert done.output.startswith("Dropped: order 7731 of customer 1301, accepted 20")
     shown = json.loads(run("show", "shop-7731").output)
     assert (shown["customer_id"], shown["reason"]) == ("1301", "sent by a test")
     # the build's Parquet is written anew, and the position moves on, so that the service scores the customer again
-    assert export(churn_home / "events")["orders"] == 0
+    assert export(log, churn_home / "events")["orders"] == 0
     assert not (churn_home / "events" / "orders.parquet").exists()
     assert log.newest() == log.newest_dropped("1301") == log.newest_by_customer(3)["1301"] == 4
     resent, corrected = order, Event("shop-7731", "1301", {"orders": [{**order.rows["orders"][0], "amount": 2.59}]})

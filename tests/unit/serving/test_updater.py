@@ -26,6 +26,9 @@ class SlowRescorer:
     def behind(self) -> list[str]:
         return []
 
+    def overtaken(self, scores: dict) -> list[str]:
+        return []
+
     def rescore(self, customers: list[str]) -> dict[str, dict[str, Any]]:
         time.sleep(0.1)
         if self.is_down:
