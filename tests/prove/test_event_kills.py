@@ -21,8 +21,9 @@ from inference.realtime.online_store import OnlineStore
 from inference.realtime.rescorer import Rescorer
 from inference.realtime.score import features_at
 
-N_EVENTS = int(os.environ.get("CHURN_EVENTS", "10000"))
-N_WRITERS, N_KILLS = 8, 5
+N_EVENTS = int(os.environ.get("CHURN_KILL_EVENTS", "10000"))
+N_KILLS = int(os.environ.get("CHURN_KILLS", "20"))
+N_WRITERS = 8
 BUILD = ("dbt", "build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "test")
 WITHOUT_TRANSFORMER = ("--vars", "{churn__transformer: false}")
 
