@@ -1,0 +1,3 @@
+from servers import postgres_server, redis, redis_server
+
+__all__ = ["postgres_server", "redis", "redis_server"]
