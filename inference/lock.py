@@ -1,4 +1,8 @@
-"""One command at a time writes to a home: a lock of the operating system, which ends with the process that holds it."""
+"""One command at a time writes to a home, by a lock of the operating system.
+
+It ends with the process that holds it and those that this one started with ``close_fds=False``, which inherit it: where
+a command is killed, what it started still writes.
+"""
 
 import fcntl
 import json
@@ -48,7 +52,7 @@ def writing(command: str) -> Iterator[None]:
 
 
 def hold(command: str, folder: Path | None = None) -> None:
-    """Hold the lock of a home until this process ends, however it ends.
+    """Hold the lock of a home until this process and those that it starts end, however they end.
 
     Processes that this one starts share it. ``command`` is the name for others, such as ``dbt build``, without values,
     which may be a customer's id.
@@ -69,6 +73,7 @@ def _acquire(command: str, folder: Path) -> TextIO | None:
     try:
         make_home(folder)
         opened = (folder / LOCK).open("a+")
+        os.set_inheritable(opened.fileno(), True)
     except OSError as error:
         raise ChurnRadarError(
             f"{folder}: {error.strerror}; expected a folder that can be made and written to: set CHURN_HOME"
@@ -85,8 +90,8 @@ def _acquire(command: str, folder: Path) -> TextIO | None:
                 return None
             if time.monotonic() >= until:
                 raise ChurnRadarError(
-                    f"{folder}: {_described(holder)} writes to it; expected one command at a time: wait until it ends, "
-                    f"or set {WAIT} to the seconds to wait for it"
+                    f"{folder}: {_described(holder)}, or what it started, writes to it; expected one command at a time: "
+                    f"wait until it ends, or set {WAIT} to the seconds to wait for it"
                 )
             if not is_told:
                 logger.info("%s: waiting for %s", folder, _described(holder))

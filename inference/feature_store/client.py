@@ -87,7 +87,7 @@ def apply() -> None:
     command = [str(feast), "-c", str(FEATURE_REPO), "apply", "--skip-source-validation"]
     # it reads the manifest of the dbt command that runs here, whatever --target-path that has
     env = {**os.environ, "DBT_TARGET_PATH": str(manifest_path().parent)}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, close_fds=False)
     if done.returncode:
         raise ChurnRadarError(f"feast apply: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 

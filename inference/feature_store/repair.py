@@ -61,7 +61,7 @@ def _materialize(views: Sequence[str]) -> None:
     ((as_of,),) = duckdb.execute(query).fetchall()
     feast = [str(Path(sys.executable).with_name("feast")), "-c", str(PROJECT_DIR / "feature_repo")]
     command = [*feast, "materialize", as_of, as_of, *(f"--views={name}" for name in views)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, close_fds=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
         error = next((line for line in reversed(lines) if "Error" in line or "Exception" in line), lines[-1])

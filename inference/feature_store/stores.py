@@ -102,7 +102,7 @@ def prepare_home(arguments: Sequence[str]) -> None:
         if command and not is_elsewhere and (file.parent / "registry.db").exists() and is_lost(file):
             # in a process of its own, as Feast is still reading its settings in this one
             opens = "from inference.feature_store.client import open_store; open_store()"
-            subprocess.run([sys.executable, "-c", opens], check=False)
+            subprocess.run([sys.executable, "-c", opens], check=False, close_fds=False)
     except ChurnRadarError as error:
         raise SystemExit(f"feast {command}: {error}") from None
 

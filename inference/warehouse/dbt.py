@@ -60,6 +60,7 @@ def run(
         stderr=subprocess.STDOUT if quiet else None,
         text=True,
         check=False,
+        close_fds=False,  # it shares this process's lock of the home, also when this process is killed
     )
     if done.returncode:
         if quiet:

@@ -14,7 +14,7 @@ from small_home import content, event
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home_format import make_home
 
-KILLS = 10
+KILLS = int(os.environ.get("CHURN_KILLS", "10"))
 COMMAND = "from inference.cli import main; import inference.maintenance.restore; print(flush=True); main()"
 
 

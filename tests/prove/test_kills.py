@@ -1,5 +1,6 @@
 """Builds killed at random times (make prove): readers always see complete scores, and the next build completes."""
 
+import os
 import random
 import signal
 import subprocess
@@ -10,11 +11,13 @@ from arrivals import TABLES, TEXT_TABLES, arrived, differences, save
 from shop import BIN, Shop
 from test_incremental import shop_with_corrections
 
-KILLS = 20
+KILLS = int(os.environ.get("CHURN_KILLS", "20"))
+#: What a killed build started has the lock until it ends.
+WAITS = {"CHURN_LOCK_WAIT": "60"}
 
 
 def test_builds_killed_at_random_times(tmp_path, capsys):
-    shop = Shop(tmp_path / "home")
+    shop = Shop(tmp_path / "home", settings=WAITS)
     shop.run("churn-radar", "load-example", "complete-journey")
     # without the transformer, whose training would take most kills; test_fine_tuning_kills.py covers it
     build_once = ("build", "--exclude-resource-type", "unit_test")
@@ -51,7 +54,7 @@ def test_builds_of_a_new_day_killed_at_random_times(tmp_path, capsys):
     """After twenty killed builds of a day its tables equal those of an uninterrupted build."""
     tables, scores = shop_with_corrections(), (*TABLES, *TEXT_TABLES, "stg_rejected_rows")
     days = ("2023-09-05", "2023-09-06")
-    shops = [Shop(tmp_path / name) for name in ("undisturbed", "killed")]
+    shops = [Shop(tmp_path / name, settings=WAITS) for name in ("undisturbed", "killed")]
     arguments = ["build", "--exclude-resource-type", "unit_test"]
     for shop in shops:
         shop.write(**arrived(tables, pd.Timestamp(days[0])))

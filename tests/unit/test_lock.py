@@ -64,6 +64,25 @@ def test_what_a_command_starts_shares_its_lock(churn_home: Path) -> None:
     assert HOLDER not in os.environ
 
 
+def test_what_a_killed_command_started_keeps_its_lock(churn_home: Path, monkeypatch) -> None:
+    """As the dbt of ``churn-radar rollback``, which goes on."""
+    starts = (
+        "import sys; from inference.lock import hold; from inference.warehouse import dbt; hold('churn-radar rollback'); "
+        f"dbt.DBT = sys.executable; dbt.run('-c', {HOLDS!r})"
+    )
+    monkeypatch.delenv(HOLDER, raising=False)
+    with subprocess.Popen([sys.executable, "-c", starts], stdin=-1, stdout=-1, text=True) as command:
+        assert command.stdout.readline() == "held\n"
+        command.kill()
+        command.wait()
+        with pytest.raises(ChurnRadarError, match=f"rollback .process {command.pid} on .*, or what it started, writes"):
+            hold("dbt build")
+        command.stdin.close()
+        monkeypatch.setenv(WAIT, "30")
+        with writing("dbt build"):
+            pass
+
+
 def test_homes_do_not_share_a_lock(builder: subprocess.Popen, churn_home: Path, monkeypatch) -> None:
     monkeypatch.setenv("CHURN_HOME", str(churn_home.with_name("other")))
     with writing("churn-radar erase"):
