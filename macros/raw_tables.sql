@@ -228,8 +228,8 @@ from (
 
 
 {#-
-    Typed rows of one part of a raw table, without erased customers, and `unreadable`: why a value cannot be read; null if
-    all can.
+    Typed rows of one part of a raw table, without erased customers, and `unreadable`: why a row cannot be used before its
+    values are looked at; null if it can.
 -#}
 {% macro read_rows(table, part, own, attributes, numbers) %}
     {%- set values, problems = {}, [] %}
@@ -246,6 +246,17 @@ from (
         {%- endif %}
         {%- do values.update({column.name: value}) %}
     {%- endfor %}
+    {#- events are rows of the key in the first column -#}
+    {%- set key = values.keys() | first %}
+    {%- set taken = churn_radar.keys_of_others(table, numbers) if part.relation and not part.is_own %}
+    {%- if taken %}
+        {%- do problems.append("when taken.taken_key is not null then '" ~ key ~ " is that of another customer in the table of the shop'") %}
+    {%- endif %}
+    {%- if taken and table == 'orders' and 'amount' in own.types %}
+        {%- set largest = churn_radar.read_column(churn_radar.raw_contract(table).columns.amount, adapter.quote('amount'), own.types.amount) %}
+        {%- do problems.append('when ' ~ values.amount ~ ' > 100 * (select max(own_amount) from (select ' ~ largest ~ ' as own_amount from ' ~ own.relation
+            ~ " as raw_rows) as own_amounts where own_amount < 1e12) then 'amount is more than 100 times the largest in the table of the shop'") %}
+    {%- endif %}
     select
         {%- for name, value in values.items() %}
         {{ churn_radar.pseudonym(value) if name == 'customer_id' and var('churn__pseudonymise') else value }} as {{ name }},
@@ -264,18 +275,44 @@ from (
     where false
     {%- else %}
     from {{ part.relation }} as raw_rows
+    {%- if taken %}
+    left join ({{ taken }}) as taken on {{ values[key] }} = taken.taken_key
+    {%- endif %}
     where {{ churn_radar.not_erased(table, values.get('customer_id')) }}
     {%- if not part.is_own and own.is_own and 'loaded_at' not in own.types %}
-        {#- events are rows of the key in the first column; the shop's own rows of that key come first -#}
-        {%- set key = values.keys() | first %}
-        {%- set column = churn_radar.raw_contract(table).columns[key] %}
-        and {{ values[key] }} not in (
-            select own_key from (
-                select {{ churn_radar.read_column(column, adapter.quote(key), own.types.get(key, ''), numbers) }} as own_key from {{ own.relation }} as raw_rows
-            ) as own_keys where own_key is not null
-        )
+        {#- the shop's own rows of a key come first -#}
+        and ({{ 'taken.taken_key is not null or ' if taken }}{{ values[key] }} not in (
+            select row_key from ({{ churn_radar.keys_of(table, own, numbers) }}) as own_keys where row_key is not null
+        ))
     {%- endif %}
     {%- endif %}
+{%- endmacro %}
+
+
+{#- Keys in the first column of one part of a raw table, and their customers where the table has any. -#}
+{% macro keys_of(table, part, numbers) %}
+    {%- set columns = churn_radar.raw_contract(table).columns %}
+    {%- for name in [columns | first] + ['customer_id'] if name in columns %}
+    {{- 'select ' if loop.first else ', ' }}{{ churn_radar.read_column(columns[name], adapter.quote(name), part.types.get(name, ''), numbers) }} as {{ 'row_key' if loop.first else 'row_customer' }}
+    {%- endfor %} from {{ part.relation }} as raw_rows
+{%- endmacro %}
+
+
+{#-
+    Keys of rows that the service accepted which the shop's own table has, for other customers alone; lines are their
+    order's. The event log has one customer of a key. None where there is no such table.
+-#}
+{% macro keys_of_others(table, numbers) %}
+    {%- set table = 'orders' if table == 'order_items' else table %}
+    {%- set parts = churn_radar.raw_parts(table) %}
+    {%- set own, logged = parts | selectattr('is_own') | first, parts | rejectattr('is_own') | first %}
+    {%- if not own or not logged %}{{ return(none) }}{% endif %}
+    select own.row_key as taken_key
+    from ({{ churn_radar.keys_of(table, own, numbers) }}) as own
+    inner join ({{ churn_radar.keys_of(table, logged, numbers) }}) as logged on own.row_key = logged.row_key
+    where own.row_customer is not null
+    group by own.row_key
+    having max(case when own.row_customer = logged.row_customer then 1 else 0 end) = 0
 {%- endmacro %}
 
 

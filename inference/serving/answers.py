@@ -10,7 +10,7 @@ from inference.warehouse.ids import as_text
 #: Customers that one request may ask for.
 MAX_CUSTOMERS = 1000
 
-_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+_Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 Key = Annotated[_Text, BeforeValidator(as_text, json_schema_input_type=_Text | int)]
 CustomerId = Annotated[
     Key, Field(description="The shop's own id: a whole number, or text without control characters.", examples=["1301"])

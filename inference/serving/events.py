@@ -1,12 +1,13 @@
 """Events as applications send them, and the raw table rows that they become."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -29,7 +30,15 @@ CLOCK_DIFFERENCE = timedelta(minutes=5)
 def _id(text: str) -> str:
     if text.lower() in ABSENT:
         raise ValueError("this is written where there is no id; expected an id")
+    if not any(character.isprintable() for character in text.replace(" ", "")):
+        raise ValueError("no character of this can be seen; expected an id")
     return text
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("this is true or false; expected a number")
+    return value
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -42,7 +51,8 @@ def _in_utc(moment: datetime) -> datetime:
 Id = Annotated[Key, AfterValidator(_id)]
 Name = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
 Words = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00]*$")]
-Money = Annotated[float, Field(gt=-MAX_AMOUNT, lt=MAX_AMOUNT, allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_no_boolean)]
+Money = Annotated[Number, Field(gt=-MAX_AMOUNT, lt=MAX_AMOUNT, allow_inf_nan=False)]
 #: Cut to the second, the precision in which builds compare times.
 Moment = Annotated[
     AwareDatetime,
@@ -72,12 +82,12 @@ class _Event(_Part):
         return {self.table: [self.model_dump(include=set(COLUMNS[self.table]))]}
 
     def time_problem(self, now: datetime, history_days: int) -> str | None:
-        """Return why the event's time is refused, or None; features do not use events older than the history."""
+        """Return which time is refused and why, or None; features do not use events older than the history."""
         happened_at = getattr(self, self.time_field)
         if happened_at > now + CLOCK_DIFFERENCE:
-            return "is in the future"
+            return f"{self.time_field} is in the future"
         if happened_at < now - timedelta(days=history_days):
-            return f"is older than the history of {history_days} days"
+            return f"{self.time_field} is older than the history of {history_days} days"
         return None
 
 
@@ -85,7 +95,7 @@ class OrderItem(_Part):
     """A product of an order."""
 
     product_id: Id
-    quantity: float = Field(ge=0, lt=1e9, allow_inf_nan=False)
+    quantity: Number = Field(ge=0, lt=1e9, allow_inf_nan=False)
     unit_price: Money = 0.0
     product_name: Name | None = None
     category: Name | None = None
@@ -104,7 +114,7 @@ class OrderEvent(_Event):
     type: Literal["order"]
     order_id: Id
     ordered_at: Moment
-    amount: float = Field(ge=0, lt=MAX_AMOUNT, allow_inf_nan=False, description="Net amount, in the shop's currency.")
+    amount: Number = Field(ge=0, lt=MAX_AMOUNT, allow_inf_nan=False, description="Net amount, in the shop's currency.")
     status: Literal["completed", "cancelled", "returned"] = "completed"
     discount_amount: Money | None = None
     coupon_code: Name | None = None
@@ -137,7 +147,7 @@ class ReviewEvent(_Event):
     review_id: Id
     reviewed_at: Moment
     review_text: Words
-    rating: float | None = Field(default=None, ge=1, le=5)
+    rating: Number | None = Field(default=None, ge=1, le=5)
     product_id: Id | None = None
 
 
@@ -151,16 +161,16 @@ class TicketEvent(_Event):
     closed_at: Moment | None = None
     topic: Name | None = None
     ticket_text: Words | None = None
-    satisfaction: float | None = Field(default=None, ge=1, le=5)
+    satisfaction: Number | None = Field(default=None, ge=1, le=5)
 
     def time_problem(self, now: datetime, history_days: int) -> str | None:
-        """Return why one of the event's times is refused, or None."""
+        """Return which of the event's times is refused and why, or None."""
         problem = super().time_problem(now, history_days)
         if problem is None and self.closed_at is not None:
             if self.closed_at < self.opened_at:
-                return "has a closed_at before its opened_at"
+                return "closed_at is before opened_at"
             if self.closed_at > now + CLOCK_DIFFERENCE:
-                return "has a closed_at in the future"
+                return "closed_at is in the future"
         return problem
 
 

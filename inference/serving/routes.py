@@ -115,7 +115,7 @@ def event_problems(sent: EventBatch, logged: Sequence[Event], state: State) -> I
     now = datetime.now(UTC)
     for i, event in enumerate(sent.events):
         if problem := event.time_problem(now, state.updater.history_days):
-            yield f"events.{i} {problem}"
+            yield f"events.{i}.{problem}"
     for i, own in enumerate(logged):
         if state.intake.is_erased(own.customer_id):
-            yield f"events.{i} is of a customer who was erased; expected nothing of them any more"
+            yield f"events.{i}.customer_id is of a customer who was erased; expected nothing of them any more"

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import pytest
 import requests
+from hostile_events import order
 from service import BOTH, KEYS, READER, WRITER, Service, serving
 from shop import Shop
 
@@ -71,11 +72,6 @@ def is_closed(connection: socket.socket, seconds: float = 3 * SECONDS) -> bool:
 
 def chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
-
-
-def order(event_id: str, **others: object) -> dict:
-    event = {"type": "order", "event_id": event_id, "customer_id": "c1", "order_id": f"order {event_id}"}
-    return event | {"ordered_at": datetime.now(UTC).isoformat(), "amount": 20.0} | others
 
 
 LARGE = {"content_length": 900_000}

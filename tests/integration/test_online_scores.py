@@ -3,6 +3,7 @@
 The shop is built once, and the tests run in the order in which they change it. CHURN_CUSTOMERS makes it larger.
 """
 
+import json
 import os
 import sqlite3
 import time
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from raw_events import split
+from hostile_events import STRANGE_IDS, accepted, browsing, count_on
+from raw_events import KEYS, split
 from service import serving
 from shop import Shop
 
@@ -298,13 +300,37 @@ def test_an_erased_customer_is_removed_from_the_log_and_not_accepted_again(onlin
     assert list(log.since(0, customer)) == []
     assert len(list(log.since())) > 100
     log.close()
-    event = {"type": "browsing", "event_id": "back", "customer_id": customer, "event_type": "view"}
-    with serving(online.shop) as service:
-        answer = service.post(
-            "/v1/events", json={"events": [event | {"occurred_at": pd.Timestamp.now(tz="UTC").isoformat()}]}
-        )
+
+
+def test_hostile_events_are_used_or_set_aside_and_wreck_no_build(online):
+    shop, before = online.shop, online.shop.scores()
+    erased = next(event.customer_id for event in online.events if "reviews" in event.rows)
+    sent = accepted({file.stem: pd.read_parquet(file) for file in shop.raw.glob("*.parquet")})
+    with serving(shop) as service:
+        service.wait_until_ready()
+        for kind, case in sent.items():
+            answer = service.post("/v1/events", json={"events": [case.event]})
+            assert answer.status_code == 200, (kind, answer.text)
+            assert answer.json()["accepted"] == 1
+            named = [score["customer_id"] for score in answer.json()["scores"]] + answer.json()["pending"]
+            assert named == [case.event["customer_id"]]
+        answer = service.post("/v1/events", json={"events": [browsing("back", customer_id=erased)]})
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "events.0 is of a customer who was erased; expected nothing of them any more"
+    assert answer.json()["detail"] == (
+        "events.0.customer_id is of a customer who was erased; expected nothing of them any more"
+    )
+    last, first = before.as_of_date.max() - pd.Timedelta(days=1), pd.Timestamp("2024-12-01")
+    count_on(shop.home, last, first)
+    output = shop.run("dbt", "build", "--exclude-resource-type", "unit_test", *VARS).stdout
+    print(output[-5000:])
+    staged = {table: set(shop.table(f"stg_{table}").iloc[:, 0]) for table in KEYS}
+    rejected = shop.table("stg_rejected_rows")
+    for kind, case in sent.items():
+        for table, reason in case.reasons.items():
+            rows = rejected[(rejected.source_table == table) & (rejected.rejection_reason == reason)]
+            assert rows.row_content.map(lambda row, key=case.key: key in json.loads(row).values()).any(), kind
+            assert f"{table}: " in output
+        assert case.reasons or case.key in staged[case.table], kind
 
 
 def _row(order: dict, moment: pd.Timestamp) -> dict:

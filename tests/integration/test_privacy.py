@@ -54,16 +54,22 @@ def plant(tables: dict[str, pd.DataFrame], leaver: str) -> dict[str, pd.DataFram
 def built(tmp_path_factory) -> tuple[Shop, str]:
     """The shop from raw tables to the online store, and the customer who will be erased."""
     shop = Shop(tmp_path_factory.mktemp("privacy") / "the shop's home")  # an apostrophe, which SQL must not read
+    leaver = build_online(shop)
+    shutil.copytree(shop.raw, shop.home.parent / "export")
+    return shop, leaver
+
+
+def build_online(shop: Shop) -> str:
+    """Build the shop and load its online store; return a customer who has everything."""
     tables = with_long_ids(shop_with_everything())
     recent = tables["orders"][tables["orders"].ordered_at < AS_OF].sort_values("ordered_at").customer_id.tail(60)
     leaver = recent.value_counts().idxmax()
     shop.write(**plant(tables, leaver))
-    shutil.copytree(shop.raw, shop.home.parent / "export")
     shop.dbt("build", *NO_TESTS, churn__transformer=False, churn__as_of_date=AS_OF)
     shop.run("feast", "-c", "feature_repo", "apply")
     moment = f"{AS_OF}T00:00:00"
     shop.run("feast", "-c", "feature_repo", "materialize", moment, moment)
-    return shop, leaver
+    return leaver
 
 
 def build(shop: Shop, **variables: object) -> None:
