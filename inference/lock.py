@@ -90,8 +90,8 @@ def _acquire(command: str, folder: Path) -> TextIO | None:
                 return None
             if time.monotonic() >= until:
                 raise ChurnRadarError(
-                    f"{folder}: {_described(holder)}, or what it started, writes to it; expected one command at a time: "
-                    f"wait until it ends, or set {WAIT} to the seconds to wait for it"
+                    f"{folder}: {_described(holder)}, or what it started, writes to it; expected one command at a "
+                    f"time: wait until it ends, or set {WAIT} to the seconds to wait for it"
                 )
             if not is_told:
                 logger.info("%s: waiting for %s", folder, _described(holder))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from hostile_events import STRANGE_IDS, accepted, browsing, count_on
+from hostile_events import accepted, browsing, count_on
 from raw_events import KEYS, split
 from service import serving
 from shop import Shop

@@ -126,6 +126,6 @@ def test_a_killed_erasure_harms_nobody_and_is_completed_by_the_next_one(built, t
         shutil.rmtree(one.home)
     with capsys.disabled():
         print(
-            f"\n{n_killed} of {KILLS} erasures killed between {min(moments):.1f} and {max(moments):.1f} of {seconds:.1f} s; "
-            f"{n_known} times the next one found more to remove"
+            f"\n{n_killed} of {KILLS} erasures killed between {min(moments):.1f} and {max(moments):.1f} s of {seconds:.1f}"
+            f"; {n_known} times the next one found more to remove"
         )

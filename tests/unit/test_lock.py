@@ -67,8 +67,8 @@ def test_what_a_command_starts_shares_its_lock(churn_home: Path) -> None:
 def test_what_a_killed_command_started_keeps_its_lock(churn_home: Path, monkeypatch) -> None:
     """As the dbt of ``churn-radar rollback``, which goes on."""
     starts = (
-        "import sys; from inference.lock import hold; from inference.warehouse import dbt; hold('churn-radar rollback'); "
-        f"dbt.DBT = sys.executable; dbt.run('-c', {HOLDS!r})"
+        "import sys; from inference.lock import hold; from inference.warehouse import dbt; dbt.DBT = sys.executable; "
+        f"hold('churn-radar rollback'); dbt.run('-c', {HOLDS!r})"
     )
     monkeypatch.delenv(HOLDER, raising=False)
     with subprocess.Popen([sys.executable, "-c", starts], stdin=-1, stdout=-1, text=True) as command:
