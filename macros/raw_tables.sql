@@ -280,7 +280,7 @@ from (
     {%- endif %}
     where {{ churn_radar.not_erased(table, values.get('customer_id')) }}
     {%- if not part.is_own and own.is_own and 'loaded_at' not in own.types %}
-        {#- the shop's own rows of a key come first -#}
+        {#- the shop's own rows of a key come first #}
         and ({{ 'taken.taken_key is not null or ' if taken }}{{ values[key] }} not in (
             select row_key from ({{ churn_radar.keys_of(table, own, numbers) }}) as own_keys where row_key is not null
         ))

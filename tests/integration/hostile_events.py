@@ -218,9 +218,13 @@ def accepted(raw: Mapping[str, pd.DataFrame]) -> dict[str, Accepted]:
     }
 
 
-def count_on(home: Path, today: pd.Timestamp, yesterday: pd.Timestamp) -> None:
-    """Move events in the log that are of today or yesterday to two days of the shop, as if they had come in time."""
+def count_on(home: Path, n_newest: int, today: pd.Timestamp, yesterday: pd.Timestamp) -> None:
+    """Move the newest events in the log to two days of the shop, as if they had come in time."""
+    newest = "sequence > (select max(sequence) from events) - ?"
     with closing(sqlite3.connect(home / "events" / "log.db")) as log, log:
         for moment, day in ((NOW, today), (YESTERDAY, yesterday)):
-            log.execute("update events set rows = replace(rows, ?, ?)", [f"{moment:%Y-%m-%dT}", f"{day:%Y-%m-%dT}"])
-        log.execute("update events set received_at = '2000-01-01T00:00:00+00:00'")
+            log.execute(
+                "update events set rows = replace(rows, ?, ?), received_at = '2000-01-01T00:00:00+00:00' "
+                f"where {newest}",
+                [f"{moment:%Y-%m-%dT}", f"{day:%Y-%m-%dT}", n_newest],
+            )

@@ -1,6 +1,6 @@
 """A service killed while receiving events loses no acknowledged event and counts none twice.
 
-pytest tests/prove/test_event_kills.py -s
+pytest tests/prove/test_event_kills.py -s; CHURN_KILL_EVENTS and CHURN_KILLS set the numbers.
 """
 
 import os
