@@ -103,7 +103,11 @@
     {% for relation in [churn_radar.raw_relation(table)] + ([] if flags.EMPTY else [churn_radar.logged_events(table)]) if execute %}
         {% set types = churn_radar.column_types(relation) %}
         {% if types is not none %}
-            {% if parts and 'loaded_at' not in parts[0].types %}{% do types.pop('loaded_at', none) %}{% endif %}
+            {#- where the shop's rows have no time of arrival, events have none, and of each key only the newest counts -#}
+            {% if parts and 'loaded_at' not in parts[0].types and types.pop('loaded_at', none) %}
+                {% set numbered = 'select *, row_number() over (partition by ' ~ (churn_radar.raw_contract(table).columns | first) ~ ' order by loaded_at desc) as newest_first from ' ~ relation %}
+                {% set relation = '(select * from (' ~ numbered ~ ' as all_rows) as numbered_rows where newest_first = 1)' %}
+            {% endif %}
             {% do parts.append({'relation': relation, 'types': types, 'is_own': loop.first}) %}
         {% endif %}
     {% endfor %}

@@ -224,7 +224,8 @@ def count_on(home: Path, n_newest: int, today: pd.Timestamp, yesterday: pd.Times
     with closing(sqlite3.connect(home / "events" / "log.db")) as log, log:
         for moment, day in ((NOW, today), (YESTERDAY, yesterday)):
             log.execute(
-                "update events set rows = replace(rows, ?, ?), received_at = '2000-01-01T00:00:00+00:00' "
+                "update events set rows = replace(rows, ?, ?), received_at = '2000-01-01T' || substr(received_at, 12) "
                 f"where {newest}",
                 [f"{moment:%Y-%m-%dT}", f"{day:%Y-%m-%dT}", n_newest],
             )
+    (home / "events" / "through.parquet").unlink()  # the next build exports them again

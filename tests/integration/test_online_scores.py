@@ -321,6 +321,8 @@ def test_hostile_events_are_used_or_set_aside_and_wreck_no_build(online):
             n_rows = sum(other.reasons.get(table) == reason for other in sent.values())
             assert f"{table}: {n_rows} rows that the service accepted are set aside, as {reason}, for example" in output
         assert case.reasons or case.key in staged[case.table], kind
+    orders = shop.table("stg_orders").set_index("order_id")
+    assert orders.status["order return"] == "completed", "of an order that was sent twice the newest row counts"
 
 
 def test_an_erased_customer_is_removed_from_the_log_and_not_accepted_again(online):
