@@ -85,10 +85,15 @@ def copy() -> None:
         raise ChurnRadarError(f"CHURN_EVENTS is {target}, and there are no events elsewhere; expected another log")
     with writing("churn-radar events copy"), closing(connect(str(source))) as old, closing(connect(target)) as new:
         if new.newest():
-            raise ChurnRadarError(f"the log in {target} has {len(new):,} events already; expected an empty one")
+            raise ChurnRadarError(
+                f"the log in {target} has {len(new):,} events already; expected an empty one: delete them there if "
+                "they are of a copy that was interrupted"
+            )
         new.restore(old.since(), old.all_dropped())
+        new.begin_after(old.newest())
         use(target)
-        typer.echo(f"Copied {len(new):,} events from {source} to {target}; those in {source} are kept and not read")
+        kept = f"those in {source} are kept and not read" + ("" if source == "sqlite" else ", nor erased: delete them")
+        typer.echo(f"Copied {len(new):,} events from {source} to {target}; {kept}")
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def erase(customer_id: str, variables: Mapping | None = None) -> Erasure:
     with open_duckdb(warehouse_file() or ":memory:") as connection:
         person = find_person(connection, (customer_id, pseudonym(customer_id)), _relations(connection, variables))
         n_online = sum(count_in_sqlite(file, person) for file in all_files() if kind_of(file) == "sqlite")
-        n_online += redis_keys(person, "exists")
+        n_online += redis_keys(person, "exists") + _logged_on_server(person.ids)
         if not person.n_rows and not n_online and done.customer_hash not in erased_customers():
             raise ChurnRadarError(f"customer {customer_id} is not in {home()}; nothing was changed")
         _put_on_list(done.customer_hash)
@@ -210,11 +210,17 @@ def _search(
             remains[file] = count
     if keys := redis_keys(traces.person, "exists"):
         remains[Path("redis")] = keys
-    if used() not in (None, "sqlite"):
-        with closing(open_log()) as log:
-            if events := sum(1 for customer in traces.person.ids for _ in log.since(0, customer)):
-                remains[Path("event log")] = events
+    if events := _logged_on_server(traces.person.ids):
+        remains[Path("event log")] = events
     return remains
+
+
+def _logged_on_server(customer_ids: Collection[str]) -> int:
+    """Count the person's events, and 1 for removed ones, in a log that no file of the home has."""
+    if used() in (None, "sqlite"):
+        return 0
+    with closing(open_log()) as log:
+        return sum(len(list(log.since(0, own))) + bool(log.newest_dropped(own)) for own in customer_ids)
 
 
 def _refuse_remains(remains: Mapping[Path, int]) -> None:

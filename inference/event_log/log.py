@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from inference.event_log.events import Event, EventConflictError, LoggedEvent
 
+#: Events read at a time, so that neither a reader's memory nor the time for an answer depends on the log's size.
+PAGE = 1000
 #: Refuses an event that is not in the log.
 NOT_LOGGED = "event {} is not in the log; churn-radar events list shows which are"
 #: Refuses an event whose id the log has with other rows, or whose key it has of another customer.
@@ -98,7 +100,7 @@ class EventLog(ABC):
 
     @abstractmethod
     def newest(self) -> int:
-        """Return the position of the newest event or removal; 0 if there is none."""
+        """Return the last position that an event or removal got, though it was forgotten; 0 in an empty log."""
 
     @abstractmethod
     def __len__(self) -> int:

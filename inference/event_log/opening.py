@@ -28,7 +28,10 @@ def used() -> str | None:
     note = home() / NOTE
     if note.exists():
         with reading(note):
-            return dict(json.loads(note.read_text())).get("kind")
+            noted = json.loads(note.read_text())
+            if noted not in [{"kind": kind} for kind in KINDS]:
+                raise ValueError(f"{noted} names no log")
+            return noted["kind"]
     return "sqlite" if (home() / "events" / "log.db").exists() else None
 
 
@@ -73,7 +76,7 @@ def open_log() -> EventLog:
 @contextmanager
 def existing_log() -> Iterator[EventLog | None]:
     """Open the log for a block; None where the home has none."""
-    if used() is None and chosen() == "sqlite":
+    if used() is None and (chosen() == "sqlite" or not home().is_dir()):
         yield None
         return
     with closing(open_log()) as log:

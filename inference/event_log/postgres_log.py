@@ -13,7 +13,7 @@ from inference.home import postgres_schema, postgres_settings
 #: Seconds to wait for a connection, and milliseconds for an answer.
 CONNECT_SECONDS, ANSWER_MS = 3, 5000
 _SCHEMA = """
-create schema if not exists {schema};
+do $$ begin if to_regnamespace('{schema}') is null then create schema {schema}; end if; end $$;
 set search_path = {schema};
 create table if not exists events (
     sequence bigint primary key,
@@ -48,6 +48,7 @@ class PostgresEventLog(SqlEventLog):
     """
 
     kind = "postgres"
+    last_position = "select sequence from newest"
     next_position = "update newest set sequence = sequence + 1 returning sequence"
     go_on_after = "update newest set sequence = greatest(sequence, ?)"
     key = "(rows #>> '{{{table},0,{column}}}')"
@@ -85,12 +86,19 @@ class PostgresEventLog(SqlEventLog):
     def _connected(self) -> psycopg.Connection:
         if self._connection is None:
             settings: dict[str, Any] = {name: value for name, value in postgres_settings().items() if value != ""}
-            options = f"-c search_path={self._schema} -c synchronous_commit=on -c statement_timeout={ANSWER_MS}"
+            # the server ends the transaction of a machine that is gone, which would keep all others from writing
+            options = (
+                f"-c search_path={self._schema} -c synchronous_commit=on -c statement_timeout={ANSWER_MS} "
+                f"-c idle_in_transaction_session_timeout={ANSWER_MS}"
+            )
             self._connection = psycopg.connect(
                 **settings,
                 autocommit=True,
                 connect_timeout=CONNECT_SECONDS,
                 tcp_user_timeout=ANSWER_MS,
+                keepalives_idle=ANSWER_MS // 1000,
+                keepalives_interval=1,
+                keepalives_count=3,
                 application_name="churn-radar events",
                 options=options,
             )
@@ -104,4 +112,5 @@ class PostgresEventLog(SqlEventLog):
             self.close()
             server = f"PostgreSQL at {postgres_settings()['host']}:{postgres_settings()['port']}"
             expected = f"expected the log of accepted events in schema {self._schema} (CHURN_EVENTS=postgres)"
-            raise EventLogDownError(f"{server}: {error}; {expected}") from None
+            problem = error.diag.message_primary or error  # details may show a customer's data
+            raise EventLogDownError(f"{server}: {problem}; {expected}") from None

@@ -5,6 +5,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from redis import Redis
@@ -14,11 +15,11 @@ from redis.retry import Retry
 
 from inference.errors import ChurnRadarError
 from inference.event_log.events import COLUMNS, OWNED, Event, EventConflictError, EventLogDownError, LoggedEvent
-from inference.event_log.log import NOT_LOGGED, OTHER_CONTENT, OTHER_CUSTOMER, DroppedEvent, EventLog
+from inference.event_log.log import NOT_LOGGED, OTHER_CONTENT, OTHER_CUSTOMER, PAGE, DroppedEvent, EventLog
 from inference.event_log.sql_log import content
 
-#: Seconds to wait for an answer, and events read at a time.
-ANSWER_SECONDS, PAGE = 5, 1000
+#: Seconds to wait for an answer.
+ANSWER_SECONDS = 5
 #: Values of ``maxmemory-policy`` under which Redis deletes no key without a time to live.
 KEEPING_POLICIES = ("noeviction", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,7 +45,7 @@ local function add(position, event, received)
         'received', received, 'hash', event.hash, 'rows', event.rows, 'keys', cjson.encode(event.keys))
     redis.call('HSET', key('ids'), event.id, event.hash .. ':' .. position)
     redis.call('ZADD', key('of:' .. event.customer), position, position)
-    redis.call('ZADD', key('customers'), position, event.customer)
+    redis.call('ZADD', key('customers'), 'GT', position, event.customer)
     for _, row in ipairs(event.keys) do redis.call('HSET', key('owners'), row, event.customer) end
 end
 local function add_dropped(position, id, customer, received, dropped, reason, hash)
@@ -52,20 +53,14 @@ local function add_dropped(position, id, customer, received, dropped, reason, ha
         'at', dropped, 'reason', reason, 'hash', hash)
     redis.call('SADD', key('dropped_hashes'), hash .. ':' .. id)
     redis.call('HSET', key('newest_dropped'), customer, position)
-    redis.call('ZADD', key('customers'), position, customer)
+    redis.call('ZADD', key('customers'), 'GT', position, customer)
 end
 local function remove(position)
     local event = entry('log', position)
     redis.call('XDEL', key('log'), position .. '-0')
     redis.call('HDEL', key('ids'), event.event)
     redis.call('ZREM', key('of:' .. event.customer), position)
-    local others = {}
-    for _, other in ipairs(redis.call('ZRANGE', key('of:' .. event.customer), 0, -1)) do
-        for _, row in ipairs(cjson.decode(entry('log', other).keys)) do others[row] = true end
-    end
-    for _, row in ipairs(cjson.decode(event.keys)) do
-        if not others[row] then redis.call('HDEL', key('owners'), row) end
-    end
+    for _, row in ipairs(cjson.decode(event.keys)) do redis.call('HDEL', key('owners'), row) end
     return event
 end
 """
@@ -101,7 +96,13 @@ return results
 _DROP = """
 local logged = redis.call('HGET', key('ids'), ARGV[1])
 if not logged then return 0 end
-local event = remove(string.match(logged, '%d+$'))
+local event, rows = remove(string.match(logged, '%d+$')), {}
+for _, row in ipairs(cjson.decode(event.keys)) do rows[row] = true end
+for _, other in ipairs(redis.call('ZRANGE', key('of:' .. event.customer), 0, -1)) do
+    for _, row in ipairs(cjson.decode(entry('log', other).keys)) do
+        if rows[row] then redis.call('HSET', key('owners'), row, event.customer) end
+    end
+end
 add_dropped(next_position(), event.event, event.customer, event.received, now(), ARGV[2], event.hash)
 return 1
 """
@@ -151,20 +152,29 @@ class RedisEventLog(EventLog):
             raise ChurnRadarError("CHURN_EVENTS=redis needs CHURN_REDIS; expected host:port of Redis")
         self._address, *options = address.split(",")
         host, _, port = self._address.partition(":")
-        self._client: Any = Redis(
-            host=host,
-            port=int(port or 6379),
-            socket_timeout=ANSWER_SECONDS,
-            socket_connect_timeout=ANSWER_SECONDS,
-            retry=Retry(NoBackoff(), 1),  # the connection may have been idle for long
-            decode_responses=True,
-            **{name: _value(value) for name, _, value in (option.partition("=") for option in options)},
-        )
+        try:
+            self._client: Any = Redis(
+                host=host,
+                port=int(port or 6379),
+                socket_timeout=ANSWER_SECONDS,
+                socket_connect_timeout=ANSWER_SECONDS,
+                retry=Retry(NoBackoff(), 1),  # the connection may have been idle for long
+                decode_responses=True,
+                **{name: _value(value) for name, _, value in (option.partition("=") for option in options)},
+            )
+        except (TypeError, ValueError):  # not shown: it may hold a password
+            expected = "expected host:port, and options after commas, as in 127.0.0.1:6379,db=1,ssl=true"
+            raise ChurnRadarError(f"CHURN_REDIS cannot be read; {expected} (CHURN_EVENTS=redis)") from None
         self._refuse_forgetful_server()
 
     def _refuse_forgetful_server(self) -> None:
         """Raise ChurnRadarError where Redis may lose or evict what it acknowledged."""
-        expected = {"appendonly": ("yes",), "appendfsync": ("always",), "maxmemory-policy": KEEPING_POLICIES}
+        expected = {
+            "appendonly": ("yes",),
+            "appendfsync": ("always",),
+            "no-appendfsync-on-rewrite": ("no",),
+            "maxmemory-policy": KEEPING_POLICIES,
+        }
         for name, allowed in expected.items():
             with self._answering():
                 value = self._client.config_get(name).get(name)
@@ -194,12 +204,12 @@ class RedisEventLog(EventLog):
         return results
 
     def restore(self, events: Iterable[LoggedEvent], dropped: Iterable[DroppedEvent]) -> None:
-        """See ``EventLog``; Redis answers nobody else meanwhile."""
-        packed = [
+        """See ``EventLog``; in pages, as Redis answers nobody else meanwhile. A killed process leaves some of them."""
+        packed = (
             _packed(event) | {"position": event.sequence, "received": _microseconds(event.received_at)}
             for event in events
-        ]
-        removed = [
+        )
+        removed = (
             {
                 "position": one.sequence,
                 "id": one.event_id,
@@ -210,9 +220,11 @@ class RedisEventLog(EventLog):
                 "hash": one.content_hash.hex(),
             }
             for one in dropped
-        ]
-        newest = max((one["position"] for one in (*packed, *removed)), default=0)
-        self._run(_RESTORE, newest, json.dumps(packed), json.dumps(removed))
+        )
+        while page := list(islice(packed, PAGE)):
+            self._run(_RESTORE, page[-1]["position"], json.dumps(page), "[]")
+        while page := list(islice(removed, PAGE)):
+            self._run(_RESTORE, page[-1]["position"], "[]", json.dumps(page))
 
     def since(self, sequence: int = 0, customer_id: str | None = None) -> Iterator[LoggedEvent]:
         """See ``EventLog``."""
@@ -278,8 +290,7 @@ class RedisEventLog(EventLog):
     def newest(self) -> int:
         """See ``EventLog``."""
         with self._answering():
-            ends = [self._client.xrevrange(_key(stream), count=1) for stream in ("log", "dropped")]
-        return max((_position(end[0][0]) for end in ends if end), default=0)
+            return int(self._client.get(_key("position")) or 0)
 
     def __len__(self) -> int:
         """See ``EventLog``."""

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 from inference.errors import ChurnRadarError
 from inference.event_log.events import COLUMNS, OWNED, Event, EventConflictError, LoggedEvent
-from inference.event_log.log import NOT_LOGGED, OTHER_CONTENT, OTHER_CUSTOMER, DroppedEvent, EventLog
+from inference.event_log.log import NOT_LOGGED, OTHER_CONTENT, OTHER_CUSTOMER, PAGE, DroppedEvent, EventLog
 
+#: A position that no event has.
+BEYOND = 2**62
 _DROPPED = "sequence, event_id, customer_id, received_at, dropped_at, reason, content_hash"
 
 
@@ -24,7 +26,8 @@ def content(event: Event) -> tuple[str, bytes]:
 class SqlEventLog(EventLog):
     """The queries that SQLite and PostgreSQL share; values stand as ``?`` in them."""
 
-    #: Gives the next position, and makes positions go on after one.
+    #: Give the last position, and the next one; make positions go on after one.
+    last_position: ClassVar[str]
     next_position: ClassVar[str]
     go_on_after: ClassVar[str]
     #: The key of an event's row of a table, with the fields ``table`` and ``column``.
@@ -85,13 +88,14 @@ class SqlEventLog(EventLog):
     def since(self, sequence: int = 0, customer_id: str | None = None) -> Iterator[LoggedEvent]:
         """See ``EventLog``."""
         condition, parameters = ("", []) if customer_id is None else ("and customer_id = ?", [customer_id])
-        return self._read(f"sequence > ? {condition} order by sequence", [sequence, *parameters])
+        return self._pages(f"sequence > ? {condition} order by sequence", sequence, parameters)
 
     def latest(self, customer_id: str | None = None, received_from: datetime | None = None) -> Iterator[LoggedEvent]:
         """See ``EventLog``."""
         wanted = {"customer_id = ?": customer_id, "received_at >= ?": received_from and received_from.isoformat()}
         conditions = {condition: value for condition, value in wanted.items() if value is not None}
-        return self._read(" and ".join(["true", *conditions]) + " order by sequence desc", list(conditions.values()))
+        condition = " and ".join(["sequence < ?", *conditions])
+        return self._pages(f"{condition} order by sequence desc", BEYOND, list(conditions.values()))
 
     def get(self, event_id: str) -> LoggedEvent | None:
         """See ``EventLog``."""
@@ -132,8 +136,7 @@ class SqlEventLog(EventLog):
 
     def newest(self) -> int:
         """See ``EventLog``."""
-        tables = " union all ".join(f"select coalesce(max(sequence), 0) as n from {t}" for t in ("events", "dropped"))
-        return self.execute(f"select max(n) from ({tables}) as newest").fetchone()[0]
+        return self.execute(self.last_position).fetchone()[0]
 
     def __len__(self) -> int:
         """See ``EventLog``."""
@@ -148,6 +151,15 @@ class SqlEventLog(EventLog):
                 for table in ("events", "dropped")
             ]
         return sum(deleted)
+
+    def _pages(self, condition: str, position: int, parameters: Sequence) -> Iterator[LoggedEvent]:
+        """Read events page by page; the first value in the condition is the position where a page begins."""
+        while True:
+            page = list(self._read(f"{condition} limit {PAGE}", [position, *parameters]))
+            yield from page
+            if len(page) < PAGE:
+                return
+            position = page[-1].sequence
 
     def _read(self, condition: str, parameters: Sequence) -> Iterator[LoggedEvent]:
         columns = "event_id, customer_id, cast(rows as text), sequence, received_at"

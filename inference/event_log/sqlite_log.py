@@ -38,6 +38,7 @@ class SqliteEventLog(SqlEventLog):
     """A SQLite file in write-ahead mode, by default that of the home folder."""
 
     kind = "sqlite"
+    last_position = "select seq from sqlite_sequence where name = 'events'"
     next_position = "update sqlite_sequence set seq = seq + 1 where name = 'events' returning seq"
     go_on_after = "update sqlite_sequence set seq = max(seq, ?) where name = 'events'"
     key = "json_extract(rows, '$.{table}[0].{column}')"

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from inference.erasure.files import kind_of
 from inference.errors import ChurnRadarError
+from inference.event_log.opening import used
 from inference.home import home, postgres_schema, raw_dir
 from inference.home_format import FORMAT, refuse_newer
 from inference.lock import writing
@@ -125,12 +126,13 @@ def elsewhere() -> list[str]:
         "CHURN_REDIS": "the online store: feast materialize fills it again",
         "CHURN_ONLINE_SCHEMA": "the online store: feast materialize fills it again",
         "MLFLOW_TRACKING_URI": "the model registry",
-        "CHURN_EVENTS": "the log of accepted events",
         "CHURN_SALT": "the salt: keep it as well, as pseudonyms need it",
         "CHURN_SPARK_CONF": "Spark's tables, where it keeps them outside",
     }.items():
         if os.environ.get(variable):
             found.append(f"{holds} (at {variable})")
+    if (log := used()) not in (None, "sqlite"):
+        found.append(f"the log of accepted events in {log}: back its server up")
     return found
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from inference.erasure.files import kind_of
 from inference.errors import ChurnRadarError
 from inference.event_log.opening import chosen, open_log, used
+from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home import home, old_scores, raw_dir, sql_literal
 from inference.home_format import read_format, refuse_newer
 from inference.maintenance.contents import UNFINISHED, champion, files_of, published_scores, read_sqlite
@@ -308,7 +309,7 @@ def _event_log() -> Result:
                 return PROBLEM, f"{_name(file)} is gone, builds have read {through:,} events of it", "restore it"
             return OK, "no events were accepted yet"
         with read_sqlite(file) as connection:  # unlike the service, it makes no file
-            query = "select count(*), coalesce(max(sequence), 0), max(received_at) from events"
+            query = f"select count(*), coalesce(({SqliteEventLog.last_position}), 0), max(received_at) from events"
             count, newest, received = connection.execute(query).fetchone()
     else:
         with closing(open_log()) as log:

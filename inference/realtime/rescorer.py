@@ -129,8 +129,9 @@ class Rescorer:
     def overtaken(self, scores: Mapping[str, dict[str, Any] | None]) -> list[str]:
         """Return the customers with events that scores just written lack: those of another service may be replaced."""
         not_scored = self._build.not_scored if self._build else {}
-        through = {c: score["through"] if score else not_scored.get(c, 0) for c, score in scores.items()}
-        return [c for c, position in through.items() if next(iter(self._events.since(position, c)), None) is not None]
+        through = {c: score["through"] if score else not_scored.get(c) for c, score in scores.items()}
+        known = {c: position for c, position in through.items() if position is not None}  # without a build, nobody's
+        return [c for c, position in known.items() if next(iter(self._events.since(position, c)), None) is not None]
 
     def behind(self) -> list[str]:
         """Return the customers whose stored score lacks an event, after a crash or a build."""

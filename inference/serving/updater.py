@@ -128,10 +128,13 @@ class ScoreUpdater:
         """Find scores that a build stored while events came in."""
         while True:
             await asyncio.sleep(CATCH_UP_SECONDS)
-            if self._rescorer is not None and self.problem is None and not self.n_behind:
-                # an error shows up again, and is reported, when the next customer is scored
+            if self._rescorer is not None and self.problem in (None, NO_LOG) and not self.n_behind:
+                # another error shows up again, and is reported, when the next customer is scored
                 with suppress(Exception):
-                    self.add(await run_in(self._thread, self._rescorer.behind))
+                    try:
+                        self.add(await run_in(self._thread, self._rescorer.behind))
+                    except EventLogDownError:  # no event is accepted either, so that nobody is scored
+                        self.problem = NO_LOG
 
     async def _score_batch(self, rescorer: "Rescorer") -> None:
         batch = dict(islice(self._waiting.items(), self._batch_size))

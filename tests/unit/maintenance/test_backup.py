@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from inference import cli
 from inference.errors import ChurnRadarError
+from inference.event_log.opening import use
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.feature_store.client import open_store
 from inference.home_format import FORMAT
@@ -318,6 +319,12 @@ def test_what_lies_elsewhere_is_named_and_links_are_followed(kept_home, tmp_path
     assert [path.name for path in (home / "raw").iterdir()] == ["orders.parquet"]
     assert not (home / "effects").exists()
     assert list(home.rglob("*.partial")) == []
+
+
+@pytest.mark.parametrize(("kind", "named"), [("sqlite", False), ("redis", True)])
+def test_a_log_on_a_server_is_named_whatever_the_environment_says(kept_home, tmp_path, kind, named):
+    use(kind)
+    assert ("Not in the backup: the log of accepted events" in run("backup", str(tmp_path / "backup"))) is named
 
 
 def test_without_an_online_store_a_restored_home_says_what_to_run(kept_home, tmp_path, other):

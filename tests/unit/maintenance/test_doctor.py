@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from inference import cli
 from inference.errors import ChurnRadarError
+from inference.event_log.export import export_home
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home_format import FORMAT
 from inference.maintenance.doctor import CHECKS, OK, PROBLEM, WARNING, Check, examine
@@ -90,6 +91,12 @@ def lose_log(home: Path) -> None:
     SqliteEventLog().close()
 
 
+def drop_newest(home: Path) -> None:
+    with closing(SqliteEventLog()) as log:
+        log.drop("e2", "sent by a test")
+    export_home()
+
+
 def kill_writer(home: Path) -> None:
     """A process is killed in a transaction that SQLite has begun to write to the file."""
     code = (
@@ -162,6 +169,7 @@ PLANTED = {
     "damaged store": ("online store", WARNING, damaged("feast/online.db"), "is missing or damaged"),
     "lost log": ("event log", PROBLEM, removed("events/log.db"), "is gone, builds have read 2 events of it"),
     "older log": ("event log", PROBLEM, lose_log, "ends at event 0, and builds have read 2"),
+    "newest event dropped": ("event log", OK, drop_newest, "1 events, 0 of them since the last build"),
     "event of the future": ("event log", PROBLEM, accept_in_future, "which is to come"),
     "unfinished": ("unfinished", WARNING, lambda home: (home / "salt.1234.partial").touch(), "salt.1234.partial"),
 }

@@ -4,12 +4,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from small_home import event, load_online, write_tables
 
-from inference.realtime.online_store import NO_ANSWER, StoreDownError
+from inference.event_log.events import EventLogDownError
+from inference.event_log.sqlite_log import SqliteEventLog
+from inference.realtime.online_store import NO_ANSWER, OnlineStore, StoreDownError
+from inference.realtime.rescorer import Rescorer
 from inference.serving import app, updater
 from inference.serving.lookup import ScoreLookup
 from inference.serving.updater import MAX_TOGETHER, ScoreUpdater
@@ -85,6 +90,34 @@ def test_who_waits_for_a_score_goes_before_a_log_that_is_replayed(run):
         assert scores.n_behind > 10 * MAX_TOGETHER
 
     run(steps)
+
+
+def test_readiness_says_that_the_log_is_down_and_is_back(run, monkeypatch):
+    monkeypatch.setattr(updater, "CATCH_UP_SECONDS", 0.05)
+
+    def fail() -> list[str]:
+        raise EventLogDownError("Redis does not answer")
+
+    async def steps(scores: ScoreUpdater, rescorer: SlowRescorer) -> None:
+        rescorer.behind = fail
+        await asyncio.sleep(0.2)
+        assert scores.problem == updater.NO_LOG
+        del rescorer.behind
+        await asyncio.sleep(0.2)
+        assert scores.problem is None
+
+    run(steps)
+
+
+def test_without_a_build_nobody_is_scored_again_and_again(model_registry, churn_home):
+    write_tables(churn_home)
+    load_online(churn_home)
+    with closing(SqliteEventLog()) as log:
+        log.append_all([[event(1)]])
+        rescorer = Rescorer(OnlineStore(), log)
+        scores = rescorer.rescore(["c0001"])
+        assert scores == {"c0001": None}
+        assert rescorer.overtaken(scores) == []
 
 
 def test_the_service_lives_before_the_store_is_open(monkeypatch, tmp_path):
