@@ -23,6 +23,17 @@ def chosen() -> str:
     return kind
 
 
+def agreed() -> str:
+    """Return ``CHURN_EVENTS``; where the home's events are in another log, raise ChurnRadarError."""
+    kind, before = chosen(), used()
+    if before not in (None, kind):
+        raise ChurnRadarError(
+            f"CHURN_EVENTS is {kind}, and the events of {home()} are in {before}; expected CHURN_EVENTS={before}, or "
+            "churn-radar events copy, which copies them"
+        )
+    return kind
+
+
 def used() -> str | None:
     """Return the log that the home's events are in; None where it has none yet."""
     note = home() / NOTE
@@ -61,14 +72,9 @@ def open_log() -> EventLog:
 
     Raises ChurnRadarError where it cannot be used, or the home's events are in another one.
     """
-    kind, before = chosen(), used()
-    if before not in (None, kind):
-        raise ChurnRadarError(
-            f"CHURN_EVENTS is {kind}, and the events of {home()} are in {before}; expected CHURN_EVENTS={before}, or "
-            "churn-radar events copy, which copies them"
-        )
+    kind = agreed()
     log = connect(kind)
-    if before is None and kind != "sqlite":
+    if kind != "sqlite" and used() is None:
         use(kind)
     return log
 

@@ -1,9 +1,11 @@
 """Takes events in: to disk first, then into the scores. Concurrent requests share one write to disk."""
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
+from itertools import accumulate
 from typing import Any
 
 from inference.event_log.events import Event
@@ -12,11 +14,14 @@ from inference.home import home
 from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, salted_hash
 from inference.serving.updater import ScoreUpdater, run_in
 
+#: Events of one write, unless a single request has more: other services wait only seconds for theirs.
+MAX_WRITTEN = 1000
+
 
 class Intake:
     """Logs events in one thread, and has their customers scored.
 
-    While the thread writes, requests gather, and the next write is for all of them.
+    While the thread writes, requests gather, and share the next write.
     """
 
     def __init__(self, log: EventLog, updater: ScoreUpdater) -> None:
@@ -74,7 +79,9 @@ class Intake:
 
     async def _write_arrived(self) -> None:
         while self._arrived:
-            arrived, self._arrived = self._arrived, []
+            ends = list(accumulate(len(events) for events, _ in self._arrived))
+            n_now = max(1, bisect_right(ends, MAX_WRITTEN))
+            arrived, self._arrived = self._arrived[:n_now], self._arrived[n_now:]
             groups = [events for events, _ in arrived]
             results: Sequence[list[bool] | Exception]
             try:

@@ -21,6 +21,7 @@ from inference.event_log.export import export
 from inference.event_log.log import EventLog
 from inference.event_log.opening import KINDS, connect, existing_log, open_log
 from inference.event_log.sqlite_log import SqliteEventLog
+from inference.maintenance.doctor import CHECKS
 
 
 def order(event_id: str, order_id: str, *products: str, at: str = "2026-11-01T12:00:00+01:00") -> Event:
@@ -369,6 +370,13 @@ def test_a_home_keeps_to_its_log(redis_place, churn_home, monkeypatch):
     monkeypatch.setenv("CHURN_EVENTS", "kafka")
     with pytest.raises(ChurnRadarError, match="CHURN_EVENTS is kafka; expected sqlite, redis, postgres"):
         open_log()
+
+
+def test_doctor_reads_a_log_on_a_server_and_changes_nothing(redis_place, churn_home, monkeypatch):
+    monkeypatch.setenv("CHURN_EVENTS", "redis")
+    churn_home.mkdir()
+    assert CHECKS["event log"]() == ("ok", "0 events, 0 of them since the last build")
+    assert list(churn_home.iterdir()) == []
 
 
 @pytest.mark.parametrize("noted", ["null", "[1]", "{}", '{"kind": "kafka"}', ""])
