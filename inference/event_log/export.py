@@ -24,8 +24,8 @@ def export_home() -> None:
 def export(log: EventLog, folder: Path) -> dict[str, int]:
     """Write a log's rows as Parquet, a file per raw table.
 
-    ``through.parquet``, written last, has the position of the newest event in these files; if that is the newest one
-    of the log, or the log is empty, nothing is written. Damaged files are written again.
+    ``through.parquet``, written last, has the log's last position as of these files; unless the log has a later one,
+    nothing is written. Damaged files are written again.
 
     Returns
     -------
@@ -34,9 +34,9 @@ def export(log: EventLog, folder: Path) -> dict[str, int]:
         of a key are written; in others only the newest version.
     """
     newest, through = log.newest(), folder / "through.parquet"
-    # an empty log may have been lost: what the files hold is all that there is
     exported = _exported(folder)
-    if exported is not None and (exported == newest or newest == 0):
+    # a log that is behind was lost, or an older one put back: what the files hold is all that there is
+    if exported is not None and exported >= newest:
         return {}
     rows = _versions(event for event in log.since() if event.sequence <= newest)
     for table, columns in COLUMNS.items():

@@ -209,12 +209,14 @@ def test_a_damaged_file_is_written_again(log, tmp_path, name):
     assert export(log, tmp_path) == {}
 
 
-def test_a_log_that_was_lost_does_not_empty_what_was_exported(log, tmp_path):
-    log.append_all([[order("a", "1")]])
+def test_a_log_that_was_lost_or_is_an_older_one_takes_nothing_from_what_was_exported(log, tmp_path):
+    log.append_all([[order("a", "1"), order("b", "2")]])
     export(log, tmp_path)
-    with closing(SqliteEventLog(tmp_path / "new.db")) as new:
-        assert export(new, tmp_path) == {}
-    assert pq.read_table(tmp_path / "orders.parquet")["order_id"].to_pylist() == ["1"]
+    with closing(SqliteEventLog(tmp_path / "new.db")) as other:
+        assert export(other, tmp_path) == {}
+        other.append_all([[order("a", "1")]])
+        assert export(other, tmp_path) == {}
+    assert pq.read_table(tmp_path / "orders.parquet")["order_id"].to_pylist() == ["1", "2"]
 
 
 #: Texts that a format of a log might not carry through.
