@@ -89,7 +89,7 @@ class PostgresEventLog(SqlEventLog):
             # the server ends the transaction of a machine that is gone, which would keep all others from writing
             options = (
                 f"-c search_path={self._schema} -c synchronous_commit=on -c statement_timeout={ANSWER_MS} "
-                f"-c idle_in_transaction_session_timeout={ANSWER_MS}"
+                f"-c idle_in_transaction_session_timeout={ANSWER_MS} -c default_transaction_isolation=read\\ committed"
             )
             self._connection = psycopg.connect(
                 **settings,

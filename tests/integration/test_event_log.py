@@ -472,6 +472,23 @@ def test_a_role_that_may_make_no_schema_uses_its_own(postgres_place, monkeypatch
         assert log.append_all([[order("a", "1")]]) == [[True]]
 
 
+def test_writers_wait_for_each_other_whatever_the_isolation_of_their_role(postgres_place, monkeypatch):
+    with psycopg.connect(autocommit=True) as connection:
+        connection.execute("drop role if exists careful")
+        connection.execute("create role careful superuser login")
+        connection.execute("alter role careful set default_transaction_isolation = 'serializable'")
+    monkeypatch.setenv("PGUSER", "careful")
+    answers = []
+    with closing(connect("postgres")) as one, closing(connect("postgres")) as other:
+        waiting = Thread(target=lambda: answers.append(other.append_all([[order("a", "1")]])))
+        with one.transaction():
+            waiting.start()
+            time.sleep(0.3)
+            one.execute(one.next_position)
+        waiting.join()
+    assert answers == [[[True]]]
+
+
 def test_a_customer_of_whom_the_server_has_only_a_removal_is_erased(postgres_place, churn_home, tmp_path, monkeypatch):
     monkeypatch.setenv("CHURN_EVENTS", "postgres")
     monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path))
