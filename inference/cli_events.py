@@ -89,8 +89,14 @@ def copy() -> None:
                 f"the log in {target} has {len(new):,} events already; expected an empty one: delete them there if "
                 "they are of a copy that was interrupted"
             )
+        newest = old.newest()
         new.restore(old.since(), old.all_dropped())
-        new.begin_after(old.newest())
+        new.begin_after(newest)
+        if old.newest() != newest:
+            raise ChurnRadarError(
+                "a service accepted events meanwhile, and nothing was changed; expected none: stop it, delete the "
+                f"events in {target} and copy again"
+            )
         use(target)
         kept = f"those in {source} are kept and not read" + ("" if source == "sqlite" else ", nor erased: delete them")
         typer.echo(f"Copied {len(new):,} events from {source} to {target}; {kept}")

@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime
 from itertools import accumulate
 from typing import Any
 
-from inference.event_log.events import Event
+from inference.event_log.events import Event, EventConflictError, EventLogDownError
 from inference.event_log.log import EventLog
+from inference.event_log.opening import used
 from inference.home import home
 from inference.pseudonyms import ERASED_CUSTOMERS, erased_customers, salted_hash
 from inference.serving.updater import ScoreUpdater, run_in
@@ -77,6 +78,11 @@ class Intake:
         self._refreshed[1].update(new)
         self._updater.add(new)
 
+    def _append(self, groups: Sequence[Sequence[Event]]) -> list[list[bool] | EventConflictError]:
+        if (now_in := used()) not in (None, self._log.kind):
+            raise EventLogDownError(f"the events of {home()} are in {now_in} now; expected a service started since")
+        return self._log.append_all(groups)
+
     async def _write_arrived(self) -> None:
         while self._arrived:
             ends = list(accumulate(len(events) for events, _ in self._arrived))
@@ -85,7 +91,7 @@ class Intake:
             groups = [events for events, _ in arrived]
             results: Sequence[list[bool] | Exception]
             try:
-                results = await run_in(self._thread, self._log.append_all, groups)
+                results = await run_in(self._thread, self._append, groups)
             except Exception as error:
                 results = [error] * len(arrived)
             for (_, logged), result in zip(arrived, results, strict=True):

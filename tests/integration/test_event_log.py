@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 from redis import Redis
 
+from inference.cli_events import copy
 from inference.erasure.erase import erase
 from inference.errors import ChurnRadarError
 from inference.event_log import postgres_log
 from inference.event_log.events import Event, EventConflictError, EventLogDownError, LoggedEvent
 from inference.event_log.export import export
 from inference.event_log.log import EventLog
-from inference.event_log.opening import KINDS, connect, existing_log, open_log
+from inference.event_log.opening import KINDS, connect, existing_log, open_log, used
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.maintenance.doctor import CHECKS
 
@@ -309,6 +310,22 @@ def test_a_copy_is_the_same_with_its_positions_and_times(others):
         assert target.newest() == last + 1
     assert list(targets[0].latest(received_from=datetime.now(UTC) - timedelta(days=1)))
     assert not list(targets[0].latest(received_from=datetime.now(UTC) + timedelta(days=1)))
+
+
+def test_a_copy_that_a_service_overtakes_is_not_used(postgres_place, churn_home, monkeypatch):
+    monkeypatch.setenv("CHURN_EVENTS", "postgres")
+    with closing(SqliteEventLog()) as log:
+        log.append_all([[order("a", "1")]])
+        restored = postgres_log.PostgresEventLog.restore
+
+        def restore_while_a_service_writes(self, *arguments):
+            restored(self, *arguments)
+            log.append_all([[order("b", "2")]])
+
+        monkeypatch.setattr(postgres_log.PostgresEventLog, "restore", restore_while_a_service_writes)
+        with pytest.raises(ChurnRadarError, match="a service accepted events meanwhile, and nothing was changed"):
+            copy()
+    assert used() == "sqlite"
 
 
 def test_many_pages_are_copied_and_read_once_and_in_order(others):

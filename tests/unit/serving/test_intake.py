@@ -1,9 +1,12 @@
-"""Requests share a write to the log, within limits."""
+"""Requests share a write to the log, within limits, as long as it is the log of the home."""
 
 import asyncio
 from collections.abc import Sequence
 
-from inference.event_log.events import Event
+import pytest
+
+from inference.event_log.events import Event, EventLogDownError
+from inference.event_log.opening import use
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.serving.intake import MAX_WRITTEN, Intake
 from inference.serving.updater import ScoreUpdater
@@ -37,3 +40,15 @@ def test_no_write_grows_with_the_requests_that_wait():
         return log.written
 
     assert asyncio.run(send()) == [603, 401, MAX_WRITTEN + 5, MAX_WRITTEN, 1]
+
+
+def test_a_service_that_runs_while_the_log_is_copied_elsewhere_accepts_no_more(churn_home):
+    async def send() -> None:
+        intake = Intake(SqliteEventLog(), ScoreUpdater())
+        assert (await intake.accept(request(1, 1)))[0] == [True]
+        use("redis")
+        with pytest.raises(EventLogDownError, match="are in redis now; expected a service started since"):
+            await intake.accept(request(2, 1))
+        intake.close()
+
+    asyncio.run(send())
