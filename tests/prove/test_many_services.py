@@ -56,7 +56,7 @@ class Services:
             stack.close()
 
 
-@pytest.mark.parametrize("kind", ["redis", "postgres"])
+@pytest.mark.parametrize("kind", ["sqlite", "redis", "postgres"])
 def test_three_services_lose_no_event_and_count_none_twice(kind, request, tmp_path, monkeypatch):
     place = {"CHURN_REDIS": request.getfixturevalue("redis")} if kind == "redis" else {}
     if kind == "postgres":

@@ -1,5 +1,7 @@
 import json
+import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,16 @@ from small_network import MODES, SMALL, assert_same_weights, differ, fit, weight
 from inference.model.transformer.member import TransformerMember
 from inference.model.transformer.network import ChurnTransformer
 from inference.text.encoder.encoder import Encoder
+
+
+class Planted:
+    """A pickle that makes a file where it is read."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple:
+        return self.file.touch, ()
 
 
 class TestWhatLearns:
@@ -86,6 +98,32 @@ class TestSaving:
         loaded = TransformerMember.load(tmp_path)
         np.testing.assert_allclose(loaded.logit(*few.asked), member.logit(*few.asked), atol=1e-6)
         assert "spend" not in caplog.text
+
+    def test_code_planted_beside_a_saved_member_is_not_run(self, trained, later, tmp_path):
+        """As a model of the Hugging Face Hub may have code, which transformers runs where it is trusted."""
+        member = trained("full")
+        member.save(tmp_path)
+        folder, planted = tmp_path / "transformer", tmp_path / "planted"
+        code = f"open({str(planted)!r}, 'w')\n\nclass Planted:\n    def __init__(self, *args, **kwargs): ...\n"
+        (folder / "planted.py").write_text(code)
+        auto = {"auto_map": dict.fromkeys(("AutoConfig", "AutoModel"), "planted.Planted")}
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | auto | {"encoder": config["encoder"] | auto}))
+        tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+        words = {"auto_map": {"AutoTokenizer": ["planted.Planted", "planted.Planted"]}}
+        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer | words))
+        loaded = TransformerMember.load(tmp_path)
+        np.testing.assert_allclose(loaded.logit(*later.asked), member.logit(*later.asked), atol=1e-6)
+        assert not planted.exists()
+
+    def test_pickled_weights_are_not_read(self, few, tmp_path):
+        fit(few, SMALL).save(tmp_path)
+        folder, planted = tmp_path / "transformer", tmp_path / "planted"
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(planted)))
+        with pytest.raises(OSError, match=r"model\.safetensors"):
+            TransformerMember.load(tmp_path)
+        assert not planted.exists()
 
     @pytest.mark.parametrize("mode", ["frozen", *MODES])
     def test_the_network_itself_goes_there_and_back(self, trained, tmp_path, mode):
