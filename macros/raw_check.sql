@@ -41,9 +41,20 @@
 {% macro missing_columns(table, types) %}
     {% set problems = [] %}
     {% for column, expression in churn_radar.column_mapping(table).items() if expression is not none and expression | lower not in types %}
-        {% set read = {'names': [expression | string], 'problem': ''} %}
-        {% if not modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', expression | string) %}
-            {% do read.update(churn_radar.names_in(expression | string)) %}
+        {% set text = expression | string %}
+        {% set read = {'names': [text], 'problem': ''} %}
+        {#- Spark is not asked which columns an expression reads, and names of a lambda are no columns -#}
+        {% if not modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', text) and (churn_radar.is_spark() or '->' in text or 'lambda' in text) %}
+            {% do read.update({'names': []}) %}
+        {% elif not modules.re.fullmatch('[A-Za-z_][A-Za-z_0-9]*', text) %}
+            {% set query = 'select (' ~ text ~ ')' %}
+            {% set parsed = run_query("select json_serialize_sql('" ~ query | replace("'", "''") ~ "')").rows[0][0] %}
+            {% set problem = fromjson(parsed) %}
+            {% if problem.error %}
+                {% do read.update({'problem': ', and that is no SQL expression (' ~ problem.error_message ~ ')'}) %}
+            {% else %}
+                {% do read.update({'names': modules.re.findall('"column_names":\\["([^"]+)"', parsed)}) %}
+            {% endif %}
         {% endif %}
         {% for name in read.names if name | lower not in types %}
             {% if loop.first %}
@@ -52,19 +63,6 @@
         {% endfor %}
     {% endfor %}
     {{ return(problems) }}
-{% endmacro %}
-
-
-{#- The columns that an SQL expression reads; or the whole text as a name, and why it is no expression. Spark is not asked. -#}
-{% macro names_in(expression) %}
-    {% if churn_radar.is_spark() or '->' in expression or 'lambda' in expression %}{{ return({'names': []}) }}{% endif %}
-    {% set query = 'select (' ~ expression ~ ')' %}
-    {% set text = run_query("select json_serialize_sql('" ~ query | replace("'", "''") ~ "')").rows[0][0] %}
-    {% set parsed = fromjson(text) %}
-    {% if parsed.error %}
-        {{ return({'names': [expression], 'problem': ', and that is no SQL expression (' ~ parsed.error_message ~ ')'}) }}
-    {% endif %}
-    {{ return({'names': modules.re.findall('"column_names":\\["([^"]+)"', text)}) }}
 {% endmacro %}
 
 
@@ -118,17 +116,9 @@
     {% if as_of_date is not none and as_of_date | string > latest | string %}
         {{ return(['churn__as_of_date is ' ~ as_of_date ~ '; expected at most ' ~ latest ~ (', today' if latest == today else ', churn__activity_days after the last completed order')]) }}
     {% endif %}
-    {{ return(churn_radar.gap_problems(checked)) }}
-{% endmacro %}
-
-
-{#-
-    Error line for a gap before the newest orders that exceeds churn__horizon_days and three times every earlier gap:
-    orders dated in the future by a wrong clock would make every customer inactive. Not checked if churn__as_of_date is
-    set, as the date then does not come from the orders.
--#}
-{% macro gap_problems(checked) %}
-    {% if var('churn__as_of_date') is not none %}{{ return([]) }}{% endif %}
+    {#- a gap before the newest orders that exceeds churn__horizon_days and three times every earlier gap is an error:
+        orders dated in the future by a wrong clock would make every customer inactive -#}
+    {% if as_of_date is not none %}{{ return([]) }}{% endif %}
     {% set horizon = var('churn__horizon_days') %}
     {% set of_orders = "from (" ~ checked ~ ") as checked where rejection_reason is null and status = 'completed' and " %}
     {% set is_counted = churn_radar.moves_newest_date('cast(ordered_at as date)') %}
@@ -257,13 +247,14 @@
 {% macro warn_of_rejected_events(table) %}
     {% if not churn_radar.raw_parts(table) | rejectattr('is_own') | list %}{{ return('') }}{% endif %}
     {% set key = churn_radar.raw_contract(table).columns | first %}
+    {% set log = env_var('CHURN_EVENTS', '') | replace('sqlite', '') or env_var('CHURN_HOME', '.churn') ~ '/events/log.db' %}
     {% for row in run_query(
         'select rejection_reason, count(*), min(' ~ key ~ ') from (' ~ churn_radar.checked_rows(table, logged_only=true) ~ ') as checked'
         ~ ' where rejection_reason is not null group by 1 order by 2 desc, 1'
     ).rows %}
         {% do exceptions.warn(
             table ~ ': ' ~ row[1] ~ ' rows that the service accepted are set aside, as ' ~ row[0] ~ ', for example ' ~ key ~ ' ' ~ row[2]
-            ~ '. They are in the event log, ' ~ env_var('CHURN_HOME', '.churn') ~ '/events/log.db: churn-radar events list shows them, events drop removes one'
+            ~ '. They are in the event log, ' ~ log ~ ': churn-radar events list shows them, events drop removes one'
         ) %}
     {% endfor %}
 {% endmacro %}
