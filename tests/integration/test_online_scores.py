@@ -191,6 +191,13 @@ def test_features_after_events_equal_those_of_the_next_build(online):
             np.testing.assert_allclose(own, their, atol=1e-5)
 
 
+def test_of_a_text_its_own_vector_is_kept_in_memory(online):
+    build = online.rescorer._read_build()
+    build.read_text("The vectors of aspects are kept with those of the first text.")
+    read = build.read_text("Nobody wrote this before.")
+    assert (read.vector.base if read.vector.base is not None else read.vector).nbytes == read.vector.nbytes
+
+
 def test_events_that_are_in_the_build_are_not_counted_twice(online):
     materialize(online.shop)
     (history,) = online.rescorer._store.read("online_histories", [online.events[0].customer_id])
