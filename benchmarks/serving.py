@@ -262,7 +262,10 @@ async def answered(reader: asyncio.StreamReader) -> int:
 async def send_steadily(
     requests: Sequence[bytes], port: int, rate: float, connections: int, seconds: float
 ) -> tuple[list[float], Counter[int]]:
-    """Send requests in turn at a rate; return milliseconds since each was due, and how many had which status."""
+    """Send requests in turn at a rate; return milliseconds since each was due, and how many had which status.
+
+    The status is 0 where the server closed the connection, which is then opened anew.
+    """
     taken: list[float] = []
     statuses: Counter[int] = Counter()
     started = time.perf_counter()
@@ -275,7 +278,11 @@ async def send_steadily(
             if time.perf_counter() > started + seconds:
                 break  # a server that is too slow
             writer.write(requests[i % len(requests)])
-            statuses[await answered(reader)] += 1
+            try:
+                statuses[await answered(reader)] += 1
+            except (OSError, asyncio.IncompleteReadError):
+                statuses[0] += 1
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
             taken.append(1e3 * (time.perf_counter() - due))
         writer.close()
 
