@@ -15,7 +15,7 @@ reviews as (
 
 select reviews.*
 from reviews
-{%- if is_incremental() %}
+{% if is_incremental() -%}
 left join {{ this }} as before on reviews.review_id = before.review_id
 where before.review_id is null or before.content_hash <> reviews.content_hash or before.loaded_at > reviews.loaded_at
 {%- endif %}
