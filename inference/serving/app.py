@@ -49,14 +49,15 @@ def create_app(keys: list[ApiKey]) -> FastAPI:
 def _drain_on_sigterm(app: FastAPI) -> None:
     """Have SIGTERM stop the server ``CHURN_DRAIN_SECONDS`` later; a second one stops it at once."""
     stop = signal.getsignal(signal.SIGTERM)
+    if not callable(stop) or current_thread() is not main_thread():  # in a test
+        return
 
     def drain(number: int, frame: FrameType | None) -> None:
-        waiting = Timer(0.0 if app.state.is_stopping else app.state.drain_seconds, stop, (number, frame))  # type: ignore
+        waiting = Timer(0.0 if app.state.is_stopping else app.state.drain_seconds, stop, (number, frame))
         app.state.is_stopping, waiting.daemon = True, True
         waiting.start()
 
-    if callable(stop) and current_thread() is main_thread():  # not so in a test
-        signal.signal(signal.SIGTERM, drain)
+    signal.signal(signal.SIGTERM, drain)
 
 
 @asynccontextmanager

@@ -479,22 +479,23 @@ def test_a_machine_that_is_gone_amid_a_write_does_not_keep_others_from_writing(p
             go_amid_a_write()
 
 
-def test_a_role_that_may_make_no_schema_uses_its_own(postgres_place, monkeypatch):
+def as_role(monkeypatch: pytest.MonkeyPatch, name: str, *statements: str) -> None:
+    """Connect from now on by a role that is made by these statements."""
     with psycopg.connect(autocommit=True) as connection:
-        connection.execute("drop role if exists app")
-        connection.execute("create role app login")
-        connection.execute("create schema churn_radar_events authorization app")
-    monkeypatch.setenv("PGUSER", "app")
+        for statement in (f"drop role if exists {name}", f"create role {name} login", *statements):
+            connection.execute(statement)
+    monkeypatch.setenv("PGUSER", name)
+
+
+def test_a_role_that_may_make_no_schema_uses_its_own(postgres_place, monkeypatch):
+    as_role(monkeypatch, "app", "create schema churn_radar_events authorization app")
     with closing(connect("postgres")) as log:
         assert log.append_all([[order("a", "1")]]) == [[True]]
 
 
 def test_writers_wait_for_each_other_whatever_the_isolation_of_their_role(postgres_place, monkeypatch):
-    with psycopg.connect(autocommit=True) as connection:
-        connection.execute("drop role if exists careful")
-        connection.execute("create role careful superuser login")
-        connection.execute("alter role careful set default_transaction_isolation = 'serializable'")
-    monkeypatch.setenv("PGUSER", "careful")
+    isolated = "alter role careful set default_transaction_isolation = 'serializable'"
+    as_role(monkeypatch, "careful", "alter role careful superuser", isolated)
     answers = []
     with closing(connect("postgres")) as one, closing(connect("postgres")) as other:
         waiting = Thread(target=lambda: answers.append(other.append_all([[order("a", "1")]])))
