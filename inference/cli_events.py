@@ -97,7 +97,7 @@ def copy() -> None:
                 "a service accepted events meanwhile, and nothing was changed; expected none: stop it, delete the "
                 f"events in {target} and copy again"
             )
-        use(target)
+        use(new)
         kept = f"those in {source} are kept and not read" + ("" if source == "sqlite" else ", nor erased: delete them")
         typer.echo(f"Copied {len(new):,} events from {source} to {target}; {kept}")
 

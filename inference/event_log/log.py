@@ -44,6 +44,10 @@ class EventLog(ABC):
     kind: ClassVar[str]
 
     @abstractmethod
+    def identity(self) -> str:
+        """Return what the log was given when it was made, by which its home knows it again."""
+
+    @abstractmethod
     def begin_after(self, sequence: int) -> None:
         """Make new events get positions after the last one that a build has read.
 

@@ -36,13 +36,8 @@ def agreed() -> str:
 
 def used() -> str | None:
     """Return the log that the home's events are in; None where it has none yet."""
-    note = home() / NOTE
-    if note.exists():
-        with reading(note):
-            noted = json.loads(note.read_text())
-            if noted not in [{"kind": kind} for kind in KINDS]:
-                raise ValueError(f"{noted} names no log")
-            return noted["kind"]
+    if note := _noted():
+        return note["kind"]
     return "sqlite" if (home() / "events" / "log.db").exists() else None
 
 
@@ -61,10 +56,23 @@ def connect(kind: str) -> EventLog:
     return SqliteEventLog()
 
 
-def use(kind: str) -> None:
+def use(log: EventLog) -> None:
     """Note that the home's events are in a log from now on."""
     with whole_file(home() / NOTE) as partial:
-        partial.write_text(json.dumps({"kind": kind}) + "\n")
+        partial.write_text(json.dumps({"kind": log.kind, "log": log.identity()}) + "\n")
+
+
+def connect_own() -> EventLog:
+    """Open the log that ``CHURN_EVENTS`` names; one that is not the home's is a ChurnRadarError."""
+    log = connect(agreed())
+    note = _noted()
+    if note and note["log"] != log.identity():
+        log.close()
+        raise ChurnRadarError(
+            f"the log in {log.kind} is not that of {home()}: another home's, or an empty one; expected the server with its "
+            f"events. Where they are lost, remove {home() / NOTE}: the service begins a new log"
+        )
+    return log
 
 
 def open_log() -> EventLog:
@@ -72,10 +80,9 @@ def open_log() -> EventLog:
 
     Raises ChurnRadarError where it cannot be used, or the home's events are in another one.
     """
-    kind = agreed()
-    log = connect(kind)
-    if kind != "sqlite" and used() is None:
-        use(kind)
+    log = connect_own()
+    if log.kind != "sqlite" and used() is None:
+        use(log)
     return log
 
 
@@ -87,3 +94,14 @@ def existing_log() -> Iterator[EventLog | None]:
         return
     with closing(open_log()) as log:
         yield log
+
+
+def _noted() -> dict[str, str] | None:
+    note = home() / NOTE
+    if not note.exists():
+        return None
+    with reading(note):
+        noted = json.loads(note.read_text())
+        if not isinstance(noted, dict) or noted.get("kind") not in KINDS or not isinstance(noted.get("log"), str):
+            raise ValueError(f"{noted} names no log")
+        return noted

@@ -37,6 +37,8 @@ create index if not exists dropped_of_event on dropped (event_id);
 create index if not exists dropped_of_customer on dropped (customer_id);
 create table if not exists newest (sequence bigint not null);
 insert into newest select 0 where not exists (select 1 from newest);
+create table if not exists identity (id text not null);
+insert into identity select gen_random_uuid() where not exists (select 1 from identity);
 """
 
 
@@ -71,6 +73,10 @@ class PostgresEventLog(SqlEventLog):
         with self._answering(), self._connected().transaction():
             self.execute("select pg_advisory_xact_lock(hashtext(?))", [self._schema])
             yield
+
+    def identity(self) -> str:
+        """See ``EventLog``."""
+        return self.execute("select id from identity").fetchone()[0]
 
     def now(self) -> str:
         """See ``SqlEventLog``: of the server's clock, as those of the services may differ."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
+from uuid import uuid4
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -66,6 +67,9 @@ end
 """
 #: Per group: for each event, whether it is new; or which event is refused, and the key of another's row or ''.
 _APPEND = """
+if redis.call('GET', key('identity')) ~= ARGV[2] then
+    return redis.error_reply('the log was lost, or is another one')
+end
 local results, received = {}, now()
 for g, events in ipairs(cjson.decode(ARGV[1])) do
     local hashes, owners, new, refused = {}, {}, {}, nil
@@ -166,6 +170,9 @@ class RedisEventLog(EventLog):
             expected = "expected host:port, and options after commas, as in 127.0.0.1:6379,db=1,ssl=true"
             raise ChurnRadarError(f"CHURN_REDIS cannot be read; {expected} (CHURN_EVENTS=redis)") from None
         self._refuse_forgetful_server()
+        with self._answering():
+            self._client.set(_key("identity"), uuid4().hex, nx=True)
+        self._identity = self.identity()
 
     def _refuse_forgetful_server(self) -> None:
         """Raise ChurnRadarError where Redis may lose or evict what it acknowledged."""
@@ -184,13 +191,19 @@ class RedisEventLog(EventLog):
                     "when it is acknowledged, and to stay (CHURN_EVENTS=redis)"
                 )
 
+    def identity(self) -> str:
+        """See ``EventLog``."""
+        with self._answering():
+            return self._client.get(_key("identity"))
+
     def begin_after(self, sequence: int) -> None:
         """See ``EventLog``."""
         self._run(_BEGIN_AFTER, sequence)
 
     def append_all(self, groups: Sequence[Sequence[Event]]) -> list[list[bool] | EventConflictError]:
         """See ``EventLog``."""
-        answers = self._run(_APPEND, json.dumps([[_packed(event) for event in events] for events in groups]))
+        packed = [[_packed(event) for event in events] for events in groups]
+        answers = self._run(_APPEND, json.dumps(packed), self._identity)
         results: list[list[bool] | EventConflictError] = []
         for events, (answer, is_refused) in zip(groups, answers, strict=True):
             if is_refused:

@@ -84,6 +84,10 @@ class SqliteEventLog(SqlEventLog):
                 self._connection.execute("rollback")
             raise
 
+    def identity(self) -> str:
+        """See ``EventLog``: the file belongs to its home."""
+        return ""
+
     def now(self) -> str:
         """See ``SqlEventLog``: of this machine's clock."""
         return datetime.now(UTC).isoformat()

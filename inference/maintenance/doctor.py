@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from inference.erasure.files import kind_of
 from inference.errors import ChurnRadarError
-from inference.event_log.opening import agreed, connect
+from inference.event_log.opening import agreed, connect_own
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home import home, old_scores, raw_dir, sql_literal
 from inference.home_format import read_format, refuse_newer
@@ -303,7 +303,7 @@ def _is_registry(file: Path) -> bool:
 def _event_log() -> Result:
     file, exported = home() / "events" / "log.db", home() / "events" / "through.parquet"
     through = pq.read_table(exported)["through"][0].as_py() if exported.exists() else 0
-    if (kind := agreed()) == "sqlite":
+    if agreed() == "sqlite":
         if not file.exists():
             if through:
                 return PROBLEM, f"{_name(file)} is gone, builds have read {through:,} events of it", "restore it"
@@ -312,7 +312,7 @@ def _event_log() -> Result:
             query = f"select count(*), coalesce(({SqliteEventLog.last_position}), 0), max(received_at) from events"
             count, newest, received = connection.execute(query).fetchone()
     else:
-        with closing(connect(kind)) as log:
+        with closing(connect_own()) as log:
             count, newest, last = len(log), log.newest(), next(log.latest(), None)
             received = last and last.received_at.isoformat()
     if newest < through:

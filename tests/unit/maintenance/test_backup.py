@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from inference import cli
 from inference.errors import ChurnRadarError
-from inference.event_log.opening import use
+from inference.event_log.opening import NOTE
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.feature_store.client import open_store
 from inference.home_format import FORMAT
@@ -323,7 +323,7 @@ def test_what_lies_elsewhere_is_named_and_links_are_followed(kept_home, tmp_path
 
 @pytest.mark.parametrize(("kind", "named"), [("sqlite", False), ("redis", True)])
 def test_a_log_on_a_server_is_named_whatever_the_environment_says(kept_home, tmp_path, kind, named):
-    use(kind)
+    (kept_home / NOTE).write_text(json.dumps({"kind": kind, "log": "x"}))
     assert ("Not in the backup: the log of accepted events" in run("backup", str(tmp_path / "backup"))) is named
 
 

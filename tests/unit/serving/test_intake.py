@@ -1,12 +1,13 @@
 """Requests share a write to the log, within limits, as long as it is the log of the home."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 
 import pytest
 
 from inference.event_log.events import Event, EventLogDownError
-from inference.event_log.opening import use
+from inference.event_log.opening import NOTE
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.serving.intake import MAX_WRITTEN, Intake
 from inference.serving.updater import ScoreUpdater
@@ -46,7 +47,7 @@ def test_a_service_that_runs_while_the_log_is_copied_elsewhere_accepts_no_more(c
     async def send() -> None:
         intake = Intake(SqliteEventLog(), ScoreUpdater())
         assert (await intake.accept(request(1, 1)))[0] == [True]
-        use("redis")
+        (churn_home / NOTE).write_text(json.dumps({"kind": "redis", "log": "x"}))
         with pytest.raises(EventLogDownError, match="are in redis now; expected a service started since"):
             await intake.accept(request(2, 1))
         intake.close()
