@@ -69,7 +69,7 @@ def connect_own() -> EventLog:
     if note and note["log"] != log.identity():
         log.close()
         raise ChurnRadarError(
-            f"the log in {log.kind} is not that of {home()}: another home's, or an empty one; expected the one with its "
+            f"the log in {log.kind} is not that of {home()}; expected the one that has its "
             f"events. Where they are lost, remove {home() / NOTE}: the service begins a new log"
         )
     return log
