@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from feast.protos.feast.core.Registry_pb2 import Registry
 from small_home import AS_OF, content
 from typer.testing import CliRunner
 
@@ -54,11 +55,15 @@ def test_a_home_that_does_not_exist_is_not_made(churn_home):
 
 
 def damaged(name: str) -> Callable[[Path], object]:
-    return lambda home: next(home.glob(name)).write_bytes(next(home.glob(name)).read_bytes()[:100] + b"x" * 4000)
+    return lambda home: next(home.glob(name)).write_bytes(next(home.glob(name)).read_bytes()[:100] + b"\xff" * 4000)
 
 
-def cut(name: str) -> Callable[[Path], object]:
-    return lambda home: (home / name).write_bytes((home / name).read_bytes()[:-9])
+def empty_registry(home: Path) -> None:
+    """The definitions are those of no view: readable, and not what the service asks for."""
+    file = home / "feast" / "registry.db"
+    registry = Registry.FromString(file.read_bytes())
+    registry.ClearField("feature_views")
+    file.write_bytes(registry.SerializeToString())
 
 
 def removed(name: str) -> Callable[[Path], object]:
@@ -156,8 +161,8 @@ PLANTED = {
     ),
     "no champion": ("model", WARNING, lambda home: shutil.rmtree(home / "mlflow"), "no champion"),
     "not applied": ("online store", WARNING, removed("feast/registry.db"), "feast/registry.db is missing or damaged"),
-    "damaged definitions": ("online store", WARNING, cut("feast/registry.db"), "is missing or damaged"),
-    "other definitions": ("online store", PROBLEM, damaged("feast/registry.db"), "the online store does not answer"),
+    "damaged definitions": ("online store", WARNING, damaged("feast/registry.db"), "is missing or damaged"),
+    "other definitions": ("online store", PROBLEM, empty_registry, "the online store does not answer"),
     "not loaded": ("online store", WARNING, removed("feast/online.db"), "feast/online.db is missing or damaged"),
     "loading": ("online store", WARNING, kill_writer, "is being written, or its writer was killed"),
     "loaded before": (
