@@ -11,7 +11,7 @@ import typer
 
 from inference.errors import ChurnRadarError, printable
 from inference.event_log.events import KINDS, LoggedEvent
-from inference.event_log.log import NOT_LOGGED, EventLog
+from inference.event_log.log import NOT_LOGGED, DroppedEvent, EventLog
 from inference.event_log.opening import chosen, connect, existing_log, use, used
 from inference.home import home
 from inference.lock import writing
@@ -41,9 +41,12 @@ def list_events(
     if as_json:
         typer.echo(json.dumps([_as_dict(event) for event in events], indent=2))
         return
+    if not events:
+        typer.echo("No such event")
+        return
     from inference.reporting import tables
 
-    title = f"The {len(events)} newest accepted events" if events else "No such event"
+    title = f"The {len(events)} newest accepted events"
     tables.console().print(tables.events_table([_as_dict(event) for event in events], title))
 
 
@@ -51,11 +54,11 @@ def list_events(
 def show(event_id: EventId) -> None:
     """Show an event with its rows, as JSON; or when and why it was dropped."""
     with _log() as log:
-        event, dropped = log.get(event_id), [one for one in log.all_dropped() if one.event_id == event_id]
+        event, dropped = log.get(event_id), _dropped(log, event_id)
     if event is not None:
         shown = _as_dict(event) | {"rows": event.rows}
     elif dropped:
-        shown = {name: value for name, value in vars(dropped[-1]).items() if name not in ("sequence", "content_hash")}
+        shown = {name: value for name, value in vars(dropped).items() if name not in ("sequence", "content_hash")}
     else:
         raise ChurnRadarError(NOT_LOGGED.format(event_id))
     typer.echo(json.dumps(shown, indent=2))
@@ -68,6 +71,9 @@ def drop(
 ) -> None:
     """Remove an event from the log, also while the service runs; the next dbt build does not read it."""
     with _log() as log:
+        if log.get(event_id) is None and (dropped := _dropped(log, event_id)):
+            when = f"{dropped.dropped_at[:16].replace('T', ' ')} UTC"
+            raise ChurnRadarError(f"event {event_id} was dropped already, at {when}: {dropped.reason}")
         event = log.drop(event_id, reason)
     about = printable(f"{event.kind} {event.key} of customer {event.customer_id}")
     typer.echo(
@@ -110,6 +116,10 @@ def _log() -> Iterator[EventLog]:
             file = home() / "events" / "log.db"
             raise ChurnRadarError(f"{file}: no such file; expected the log of a churn-radar serve that accepted events")
         yield log
+
+
+def _dropped(log: EventLog, event_id: str) -> DroppedEvent | None:
+    return next((one for one in reversed(log.all_dropped()) if one.event_id == event_id), None)
 
 
 def _as_dict(event: LoggedEvent) -> dict[str, str]:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from inference.erasure.files import kind_of
 from inference.errors import ChurnRadarError
+from inference.event_log.events import EventLogDownError
 from inference.event_log.opening import agreed, connect_own
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home import home, old_scores, raw_dir, sql_literal
@@ -59,13 +60,14 @@ def examine() -> Iterator[Check]:
     for name, check in CHECKS.items():
         try:
             status, found, *todo = check()
+        except EventLogDownError as error:
+            status, found, todo = PROBLEM, str(error), ["start it, or correct its address"]
+        except ChurnRadarError as error:
+            found, _, expected = str(error).partition("; expected ")
+            status, todo = PROBLEM, [f"expected {expected}" if expected else RESTORE]
         except Exception as error:
             line = str(error).splitlines()[0] if str(error) else ""
-            status, found, todo = (
-                PROBLEM,
-                f"{type(error).__name__}: {line}",
-                [RESTORE],
-            )
+            status, found, todo = PROBLEM, f"{type(error).__name__}: {line}", [RESTORE]
         yield Check(name, status, found, *todo)
 
 
@@ -309,18 +311,22 @@ def _event_log() -> Result:
                 return PROBLEM, f"{_name(file)} is gone, builds have read {through:,} events of it", "restore it"
             return OK, "no events were accepted yet"
         with read_sqlite(file) as connection:  # unlike the service, it makes no file
-            query = f"select count(*), coalesce(({SqliteEventLog.last_position}), 0), max(received_at) from events"
-            count, newest, received = connection.execute(query).fetchone()
+            query = (
+                "select count(*), count(*) filter (where sequence > ?), max(received_at), "
+                f"coalesce(({SqliteEventLog.last_position}), 0) from events"
+            )
+            count, unread, received, newest = connection.execute(query, [through]).fetchone()
     else:
         with closing(connect_own()) as log:
             count, newest, last = len(log), log.newest(), next(log.latest(), None)
+            unread = sum(1 for _ in log.since(through))
             received = last and last.received_at.isoformat()
     if newest < through:
         found = f"ends at event {newest:,}, and builds have read {through:,}"
         return PROBLEM, found, "an older log was put back: restore the newest one"
     if received and datetime.fromisoformat(received) > datetime.now(UTC) + CLOCK_TOLERANCE:
         return PROBLEM, f"its newest event arrived at {received[:16]}, which is to come", "set the clock (NTP)"
-    return OK, f"{count:,} events, {newest - through:,} of them since the last build"
+    return OK, f"{count:,} events, {unread:,} of them since the last build"
 
 
 def _leftovers() -> Result:

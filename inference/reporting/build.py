@@ -42,12 +42,16 @@ def build(arguments: Sequence[str]) -> Iterator[str]:
         If dbt fails, after its messages were yielded.
     """
     started = time.monotonic()
+    scored = False
     with dbt.start("build", *arguments, "--log-format", "json", "--no-use-colors") as process:
-        yield from retell(_lines(process), started)
+        for line in retell(_lines(process), started):
+            scored |= STAGES["churn_scores"] in line
+            yield line
     if process.returncode:
         raise ChurnRadarError("dbt build failed; the lines above say why, and what was published before is as it was")
     yield f"{_clock(started)}  done"
-    yield from outcome()
+    if scored:
+        yield from outcome()
 
 
 def retell(lines: Iterable[str | None], started: float) -> Iterator[str]:

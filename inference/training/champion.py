@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 #: Standard errors by which a challenger's log-loss must be lower; by chance alone that happens once in 700 times.
 PROMOTION_ERRORS = 3.0
+NO_CHAMPION = "the shop had no champion yet"
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _challenge(
 
     rows = training_rows(labels)
     if current is None or missing:
-        return train(rows, horizon_days, settings), True, missing or "there was no champion"
+        return train(rows, horizon_days, settings), True, missing or NO_CHAMPION
     challenger = train(rows, horizon_days, settings, current.model)
     if gone := sorted(set(current.model.reads) - set(rows.columns)):
         return challenger, True, f"the champion reads features that are gone: {', '.join(gone[:5])}"
@@ -161,7 +162,7 @@ def why_none_fits(
 ) -> str | None:
     """Return why the champion cannot score, or None where it can."""
     if current is None:
-        return "there was no champion"
+        return NO_CHAMPION
     if current.model.horizon_days != horizon_days:
         return f"the champion predicts {current.model.horizon_days} days, not {horizon_days}"
     if current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):

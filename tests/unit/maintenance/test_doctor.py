@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 
 from inference import cli
 from inference.errors import ChurnRadarError
-from inference.event_log.export import export_home
 from inference.event_log.sqlite_log import SqliteEventLog
 from inference.home_format import FORMAT
 from inference.maintenance.doctor import CHECKS, OK, PROBLEM, WARNING, Check, examine
@@ -99,7 +98,10 @@ def lose_log(home: Path) -> None:
 def drop_newest(home: Path) -> None:
     with closing(SqliteEventLog()) as log:
         log.drop("e2", "sent by a test")
-    export_home()
+
+
+def move_log(home: Path) -> None:
+    (home / "events" / "log.json").write_text('{"kind": "redis", "log": "5"}')
 
 
 def kill_writer(home: Path) -> None:
@@ -175,6 +177,7 @@ PLANTED = {
     "lost log": ("event log", PROBLEM, removed("events/log.db"), "is gone, builds have read 2 events of it"),
     "older log": ("event log", PROBLEM, lose_log, "ends at event 0, and builds have read 2"),
     "newest event dropped": ("event log", OK, drop_newest, "1 events, 0 of them since the last build"),
+    "log elsewhere": ("event log", PROBLEM, move_log, "expected CHURN_EVENTS=redis, or churn-radar events copy"),
     "event of the future": ("event log", PROBLEM, accept_in_future, "which is to come"),
     "unfinished": ("unfinished", WARNING, lambda home: (home / "salt.1234.partial").touch(), "salt.1234.partial"),
 }
@@ -189,6 +192,15 @@ def test_what_is_wrong_is_found_and_nothing_is_changed(kept_home, planted):
     assert check.status == status
     assert expected in f"{check.found} {check.todo}"
     assert content(kept_home) == before
+
+
+def test_a_log_server_that_is_down_is_to_be_started(kept_home, monkeypatch):
+    move_log(kept_home)
+    monkeypatch.setenv("CHURN_EVENTS", "redis")
+    monkeypatch.setenv("CHURN_REDIS", "127.0.0.1:1")
+    check = doctor("event log")
+    assert (check.status, check.todo) == (PROBLEM, "start it, or correct its address")
+    assert "127.0.0.1:1" in check.found
 
 
 def test_little_space_is_found(kept_home, monkeypatch):

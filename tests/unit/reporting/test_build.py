@@ -84,6 +84,16 @@ def test_a_process_that_is_silent_and_one_that_fails(monkeypatch, tmp_path):
         list(told)
 
 
+def test_a_build_that_did_not_score_says_nothing_of_older_scores(monkeypatch, tmp_path):
+    publish(TODAY)
+    script = tmp_path / "dbt"
+    for node, n_lines in (("int_products", 1), ("churn_scores", 2 + len(list(build.outcome())))):
+        script.write_text(f"#!/bin/sh\necho '{event('LogModelResult', node=node)}'\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(dbt, "DBT", str(script))
+        assert len(list(build.build([]))) == n_lines
+
+
 def write_scores(as_of, bands: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(
         {

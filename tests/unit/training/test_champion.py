@@ -186,7 +186,7 @@ class TestEnsureChampion:
     def test_trains_where_there_is_no_champion_and_then_rests(self) -> None:
         versions = ensure_champion(self.labels, 30, "if_missing")
         assert versions.is_champion.tolist() == [True]
-        assert versions.reason.tolist() == ["there was no champion"]
+        assert versions.reason.tolist() == ["the shop had no champion yet"]
         assert len(ensure_champion(self.labels, 30, "if_missing")) == 1
         assert len(ensure_champion(self.labels, 30, "never")) == 1
 
@@ -271,7 +271,7 @@ class TestEnsureChampion:
         assert len(ensure_champion(before, 30, "if_missing")) == 2
 
     def test_never_means_never(self) -> None:
-        with pytest.raises(ChurnRadarError, match="churn__train is never, but there was no champion"):
+        with pytest.raises(ChurnRadarError, match="churn__train is never, but the shop had no champion yet"):
             ensure_champion(self.labels, 30, "never")
         assert registry.versions().empty
 
