@@ -32,7 +32,7 @@ from inference.reporting import tables
 from inference.simulation.shop import SimulationSettings, simulate
 from inference.text.encoder.encoder import Encoder
 from inference.training.rows import training_data, training_rows
-from inference.training.transformer_selection import cross_fitted_logit
+from inference.training.validation import cross_fitted_logit
 from inference.warehouse import dbt
 
 #: A simulated shop with just over 10,000 labelled rows of customers who wrote.

@@ -20,6 +20,7 @@ from inference.home_format import refuse_newer
 from inference.lock import writing
 from inference.maintenance.commands import commands
 from inference.progress import show_log
+from inference.threads import prepare_threads
 
 app = typer.Typer(
     help="Which customers are about to leave, why, and what they are worth. Commands that build do so where dbt's "
@@ -60,6 +61,7 @@ def main() -> None:
     """Run the command line; bad input and damaged files end in one line and exit status 1."""
     show_log()
     try:
+        prepare_threads()
         app()
     except Exception as error:
         line = in_one_line(error)
@@ -94,12 +96,11 @@ def simulate(
     force: Annotated[bool, typer.Option(help="Overwrite raw tables that are there already.")] = False,
 ) -> None:
     """Write the raw tables of a simulated shop to CHURN_RAW_DIR, and its hidden truth to CHURN_HOME/truth."""
-    from inference.simulation.shop import SimulationSettings
-    from inference.simulation.shop import simulate as write_shop
+    from inference.simulation import shop
 
-    settings = SimulationSettings(customers, days, seed, language, season, campaigns, visit_every_days)
+    settings = shop.SimulationSettings(customers, days, seed, language, season, campaigns, visit_every_days)
     with writing("churn-radar simulate"):
-        _print_written(write_shop(settings, _empty_raw_dir(force), home() / "truth"))
+        _print_written(shop.simulate(settings, _empty_raw_dir(force), home() / "truth"))
 
 
 @app.command(
@@ -341,12 +342,11 @@ def backtest(
 ) -> None:
     """Build and score with the raw data before a date, and compare with the outcomes after it."""
     from inference.progress import track
+    from inference.reporting import backtest as backtests
     from inference.reporting import tables
-    from inference.reporting.backtest import backtest as run_backtest
-    from inference.reporting.backtest import rolling_dates
 
-    dates = rolling_dates(as_of.date(), rolling)
-    results = [run_backtest(d, _parse_vars(variables)) for d in track(dates, "Backtesting")]
+    dates = backtests.rolling_dates(as_of.date(), rolling)
+    results = [backtests.backtest(d, _parse_vars(variables)) for d in track(dates, "Backtesting")]
     if as_json:
         typer.echo(json.dumps([asdict(r) for r in results], default=str, indent=2))
         return

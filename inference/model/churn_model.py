@@ -10,6 +10,7 @@ import pandas as pd
 
 from inference.errors import ChurnRadarError
 from inference.features.attributes import PACKED, PREFIX, attribute_matrix
+from inference.model.lexical import LEXICAL, LexicalModel, texts_of
 from inference.model.members import MEMBERS, Member
 from inference.model.sequences import Columns, Sequences, read_sequences
 from inference.model.spend import SpendModel
@@ -28,15 +29,16 @@ class ChurnModel:
     """A trained model."""
 
     features: list[str]  # its input columns, in order
-    members: list[Member]  # classifiers on the features; the transformer adds to the mean of their log-odds
+    members: list[Member]  # classifiers on the features; words and the transformer add to the mean of their log-odds
     spend: SpendModel
     anchor: str  # how the level is set; see inference.model.level
     threshold: float  # probability from which a customer counts as a predicted churner, for F1 and recall
     horizon_days: int  # length of the label window
     words: WordsModel | None = None  # where text embeddings are used
+    lexical: LexicalModel | None = None  # where single words are used; it adds to the log-odds of every member
     transformer: "TransformerMember | None" = None  # where sequences of events and texts are used
     averaged: list[str] | None = None  # names of the members whose log-odds are averaged; None for all
-    #: The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from.
+    #: The encoder whose embeddings ``words`` learned from, or whose weights the transformer started from, if any.
     encoder_revision: str | None = None
     summary: TrainingSummary = field(default_factory=TrainingSummary)
     #: Out-of-time predictions of later snapshots by row: outcome, log-odds of every member and variant, and the
@@ -53,7 +55,17 @@ class ChurnModel:
     @property
     def reads_words(self) -> bool:
         """Whether any part of it reads texts of customers."""
+        return self.lexical is not None or self.reads_embeddings
+
+    @property
+    def reads_embeddings(self) -> bool:
+        """Whether any part of it reads texts by the encoder."""
         return self.words is not None or (self.transformer is not None and self.transformer.reads_words)
+
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether any part of it reads sequences of events or texts."""
+        return self.lexical is not None or self.transformer is not None
 
     @property
     def reads(self) -> list[str]:
@@ -80,12 +92,13 @@ class ChurnModel:
         return pd.DataFrame(values, columns=self.features, index=X.index)
 
     def inputs(self, rows: Columns) -> tuple[pd.DataFrame, Sequences | None]:
-        """Features and, where the transformer reads them, sequences of rows of the feature tables."""
-        return self.matrix(rows), None if self.transformer is None else read_sequences(rows)
+        """Features and, where a part of the model reads them, sequences of rows of the feature tables."""
+        return self.matrix(rows), read_sequences(rows) if self.reads_sequences else None
 
     def member_logits(self, X: pd.DataFrame, sequences: Sequences | None = None) -> dict[str, np.ndarray]:
         """Log-odds of every member that is averaged, each of shape (n_rows,)."""
-        logits = {member.name: member.logit(X) for member in self.members}
+        lexical = self._lexical_residual(sequences)
+        logits = {member.name: member.logit(X) + lexical for member in self.members}
         if self.transformer is not None:
             assert sequences is not None, "the transformer needs sequences, which ``inputs`` reads"
             tabular = np.mean(list(logits.values()), axis=0)
@@ -97,19 +110,30 @@ class ChurnModel:
         return np.mean(list(self.member_logits(X, sequences).values()), axis=0)
 
     def contributions(self, X: pd.DataFrame, sequences: Sequences | None = None) -> pd.DataFrame:
-        """Contributions to the log-odds of the average: SHAP values by feature, and the ``parts`` of the transformer.
+        """Contributions to the log-odds of the average: SHAP values by feature, ``LEXICAL``, the transformer's parts.
 
         The sum of a row is its log-odds less the base value.
         """
         of_members = {member.name: member.contributions(X)[:, :-1] for member in self.members}
         tabular: np.ndarray = np.mean(list(of_members.values()), axis=0)
-        if self.transformer is None:
-            return pd.DataFrame(tabular, columns=list(X.columns), index=X.index)
-        assert sequences is not None, "the transformer needs sequences, which ``inputs`` reads"
-        logits = np.mean([member.logit(X) for member in self.members], axis=0)
-        parts = self.transformer.contributions(X, sequences, logits) / len(self.names)
         averaged = np.mean([of_members.get(name, tabular) for name in self.names], axis=0)
-        return pd.DataFrame(np.hstack([averaged, parts]), columns=[*X.columns, *self.transformer.parts], index=X.index)
+        result = pd.DataFrame(averaged, columns=list(X.columns), index=X.index)
+        lexical = self._lexical_residual(sequences)
+        if self.lexical is not None:
+            result[LEXICAL] = lexical
+        if self.transformer is not None:
+            assert sequences is not None, "the transformer needs sequences, which ``inputs`` reads"
+            logits = np.mean([member.logit(X) for member in self.members], axis=0) + lexical
+            result[list(self.transformer.parts)] = self.transformer.contributions(X, sequences, logits) / len(
+                self.names
+            )
+        return result
+
+    def _lexical_residual(self, sequences: Sequences | None) -> np.ndarray | float:
+        if self.lexical is None:
+            return 0.0
+        assert sequences is not None, "the lexical model needs sequences, which ``inputs`` reads"
+        return self.lexical.residual(texts_of(sequences))
 
     def save(self, folder: Path) -> None:
         """Write the model's files into a folder."""
@@ -119,6 +143,8 @@ class ChurnModel:
         self.spend.save(folder)
         if self.words is not None:
             self.words.save(folder)
+        if self.lexical is not None:
+            self.lexical.save(folder)
         if self.transformer is not None:
             self.transformer.save(folder)
         config = {
@@ -130,6 +156,7 @@ class ChurnModel:
             "threshold": self.threshold,
             "horizon_days": self.horizon_days,
             "has_words": self.words is not None,
+            "has_lexical": self.lexical is not None,
             "has_transformer": self.transformer is not None,
             "averaged": self.averaged,
             "encoder_revision": self.encoder_revision,
@@ -159,6 +186,7 @@ class ChurnModel:
                 threshold=config["threshold"],
                 horizon_days=config["horizon_days"],
                 words=WordsModel.load(folder) if config["has_words"] else None,
+                lexical=LexicalModel.load(folder) if config.get("has_lexical") else None,
                 transformer=transformer,
                 averaged=config["averaged"],
                 encoder_revision=config["encoder_revision"],

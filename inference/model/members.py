@@ -10,11 +10,12 @@ from typing import Any, Self, TypeAlias
 import lightgbm
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 
 from inference.model.preprocessing import Standardiser
 from inference.model.skops_files import read_skops, read_standardiser
+from inference.threads import n_threads
 
 
 class LogisticMember:
@@ -74,29 +75,35 @@ class LogisticMember:
 
 
 class BoostingMember:
-    """Shallow LightGBM trees, the mean of a few seeds."""
+    """Shallow LightGBM trees, the mean of a few seeds; number, size and leaves of the trees grow with the rows.
+
+    With a fixed size, boosting lost to logistic regression where there were few customers. With this one their average
+    has a lower log-loss than either from 100 customers on, and is no worse at 60 (five real shops, four cut-offs).
+    """
 
     name = "boosting"
     parameters: dict = {  # noqa: RUF012
         "objective": "binary",
-        "num_leaves": 7,
         "learning_rate": 0.04,
         "feature_fraction": 0.4,
         "bagging_fraction": 0.8,
         "bagging_freq": 1,
-        "min_data_in_leaf": 75,
         "deterministic": True,
         "force_row_wise": True,
         "verbosity": -1,
     }
-    n_trees = 160
 
     def __init__(self, n_seeds: int = 4) -> None:
         self.n_seeds = n_seeds
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Self:
         """Learn from features and labels."""
-        self.boosters_ = fit_boosters(self.parameters, self.n_trees, self.n_seeds, X, y)
+        magnitude = np.log10(len(X))
+        size = {
+            "num_leaves": max(round(2 * magnitude) - 2, 2),
+            "min_data_in_leaf": min(max(len(X) // 25, 10), 75),
+        }
+        self.boosters_ = fit_boosters(self.parameters | size, round(30 * magnitude), self.n_seeds, X, y)
         return self
 
     def logit(self, X: pd.DataFrame) -> np.ndarray:
@@ -140,7 +147,7 @@ def fit_boosters(
         data = lightgbm.Dataset(values, y, feature_name=names, free_raw_data=True)
         return lightgbm.train({**parameters, "seed": seed, "num_threads": 1}, data, n_trees)
 
-    return Parallel(n_jobs=min(n_seeds, cpu_count()), backend="threading")(
+    return Parallel(n_jobs=min(n_seeds, n_threads()), backend="threading")(
         delayed(fit)(seed) for seed in range(n_seeds)
     )
 

@@ -33,6 +33,7 @@ class TrainingSummary:
     level_error: float | None = None  # mean absolute error of the level anchor in the backtest, as a churn rate
     member_log_losses: dict[str, float] = field(default_factory=dict)  # of each average of tabular members compared
     words_gain: dict[str, float] | None = None  # decrease of the log-loss by text embeddings: mean, low and high
+    lexical_gain: dict[str, float] | None = None  # the same by single words
     transformer: TransformerSummary | None = None  # None where it was not tried
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)  # by member, to train on all rows
     validation: dict[str, float] = field(default_factory=dict)  # metrics on the validation snapshots, if any

@@ -33,6 +33,7 @@ VERSION_COLUMNS = {
     "members": "string",
     "reads_words": "bool",
     "words_gain": "float64",
+    "lexical_gain": "float64",
     "transformer_gain": "float64",
     "level_anchor": "string",
     "level_error": "float64",
@@ -211,7 +212,7 @@ def _log_summary(connection: "MlflowClient", run_id: str, model: ChurnModel) -> 
         "n_features": len(model.features),
     }
     # mean decrease of log-loss on later snapshots, where it was measured
-    gains = {"words_gain": summary.words_gain}
+    gains = {"words_gain": summary.words_gain, "lexical_gain": summary.lexical_gain}
     for variant, suffix in (("kept", ""), ("events", "_events"), ("words", "_words"), ("fine_tuned", "_fine_tuned")):
         gains[f"transformer{suffix}_gain"] = transformer.gains.get(variant) if transformer else None
     values = {f"validation_{name}": value for name, value in summary.validation.items()}

@@ -21,7 +21,6 @@ from inference.training.rows import training_data
 from inference.training.settings import TrainingSettings
 from inference.training.train import MIN_GAIN_OF_WORDS
 from inference.training.validation import (
-    eligible_members,
     fold_features,
     gain_of_words,
     losses_at_true_level,
@@ -137,8 +136,7 @@ class Bench:
             def logit(earlier: np.ndarray, now: np.ndarray, columns: list[str] = columns) -> np.ndarray:
                 X, X_now = fold_features(self.data, earlier, now)
                 kept = [c for c in X if c not in columns]
-                members = eligible_members(self.rows[earlier], self.settings)
-                members = [m for m in members if m.name in [k.name for k in self.model.members]] or members
+                members = [type(member)() for member in self.model.members]
                 return np.mean([m.fit(X[kept], self.y[earlier]).logit(X_now[kept]) for m in members], axis=0)
 
             listed.append(self._metrics(f"without {name}", "tabular members", logit))

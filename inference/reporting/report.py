@@ -23,8 +23,8 @@ from inference.training.rows import training_rows
 from inference.training.settings import TrainingSettings
 from inference.training.validation import rolling_folds
 
-#: Bins of the calibration curve, and points of the lift curve.
-N_BINS, N_LIFT = 10, 20
+#: Bins of the calibration curve, points of the lift curve, and words that raise or lower a score most.
+N_BINS, N_LIFT, N_WORDS = 10, 20, 8
 
 
 def make_report(current: RegisteredModel, labels: pd.DataFrame, compare: bool = True) -> dict:
@@ -149,7 +149,8 @@ def _still_labelled(validation: pd.DataFrame, rows: pd.DataFrame, horizon_days: 
 
 def _model(current: RegisteredModel, predictions: pd.DataFrame) -> dict:
     model = current.model
-    names = ("training_rows", "training_customers", "first_snapshot", "last_snapshot", "level_error", "words_gain")
+    names = ("training_rows", "training_customers", "first_snapshot", "last_snapshot", "level_error")
+    gains = ("words_gain", "lexical_gain")
     transformer = model.summary.transformer
     return {
         "version": current.version,
@@ -161,7 +162,8 @@ def _model(current: RegisteredModel, predictions: pd.DataFrame) -> dict:
         "customers": len(predictions),
         "transformer_gains": transformer.gains if transformer else None,
         "transformer_epochs": transformer.epochs if transformer else None,
-    } | {name: getattr(model.summary, name) for name in names}
+        "strongest_words": model.lexical.strongest(N_WORDS) if model.lexical else [],
+    } | {name: getattr(model.summary, name) for name in (*names, *gains)}
 
 
 def _curves(predictions: pd.DataFrame) -> dict:

@@ -155,7 +155,8 @@ def model_table(version: pd.Series) -> Table:
     """The champion and its metrics on later snapshots."""
     rows = {
         "members": version.members.replace("+", " + "),
-        "what words add": _gain(version.words_gain, version.reads_words, "texts", "too little"),
+        "what words add": _gain(version.lexical_gain, version.reads_words, "texts", "not significant"),
+        "what text vectors add": _gain(version.words_gain, version.reads_words, "texts", "too little"),
         "what the transformer adds": _gain(
             version.transformer_gain, "transformer" in version.members, "customers or snapshots", "not significant"
         ),

@@ -45,7 +45,7 @@ def score_newest_snapshot(
     if current is None:
         raise ChurnRadarError("no champion in the model registry; expected one: run with churn__train if_missing")
     services = [client.MODEL_SERVICE]
-    if current.model.transformer is not None or current.model.reads_words:
+    if current.model.reads_sequences or current.model.reads_words:
         services.append(client.SEQUENCES_SERVICE)
     labels = labels.merge(_order_days(snapshots), on=["customer_id", "as_of_date"], how="left")
     del snapshots  # frees memory for the features

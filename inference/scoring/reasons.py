@@ -195,7 +195,7 @@ THEMES = (
     Theme(
         "words",
         "review_complaint_* review_*_complaint_90d days_since_last_review_complaint rating_words_gap "
-        "ticket_*complaint_90d words_logit texts_60d transformer_words",
+        "ticket_*complaint_90d words_logit texts_60d lexical_words transformer_words",
         _words,
     ),
     Theme("reviews", "review* rating_* days_since_last_review", _reviews),

@@ -120,9 +120,9 @@ def mean_logit(member_logits: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def refuse_other_encoder(current: RegisteredModel, rows: Columns) -> None:
-    """Raise a ChurnRadarError if the model reads words and the rows' texts were embedded by another encoder."""
+    """Raise a ChurnRadarError if the model reads embeddings and the rows' texts were embedded by another encoder."""
     model = current.model
-    used = {r for r in rows["encoder_revision"] if isinstance(r, str)} if model.reads_words else set()
+    used = {r for r in rows["encoder_revision"] if isinstance(r, str)} if model.reads_embeddings else set()
     if other := sorted(used - {model.encoder_revision}):
         raise ChurnRadarError(
             f"model {current.version} was trained on texts embedded by encoder {model.encoder_revision}, but "

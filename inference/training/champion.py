@@ -165,7 +165,7 @@ def why_none_fits(
         return NO_CHAMPION
     if current.model.horizon_days != horizon_days:
         return f"the champion predicts {current.model.horizon_days} days, not {horizon_days}"
-    if current.model.reads_words and encoder_revision not in (None, current.model.encoder_revision):
+    if current.model.reads_embeddings and encoder_revision not in (None, current.model.encoder_revision):
         return "the champion learned from texts by another encoder"
     if current.model.transformer is not None and settings.transformer is None:
         return "the champion has a transformer, and churn__transformer is false"

@@ -12,7 +12,6 @@ class TrainingSettings:
     """How a model is trained."""
 
     min_customers: int = 50  # training is refused with fewer labelled customers
-    min_customers_for_boosting: int = 300  # with fewer, logistic regression is the only member
     min_customers_for_transformer: int = 1000  # with fewer, the transformer is not tried
     validation_snapshots: int = 6  # maximal number of snapshots in the rolling validation, the newest ones
     #: Number of the newest of them that decide whether the transformer joins the average; the one before decides how

@@ -3,11 +3,13 @@
 import time
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
-from inference.evaluation.metrics import best_f1_threshold, evaluate, log_losses
+from inference.evaluation.metrics import best_f1_threshold, evaluate, log_losses, paired_gain
 from inference.model.churn_model import ChurnModel
 from inference.model.level import ANCHORS, anchored_probabilities, choose_anchor, level_history
+from inference.model.lexical import LexicalModel
 from inference.model.members import MEMBERS, Member
 from inference.model.sequences import has_sequences, read_sequences
 from inference.model.spend import SpendModel
@@ -16,13 +18,14 @@ from inference.model.training_summary import TrainingSummary
 from inference.model.transformer.member import TransformerMember
 from inference.model.words import WORDS_LOGIT, WordsModel, embedding_matrix, enough_words
 from inference.training.drift_reference import drift_reference
+from inference.training.lexical_selection import select_lexical, train_lexical
 from inference.training.rows import LABEL_COLUMNS, training_data
 from inference.training.settings import TrainingSettings
 from inference.training.transformer_selection import SelectionResult, select_transformer, train_transformer
 from inference.training.validation import (
     backtest_level,
     check_trainable,
-    eligible_members,
+    cross_fitted_logit,
     gain_of_words,
     losses_at_true_level,
     rolling_folds,
@@ -32,6 +35,8 @@ from inference.training.validation import (
 #: Text embeddings are used where the lower end of the interval of their gain is above this, in nats per row: embeddings
 #: also carry the number and kind of texts, and shuffled between customers they still gain up to 0.0002.
 MIN_GAIN_OF_WORDS = 0.0005
+#: Standard errors by which the average must gain from leaving a member out: one-sided 95 %.
+ELIMINATION_ERRORS = 1.6449
 
 
 def train(
@@ -66,8 +71,11 @@ def train(
     check_trainable(rows, settings)
     data, words, words_gain, validation = _choose_words(training_data(rows), horizon_days, settings)
     names, losses = choose_members(validation)
-    names = names or [member.name for member in eligible_members(rows, settings)]
-    selection, transformer = _choose_transformer(data, names, validation, horizon_days, settings, champion)
+    data = replace(data, sequences=read_sequences(rows)) if has_sequences(rows) else data
+    folds = rolling_folds(rows, horizon_days, settings)
+    lexical_gain, lexical, validation = _choose_lexical(data, names, folds, validation)
+    tried = _choose_transformer(data, names, lexical is not None, validation, folds, settings, champion)
+    selection, transformer = tried
     averaged = names
     if selection is not None:
         averaged, validation = selection.summary.averaged, selection.validation
@@ -85,10 +93,11 @@ def train(
         threshold=0.5,
         horizon_days=horizon_days,
         words=words,
+        lexical=lexical,
         transformer=transformer,
         averaged=averaged,
     )
-    if model.reads_words:
+    if model.reads_embeddings:
         model.encoder_revision = rows.encoder_revision.dropna().iloc[0]
     model.summary = TrainingSummary(
         training_rows=len(rows),
@@ -98,6 +107,7 @@ def train(
         level_error=level_error,
         member_log_losses=losses,
         words_gain=words_gain,
+        lexical_gain=lexical_gain,
         transformer=None if selection is None else selection.summary,
         seconds=seconds,
     )
@@ -141,28 +151,42 @@ def _choose_words(
     return replace(data, X=X, embeddings=embeddings), words, gain, with_words
 
 
+def _choose_lexical(
+    data: TrainingData, names: list[str], folds: list[tuple[np.ndarray, np.ndarray]], validation: pd.DataFrame
+) -> tuple[dict[str, float] | None, LexicalModel | None, pd.DataFrame]:
+    """Try single words; return their gain, None where it was not measured, and the model where they helped.
+
+    The validation returned has them in the log-odds of the members then, and the column ``without_words``.
+    """
+    selection = select_lexical(data, names, folds, validation)
+    if selection is None or not selection.is_kept:
+        return selection and selection.gain, None, validation
+    before = {} if "without_words" in validation else {"without_words": validation[names].mean(axis=1)}
+    added = {name: validation[name] + selection.residuals for name in names}
+    model = train_lexical(data, cross_fitted_logit(data, names))
+    return selection.gain, model, validation.assign(**before, **added)
+
+
 def _choose_transformer(
     data: TrainingData,
     names: list[str],
+    has_lexical: bool,
     validation: pd.DataFrame,
-    horizon_days: int,
+    folds: list[tuple[np.ndarray, np.ndarray]],
     settings: TrainingSettings,
     champion: ChurnModel | None,
 ) -> tuple[SelectionResult | None, TransformerMember | None]:
     """Try the transformer where there are enough customers; fit it on all rows where it joins the average."""
-    too_few = data.rows.customer_id.nunique() < settings.min_customers_for_transformer
-    if too_few or not has_sequences(data.rows):
+    if data.rows.customer_id.nunique() < settings.min_customers_for_transformer or data.sequences is None:
         return None, None
-    data = replace(data, sequences=read_sequences(data.rows))
-    folds = rolling_folds(data.rows, horizon_days, settings)
-    selection = select_transformer(data, names, folds, validation, settings)
+    selection = select_transformer(data, names, folds, validation, settings, has_lexical)
     if selection is None or "transformer" not in selection.summary.averaged:
         return selection, None
     start = None
     if champion is not None and champion.transformer is not None and champion.features == list(data.X.columns):
         before = champion.summary.transformer
         start = champion.transformer if before and before.variant == selection.summary.variant else None
-    return selection, train_transformer(data, names, selection, start)
+    return selection, train_transformer(data, names, selection, has_lexical, start)
 
 
 def _fit_members(names: list[str], data: TrainingData) -> tuple[list[Member], dict[str, dict[str, float]]]:
@@ -190,34 +214,31 @@ def _add_validation(model: ChurnModel, validation: pd.DataFrame, backtest: pd.Da
 def choose_members(validation: pd.DataFrame) -> tuple[list[str], dict[str, float]]:
     """Choose tabular members by backward elimination on out-of-time log-loss.
 
-    Starting from all members that predicted the newest validation snapshot, the one whose removal lowers the
-    loss most is dropped until no removal does. Averages are compared at the true level of each snapshot, as the level
-    is set separately. Also returned is the log-loss of each, by the names of its members joined with ``+``.
+    Starting from all members, the one whose removal lowers the loss most is dropped until no removal lowers it beyond
+    chance: what a few snapshots say shrinks towards the equal average, which is never far from the best. Averages are
+    compared at the true level of each snapshot, as the level is set separately. Also returned is the log-loss of each,
+    by the names of its members joined with ``+``.
     """
+    kept = list(MEMBERS)
     if validation.empty:
-        return [], {}
-    # early folds may have had too few customers for some members: compare where all ran
-    newest = validation[validation.as_of_date == validation.as_of_date.max()]
-    candidates = [name for name in MEMBERS if name in validation and newest[name].notna().all()]
-    validation = validation.dropna(subset=candidates)
-    losses = {}
+        return kept, {}
+    customers = validation.customer_id.to_numpy()
+    losses: dict[str, np.ndarray] = {}
 
-    def loss(names: list[str]) -> float:
+    def loss(names: list[str]) -> np.ndarray:
         key = "+".join(names)
         if key not in losses:
-            losses[key] = float(losses_at_true_level(validation, names).mean())
+            losses[key] = losses_at_true_level(validation, names)
         return losses[key]
 
-    kept = candidates
+    for name in kept:
+        loss([name])
     while len(kept) > 1:
-        best = min(([n for n in kept if n != out] for out in kept), key=loss)
-        if loss(best) >= loss(kept):
+        best = min(([n for n in kept if n != out] for out in kept), key=lambda names: loss(names).mean())
+        if paired_gain(loss(kept) - loss(best), customers, ELIMINATION_ERRORS)["low"] <= 0:
             break
         kept = best
-    for name in candidates:
-        loss([name])
-    loss(kept)
-    return kept, losses
+    return kept, {key: float(of_rows.mean()) for key, of_rows in losses.items()}
 
 
 def choose_level(

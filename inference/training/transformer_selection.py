@@ -3,22 +3,22 @@
 import logging
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupKFold
 
 from inference.evaluation.metrics import paired_gain
-from inference.model.members import MEMBERS, BoostingMember
 from inference.model.training_data import TrainingData
 from inference.model.training_summary import TransformerSummary
-from inference.model.transformer.member import TransformerMember
+from inference.model.transformer.member import TransformerMember, device
 from inference.model.transformer.settings import TransformerSettings
 from inference.model.words import enough_words
+from inference.progress import track
 from inference.text.encoder.encoder import Encoder
+from inference.threads import n_threads, side_by_side
+from inference.training.lexical_selection import cross_fitted_base
 from inference.training.settings import TrainingSettings
 from inference.training.validation import fold_features, losses_at_true_level
 
@@ -62,6 +62,7 @@ def select_transformer(
     folds: list[tuple[np.ndarray, np.ndarray]],
     validation: pd.DataFrame,
     settings: TrainingSettings,
+    has_lexical: bool = False,
 ) -> SelectionResult | None:
     """Train the transformer on the newest folds, and choose it where it lowers their log-loss beyond chance.
 
@@ -84,24 +85,34 @@ def select_transformer(
         Out-of-time log-odds of the tabular members on these folds.
     settings : TrainingSettings
         Number of judging snapshots, number of trials, and the transformer's own settings.
+    has_lexical : bool
+        Whether the lexical model adds to the members; in the validation it does then.
     """
     if settings.transformer is None or len(folds) < 3:
         return None
     tuning, *judging = folds[-settings.transformer_snapshots - 1 :]
     encoder = Encoder() if _enough_texts(data.take(tuning[0])) else None
-    fold = _make_fold(data, names, tuning, validation)
+    fold = _make_fold(data, names, tuning, validation, has_lexical)
     chosen = settings.transformer
     variants = _variants(encoder, chosen)
     if settings.trials:
         chosen = search(fold, chosen, settings.trials)
     epochs, tuned = _tune(fold, variants, chosen, encoder)
-    later_folds = (_make_fold(data, names, masks, validation) for masks in judging)
-    judged, trained = _judge(later_folds, len(judging), epochs, chosen, encoder)
+    data = replace(data, rows=data.rows[["customer_id", "as_of_date"]])  # others are copied to processes in vain
+    tasks = [(data, names, masks, validation, has_lexical, epochs, chosen) for masks in judging]
+    folds_at_once = n_threads() if device() == "cpu" else 1
+    parts = list(track(side_by_side(_judge, tasks, folds_at_once), "Judging the transformer", total=len(tasks)))
+    judged = pd.concat([part for part, _ in parts], ignore_index=True)
+    trained = [history for _, of_fold in parts for history in of_fold]
     return _compare(names, validation, judged, chosen, epochs, tuned + trained)
 
 
 def train_transformer(
-    data: TrainingData, names: list[str], selection: SelectionResult, champion: TransformerMember | None = None
+    data: TrainingData,
+    names: list[str],
+    selection: SelectionResult,
+    has_lexical: bool = False,
+    champion: TransformerMember | None = None,
 ) -> TransformerMember:
     """Train the chosen transformer on all rows; the selection gets the loss curve and the seconds.
 
@@ -109,7 +120,7 @@ def train_transformer(
     and variant.
     """
     started, variant = time.monotonic(), selection.summary.variant
-    data = replace(data, tabular_logit=cross_fitted_logit(data, names))
+    data = replace(data, tabular_logit=cross_fitted_base(data, names, has_lexical))
     encoder = None if variant == "events" else Encoder()
     member, steps = None, VARIANTS[: VARIANTS.index(variant)]
     if champion is not None and champion.settings == selection.settings:
@@ -154,19 +165,6 @@ def search(fold: _Fold, settings: TransformerSettings, n_trials: int) -> Transfo
     return settings_of(study.best_trial)
 
 
-def cross_fitted_logit(data: TrainingData, names: list[str]) -> np.ndarray:
-    """Mean log-odds of the tabular members on their training rows, shape (n_rows,), cross-fitted by customer.
-
-    In-sample log-odds would overfit, and leave no residual for the transformer to learn.
-    """
-    result, X, y = np.zeros(len(data)), data.X, data.y
-    for fitted, left_out in GroupKFold(3).split(X, y, data.customers):
-        members = [BoostingMember(n_seeds=1) if name == BoostingMember.name else MEMBERS[name]() for name in names]
-        logits = [m.fit(X.iloc[fitted], y[fitted]).logit(X.iloc[left_out]) for m in members]
-        result[left_out] = np.mean(logits, axis=0)
-    return result
-
-
 def _variants(encoder: Encoder | None, settings: TransformerSettings) -> list[str]:
     """Variants to try, in order; ``encoder`` is None where there are too few texts."""
     if encoder is None:
@@ -197,28 +195,28 @@ def _tune(
 
 
 def _judge(
-    folds: Iterable[_Fold],
-    n_folds: int,
+    data: TrainingData,
+    names: list[str],
+    masks: tuple[np.ndarray, np.ndarray],
+    validation: pd.DataFrame,
+    has_lexical: bool,
     epochs: dict[str, float],
     settings: TransformerSettings,
-    encoder: Encoder | None,
 ) -> tuple[pd.DataFrame, list[dict]]:
-    """Add the log-odds of each variant and of the control to the validation of each fold; and return loss curves."""
-    parts, histories = [], []
-    for number, fold in enumerate(folds, 1):
-        part = fold.validation.copy()
-        member: TransformerMember | None = None
-        for variant, n_epochs in epochs.items():
-            start, title = member, f"Judging {variant} {number} of {n_folds}"
-            member = _fit(fold.earlier, variant, settings, n_epochs, title, encoder, start)
-            part[variant] = member.logit(*fold.later.transformer_inputs, keep=False)
-            histories.append({"name": title.lower(), **asdict(member.history_)})
-            if variant == "words":
-                title = f"Judging shuffled words {number} of {n_folds}"
-                control = _fit(_shuffled(fold.earlier, 0), variant, settings, n_epochs, title, encoder, start)
-                part[SHUFFLED] = control.logit(*_shuffled(fold.later, 1).transformer_inputs, keep=False)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True), histories
+    """Add the log-odds of each variant and of the control to the validation of a fold; and return loss curves."""
+    fold = _make_fold(data, names, masks, validation, has_lexical)
+    part, histories, member = fold.validation.copy(), [], None
+    encoder = Encoder.shared() if set(epochs) - {"events"} else None
+    for variant, n_epochs in epochs.items():
+        start, title = member, f"Judging {variant.replace('_', ' ')} at {part.as_of_date.iloc[0]:%Y-%m-%d}"
+        member = _fit(fold.earlier, variant, settings, n_epochs, title, encoder, start)
+        part[variant] = member.logit(*fold.later.transformer_inputs, keep=False)
+        histories.append({"name": title.lower(), **asdict(member.history_)})
+        if variant == "words":
+            title = title.replace("words", "shuffled words")
+            control = _fit(_shuffled(fold.earlier, 0), variant, settings, n_epochs, title, encoder, start)
+            part[SHUFFLED] = control.logit(*_shuffled(fold.later, 1).transformer_inputs, keep=False)
+    return part, histories
 
 
 def _compare(
@@ -312,14 +310,18 @@ def _enough_texts(data: TrainingData) -> bool:
 
 
 def _make_fold(
-    data: TrainingData, names: list[str], masks: tuple[np.ndarray, np.ndarray], validation: pd.DataFrame
+    data: TrainingData,
+    names: list[str],
+    masks: tuple[np.ndarray, np.ndarray],
+    validation: pd.DataFrame,
+    has_lexical: bool,
 ) -> _Fold:
     """Select the rows of a fold and compute the log-odds of the tabular members for both parts."""
     X, X_now = fold_features(data, *masks)
     earlier, later = replace(data.take(masks[0]), X=X), replace(data.take(masks[1]), X=X_now)
     part = validation[validation.as_of_date == later.rows.as_of_date.iloc[0]]
     return _Fold(
-        replace(earlier, tabular_logit=cross_fitted_logit(earlier, names)),
+        replace(earlier, tabular_logit=cross_fitted_base(earlier, names, has_lexical)),
         replace(later, tabular_logit=part[names].mean(axis=1).to_numpy()),
         part,
     )

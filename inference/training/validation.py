@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 from scipy.special import expit
+from sklearn.model_selection import GroupKFold
 
 from inference.errors import ChurnRadarError
 from inference.evaluation.metrics import log_losses, paired_gain
 from inference.model.level import ANCHORS, anchored_level, level_history, level_shift
-from inference.model.members import MEMBERS, BoostingMember, LogisticMember, Member
+from inference.model.members import MEMBERS, BoostingMember
 from inference.model.training_data import TrainingData
 from inference.model.words import WORDS_LOGIT, WordsModel, enough_words
 from inference.progress import track
@@ -53,13 +54,6 @@ def check_trainable(rows: pd.DataFrame, settings: TrainingSettings) -> None:
         )
 
 
-def eligible_members(rows: pd.DataFrame, settings: TrainingSettings) -> list[Member]:
-    """Unfitted tabular members for this number of customers: boosting only where there are enough."""
-    if rows.customer_id.nunique() < settings.min_customers_for_boosting:
-        return [LogisticMember()]
-    return [LogisticMember(), BoostingMember()]
-
-
 def rolling_folds(
     rows: pd.DataFrame, horizon_days: int, settings: TrainingSettings
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -87,10 +81,23 @@ def rolling_validation(data: TrainingData, horizon_days: int, settings: Training
     for earlier, now in track(folds, "Validating on later snapshots"):
         fold = data.rows.loc[now, ["customer_id", "as_of_date", "churned", "no_order_probability"]].copy()
         X_earlier, X_now = fold_features(data, earlier, now)
-        for member in eligible_members(data.rows[earlier], settings):
-            fold[member.name] = member.fit(X_earlier, data.y[earlier]).logit(X_now)
+        for name, member in MEMBERS.items():
+            fold[name] = member().fit(X_earlier, data.y[earlier]).logit(X_now)
         predictions.append(fold)
     return pd.concat(predictions, ignore_index=True) if predictions else pd.DataFrame()
+
+
+def cross_fitted_logit(data: TrainingData, names: list[str]) -> np.ndarray:
+    """Mean log-odds of the tabular members on their training rows, shape (n_rows,), cross-fitted by customer.
+
+    In-sample log-odds would overfit, and leave no residual for words or the transformer to learn.
+    """
+    result, X, y = np.zeros(len(data)), data.X, data.y
+    for fitted, left_out in GroupKFold(3).split(X, y, data.customers):
+        members = [BoostingMember(n_seeds=1) if name == BoostingMember.name else MEMBERS[name]() for name in names]
+        logits = [m.fit(X.iloc[fitted], y[fitted]).logit(X.iloc[left_out]) for m in members]
+        result[left_out] = np.mean(logits, axis=0)
+    return result
 
 
 def backtest_level(validation: pd.DataFrame, names: list[str], rows: pd.DataFrame, horizon_days: int) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from inference.home import sql_literal
 from inference.lock import hold
 from inference.progress import show_log
 from inference.pseudonyms import duckdb_salt_sql, salt
+from inference.threads import n_threads, prepare_threads
 from inference.warehouse.extensions import extension_settings, require_scanner
 from inference.warehouse.manifest import note_target, note_warehouse
 from inference.warehouse.reader import open_database
@@ -88,7 +89,8 @@ class Plugin(BasePlugin):
 
     @errors_for_dbt()
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
-        """Refuse attachments whose extension is missing, and let a database in memory spill to ``CHURN_HOME``."""
+        """Set threads, refuse attachments without their extension, let a database in memory spill to ``CHURN_HOME``."""
+        prepare_threads()
         for attachment in creds.attach or []:
             require_scanner(attachment.type)
         if creds.path != ":memory:":
@@ -113,7 +115,7 @@ class Plugin(BasePlugin):
         """Set the variable ``churn_salt``, so that neither compiled SQL nor dbt's log contains the salt.
 
         ``CHURN_MEMORY``, such as 8GB, bounds the memory that DuckDB takes before it spills to disk; its own default
-        is 80 % of the machine's.
+        is 80 % of the machine's. ``CHURN_THREADS`` bounds its threads.
         """
         cursor.execute(duckdb_salt_sql(salt(self.home)))
         if memory := os.environ.get("CHURN_MEMORY"):
@@ -121,6 +123,8 @@ class Plugin(BasePlugin):
                 cursor.execute(f"set memory_limit = {sql_literal(memory)}")
             except duckdb.ParserException:
                 raise ChurnRadarError(f"CHURN_MEMORY is {memory}; expected a size such as 8GB") from None
+        if os.environ.get("CHURN_THREADS"):
+            cursor.execute(f"set threads = {n_threads()}")
 
 
 def run_python_job(*arguments: Any) -> None:

@@ -52,7 +52,15 @@ PLAIN_TYPES = {
 #: Suffixes of a table that is being written, and of the one that it replaces.
 NEW, OLD = "__dbt_new", "__dbt_old"
 #: Environment variables that are passed to Python on executors.
-EXECUTOR_VARIABLES = ("CHURN_HOME", "CHURN_DEVICE", "CHURN_ENCODER", "CHURN_ENCODER_FIDELITY", "PYTHONPATH")
+EXECUTOR_VARIABLES = (
+    "CHURN_HOME",
+    "CHURN_DEVICE",
+    "CHURN_ENCODER",
+    "CHURN_ENCODER_FIDELITY",
+    "GOMP_SPINCOUNT",
+    "OMP_WAIT_POLICY",
+    "PYTHONPATH",
+)
 _starting = Lock()
 
 

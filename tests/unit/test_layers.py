@@ -10,7 +10,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 #: Rooms from the bottom floor up: a room imports only rooms on floors below its own, and itself.
 FLOORS = (
     ("evaluation", "errors", "home", "progress"),
-    ("features", "simulation", "pseudonyms", "home_format", "event_log"),
+    ("features", "simulation", "pseudonyms", "home_format", "event_log", "threads"),
     ("lock",),
     ("warehouse", "notifications"),
     ("text", "text.encoder"),

@@ -150,17 +150,18 @@ def _words(champion: pd.Series, report: dict | None) -> None:
         "What text adds",
         "Decrease of the log-loss on later snapshots if the model reads reviews and tickets; 95 % intervals.",
     )
-    if pd.isna(champion.words_gain):
+    tried = [gain for gain in (champion.words_gain, champion.get("lexical_gain")) if not pd.isna(gain)]
+    if not tried:
         components.line("Too few customers wrote texts to learn from them.")
         return
     if not champion.reads_words:
         components.line(
-            f"The score does not use texts: a gain of {champion.words_gain:+.4f} is within sampling error or too small."
+            f"The score does not use texts: a gain of {max(tried):+.4f} is within sampling error or too small."
         )
     if report is None:
-        components.line(f"Reading texts lowered the log-loss by {champion.words_gain:+.4f}. {NO_REPORT}")
+        components.line(f"Reading texts lowered the log-loss by {max(tried):+.4f}. {NO_REPORT}")
         return
-    by_source = {"texts": report["model"]["words_gain"]}
+    by_source = {"single words": report["model"].get("lexical_gain"), "text vectors": report["model"]["words_gain"]}
     if report["control"]:
         by_source["control: texts of other customers"] = report["control"]["shuffled"]
     gains = report["model"]["transformer_gains"] or {}

@@ -81,6 +81,7 @@ def test_a_champion_without_validation_says_so():
             "members": "logistic",
             "reads_words": False,
             "words_gain": np.nan,
+            "lexical_gain": np.nan,
             "transformer_gain": np.nan,
             "training_rows": 60,
             "training_customers": 60,

@@ -20,12 +20,17 @@ from inference.training.settings import TrainingSettings
 from inference.training.transformer_selection import (
     SelectionResult,
     _compare,
-    cross_fitted_logit,
     search,
     select_transformer,
     train_transformer,
 )
-from inference.training.validation import gain_of_words, losses_at_true_level, rolling_folds, rolling_validation
+from inference.training.validation import (
+    cross_fitted_logit,
+    gain_of_words,
+    losses_at_true_level,
+    rolling_folds,
+    rolling_validation,
+)
 
 HORIZON = 28
 
@@ -257,8 +262,8 @@ class TestJudging:
         assert judged[["transformer_words", "transformer_fine_tuned"]].notna().all(axis=None)
         assert [h["name"] for h in from_words.summary.histories] == [
             *("tuning events", "tuning words", "tuning fine_tuned"),
-            *(f"judging {v} 1 of 2" for v in ("events", "words", "fine_tuned")),
-            *(f"judging {v} 2 of 2" for v in ("events", "words", "fine_tuned")),
+            *(f"judging {v} at 2024-03-25" for v in ("events", "words", "fine tuned")),
+            *(f"judging {v} at 2024-04-22" for v in ("events", "words", "fine tuned")),
         ]
         assert [bool(h["later"]) for h in from_words.summary.histories] == [True] * 3 + [False] * 6
 
