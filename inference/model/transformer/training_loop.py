@@ -203,8 +203,8 @@ def encode_texts(runtime: Runtime, tokens: Tokens, numbers: np.ndarray, width: i
     The batch of a text hardly matters (see ``Encoder.encode``).
     """
     result = np.zeros((len(numbers), width), dtype=np.float32)
-    batches = list(token_batches(tokens.lengths[numbers], runtime.batch_tokens)) if len(numbers) else []
-    padded = ((batch, tokens.batch(numbers[batch])) for batch in track(batches, f"Reading {len(numbers):,} texts"))
+    batches = token_batches(tokens.lengths[numbers], runtime.batch_tokens)
+    padded = ((batch, tokens.batch(numbers[batch])) for batch in batches)
     runtime.embed(padded, result)
     return result
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inference.home import home, whole_file
+from inference.progress import track
 from inference.text.encoder.settings import EncoderSettings, choose_device
 
 #: Texts encoded between two saves, which take some seconds; a killed build loses at most these.
@@ -40,7 +41,7 @@ class DiskVectors:
         vectors = _read_saved(folder, list(texts))
         missing = [text_hash for text_hash in texts if text_hash not in vectors]
         size = self.texts_per_save or TEXTS_PER_SAVE[choose_device(EncoderSettings.from_environment().device)]
-        for start in range(0, len(missing), size):
+        for start in track(range(0, len(missing), size), f"Encoding {len(missing):,} texts"):
             part = missing[start : start + size]
             encoded = encode([texts[text_hash] for text_hash in part])
             _save_file(folder, part, encoded)
