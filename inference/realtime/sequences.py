@@ -13,9 +13,10 @@ MAX_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class SequenceShape:
-    """How many days back sequences reach, and their maximal lengths: the dbt macros of the same names."""
+    """How many days back events and texts reach, and their maximal numbers."""
 
-    days: int
+    event_days: int
+    text_days: int
     max_events: int
     max_texts: int
 
@@ -26,8 +27,8 @@ def sequence_features(history: History, as_of: date, shape: SequenceShape) -> di
     Lists of columns ``event_*`` have one length, those of ``text*`` another; None where there is no event, or no text.
     """
     midnight = at_midnight(as_of)
-    events = _newest(history.events, "occurred_at", midnight, shape.days, shape.max_events, _event_key)
-    texts = _newest(history.texts, "written_at", midnight, shape.days, shape.max_texts, itemgetter("text_id"))
+    events = _newest(history.events, "occurred_at", midnight, shape.event_days, shape.max_events, _event_key)
+    texts = _newest(history.texts, "written_at", midnight, shape.text_days, shape.max_texts, itemgetter("text_id"))
     columns = {
         "event_types": [row["event_type"] for row, _ in events],
         "event_categories": [row["category"] or "" for row, _ in events],

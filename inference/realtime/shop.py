@@ -61,7 +61,7 @@ class OnlineShop:
                 event_types=tuple(row["event_types"]),
                 aspects=tuple(row["aspects"]),
             ),
-            shape=SequenceShape(row["sequence_days"], row["most_events"], row["most_texts"]),
+            shape=SequenceShape(row["sequence_days"], row["history_days"], row["most_events"], row["most_texts"]),
             percentiles=np.array(row["percentiles"]),
             bands=tuple(row["bands"]),
             aspects=pd.DataFrame(row["aspect_descriptions"]),

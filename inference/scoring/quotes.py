@@ -20,6 +20,8 @@ from inference.text.sentences import sentences, without_sentence
 
 #: Smallest change of the log-odds by a quoted sentence.
 MIN_EFFECT = 0.02
+#: A text older than this is quoted with its year.
+YEAR_FROM_DAYS = 300
 
 
 class Variant(NamedTuple):
@@ -79,7 +81,10 @@ def quote_words(
             slot, passage = best
             written = pd.Timestamp(as_of[position]) - pd.Timedelta(days=float(days_ago[position][slot]))
             source = "ticket" if str(ids[position][slot]).startswith("support_tickets:") else "review"
-            quotes[position] = f"{source} of {written.day} {written:%B}: “{passage}”"
+            day = f"{written.day} {written:%B}" + (
+                f" {written.year}" if days_ago[position][slot] > YEAR_FROM_DAYS else ""
+            )
+            quotes[position] = f"{source} of {day}: “{passage}”"
     return quotes
 
 

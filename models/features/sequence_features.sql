@@ -19,7 +19,8 @@ with
 snapshots as (
     select
         *,
-        {{ churn_radar.add_days('as_of_date', -churn_radar.sequence_days()) }} as starts_on
+        {{ churn_radar.add_days('as_of_date', -churn_radar.sequence_days()) }} as events_from,
+        {{ churn_radar.add_days('as_of_date', '-' ~ var('churn__history_days')) }} as texts_from
     from (
         {{ churn_radar.snapshots_to_build() }}
     ) as to_build
@@ -45,7 +46,7 @@ known_events as (
             and false -- only the transformer reads events
             {%- endif %}
             and {{ churn_radar.known_at_midnight('events', 'occurred_at', 'snapshots.as_of_date') }}
-            and cast(snapshots.starts_on as timestamp) <= events.occurred_at
+            and cast(snapshots.events_from as timestamp) <= events.occurred_at
 ),
 
 event_sequences as (
@@ -74,7 +75,7 @@ known_texts as (
         on
             snapshots.customer_id = texts.customer_id
             and {{ churn_radar.known_at_midnight('texts', 'written_at', 'snapshots.as_of_date') }}
-            and cast(snapshots.starts_on as timestamp) <= texts.written_at
+            and cast(snapshots.texts_from as timestamp) <= texts.written_at
 ),
 
 text_sequences as (

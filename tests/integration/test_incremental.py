@@ -112,7 +112,7 @@ def test_realtime_features_equal_those_of_the_sql(daily):
         warehouse = Warehouse(connection, settings)
         assert len(connection.sql("from order_features").fetchall()) > 500
         assert len(connection.sql("from int_customer_orders where status = 'refund'").fetchall()) > 10
-        assert list(one_customer.differences(warehouse, 730, SequenceShape(180, 32, 4))) == []
+        assert list(one_customer.differences(warehouse, 730, SequenceShape(180, 730, 32, 4))) == []
 
 
 def last_snapshots(shop: Shop) -> dict[str, int]:
