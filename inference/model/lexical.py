@@ -32,6 +32,7 @@ class LexicalModel:
     C = 0.3
     #: Most words and pairs, and fewest customers who wrote each: names and what one customer wrote stay out.
     max_terms, min_customers = 20_000, 10
+    _vectorizer: TfidfVectorizer | None = None  # None where too few customers share a word
 
     def fit(self, texts: Sequence[str], y: np.ndarray, tabular_logit: np.ndarray, customers: np.ndarray) -> Self:
         """Learn from rows.
@@ -54,9 +55,13 @@ class LexicalModel:
         analyzer, lengths = ("char", (1, 3)) if by_character else ("word", (1, 2))
         of_customer, n_rows = np.unique(customers[wrote], return_inverse=True, return_counts=True)[1:]
         newest = different[pd.Series(number).groupby(of_customer).last()]
-        self._vectorizer = TfidfVectorizer(
+        vectorizer = TfidfVectorizer(
             analyzer=analyzer, ngram_range=lengths, min_df=self.min_customers, max_features=self.max_terms
-        ).fit(newest)
+        )
+        try:
+            self._vectorizer = vectorizer.fit(newest)
+        except ValueError:  # too few customers share a word
+            return self
         X = csr_array(self._vectorizer.transform(different))[number]
         sign, offset, weight = 2.0 * y[wrote] - 1, tabular_logit[wrote], self.C / n_rows[of_customer]
 
@@ -70,11 +75,15 @@ class LexicalModel:
 
     def residual(self, texts: Sequence[str]) -> np.ndarray:
         """Log-odds to add to the tabular ones, shape (n_rows,); 0 where there is no text."""
+        if self._vectorizer is None:
+            return np.zeros(len(texts))
         number, different = pd.factorize(np.array(texts, dtype=object))
         return (csr_array(self._vectorizer.transform(different)) @ self.weights_)[number]
 
     def strongest(self, n_terms: int) -> list[tuple[str, float]]:
         """Return the words with the largest weights, those that raise a score first, as term and weight."""
+        if self._vectorizer is None:
+            return []
         terms = self._vectorizer.get_feature_names_out()
         order = np.argsort(-self.weights_)
         chosen = np.unique(np.concatenate([order[:n_terms], order[-n_terms:]]))
@@ -82,6 +91,7 @@ class LexicalModel:
 
     def save(self, folder: Path) -> None:
         """Write ``lexical.json``."""
+        assert self._vectorizer is not None
         terms = self._vectorizer.get_feature_names_out().tolist()
         state = {
             "analyzer": self._vectorizer.analyzer,

@@ -72,8 +72,8 @@ def select_lexical(
 
     with_words = losses(added.words[table.index])
     without, shuffled = losses(0.0), losses(added.shuffled[table.index])
-    gains = [paired_gain(other - with_words, customers, GATE_ERRORS) for other in (without, shuffled)]
-    return LexicalSelection(*gains, added.words.fillna(0.0))
+    gain, against = (paired_gain(other - with_words, customers, GATE_ERRORS) for other in (without, shuffled))
+    return LexicalSelection(gain, against, added.words.fillna(0.0))
 
 
 def train_lexical(data: TrainingData, tabular_logit: np.ndarray) -> LexicalModel:
@@ -98,6 +98,7 @@ def _judge(data: TrainingData, names: list[str], masks: tuple[np.ndarray, np.nda
     earlier = replace(data.take(masks[0]), X=X)
     tabular_logit = cross_fitted_logit(earlier, names)
     result = data.rows.loc[masks[1], KEY].copy()
+    assert data.sequences is not None
     for name, sequences in (("words", data.sequences), ("shuffled", data.sequences.with_shuffled_words())):
         shown = replace(data, sequences=sequences)
         words = train_lexical(shown.take(masks[0]), tabular_logit)

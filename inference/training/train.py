@@ -159,8 +159,10 @@ def _choose_lexical(
     The validation returned has them in the log-odds of the members then, and the column ``without_words``.
     """
     selection = select_lexical(data, names, folds, validation)
-    if selection is None or not selection.is_kept:
-        return selection and selection.gain, None, validation
+    if selection is None:
+        return None, None, validation
+    if not selection.is_kept:
+        return selection.gain, None, validation
     before = {} if "without_words" in validation else {"without_words": validation[names].mean(axis=1)}
     added = {name: validation[name] + selection.residuals for name in names}
     model = train_lexical(data, cross_fitted_logit(data, names))

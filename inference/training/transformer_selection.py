@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 VARIANTS = ("events", "words", "fine_tuned")
 #: Control for ``words``: the same network, trained in the same way on texts that were shuffled between customers.
 SHUFFLED = "shuffled_words"
+#: A transformer is judged only if it lowers the log-loss of the tuning snapshot by this, in nats. Epochs are chosen
+#: there, so that the true gain is smaller, and one so small is within the sampling error of later snapshots.
+MIN_TUNING_GAIN = 0.0002
 
 
 @dataclass
@@ -67,9 +70,9 @@ def select_transformer(
     """Train the transformer on the newest folds, and choose it where it lowers their log-loss beyond chance.
 
     The fold before the judging ones sets the number of epochs (and the settings, where trials are asked for), so no
-    snapshot that judges was used for tuning. Texts must gain over events alone and over shuffled texts, a fine-tuned
-    encoder over a frozen one. Fine-tuning takes most of the time: it is tried only where texts helped on the tuning
-    fold, and judged only where it helped there as well.
+    snapshot that judges was used for tuning. What gains next to nothing there is left out without judging. Texts must
+    gain over events alone and over shuffled texts, a fine-tuned encoder over a frozen one. Fine-tuning takes most of
+    the time: it is tried only where texts helped on the tuning fold, and judged only where it helped there as well.
 
     None where there are too few later snapshots.
 
@@ -97,7 +100,13 @@ def select_transformer(
     variants = _variants(encoder, chosen)
     if settings.trials:
         chosen = search(fold, chosen, settings.trials)
-    epochs, tuned = _tune(fold, variants, chosen, encoder)
+    epochs, tuned, best = _tune(fold, variants, chosen, encoder)
+    part = fold.validation.assign(transformer=best.logit(*fold.later.transformer_inputs, keep=False))
+    losses = [losses_at_true_level(part, average) for average in (names, ["transformer"])]
+    gain = paired_gain(losses[0] - losses[1], part.customer_id.to_numpy())
+    if gain["mean"] < MIN_TUNING_GAIN:
+        summary = TransformerSummary(names, list(epochs)[-1], epochs, {"kept": gain}, {}, tuned, asdict(chosen))
+        return SelectionResult(validation, chosen, summary)
     data = replace(data, rows=data.rows[["customer_id", "as_of_date"]])  # others are copied to processes in vain
     tasks = [(data, names, masks, validation, has_lexical, epochs, chosen) for masks in judging]
     folds_at_once = n_threads() if device() == "cpu" else 1
@@ -177,21 +186,26 @@ def _variants(encoder: Encoder | None, settings: TransformerSettings) -> list[st
 
 def _tune(
     fold: _Fold, variants: list[str], settings: TransformerSettings, encoder: Encoder | None
-) -> tuple[dict[str, float], list[dict]]:
-    """Find the epochs of each variant by early stopping, up to the first that does not help; and the loss curves."""
+) -> tuple[dict[str, float], list[dict], TransformerMember]:
+    """Find the epochs of each variant by early stopping, up to the first that does not help.
+
+    Returned are epochs by variant, loss curves, and the member with the lowest loss on the later rows.
+    """
     epochs: dict[str, float] = {}
     histories = []
-    lowest, member = math.inf, None
+    lowest, member, best = math.inf, None, None
     for variant in variants:
         member = _fit(fold.earlier, variant, settings, None, f"Tuning {variant}", encoder, member, fold.later)
         histories.append({"name": f"tuning {variant}", **asdict(member.history_)})
         before, lowest = lowest, min(point["log_loss"] for point in member.history_.later)
+        best = member if lowest < before or best is None else best
         if variant != "fine_tuned" or lowest < before:
             epochs[variant] = member.history_.best_epochs
         if lowest >= before:
             logger.info("transformer: %s did not lower the log-loss of the tuning snapshot; no more is tried", variant)
             break
-    return epochs, histories
+    assert best is not None
+    return epochs, histories, best
 
 
 def _judge(
@@ -205,7 +219,8 @@ def _judge(
 ) -> tuple[pd.DataFrame, list[dict]]:
     """Add the log-odds of each variant and of the control to the validation of a fold; and return loss curves."""
     fold = _make_fold(data, names, masks, validation, has_lexical)
-    part, histories, member = fold.validation.copy(), [], None
+    part, histories = fold.validation.copy(), []
+    member: TransformerMember | None = None
     encoder = Encoder.shared() if set(epochs) - {"events"} else None
     for variant, n_epochs in epochs.items():
         start, title = member, f"Judging {variant.replace('_', ' ')} at {part.as_of_date.iloc[0]:%Y-%m-%d}"

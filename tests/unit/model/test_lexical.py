@@ -1,6 +1,7 @@
 """Words as a residual on the tabular log-odds."""
 
 import numpy as np
+import pytest
 from sklearn.linear_model import LogisticRegression
 
 from inference.model.lexical import LexicalModel
@@ -79,3 +80,10 @@ def test_what_few_customers_wrote_is_no_term():
     terms = dict(fitted(written, leavers(written, "late")).strongest(100))
     assert "smith" not in terms
     assert "late" in terms
+
+
+@pytest.mark.parametrize("written", [["!!!"] * 40, ["fine tea"] * 3 + [""] * 37, [f"word{i}" for i in range(40)]])
+def test_texts_that_share_no_words_add_nothing(written):
+    model = fitted(written, np.arange(40) % 2)
+    assert not model.residual([*written, "tea"]).any()
+    assert model.strongest(3) == []

@@ -248,6 +248,14 @@ class TestJudging:
         assert from_noise.summary.averaged == ["logistic"]
         assert from_noise.summary.gains["kept"]["low"] <= 0
 
+    def test_what_gains_next_to_nothing_while_tuning_is_not_judged(self, monkeypatch):
+        monkeypatch.setattr("inference.training.transformer_selection.MIN_TUNING_GAIN", 9.0)
+        selection = judge(make_data(events=1.5, wrote=0.1), replace(SMALL, max_epochs=1))
+        assert selection.summary.averaged == ["logistic"]
+        assert {history["name"] for history in selection.summary.histories} == {"tuning events"}
+        assert 0 < selection.summary.gains["kept"]["mean"] < 9
+        assert "transformer_events" not in selection.validation
+
     def test_a_variant_is_kept_only_where_it_gains_over_the_one_kept_before(self, from_words, from_events, from_noise):
         for selection in (from_words, from_events, from_noise):
             kept = "events"
