@@ -83,7 +83,7 @@ def shops(postgres_server, tmp_path_factory) -> tuple[DuckDBShop, PostgresShop, 
     report = Report(theirs.place)
     for day in DAYS:
         known = arrived(tables, pd.Timestamp(day))
-        variables = {"churn__as_of_date": day}
+        variables = {"churn__as_of_date": day, "churn__explore_share": 0.5}  # so that some get a recommendation
         ours.write(**known).dbt("build", *WITHOUT_TESTS, **variables)
         if day == DAYS[0]:  # both warehouses use the same model and text embeddings
             for name in ("mlflow", "embeddings"):

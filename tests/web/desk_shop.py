@@ -75,6 +75,7 @@ def champion() -> pd.DataFrame:
         "members": "logistic",
         "reads_words": False,
         "words_gain": 0.0002,
+        "lexical_gain": 0.0001,
         "transformer_gain": None,
         "level_anchor": "model",
         "level_error": 0.02,
