@@ -346,12 +346,12 @@ def backtest(
     from inference.reporting import tables
 
     dates = backtests.rolling_dates(as_of.date(), rolling)
-    results = [backtests.backtest(d, _parse_vars(variables)) for d in track(dates, "Backtesting")]
+    shown = dates if as_json else track(dates, "Backtesting")
+    results = [backtests.backtest(d, _parse_vars(variables)) for d in shown]
     if as_json:
         typer.echo(json.dumps([asdict(r) for r in results], default=str, indent=2))
         return
-    console = tables.console()
-    console.print(tables.backtest_table(results[-1:]))
+    (console := tables.console()).print(tables.backtest_table(results[-1:]))
     if rolling:
         console.print(tables.rolling_table(results))
         console.print(tables.backtest_table(results))
