@@ -184,7 +184,7 @@ def score(shop: Shop, raw: Path, home: Path, as_of_date: date) -> tuple[pd.DataF
 
 
 def rows_of(results: list[tuple[date, pd.DataFrame, dict]]) -> Iterator[tuple[str, ...]]:
-    """Yield one line per cut-off, then how much lower our log-loss is than each peer's."""
+    """Yield one line of the table per cut-off."""
     for as_of_date, table, model in results:
         churned, ours = table.churned.to_numpy(), table.ours.to_numpy()
         auroc = {who: roc_auc_score(churned, table[who]) for who in ("ours", *PEERS)}

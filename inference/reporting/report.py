@@ -157,6 +157,7 @@ def _model(current: RegisteredModel, predictions: pd.DataFrame) -> dict:
         "horizon_days": model.horizon_days,
         "average": model.names,
         "reads_words": model.reads_words,
+        "reads_embeddings": model.words is not None,
         "anchor": model.anchor,
         "snapshots": [str(d.date()) for d in sorted(predictions.as_of_date.unique())],
         "customers": len(predictions),

@@ -155,8 +155,10 @@ def model_table(version: pd.Series) -> Table:
     """The champion and its metrics on later snapshots."""
     rows = {
         "members": version.members.replace("+", " + "),
-        "what words add": _gain(version.lexical_gain, version.reads_words, "texts", "not significant"),
-        "what text vectors add": _gain(version.words_gain, version.reads_words, "texts", "too little"),
+        "reads texts": "yes" if version.reads_words else "no",
+        # which of the two is read, only the model knows; the report says it
+        "single words tried": _gain(version.lexical_gain, True, "texts"),
+        "text vectors tried": _gain(version.words_gain, True, "texts"),
         "what the transformer adds": _gain(
             version.transformer_gain, "transformer" in version.members, "customers or snapshots", "not significant"
         ),
@@ -236,7 +238,7 @@ def _right(*headings: str) -> list[Column]:
     return [Column(heading, justify="right") for heading in headings]
 
 
-def _gain(gain: float, is_used: bool, too_few: str, verdict: str) -> str:
+def _gain(gain: float, is_used: bool, too_few: str, verdict: str = "") -> str:
     if pd.isna(gain):
         return f"not tried: too few {too_few}"
     drop = f"log-loss {-gain:+.4f} on later snapshots"

@@ -23,6 +23,7 @@ from pyspark.errors import AnalysisException, PythonException
 from inference.errors import ChurnRadarError
 from inference.home import home, sql_literal, whole_file
 from inference.pseudonyms import salt
+from inference.threads import prepare_threads
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -104,6 +105,7 @@ def session(tables: bool = True) -> "SparkSession":
 
     A new one opens the metastore if ``tables`` is true, which only one process at a time can do where it is local.
     """
+    prepare_threads()  # workers get the variables
     with _starting:
         from pyspark.sql import SparkSession
 
